@@ -1,0 +1,104 @@
+//! Every fact worth telling an operator.
+//!
+//! The core returns events instead of logging, so that the same values feed logs, metrics, the dashboard and the
+//! assertions of tests. An event holds names and numbers only: never a token, a secret or a body.
+
+use std::time::Duration;
+
+use crate::key::{CredentialId, Family};
+
+/// How loudly an event is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Expected in normal work.
+    Info,
+    /// Somebody should look at it: the quota or the upstream behaves unlike what was believed.
+    Warn,
+}
+
+/// The states of a breaker. *Closed* is serving, as everywhere in this field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Serving.
+    Closed,
+    /// Refusing until its cool-down ends.
+    Open,
+    /// Letting one probe through.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The state's name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// A fact the core observed or decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A gate learnt its limit, or learnt that it changed.
+    LimitLearnt {
+        /// The limit's name.
+        limit: String,
+        /// Requests per window.
+        quota: u64,
+    },
+    /// The upstream answered "too fast", and the gate closed for everybody.
+    Throttled {
+        /// The family of the throttled attempt.
+        family: Family,
+        /// The limit whose gate closed.
+        limit: String,
+        /// For how long.
+        closed_for: Duration,
+    },
+    /// `Retry-After` and the window's reset disagree. The later one is honoured.
+    HintMismatch {
+        /// The family of the answer.
+        family: Family,
+        /// The credential of the answer.
+        credential: CredentialId,
+        /// What `Retry-After` said.
+        retry_after: Duration,
+        /// What the reset said.
+        reset: Duration,
+    },
+    /// Somebody else draws from the same quota.
+    StrangersSeen {
+        /// The limit they draw from.
+        limit: String,
+        /// Their estimated draw, requests per second.
+        per_second: f64,
+    },
+    /// A breaker changed its state.
+    Breaker {
+        /// The family it guards.
+        family: Family,
+        /// The new state.
+        state: BreakerState,
+        /// Why, in a few words.
+        cause: &'static str,
+    },
+    /// A header field that should have said something about limits could not be read.
+    HeaderIgnored {
+        /// The field's name.
+        field: String,
+        /// Why it was ignored.
+        why: &'static str,
+    },
+}
+
+impl Event {
+    /// How loudly to tell it: by consequence, not by rarity.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::LimitLearnt { .. } | Self::Throttled { .. } | Self::HeaderIgnored { .. } => Level::Info,
+            Self::HintMismatch { .. } | Self::StrangersSeen { .. } | Self::Breaker { .. } => Level::Warn,
+        }
+    }
+}

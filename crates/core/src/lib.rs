@@ -1,0 +1,38 @@
+//! Pure decisions of Tidegate.
+//!
+//! Everything that decides lives here: when an attempt may leave, what an answer says about the quota, whether a
+//! failed attempt may be sent again, when a token is due. Nothing here reads a clock, draws a random number from
+//! the system, looks at the environment, spawns a task or touches a socket; `now` is always an argument and chance
+//! comes from a generator the caller seeds. That is what lets the same code run on sockets, in virtual time with
+//! thousands of instances, and under property tests.
+//!
+//! | module | decides |
+//! | --- | --- |
+//! | [`time`] | what an instant is: monotonic and wall time are different types |
+//! | [`key`] | which family, tenant and credential a request belongs to |
+//! | [`observe`] | what one response said about limits, in relative durations |
+//! | [`pace`] | when an attempt may leave: gates, tickets and the bank that holds them |
+//! | [`breaker`] | when a family is refused for a while |
+//! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
+//! | [`retry`] | the next step of a call after an attempt |
+//! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
+//! | [`token`] | the life of an access token |
+//! | [`idempotency`] | the key a write carries on every attempt |
+//! | [`profile`] | a vendor's rules, read from TOML |
+//! | [`event`] | every fact worth telling an operator |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
+
+pub mod backoff;
+pub mod breaker;
+pub mod budget;
+pub mod classify;
+pub mod event;
+pub mod idempotency;
+pub mod key;
+pub mod observe;
+pub mod pace;
+pub mod profile;
+pub mod retry;
+pub mod time;
+pub mod token;
