@@ -1,1 +1,522 @@
-//! (in work)
+//! What is known about an attempt's delivery, and whether it may be sent again.
+//!
+//! The dangerous question after a failure is not "is it worth another try" but "may the server have done it
+//! already". So what is known is an enum, [`Delivery`], derived from where on the wire the attempt ended or from
+//! the status, and the decision is composed of small classifiers of which each answers *no opinion*, *retry* or
+//! *forbidden*. A single *forbidden* outweighs every *retry*.
+//!
+//! Rules:
+//!
+//! * *not sent* is proven only by a failed connect or TLS handshake, zero request bytes at the socket, or an h2
+//!   stream that the peer declares unprocessed (RFC 9113 §8.7). Everything else on a connection that breaks is
+//!   *maybe executed*;
+//! * not sent and refused attempts may be repeated with any method;
+//! * maybe-executed ones only if repeating is harmless (safe and idempotent methods, RFC 9110 §9.2) or the
+//!   upstream is trusted to recognise the key;
+//! * a body that cannot be read twice allows a repeat only if nothing of it was consumed.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use crate::time::Mono;
+
+/// What is known about whether the upstream executed an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Proven: no byte of the request was processed.
+    NotSent,
+    /// The upstream said that it did not execute the request: a throttle, or unavailable with a time to return.
+    Refused,
+    /// Nobody knows.
+    MaybeExecuted,
+    /// The upstream's final word on the request, good or bad.
+    Answered,
+}
+
+impl Delivery {
+    /// The name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "not sent",
+            Self::Refused => "refused",
+            Self::MaybeExecuted => "maybe executed",
+            Self::Answered => "answered",
+        }
+    }
+}
+
+/// How an attempt ended without a complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection: name not resolved, refused, unreachable.
+    ConnectFailed,
+    /// The TLS handshake failed; requests only follow it.
+    TlsFailed,
+    /// The connection broke, and the socket counted no byte of this request.
+    ZeroBytesWritten,
+    /// h2 `REFUSED_STREAM`, or a GOAWAY whose last stream lies below ours.
+    StreamRefused,
+    /// The connection broke after bytes of the request were written and before an answer.
+    Interrupted,
+    /// The attempt's time-out ended.
+    TimedOut {
+        /// Whether any byte of the request had been written.
+        wrote: bool,
+    },
+    /// The answer began and was cut: the request was executed, its answer is lost.
+    AnswerTruncated,
+}
+
+impl Failure {
+    /// What the failure says about delivery.
+    pub const fn delivery(self) -> Delivery {
+        match self {
+            Self::ConnectFailed
+            | Self::TlsFailed
+            | Self::ZeroBytesWritten
+            | Self::StreamRefused
+            | Self::TimedOut { wrote: false } => Delivery::NotSent,
+            Self::Interrupted | Self::TimedOut { wrote: true } | Self::AnswerTruncated => {
+                Delivery::MaybeExecuted
+            }
+        }
+    }
+
+    /// Whether bytes of the body may have been read from its source. A refused stream may have taken some with it
+    /// although the peer processed none.
+    pub const fn may_have_read_body(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectFailed | Self::TlsFailed | Self::ZeroBytesWritten | Self::TimedOut { wrote: false }
+        )
+    }
+
+    /// The name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect failed",
+            Self::TlsFailed => "tls failed",
+            Self::ZeroBytesWritten => "closed before sending",
+            Self::StreamRefused => "stream refused",
+            Self::Interrupted => "connection lost",
+            Self::TimedOut { .. } => "timed out",
+            Self::AnswerTruncated => "answer cut",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A complete answer.
+    Answered {
+        /// Its status.
+        status: StatusCode,
+        /// How long the upstream asked to wait, whatever field said so; `None` if it did not or nonsensically.
+        hint: Option<Duration>,
+        /// The answer is a throttle for a reason other than its status (by the profile's throttle text).
+        throttled: bool,
+    },
+    /// No complete answer.
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// An answer with this status and hint.
+    pub const fn answered(status: StatusCode, hint: Option<Duration>) -> Self {
+        Self::Answered { status, hint, throttled: false }
+    }
+
+    /// The status, if there was an answer.
+    pub const fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answered { status, .. } => Some(*status),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// The server's hint, if it gave one.
+    pub const fn hint(&self) -> Option<Duration> {
+        match self {
+            Self::Answered { hint, .. } => *hint,
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// Whether bytes of the body may have been read from its source.
+    pub const fn may_have_read_body(&self) -> bool {
+        match self {
+            Self::Answered { .. } => true,
+            Self::Failed(failure) => failure.may_have_read_body(),
+        }
+    }
+}
+
+/// What a vendor's statuses say about execution. A profile produces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryMatrix {
+    /// Never executed.
+    pub refused: Vec<u16>,
+    /// Never executed if the answer carries a hint.
+    pub refused_with_hint: Vec<u16>,
+    /// Perhaps executed.
+    pub ambiguous: Vec<u16>,
+    /// "Too fast": never executed, and every gate is told.
+    pub throttles: Vec<u16>,
+}
+
+impl Default for RetryMatrix {
+    /// Genesys: 429 is rejected before execution; 503 with `Retry-After` too; 408, 502, 503 and 504 say nothing.
+    /// 500 is final, as in Genesys' own resilience sample.
+    fn default() -> Self {
+        Self {
+            refused: vec![429],
+            refused_with_hint: vec![503],
+            ambiguous: vec![408, 502, 503, 504],
+            throttles: vec![429],
+        }
+    }
+}
+
+impl RetryMatrix {
+    /// Whether `outcome` says "too fast".
+    pub fn is_throttle(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Answered { status, throttled, .. } => {
+                *throttled || self.throttles.contains(&status.as_u16())
+            }
+            Outcome::Failed(_) => false,
+        }
+    }
+
+    /// What `outcome` says about delivery.
+    pub fn delivery(&self, outcome: &Outcome) -> Delivery {
+        let (status, hint) = match outcome {
+            Outcome::Failed(failure) => return failure.delivery(),
+            Outcome::Answered { status, hint, .. } => (status.as_u16(), hint.is_some()),
+        };
+        let refused = self.is_throttle(outcome)
+            || self.refused.contains(&status)
+            || hint && self.refused_with_hint.contains(&status);
+        if refused {
+            Delivery::Refused
+        } else if self.ambiguous.contains(&status) {
+            Delivery::MaybeExecuted
+        } else {
+            Delivery::Answered
+        }
+    }
+}
+
+/// What is known about a call before its first attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The method.
+    pub method: Method,
+    /// The route's own word on whether a repeat is harmless; `None` leaves it to the method.
+    pub idempotent: Option<bool>,
+    /// For how long after the first send the upstream recognises the key of a repeat; `None` where it is not
+    /// trusted to, or where the request carries no key.
+    pub dedup: Option<Duration>,
+    /// How long before this call began the same write was already sent with an outcome nobody knows (from a
+    /// journal); `None` if it never was.
+    pub sent_before: Option<Duration>,
+    /// Whether the body can be sent again (buffered, or there is none).
+    pub replayable: bool,
+    /// The instant after which an answer is worthless.
+    pub give_up_at: Option<Mono>,
+}
+
+impl Facts {
+    /// A call with a buffered body, no trusted key, no history and no deadline.
+    pub fn new(method: Method) -> Self {
+        Self { method, idempotent: None, dedup: None, sent_before: None, replayable: true, give_up_at: None }
+    }
+
+    /// Whether sending the request twice does no more than sending it once.
+    pub fn is_repeatable(&self) -> bool {
+        self.idempotent.unwrap_or_else(|| self.method.is_idempotent())
+    }
+
+    /// How long after the first send a repeat is still recognised, with a margin for the time the repeat itself
+    /// travels and for clocks of different speed: an hour (so 23 h of 24 h), but at most a tenth.
+    pub fn dedup_trust(&self) -> Option<Duration> {
+        self.dedup.map(|window| window.saturating_sub(Duration::from_hours(1).min(window / 10)))
+    }
+}
+
+/// Why an attempt may, or may not, be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was never sent.
+    NotSent,
+    /// The upstream said "too fast".
+    Throttled,
+    /// The upstream refused it for now.
+    Refused,
+    /// It may have been executed, and executing it twice does no harm.
+    Repeatable,
+    /// It may have been executed, and the upstream recognises the key of a repeat.
+    Deduplicated,
+    /// The body is consumed.
+    BodyGone,
+    /// It may have been executed, and a repeat could execute it twice.
+    NotRepeatable,
+    /// It may have been executed, and the upstream may have forgotten its key by now.
+    DedupExpired,
+    /// A classifier of the caller's own says so.
+    Custom(&'static str),
+}
+
+impl Why {
+    /// The reason in a few words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "not sent",
+            Self::Throttled => "throttled",
+            Self::Refused => "refused",
+            Self::Repeatable => "repeatable",
+            Self::Deduplicated => "deduplicated",
+            Self::BodyGone => "body gone",
+            Self::NotRepeatable => "not repeatable",
+            Self::DedupExpired => "key too old",
+            Self::Custom(reason) => reason,
+        }
+    }
+}
+
+/// One classifier's judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This classifier does not know.
+    NoOpinion,
+    /// It may be sent again.
+    Retry(Why),
+    /// It must not be sent again, whatever the others say.
+    Forbidden(Why),
+}
+
+/// What classifiers judge.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted<'a> {
+    /// The call.
+    pub facts: &'a Facts,
+    /// How the attempt ended.
+    pub outcome: &'a Outcome,
+    /// What that says about delivery.
+    pub delivery: Delivery,
+    /// Whether it is a throttle.
+    pub throttled: bool,
+    /// The time since the first send of this write, at most.
+    pub age: Duration,
+}
+
+/// A judgement on an attempt. A plain function: classifiers know nothing but what they are shown.
+pub type Classifier = fn(&Attempted<'_>) -> Verdict;
+
+/// The classifiers that are always right to have, in the order in which the reason of a retry is looked for.
+pub const STANDARD: [Classifier; 4] = [not_sent, refused, maybe_executed, body_gone];
+
+/// The joint verdict: the first *forbidden* of any classifier, else the first *retry*, else no opinion.
+pub fn judge(classifiers: &[Classifier], attempted: &Attempted<'_>) -> Verdict {
+    let mut joint = Verdict::NoOpinion;
+    for classifier in classifiers {
+        match (classifier(attempted), joint) {
+            (forbidden @ Verdict::Forbidden(_), _) => return forbidden,
+            (retry @ Verdict::Retry(_), Verdict::NoOpinion) => joint = retry,
+            _ => {}
+        }
+    }
+    joint
+}
+
+/// What was not sent may be sent.
+pub fn not_sent(attempted: &Attempted<'_>) -> Verdict {
+    if attempted.delivery == Delivery::NotSent { Verdict::Retry(Why::NotSent) } else { Verdict::NoOpinion }
+}
+
+/// What was refused before execution may be sent later.
+pub fn refused(attempted: &Attempted<'_>) -> Verdict {
+    if attempted.delivery != Delivery::Refused {
+        return Verdict::NoOpinion;
+    }
+    Verdict::Retry(if attempted.throttled { Why::Throttled } else { Why::Refused })
+}
+
+/// What may have been executed may be repeated only without harm.
+pub fn maybe_executed(attempted: &Attempted<'_>) -> Verdict {
+    if attempted.delivery != Delivery::MaybeExecuted {
+        return Verdict::NoOpinion;
+    }
+    if attempted.facts.is_repeatable() {
+        return Verdict::Retry(Why::Repeatable);
+    }
+    match attempted.facts.dedup_trust() {
+        None => Verdict::Forbidden(Why::NotRepeatable),
+        Some(trust) if attempted.age < trust => Verdict::Retry(Why::Deduplicated),
+        Some(_) => Verdict::Forbidden(Why::DedupExpired),
+    }
+}
+
+/// A body that is read once is sent once.
+pub fn body_gone(attempted: &Attempted<'_>) -> Verdict {
+    let gone = !attempted.facts.replayable && attempted.outcome.may_have_read_body();
+    // An answer that is final needs no verdict.
+    if gone && attempted.delivery != Delivery::Answered {
+        Verdict::Forbidden(Why::BodyGone)
+    } else {
+        Verdict::NoOpinion
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, hint: Option<u64>) -> Outcome {
+        Outcome::answered(StatusCode::from_u16(code).unwrap(), hint.map(Duration::from_secs))
+    }
+
+    fn verdict(facts: &Facts, outcome: Outcome, age: Duration) -> Verdict {
+        let matrix = RetryMatrix::default();
+        let delivery = matrix.delivery(&outcome);
+        let throttled = matrix.is_throttle(&outcome);
+        judge(&STANDARD, &Attempted { facts, outcome: &outcome, delivery, throttled, age })
+    }
+
+    #[test]
+    fn the_default_matrix_reads_statuses_as_genesys_means_them() {
+        let matrix = RetryMatrix::default();
+        let cases = [
+            (status(429, None), Delivery::Refused),
+            (status(429, Some(3)), Delivery::Refused),
+            (status(503, Some(3)), Delivery::Refused),
+            (status(503, None), Delivery::MaybeExecuted),
+            (status(502, Some(3)), Delivery::MaybeExecuted),
+            (status(504, None), Delivery::MaybeExecuted),
+            (status(408, None), Delivery::MaybeExecuted),
+            (status(500, Some(3)), Delivery::Answered),
+            (status(413, Some(3)), Delivery::Answered),
+            (status(409, None), Delivery::Answered),
+            (status(200, None), Delivery::Answered),
+        ];
+        for (outcome, delivery) in cases {
+            assert_eq!(matrix.delivery(&outcome), delivery, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_throttle_told_by_text_is_refused_whatever_its_status() {
+        let outcome = Outcome::Answered { status: StatusCode::BAD_REQUEST, hint: None, throttled: true };
+        assert_eq!(RetryMatrix::default().delivery(&outcome), Delivery::Refused);
+        let verdict = verdict(&Facts::new(Method::POST), outcome, Duration::ZERO);
+        assert_eq!(verdict, Verdict::Retry(Why::Throttled));
+    }
+
+    #[test]
+    fn every_method_meets_every_failure() {
+        let failures = [
+            (Failure::ConnectFailed, true),
+            (Failure::TlsFailed, true),
+            (Failure::ZeroBytesWritten, true),
+            (Failure::StreamRefused, true),
+            (Failure::TimedOut { wrote: false }, true),
+            (Failure::TimedOut { wrote: true }, false),
+            (Failure::Interrupted, false),
+            (Failure::AnswerTruncated, false),
+        ];
+        let methods = [
+            (Method::GET, true),
+            (Method::HEAD, true),
+            (Method::OPTIONS, true),
+            (Method::PUT, true),
+            (Method::DELETE, true),
+            (Method::POST, false),
+            (Method::PATCH, false),
+        ];
+        for (failure, unsent) in failures {
+            for (method, harmless) in &methods {
+                let verdict = verdict(&Facts::new(method.clone()), Outcome::Failed(failure), Duration::ZERO);
+                let expected = match (unsent, harmless) {
+                    (true, _) => Verdict::Retry(Why::NotSent),
+                    (false, true) => Verdict::Retry(Why::Repeatable),
+                    (false, false) => Verdict::Forbidden(Why::NotRepeatable),
+                };
+                assert_eq!(verdict, expected, "{method} {failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_route_overrules_the_method() {
+        let lost = Outcome::Failed(Failure::Interrupted);
+        let mut facts = Facts::new(Method::PUT);
+        facts.idempotent = Some(false);
+        assert_eq!(verdict(&facts, lost, Duration::ZERO), Verdict::Forbidden(Why::NotRepeatable));
+        let mut facts = Facts::new(Method::POST);
+        facts.idempotent = Some(true);
+        assert_eq!(verdict(&facts, lost, Duration::ZERO), Verdict::Retry(Why::Repeatable));
+    }
+
+    #[test]
+    fn a_key_is_trusted_for_23_of_its_24_hours() {
+        let mut facts = Facts::new(Method::POST);
+        facts.dedup = Some(Duration::from_hours(24));
+        let lost = Outcome::Failed(Failure::Interrupted);
+        let just_under = Duration::from_hours(23) - Duration::from_nanos(1);
+        assert_eq!(verdict(&facts, lost, just_under), Verdict::Retry(Why::Deduplicated));
+        assert_eq!(verdict(&facts, lost, Duration::from_hours(23)), Verdict::Forbidden(Why::DedupExpired));
+        facts.dedup = Some(Duration::from_mins(10));
+        assert_eq!(facts.dedup_trust(), Some(Duration::from_mins(9)), "short windows keep a tenth as margin");
+    }
+
+    #[test]
+    fn a_streamed_body_is_repeated_only_if_none_of_it_was_read() {
+        let mut facts = Facts::new(Method::PUT);
+        facts.replayable = false;
+        let unread = Outcome::Failed(Failure::ZeroBytesWritten);
+        assert_eq!(verdict(&facts, unread, Duration::ZERO), Verdict::Retry(Why::NotSent));
+        for outcome in [
+            Outcome::Failed(Failure::StreamRefused),
+            Outcome::Failed(Failure::Interrupted),
+            status(429, Some(1)),
+            status(502, None),
+        ] {
+            assert_eq!(verdict(&facts, outcome, Duration::ZERO), Verdict::Forbidden(Why::BodyGone));
+        }
+        assert_eq!(verdict(&facts, status(200, None), Duration::ZERO), Verdict::NoOpinion);
+    }
+
+    #[test]
+    fn forbidden_wins_from_any_place_in_the_list() {
+        fn always(_: &Attempted<'_>) -> Verdict {
+            Verdict::Retry(Why::Custom("always"))
+        }
+        fn never(_: &Attempted<'_>) -> Verdict {
+            Verdict::Forbidden(Why::Custom("never"))
+        }
+        fn shrug(_: &Attempted<'_>) -> Verdict {
+            Verdict::NoOpinion
+        }
+        let facts = Facts::new(Method::GET);
+        let outcome = status(200, None);
+        let attempted = Attempted {
+            facts: &facts,
+            outcome: &outcome,
+            delivery: Delivery::Answered,
+            throttled: false,
+            age: Duration::ZERO,
+        };
+        let lists: [(&[Classifier], Verdict); 5] = [
+            (&[], Verdict::NoOpinion),
+            (&[shrug], Verdict::NoOpinion),
+            (&[shrug, always, not_sent], Verdict::Retry(Why::Custom("always"))),
+            (&[always, never], Verdict::Forbidden(Why::Custom("never"))),
+            (&[never, always, shrug], Verdict::Forbidden(Why::Custom("never"))),
+        ];
+        for (list, expected) in lists {
+            assert_eq!(judge(list, &attempted), expected);
+        }
+    }
+}
