@@ -224,14 +224,24 @@ pub struct Facts {
     pub sent_before: Option<Duration>,
     /// Whether the body can be sent again (buffered, or there is none).
     pub replayable: bool,
+    /// Whether the token is ours to refresh; `false` for a bearer that the caller brought.
+    pub refreshable: bool,
     /// The instant after which an answer is worthless.
     pub give_up_at: Option<Mono>,
 }
 
 impl Facts {
-    /// A call with a buffered body, no trusted key, no history and no deadline.
+    /// A call with a buffered body and a token of ours, without a trusted key, a history or a deadline.
     pub fn new(method: Method) -> Self {
-        Self { method, idempotent: None, dedup: None, sent_before: None, replayable: true, give_up_at: None }
+        Self {
+            method,
+            idempotent: None,
+            dedup: None,
+            sent_before: None,
+            replayable: true,
+            refreshable: true,
+            give_up_at: None,
+        }
     }
 
     /// Whether sending the request twice does no more than sending it once.
@@ -319,7 +329,10 @@ pub type Classifier = fn(&Attempted<'_>) -> Verdict;
 pub const STANDARD: [Classifier; 4] = [not_sent, refused, maybe_executed, body_gone];
 
 /// The joint verdict: the first *forbidden* of any classifier, else the first *retry*, else no opinion.
-pub fn judge(classifiers: &[Classifier], attempted: &Attempted<'_>) -> Verdict {
+pub fn judge<'c>(
+    classifiers: impl IntoIterator<Item = &'c Classifier>,
+    attempted: &Attempted<'_>,
+) -> Verdict {
     let mut joint = Verdict::NoOpinion;
     for classifier in classifiers {
         match (classifier(attempted), joint) {
