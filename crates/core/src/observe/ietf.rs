@@ -16,8 +16,9 @@ use std::time::Duration;
 use http::HeaderName;
 use sfv::{BareItem, Dictionary, Item, List, ListEntry, Parameters, Parser};
 
-use super::meters::{Seen, triple};
+use super::meters::triple;
 use super::reader::Reader;
+use super::seen::Seen;
 use super::{Dialect, MAX_DURATION, Reading, Reset};
 
 static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -27,8 +28,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A rule of the server, without its present state.
 struct Policy {
-    /// `None` for the integers of drafts -03 to -07, which belong to the one limit described beside them.
+    /// The item's own name, by which `RateLimit` refers to it. `None` for the integers of drafts -03 to -07, which belong to the one limit described beside them.
     name: Option<String>,
+    /// What is counted, unless it is requests.
+    unit: Option<String>,
     quota: u64,
     window: Option<Duration>,
 }
@@ -93,7 +96,7 @@ fn item(reader: &mut Reader<'_>, entry: &ListEntry, policies: &[Policy]) {
     reader.push(
         &RATELIMIT,
         Reading {
-            name: Some(name.to_owned()),
+            name: Some(in_units(name, policy.and_then(|policy| policy.unit.as_deref()))),
             limit: policy.map(|policy| policy.quota),
             remaining: Some(remaining),
             reset,
@@ -147,23 +150,28 @@ fn policy(reader: &mut Reader<'_>, entry: &ListEntry) -> Option<Policy> {
     let window = window.and_then(|seconds| reader.window(&POLICY, seconds));
     if let BareItem::Integer(quota) = &item.bare_item {
         let quota = u64::try_from(i64::from(*quota)).ok();
-        return quota.map(|quota| Policy { name: None, quota, window });
+        return quota.map(|quota| Policy { name: None, unit: None, quota, window });
     }
     let (Some((name, params)), Ok(Some(quota))) = (named(entry), whole(params, "q")) else {
         reader.ignore(&POLICY, "a policy without a name or a whole quota");
         return None;
     };
-    Some(Policy { name: Some(in_units(name, params)), quota, window })
+    Some(Policy { name: Some(name.to_owned()), unit: unit(params), quota, window })
 }
 
-/// A quota that does not count requests says so in its name, so that nobody takes it for one that does.
-fn in_units(name: &str, params: &Parameters) -> String {
-    let unit = match params.get("qu") {
-        Some(BareItem::String(unit)) => unit.as_str(),
-        Some(BareItem::Token(unit)) => unit.as_str(),
-        _ => "requests",
+/// The unit of a quota that does not count requests. The draft's text and its registry disagree about the plural.
+fn unit(params: &Parameters) -> Option<String> {
+    let unit = match params.get("qu")? {
+        BareItem::String(unit) => unit.as_str(),
+        BareItem::Token(unit) => unit.as_str(),
+        _ => return None,
     };
-    if matches!(unit, "requests" | "request") { name.to_owned() } else { format!("{name};qu={unit}") }
+    (!matches!(unit, "requests" | "request")).then(|| unit.to_owned())
+}
+
+/// A limit that does not count requests says so in its name, so that nobody takes it for one that does.
+fn in_units(name: &str, unit: Option<&str>) -> String {
+    unit.map_or_else(|| name.to_owned(), |unit| format!("{name};qu={unit}"))
 }
 
 /// Adds what the policies tell beyond the readings from `first` on: windows of unnamed policies, and rules of which
@@ -180,15 +188,18 @@ fn complete(reader: &mut Reader<'_>, first: usize, policies: Vec<Policy>, seen: 
             reading.window = reading.window.or(policy.window);
         }
     }
-    for (at, Policy { name, quota, window }) in policies.into_iter().enumerate() {
-        let told = Some(at) == current
-            || reader.out.readings.iter().any(|known| known.name.is_some() && known.name == name);
-        if told || !seen.has(Dialect::IetfList) {
+    if !seen.has(Dialect::IetfList) {
+        return;
+    }
+    for (at, Policy { name, unit, quota, window }) in policies.into_iter().enumerate() {
+        let name = name.map(|name| in_units(&name, unit.as_deref()));
+        let told = reader.out.readings.iter().any(|known| known.name.is_some() && known.name == name);
+        if Some(at) == current || told {
             continue;
         }
-        let named = name.or_else(|| window.map(|window| format!("w={}", window.as_secs())));
+        let name = name.or_else(|| window.map(|window| format!("w={}", window.as_secs())));
         let (limit, dialect) = (Some(quota), Dialect::IetfList);
-        reader.push(&POLICY, Reading { name: named, limit, remaining: None, reset: None, window, dialect });
+        reader.push(&POLICY, Reading { name, limit, remaining: None, reset: None, window, dialect });
     }
 }
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::meters::{Seen, used_of_limit};
 use super::number::count;
 use super::reader::Reader;
 use super::rules::ResetUnit;
+use super::seen::Seen;
+use super::take::used_of_limit;
 use super::{Dialect, Reading};
 
 static SHOPIFY: HeaderName = HeaderName::from_static("x-shopify-shop-api-call-limit");
@@ -22,7 +23,7 @@ static GORGIAS: HeaderName = HeaderName::from_static("x-gorgias-account-api-call
 static SALESFORCE: HeaderName = HeaderName::from_static("sforce-limit-info");
 
 /// The window of Salesforce's daily allocation, which the header does not write.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn read(reader: &mut Reader<'_>, seen: Seen) {
     if seen.has(Dialect::Ratio) {

@@ -35,6 +35,8 @@ mod number;
 mod reader;
 mod retry_after;
 mod rules;
+mod seen;
+mod take;
 mod when;
 
 use std::time::Duration;
@@ -42,7 +44,6 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 
 pub use self::body::{MAX_BODY, observe_body};
-pub(crate) use self::number::decimal;
 use self::reader::Reader;
 pub use self::rules::{HeaderRead, HeaderRule, HeaderRules, ResetUnit};
 use crate::time::Wall;
@@ -55,7 +56,7 @@ pub const MAX_IGNORED: usize = 16;
 
 /// Greatest duration any field may give: a leap year. The longest real windows are months; what is longer is
 /// milliseconds read as seconds, or nonsense.
-pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const MAX_DURATION: Duration = Duration::from_hours(366 * 24);
 
 /// Everything one response said about limits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,7 +127,7 @@ pub struct Ignored {
 /// How a reading was written. Vendors that share header names share a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// `X-Rate-Limit-Limit`, `-Remaining`, `-Reset`: the guide, Okta, X, Zendesk, RingCentral.
+    /// `X-Rate-Limit-Limit`, `-Remaining`, `-Reset`: the guide, Okta, X, Zendesk, `RingCentral`.
     Guide,
     /// `X-RateLimit-Limit`, `-Remaining`, `-Used`, `-Reset`, `-Reset-After`: GitHub, Discord, Jira, most of the world.
     XRateLimit,
@@ -140,7 +141,7 @@ pub enum Dialect {
     IetfList,
     /// `X-RateLimit-Limit-Minute`, `-Remaining-Minute`: one pair per period, as Kong writes them.
     Periods,
-    /// `x-ratelimit-limit-requests`, `-tokens`: OpenAI and its relatives, with Go durations.
+    /// `x-ratelimit-limit-requests`, `-tokens`: `OpenAI` and its relatives, with Go durations.
     OpenAi,
     /// `anthropic-ratelimit-requests-limit` and its siblings, with RFC 3339 times.
     Anthropic,
@@ -216,19 +217,20 @@ impl Dialect {
 pub fn observe(rules: &HeaderRules, status: StatusCode, headers: &HeaderMap, received: Wall) -> Observation {
     let mut reader = Reader::new(rules, headers, received);
     retry_after::read(&mut reader);
-    let quota = !matches!(rules.read, HeaderRead::Nothing) || !rules.declared.is_empty();
-    if quota && is_cached(headers) {
-        reader.ignore_name("age", "the answer comes from a cache, its quota fields are old");
-    } else if quota {
-        meters::read_declared(&mut reader);
-        let seen = meters::Seen::of(headers).among(&rules.read);
-        if seen.any() {
-            meters::read(&mut reader, seen);
-            ietf::read(&mut reader, seen);
-            lists::read(&mut reader, seen);
-            meters::read_hit(&mut reader, status);
-        }
+    let seen = seen::Seen::of(headers).among(&rules.read);
+    if !seen.any() && rules.declared.is_empty() {
+        return reader.out;
     }
+    if is_cached(headers) {
+        reader.ignore_name("age", "the answer comes from a cache, its quota fields are old");
+        return reader.out;
+    }
+    // The profile's own rules come first, because what they find takes precedence.
+    meters::read_declared(&mut reader);
+    meters::read(&mut reader, seen);
+    ietf::read(&mut reader, seen);
+    lists::read(&mut reader, seen);
+    meters::read_hit(&mut reader, seen, status);
     reader.out
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderName, header};
 use super::reader::Reader;
 use super::rules::ResetUnit;
 
-/// Azure's form, also sent by OpenAI: more precise than the seconds next to it.
+/// Azure's form, also sent by `OpenAI`: more precise than the seconds next to it.
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Azure's older form.
 static X_MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");

@@ -16,7 +16,7 @@ use super::{MAX_DURATION, Reset};
 use crate::time::Wall;
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// From here on a number of seconds is an epoch: 10⁹ s is 31 years as a wait and September 2001 as an instant.
