@@ -1,1 +1,62 @@
-//! Placeholder.
+//! Call a quota-limited API at the full speed its quota allows, and never faster.
+//!
+//! A [`Client`] paces every attempt by what the upstream's answers say about its limits, renews tokens before they
+//! end, retries what is safe to retry, and says "outcome unknown" where nobody can know:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tidegate::{Client, Class, Profile};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder(
+//!     Profile::builtin("genesys").expect("ships with the crate"),
+//!     "https://api.mypurecloud.com",
+//!     "https://login.mypurecloud.com",
+//! )
+//! .credential("skills-sync", "client-id", "client-secret")
+//! .build()
+//! .map_err(|problems| format!("{problems:?}"))?;
+//!
+//! // Any number of tasks may do this at once; none of them sees a 429 while the quota allows all of them.
+//! let users = client.get("/api/v2/users?pageSize=100").deadline(Duration::from_secs(30)).send().await?;
+//! assert!(users.status().is_success());
+//!
+//! // A write carries the same idempotency key on every attempt. Bulk work leaves room for everybody else.
+//! let patched = client
+//!     .request(http::Method::PATCH, "/api/v2/users/1234/routingskills/bulk")
+//!     .class(Class::Bulk)
+//!     .transaction("skills-2026-11-22/1234")
+//!     .json(r#"[{"id":"skill","proficiency":4}]"#)
+//!     .send()
+//!     .await?;
+//! # drop(patched);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same stack is built from tower layers; [`stack`](mod@stack) shows their order and the reason for it, and
+//! [`layer`] holds them one by one.
+
+pub mod body;
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod credential;
+pub mod error;
+pub mod layer;
+pub mod observe;
+pub mod pacer;
+pub mod stack;
+pub mod token;
+pub mod transport;
+pub mod upstream;
+
+pub use tidegate_core::pace::Class;
+pub use tidegate_core::profile::Profile;
+
+pub use self::body::{RequestBody, ResponseBody};
+pub use self::call::{CallOptions, CallReport};
+pub use self::client::{Client, ClientBuilder};
+pub use self::credential::Credential;
+pub use self::error::{Error, ErrorKind};
+pub use self::upstream::{ConfigError, Upstream, UpstreamConfig};

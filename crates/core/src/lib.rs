@@ -19,6 +19,7 @@
 //! | [`token`] | the life of an access token |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
+//! | [`latency`] | how long the upstream takes to answer, of late |
 //! | [`event`] | every fact worth telling an operator |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
@@ -30,6 +31,7 @@ pub mod classify;
 pub mod event;
 pub mod idempotency;
 pub mod key;
+pub mod latency;
 pub mod observe;
 pub mod pace;
 pub mod profile;

@@ -1,1 +1,158 @@
-//! Placeholder.
+//! The local gateway.
+//!
+//! A program in any language points its base URL at the gateway's port and changes nothing else: the gateway serves
+//! the API and its token endpoint on one origin, waits where the quota asks for waiting, retries what is safe to
+//! retry, and renews tokens behind the caller's back.
+//!
+//! [`start`] serves two listeners: the data port, and an admin port that is read-only.
+
+mod admin;
+mod hygiene;
+mod learnt;
+mod login;
+mod proxy;
+mod respond;
+mod serve;
+mod tenant;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::body::ByteBudget;
+use tidegate::observe::Observer;
+use tidegate::{ConfigError, UpstreamConfig};
+use tidegate_telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use crate::hygiene::Doors;
+use crate::proxy::Proxy;
+use crate::tenant::Tenant;
+
+/// The longest a call waits for its quota by default. The JavaScript and Go SDKs give up after 16 s; two are left
+/// for the answer.
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(14);
+
+/// Request bodies held in memory by all calls together: 128 of the largest that can be sent again.
+const BODY_BUDGET: usize = 64 * 1024 * 1024;
+
+/// How a gateway is set up.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The upstream and its rules.
+    pub upstream: UpstreamConfig,
+    /// Who may talk to it.
+    pub doors: Doors,
+    /// Bounds the wait for quota plus the time the upstream commonly takes.
+    pub max_wait: Duration,
+    /// How long calls in flight may take to end once the gateway is told to stop.
+    pub grace: Duration,
+}
+
+impl GatewayConfig {
+    /// The defaults for `upstream`.
+    pub fn new(upstream: UpstreamConfig) -> Self {
+        Self { upstream, doors: Doors::default(), max_wait: DEFAULT_MAX_WAIT, grace: Duration::from_secs(30) }
+    }
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Settings that cannot be used.
+    #[error("the upstream's settings cannot be used")]
+    Config(Vec<ConfigError>),
+    /// A listener that other machines could reach.
+    #[error(
+        "{port} {addr} can be reached by other machines, and the gateway would lend them its credential: listen on 127.0.0.1"
+    )]
+    NotLoopback {
+        /// Which port.
+        port: &'static str,
+        /// Its address.
+        addr: SocketAddr,
+    },
+    /// The operating system refused.
+    #[error("cannot listen: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Gateway {
+    data_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    data: JoinHandle<()>,
+    admin: JoinHandle<()>,
+}
+
+/// Starts a gateway on two listeners. It starts with its upstream away: `/readyz` says so.
+///
+/// # Errors
+/// Settings that cannot be used, or a listener that is not loopback.
+pub fn start(
+    mut config: GatewayConfig,
+    observers: Vec<Arc<dyn Observer>>,
+    data: TcpListener,
+    admin: TcpListener,
+) -> Result<Gateway, StartError> {
+    let data_addr = loopback("the data port", &data)?;
+    let admin_addr = loopback("the admin port", &admin)?;
+    let metrics = Arc::new(Metrics::new());
+    let told = observers.into_iter().chain([Arc::clone(&metrics) as Arc<dyn Observer>]);
+    config.upstream.observers = tidegate::observe::Observers::new(told);
+    // A hint that outlasts the caller's patience is delivered, not waited for.
+    config.upstream.hint_ceiling = config.max_wait;
+    let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
+    let proxy = Arc::new(Proxy {
+        tenant: Arc::clone(&tenant),
+        doors: config.doors.clone(),
+        max_wait: config.max_wait,
+        bodies: ByteBudget::new(BODY_BUDGET),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let router = admin::router(admin::Admin { tenant, metrics, doors: config.doors });
+    let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
+    let admin = tokio::spawn(serve_admin(admin, router, stopping));
+    Ok(Gateway { data_addr, admin_addr, stop, data, admin })
+}
+
+impl Gateway {
+    /// Where callers point their base URL.
+    pub fn data_addr(&self) -> SocketAddr {
+        self.data_addr
+    }
+
+    /// Where operators look.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Stops accepting, waits for the calls in flight, and returns when they have ended or the grace is over.
+    pub async fn drain(self) {
+        self.stop.send_replace(true);
+        for task in [self.data, self.admin] {
+            if let Err(error) = task.await {
+                tracing::warn!(target: "tidegate", "a listener ended badly: {error}");
+            }
+        }
+    }
+}
+
+async fn serve_admin(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
+    let stopped = async move {
+        // An error means that the gateway is gone, which is a reason to stop as well.
+        drop(stop.wait_for(|stop| *stop).await);
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+        tracing::warn!(target: "tidegate", "the admin port ended: {error}");
+    }
+}
+
+fn loopback(port: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let addr = listener.local_addr()?;
+    if addr.ip().is_loopback() { Ok(addr) } else { Err(StartError::NotLoopback { port, addr }) }
+}

@@ -1,0 +1,208 @@
+//! The command line. Flags win over the environment, the environment over `tidegate.toml`, that over defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  some items failed
+    2  usage or configuration
+    3  the outcome of some items is unknown
+    4  the upstream refused, or cannot be reached
+    5  internal error
+  130  interrupted; can be resumed";
+
+/// Use a quota-limited API at the full speed its quota allows, and never faster.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Say more: -v state changes, -vv every call.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the local gateway: point a program's base URL at it, change nothing else.
+    Serve(ServeArgs),
+    /// Apply a file of writes, once each.
+    #[command(subcommand)]
+    Bulk(BulkCommand),
+    /// Run the simulator, to develop and test against instead of a real organisation.
+    Sim(SimArgs),
+    /// See it work on this machine: simulator, gateway, and a 500-agent job beside a naive client's.
+    Demo(DemoArgs),
+    /// Look at vendors' rules.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+}
+
+/// Where the upstream is, and who calls it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Connection {
+    /// Configuration file; `tidegate.toml` in the working folder is read if it is there.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// A built-in profile, or a profile file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
+    /// Region of the profile, such as mypurecloud.com; gives --api and --login.
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// Base URL of the API.
+    #[arg(long, value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// Base URL of the login host.
+    #[arg(long, value_name = "URL")]
+    pub(crate) login: Option<String>,
+    /// OAuth client id. Its secret comes from GENESYSCLOUD_OAUTHCLIENT_SECRET, TIDEGATE_CREDENTIAL_CLIENT_SECRET or
+    /// --client-secret-file, never from the command line.
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// File that holds the OAuth client secret.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_secret_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Where callers connect; port 0 takes a free one. Default 127.0.0.1:8787.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where operators look: /healthz, /readyz, /metrics, /api/state. Default 127.0.0.1:8788.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// The longest wait for quota plus the time the upstream commonly takes. Default 14s: SDKs give up at 16.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_wait: Option<Duration>,
+    /// Check the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BulkCommand {
+    /// Plan a file, then apply it.
+    Run(BulkRunArgs),
+    /// Go on with a run that was interrupted.
+    Resume(BulkResumeArgs),
+    /// Say how far a run is.
+    Status(BulkStatusArgs),
+    /// Write the result of every item.
+    Report(BulkReportArgs),
+}
+
+/// How a run is carried out.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BulkCommon {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Send through a running gateway, which paces and holds the credential.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["api", "login", "region", "client_id", "client_secret_file"])]
+    pub(crate) via: Option<String>,
+    /// Writes in flight at once, at most. The quota decides how many leave; this bounds how many wait for answers.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+    /// Result file, CSV: id,status,http_status,attempts,key,error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// No progress bar.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BulkRunArgs {
+    /// The input: CSV with a header line, or NDJSON (by its ending, else by --input-format).
+    pub(crate) input: PathBuf,
+    /// A built-in recipe (user-skills, requests) or a recipe file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) recipe: String,
+    /// Format of the input, where its ending does not tell.
+    #[arg(long, value_enum)]
+    pub(crate) input_format: Option<InputFormat>,
+    /// The journal; default: the input's name with .journal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Plan and show the first requests and a forecast; send no write.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) common: BulkCommon,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BulkResumeArgs {
+    /// The journal of the run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: BulkCommon,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BulkStatusArgs {
+    /// The journal of the run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: PathBuf,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BulkReportArgs {
+    /// The journal of the run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: PathBuf,
+    /// Result file, CSV; standard output if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    Csv,
+    Ndjson,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Leave simulator and gateway running at the end, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Check a profile file and tell all its problems.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a built-in profile.
+    Show {
+        /// Its name; all names if absent.
+        name: Option<String>,
+    },
+}
+
+/// Reads "5s", "250ms", "1m".
+fn duration(text: &str) -> Result<Duration, String> {
+    tidegate_core::profile::reader::parse_duration(text).map_err(|why| why.to_string())
+}

@@ -1,0 +1,129 @@
+//! One logical request: what its caller wants of it, what is known while it runs, what is reported at its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use parking_lot::Mutex;
+use tidegate_core::key::Family;
+use tidegate_core::pace::Class;
+use tidegate_core::time::Mono;
+
+use crate::credential::Credential;
+
+/// What the caller wants of a call. Put it into the request's extensions, or let [`Client`](crate::Client) do it.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// Its class; `interactive` unless said otherwise.
+    pub class: Option<Class>,
+    /// After this time the answer is worthless.
+    pub deadline: Option<Duration>,
+    /// The longest time from now until the last attempt has to have left, less what the upstream commonly takes.
+    pub max_wait: Option<Duration>,
+    /// The transaction this call belongs to. The same transaction and payload carry the same idempotency key on
+    /// every attempt and after every restart.
+    pub transaction: Option<String>,
+    /// A key that was made and stored before, sent as it is.
+    pub key: Option<String>,
+    /// Overrides what the method says about executing twice.
+    pub idempotent: Option<bool>,
+    /// How long before this call the same write was already sent with an outcome nobody knows, from a journal.
+    pub sent_before: Option<Duration>,
+    /// Who the call is made as; the client's own credential unless said otherwise.
+    pub credential: Option<Credential>,
+}
+
+/// What became of a call. In the extensions of every response, and in every error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallReport {
+    /// Attempts sent.
+    pub attempts: u32,
+    /// Time spent waiting for tickets and ordered pauses.
+    pub waited: Duration,
+    /// The limit that explains the longest wait.
+    pub limit: Option<Arc<str>>,
+    /// The idempotency key that was sent.
+    pub key: Option<String>,
+}
+
+/// What is known of a call while it runs; shared by the layers through the request's extensions.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// The target for messages: path only, since queries can hold personal data.
+    pub(crate) path: String,
+    pub(crate) family: Family,
+    pub(crate) class: Class,
+    pub(crate) credential: Credential,
+    pub(crate) started: Mono,
+    /// The answer is worthless after this.
+    pub(crate) deadline: Option<Mono>,
+    /// The last attempt has to leave before this.
+    pub(crate) give_up_at: Option<Mono>,
+    pub(crate) key: Option<String>,
+    pub(crate) idempotent: Option<bool>,
+    /// How long the upstream is trusted to recognise the key.
+    pub(crate) dedup: Option<Duration>,
+    /// How long before this call the same write was already sent, with an outcome nobody knows.
+    pub(crate) sent_before: Option<Duration>,
+    attempts: AtomicU32,
+    waited_nanos: AtomicU64,
+    limit: Mutex<Option<(Duration, Arc<str>)>>,
+}
+
+impl Call {
+    pub(crate) fn new(
+        method: Method,
+        path: String,
+        family: Family,
+        options: &CallOptions,
+        credential: Credential,
+        started: Mono,
+        give_up_at: Option<Mono>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            family,
+            class: options.class.unwrap_or(Class::Interactive),
+            credential,
+            started,
+            deadline: options.deadline.map(|after| started + after),
+            give_up_at,
+            key: options.key.clone(),
+            idempotent: options.idempotent,
+            dedup: None,
+            sent_before: options.sent_before,
+            attempts: AtomicU32::new(0),
+            waited_nanos: AtomicU64::new(0),
+            limit: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn count_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds a wait and, if it is the longest yet, remembers the limit that explains it.
+    pub(crate) fn add_wait(&self, waited: Duration, limit: impl FnOnce() -> Arc<str>) {
+        if waited.is_zero() {
+            return;
+        }
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.waited_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let mut longest = self.limit.lock();
+        if longest.as_ref().is_none_or(|(length, _)| waited > *length) {
+            *longest = Some((waited, limit()));
+        }
+    }
+
+    pub(crate) fn report(&self) -> CallReport {
+        CallReport {
+            attempts: self.attempts.load(Ordering::Relaxed),
+            waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
+            limit: self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
+            key: self.key.clone(),
+        }
+    }
+}

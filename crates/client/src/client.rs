@@ -1,0 +1,249 @@
+//! A ready client: the stack, and the few words a program needs to use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, Response};
+use secrecy::SecretString;
+use tidegate_core::key::CredentialId;
+use tidegate_core::pace::{Class, LimitSpec};
+use tidegate_core::profile::Profile;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::call::{CallOptions, CallReport};
+use crate::credential::Credential;
+use crate::error::Error;
+use crate::observe::{Observer, Observers, Traced};
+use crate::layer::{Answered, Attempt, AttemptError, Send};
+use crate::stack::{Stack, stack, stack_with};
+use crate::token::ClientCredentials;
+use crate::upstream::{ConfigError, Upstream, UpstreamConfig};
+
+/// Calls one tenant of a quota-limited API at the full speed its quota allows.
+///
+/// Cheap to clone; all clones share one set of gates, tokens and connections.
+#[derive(Clone)]
+pub struct Client {
+    upstream: Arc<Upstream>,
+    stack: Stack,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("api", &self.upstream.api_base()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Sets up a client for the API at the base URL `api`, with its login host at `login`.
+    pub fn builder(profile: Profile, api: impl Into<String>, login: impl Into<String>) -> ClientBuilder {
+        let config = UpstreamConfig::new(Arc::new(profile), api, login);
+        ClientBuilder { config, observers: vec![Arc::new(Traced)] }
+    }
+
+    /// A client for an upstream that was set up elsewhere.
+    pub fn over(upstream: Arc<Upstream>) -> Self {
+        let stack = stack(&upstream);
+        Self { upstream, stack }
+    }
+
+    /// A client whose attempts pass `before_send` when they have their ticket and are about to leave.
+    pub fn with_layer<L>(upstream: Arc<Upstream>, before_send: L) -> Self
+    where
+        L: Layer<Send>,
+        L::Service: Service<Attempt, Response = Answered, Error = AttemptError> + Clone,
+        L::Service: std::marker::Send + Sync + 'static,
+        <L::Service as Service<Attempt>>::Future: std::marker::Send,
+    {
+        let stack = stack_with(&upstream, before_send);
+        Self { upstream, stack }
+    }
+
+    /// What the client's calls share.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Begins a call.
+    pub fn request(&self, method: Method, path: &str) -> CallBuilder<'_> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = method;
+        let target = path.parse().map_err(|_| path.to_owned());
+        CallBuilder { client: self, request, target, options: CallOptions::default() }
+    }
+
+    /// Begins a GET.
+    pub fn get(&self, path: &str) -> CallBuilder<'_> {
+        self.request(Method::GET, path)
+    }
+
+    /// Makes a call. Only the path and query of the request's URI are used; what is wanted of the call stands in its
+    /// extensions as [`CallOptions`].
+    ///
+    /// # Errors
+    /// [`Error`] says why there is no answer. An answer of the upstream is never an error, whatever its status.
+    pub async fn call(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Error> {
+        let mut stack = self.stack.clone();
+        stack.ready().await?.call(request).await
+    }
+}
+
+/// Sets up a [`Client`].
+#[derive(Debug)]
+pub struct ClientBuilder {
+    config: UpstreamConfig,
+    observers: Vec<Arc<dyn Observer>>,
+}
+
+impl ClientBuilder {
+    /// Logs in with a client id and secret. `name` stands for them in logs and errors.
+    #[must_use]
+    pub fn credential(
+        mut self,
+        name: &str,
+        client_id: &str,
+        client_secret: &str,
+    ) -> Self {
+        let credentials = ClientCredentials::new(client_id, &SecretString::from(client_secret));
+        self.config.credential = Some((CredentialId::new(name), credentials));
+        self
+    }
+
+    /// Adds a limit, or replaces the profile's of the same key.
+    #[must_use]
+    pub fn limit(mut self, limit: LimitSpec) -> Self {
+        self.config.limits.push(limit);
+        self
+    }
+
+    /// Retries beyond waits that the upstream ordered; 5 unless said otherwise.
+    #[must_use]
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.config.max_retries = max_retries;
+        self
+    }
+
+    /// The longest wait ordered by the upstream that is waited for; 15 minutes unless said otherwise. A call whose
+    /// hint is longer ends with the upstream's answer: nothing is ever sent early.
+    #[must_use]
+    pub fn hint_ceiling(mut self, ceiling: Duration) -> Self {
+        self.config.hint_ceiling = ceiling;
+        self
+    }
+
+    /// Tells `observer` what happens, beside `tracing`.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Builds the client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Every setting that cannot be used.
+    pub fn build(mut self) -> Result<Client, Vec<ConfigError>> {
+        self.config.observers = Observers::new(self.observers);
+        Upstream::new(self.config).map(Client::over)
+    }
+}
+
+/// A call that is being put together.
+#[derive(Debug)]
+#[must_use = "nothing is sent before `send`"]
+pub struct CallBuilder<'a> {
+    client: &'a Client,
+    request: Request<RequestBody>,
+    target: Result<http::Uri, String>,
+    options: CallOptions,
+}
+
+impl CallBuilder<'_> {
+    /// Its class; `interactive` unless said otherwise.
+    pub fn class(mut self, class: Class) -> Self {
+        self.options.class = Some(class);
+        self
+    }
+
+    /// After this time the answer is worthless: the call is refused as soon as it cannot be met.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.options.deadline = Some(deadline);
+        self
+    }
+
+    /// The longest wait before the call must have left.
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.options.max_wait = Some(max_wait);
+        self
+    }
+
+    /// Names the transaction, so that the same call after a restart carries the same idempotency key.
+    pub fn transaction(mut self, id: impl Into<String>) -> Self {
+        self.options.transaction = Some(id.into());
+        self
+    }
+
+    /// An idempotency key that was made and stored before, sent as it is.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.options.key = Some(key.into());
+        self
+    }
+
+    /// Overrides what the method says about executing twice.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.options.idempotent = Some(idempotent);
+        self
+    }
+
+    /// How long ago the same write was sent before with an outcome nobody knows, from a journal.
+    pub fn sent_before(mut self, ago: Option<Duration>) -> Self {
+        self.options.sent_before = ago;
+        self
+    }
+
+    /// Attaches a value that layers of your own find in the extensions of each attempt's request.
+    pub fn extension<T: Clone + std::marker::Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.request.extensions_mut().insert(value);
+        self
+    }
+
+    /// Makes the call as somebody else.
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.options.credential = Some(credential);
+        self
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.request.headers_mut().append(name, value);
+        self
+    }
+
+    /// A JSON body.
+    pub fn json(mut self, body: impl Into<Bytes>) -> Self {
+        self.request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *self.request.body_mut() = RequestBody::from(body.into());
+        self
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// [`Error`] says why there is no answer.
+    pub async fn send(self) -> Result<Response<ResponseBody>, Error> {
+        let Self { client, mut request, target, options } = self;
+        match target {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(path) => {
+                let report = CallReport::default();
+                return Err(Error::new(crate::ErrorKind::Invalid, request.method(), &path, report)
+                    .with_source("the path is not a valid request target"));
+            }
+        }
+        request.extensions_mut().insert(options);
+        client.call(request).await
+    }
+}

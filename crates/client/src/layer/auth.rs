@@ -1,0 +1,71 @@
+//! Attaches the token, after the wait for the ticket, so that it cannot age in the queue.
+//!
+//! A 401 is told to the token's manager by generation: it ends that token and no newer one. Whether the attempt is
+//! sent again is the retry layer's decision.
+
+use std::task::{Context, Poll};
+
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use tower::{Layer, Service};
+
+use super::{Answered, Attempt, AttemptError, BoxFuture};
+use crate::credential::Credential;
+
+/// Adds [`Auth`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuthLayer;
+
+/// Attaches the call's credential to each attempt.
+#[derive(Clone, Debug)]
+pub struct Auth<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = Auth<S>;
+
+    fn layer(&self, inner: S) -> Auth<S> {
+        Auth { inner }
+    }
+}
+
+impl<S> Service<Attempt> for Auth<S>
+where
+    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answered;
+    type Error = AttemptError;
+    type Future = BoxFuture<Result<Answered, AttemptError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut attempt: Attempt) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let credential = attempt.call.credential.clone();
+            let headers = attempt.request.headers_mut();
+            let lent = match &credential {
+                Credential::Managed(manager) => {
+                    let lent = manager.lend().await.map_err(AttemptError::Token)?;
+                    headers.insert(AUTHORIZATION, lent.value);
+                    Some((manager, lent.generation))
+                }
+                Credential::Bearer(bearer) => {
+                    headers.insert(AUTHORIZATION, bearer.value());
+                    None
+                }
+                Credential::Anonymous => None,
+            };
+            let answered = inner.call(attempt).await?;
+            if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) = (lent, answered.response.status()) {
+                manager.rejected(generation);
+            }
+            Ok(answered)
+        })
+    }
+}

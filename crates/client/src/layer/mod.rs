@@ -1,0 +1,75 @@
+//! The layers of the stack, each one idea. Their order, and the reason for it, stands in [`stack`](crate::stack).
+//!
+//! Outside the retry layer a request is a caller's request; inside it is an [`Attempt`]: one send, with the call it
+//! belongs to. A layer of your own can go between any two of them.
+
+mod auth;
+mod pace;
+mod prepare;
+mod retry;
+mod send;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tidegate_core::observe::Observation;
+use tidegate_core::pace::Refusal;
+
+pub use self::auth::{Auth, AuthLayer};
+pub use self::pace::{Pace, PaceLayer};
+pub use self::prepare::{Prepare, PrepareLayer};
+pub use self::retry::{Retry, RetryLayer};
+pub use self::send::Send;
+use crate::body::{BoxError, RequestBody, ResponseBody};
+use crate::call::Call;
+use crate::pacer::Departure;
+use crate::token::TokenError;
+use crate::transport::SendError;
+
+/// The future of every layer. Boxed: a call makes a handful of allocations against a network round trip.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + std::marker::Send>>;
+
+/// A call that was prepared: what the retry layer takes.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) call: Arc<Call>,
+    pub(crate) request: Request<RequestBody>,
+}
+
+/// One send of a call.
+#[derive(Debug)]
+pub struct Attempt {
+    pub(crate) call: Arc<Call>,
+    /// What will be sent. Its URI is absolute.
+    pub request: Request<RequestBody>,
+    pub(crate) departure: Option<Departure>,
+}
+
+/// The answer to an attempt, and what it said about limits.
+#[derive(Debug)]
+pub struct Answered {
+    /// The upstream's answer.
+    pub response: Response<ResponseBody>,
+    /// What its headers, and the body of a throttle, said about limits.
+    pub seen: Observation,
+    /// Whether it said "too fast".
+    pub throttled: bool,
+    /// From the first byte sent to its headers.
+    pub took: Duration,
+}
+
+/// Why an attempt brought no answer.
+#[derive(Debug)]
+pub enum AttemptError {
+    /// It did not get a ticket in time. Nothing was sent.
+    Refused(Refusal),
+    /// There is no token. Nothing was sent.
+    Token(TokenError),
+    /// A layer before the send stopped it. Nothing was sent.
+    Stopped(BoxError),
+    /// It was sent, or sending it was tried.
+    Send(SendError),
+}

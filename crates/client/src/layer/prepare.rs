@@ -1,0 +1,174 @@
+//! Once per call: where it goes, what it belongs to, and the key it carries on every attempt.
+//!
+//! The path is normalised here and sent as normalised: what was paced is what is sent, so that no spelling of a
+//! path reaches another family's resources.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, Uri};
+use tidegate_core::idempotency::{BodyDigest, Transaction, Write, needs_key};
+use tidegate_core::key::{Family, normalise};
+use tower::{Layer, Service};
+
+use super::{BoxFuture, Prepared};
+use crate::body::{RequestBody, ResponseBody};
+use crate::call::{Call, CallOptions, CallReport};
+use crate::error::{Error, ErrorKind};
+use crate::observe::{CallDone, Outcome};
+use crate::upstream::Upstream;
+
+/// The least time kept free for the upstream to answer, where its own times are not known or are shorter.
+const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// Adds [`Prepare`].
+#[derive(Clone, Debug)]
+pub struct PrepareLayer {
+    upstream: Arc<Upstream>,
+}
+
+impl PrepareLayer {
+    /// Prepares calls for `upstream`.
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        Self { upstream }
+    }
+}
+
+/// Turns a request into a prepared call, and reports its end.
+#[derive(Clone, Debug)]
+pub struct Prepare<S> {
+    inner: S,
+    upstream: Arc<Upstream>,
+}
+
+impl<S> Layer<S> for PrepareLayer {
+    type Service = Prepare<S>;
+
+    fn layer(&self, inner: S) -> Prepare<S> {
+        Prepare { inner, upstream: Arc::clone(&self.upstream) }
+    }
+}
+
+impl<S> Service<Request<RequestBody>> for Prepare<S>
+where
+    S: Service<Prepared, Response = Response<ResponseBody>, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = BoxFuture<Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let upstream = Arc::clone(&self.upstream);
+        Box::pin(async move {
+            let prepared = prepare(&upstream, request)?;
+            let call = Arc::clone(&prepared.call);
+            let result = inner.call(prepared).await;
+            report(&upstream, &call, result)
+        })
+    }
+}
+
+fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Prepared, Error> {
+    let options = request.extensions_mut().remove::<CallOptions>().unwrap_or_default();
+    let method = request.method().clone();
+    let invalid = |path: &str, why: String| {
+        Error::new(ErrorKind::Invalid, &method, path, CallReport::default()).with_source(why)
+    };
+    let raw_path = request.uri().path();
+    let segments = upstream.profile().family_segments;
+    let path = normalise(raw_path).map_err(|problem| invalid(raw_path, problem.to_string()))?.into_owned();
+    let family =
+        Family::with_segments(&path, segments).map_err(|problem| invalid(raw_path, problem.to_string()))?;
+    let target = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.clone(),
+    };
+    let uri = upstream.target(&target).map_err(|why| invalid(&path, why))?;
+    let key = stamp_key(upstream, &mut request, &options, &target);
+    *request.uri_mut() = uri;
+
+    let started = upstream.clock().now();
+    let credential = options.credential.clone().unwrap_or_else(|| upstream.credential().clone());
+    let give_up_at = options.max_wait.map(|max_wait| {
+        let answer_time = upstream.pacer().answer_time(&family).unwrap_or_default().max(LEAST_ANSWER_TIME);
+        started + max_wait.saturating_sub(answer_time)
+    });
+    let mut call = Call::new(method, path, family, &options, credential, started, give_up_at);
+    call.key = key;
+    call.dedup = upstream.profile().idempotency.dedup;
+    Ok(Prepared { call: Arc::new(call), request })
+}
+
+/// Puts the idempotency key on a write. A header of the same name that the caller sent names the transaction.
+fn stamp_key(
+    upstream: &Upstream,
+    request: &mut Request<RequestBody>,
+    options: &CallOptions,
+    target: &str,
+) -> Option<String> {
+    if !needs_key(request.method()) {
+        return None;
+    }
+    let rules = &upstream.profile().idempotency;
+    let key = options.key.clone().unwrap_or_else(|| {
+        let from_header = request.headers().get(&rules.header).and_then(|value| value.to_str().ok());
+        let transaction = options.transaction.as_deref().or(from_header);
+        let transaction = match (transaction, request.body().bytes()) {
+            (Some(id), Some(_)) => Transaction::Given(id),
+            _ => Transaction::Random(upstream.clock().random_id()),
+        };
+        let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let body = BodyDigest::of(media_type, request.body().bytes().map_or(&[][..], |bytes| &bytes[..]));
+        let write = Write {
+            tenant: upstream.tenant(),
+            transaction,
+            method: request.method(),
+            target,
+            body: &body,
+        };
+        write.key(rules.stamp).to_string()
+    });
+    if let Ok(value) = HeaderValue::from_str(&key) {
+        request.headers_mut().insert(rules.header.clone(), value);
+    }
+    Some(key)
+}
+
+fn report(
+    upstream: &Upstream,
+    call: &Call,
+    result: Result<Response<ResponseBody>, Error>,
+) -> Result<Response<ResponseBody>, Error> {
+    let report = call.report();
+    upstream.observers().call(&CallDone {
+        method: &call.method,
+        family: &call.family,
+        class: call.class,
+        outcome: match &result {
+            Ok(response) => Outcome::Status(response.status().as_u16()),
+            Err(error) => Outcome::Failed(error.kind().name()),
+        },
+        attempts: report.attempts,
+        waited: report.waited,
+        took: upstream.clock().now() - call.started,
+    });
+    result.map(|mut response| {
+        response.extensions_mut().insert(report);
+        response
+    })
+}
+
+impl Upstream {
+    fn target(&self, target: &str) -> Result<Uri, String> {
+        format!("{}{target}", self.api_base()).parse().map_err(|error: http::uri::InvalidUri| error.to_string())
+    }
+}

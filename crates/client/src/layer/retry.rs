@@ -1,0 +1,256 @@
+//! The loop of a call: send, judge, wait, send again.
+//!
+//! The judgement is [`Attempts`](tidegate_core::retry::Attempts)'s; this layer only carries it out. If the wait for
+//! another attempt is refused, the caller gets the upstream's last answer rather than an answer of ours: after
+//! something was sent there is never a refusal.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use parking_lot::Mutex;
+use tidegate_core::budget::Budget;
+use tidegate_core::classify::{Delivery, Facts, Outcome};
+use tidegate_core::pace::Refusal;
+use tidegate_core::retry::{Attempts, Next, RetryPolicy};
+use tower::{Layer, Service};
+
+use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared};
+use crate::body::{RequestBody, ResponseBody};
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::credential::Credential;
+use crate::error::{Error, ErrorKind};
+use crate::token::TokenError;
+
+/// How much of an answer is kept in memory while another attempt is waited for.
+const KEEP: usize = 64 * 1024;
+
+/// Adds [`Retry`].
+#[derive(Clone, Debug)]
+pub struct RetryLayer {
+    policy: Arc<RetryPolicy>,
+    budget: Arc<Mutex<Budget>>,
+    clock: Clock,
+}
+
+impl RetryLayer {
+    /// Retries by `policy`; all calls of an upstream share one budget of extra load.
+    pub fn new(policy: Arc<RetryPolicy>, budget: Arc<Mutex<Budget>>, clock: Clock) -> Self {
+        Self { policy, budget, clock }
+    }
+}
+
+/// Sends a call's attempts until one is to be delivered.
+#[derive(Clone, Debug)]
+pub struct Retry<S> {
+    inner: S,
+    layer: RetryLayer,
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Retry<S> {
+        Retry { inner, layer: self.clone() }
+    }
+}
+
+impl<S> Service<Prepared> for Retry<S>
+where
+    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = BoxFuture<Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Readiness is asked for per attempt.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, prepared: Prepared) -> Self::Future {
+        let inner = self.inner.clone();
+        let layer = self.layer.clone();
+        Box::pin(async move { Run::new(layer, &prepared).run(inner, prepared.request).await })
+    }
+}
+
+/// One call's run.
+struct Run {
+    layer: RetryLayer,
+    call: Arc<Call>,
+    attempts: Attempts,
+    rng: fastrand::Rng,
+    /// The upstream's latest answer, to be delivered if no further attempt is possible.
+    last: Option<Response<ResponseBody>>,
+    /// Waits for the token endpoint so far.
+    token_waits: u32,
+}
+
+/// What to do after an attempt.
+enum Step {
+    Done(Result<Response<ResponseBody>, Error>),
+    Again(tidegate_core::time::Mono),
+}
+
+impl Run {
+    fn new(layer: RetryLayer, prepared: &Prepared) -> Self {
+        let call = Arc::clone(&prepared.call);
+        let replayable = prepared.request.body().is_replayable();
+        let facts = call.facts(replayable);
+        let rng = fastrand::Rng::with_seed(layer.clock.seed());
+        Self { attempts: Attempts::new(facts, call.started), layer, call, rng, last: None, token_waits: 0 }
+    }
+
+    async fn run<S>(mut self, mut inner: S, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Error>
+    where
+        S: Service<Attempt, Response = Answered, Error = AttemptError>,
+    {
+        let mut next = Some(request);
+        loop {
+            let Some(request) = next.take() else {
+                unreachable!("only a replayable request is sent again");
+            };
+            next = copy(&request);
+            let attempt = Attempt { call: Arc::clone(&self.call), request, departure: None };
+            let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
+                Ok(()) => inner.call(attempt).await,
+                Err(error) => Err(error),
+            };
+            let at = match self.judge(sent, next.is_some()).await {
+                Step::Done(result) => return result,
+                Step::Again(at) => at,
+            };
+            let now = self.layer.clock.now();
+            if at > now {
+                self.call.add_wait(at - now, || Arc::from("ordered by the upstream"));
+                tokio::time::sleep_until(self.layer.clock.instant(at)).await;
+            }
+        }
+    }
+
+    async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
+        match sent {
+            Ok(answered) => self.judge_answer(answered, replayable).await,
+            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(refusal)),
+            Err(AttemptError::Token(error)) => self.without_token(error),
+            Err(AttemptError::Stopped(why)) => Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why))),
+            Err(AttemptError::Send(error)) => {
+                let next = self.next(&Outcome::Failed(error.failure));
+                match next {
+                    Next::Retry { at, .. } if replayable => Step::Again(at),
+                    Next::Unknown { .. } => {
+                        Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)))
+                    }
+                    _ => {
+                        let kind = if error.failure.delivery() == Delivery::NotSent {
+                            ErrorKind::Unreachable
+                        } else {
+                            ErrorKind::NoAnswer
+                        };
+                        Step::Done(Err(self.error(kind).with_source(error)))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
+        let Answered { response, seen, throttled, .. } = answered;
+        let status = response.status();
+        match self.next(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
+            Next::Retry { at, .. } if replayable => {
+                self.keep(response).await;
+                Step::Again(at)
+            }
+            Next::RefreshToken => {
+                self.keep(response).await;
+                Step::Again(self.layer.clock.now())
+            }
+            Next::Unknown { .. } => {
+                let why = format!("the upstream answered {status}, which does not tell");
+                Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(why)))
+            }
+            _ => Step::Done(Ok(response)),
+        }
+    }
+
+    fn next(&mut self, outcome: &Outcome) -> Next {
+        let now = self.layer.clock.now();
+        let mut budget = self.layer.budget.lock();
+        self.attempts.next(now, outcome, &mut budget, &self.layer.policy, &mut self.rng)
+    }
+
+    /// Keeps an answer for the case that no further attempt is possible, off its connection.
+    async fn keep(&mut self, response: Response<ResponseBody>) {
+        let (parts, body) = response.into_parts();
+        let body = match body.peek(KEEP).await {
+            Ok((_, body)) => body,
+            Err(_) => ResponseBody::from(bytes::Bytes::new()),
+        };
+        self.last = Some(Response::from_parts(parts, body));
+    }
+
+    /// Waits for the token endpoint where that can help in time.
+    fn without_token(&mut self, error: TokenError) -> Step {
+        let now = self.layer.clock.now();
+        let again = error.retry_after.filter(|_| !error.refused).map(|after| now + after);
+        let in_time = again.filter(|at| {
+            self.attempts.send_by().map_or(*at - now <= self.layer.policy.hint_ceiling, |end| *at < end)
+        });
+        match in_time {
+            Some(at) if self.token_waits < self.layer.policy.max_ordered_waits => {
+                self.token_waits += 1;
+                Step::Again(at)
+            }
+            _ => Step::Done(match self.last.take() {
+                Some(last) => Ok(last),
+                None => Err(self.error(ErrorKind::Token).with_token(error)),
+            }),
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
+        match self.last.take() {
+            Some(last) => Ok(last),
+            None => Err(self
+                .error(ErrorKind::Refused)
+                .with_retry_after(Some(refusal.retry_after))
+                .with_refusal(refusal.reason)),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, &self.call.method, &self.call.path, self.call.report())
+    }
+}
+
+/// A second copy of `request`, if its body can be sent again.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let body = request.body().try_clone()?;
+    let mut copy = Request::new(body);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    *copy.version_mut() = request.version();
+    request.extensions().clone_into(copy.extensions_mut());
+    Some(copy)
+}
+
+impl Call {
+    fn facts(&self, replayable: bool) -> Facts {
+        let mut facts = Facts::new(self.method.clone());
+        facts.idempotent = self.idempotent;
+        facts.dedup = self.key.as_ref().and(self.dedup);
+        facts.sent_before = self.sent_before;
+        facts.replayable = replayable;
+        facts.refreshable = matches!(self.credential, Credential::Managed(_));
+        facts.give_up_at = match (self.give_up_at, self.deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        facts
+    }
+}

@@ -1,0 +1,61 @@
+//! The order of the stack, and the reason for each place.
+//!
+//! Outside in, once per call:
+//!
+//! 1. [`PrepareLayer`]: normalise the path, find family, credential and deadline, make the idempotency key. First,
+//!    because everything below speaks of these, and because the key must be the same on every attempt.
+//! 2. [`RetryLayer`]: the loop. Outside everything that belongs to one attempt, so that each attempt needs its own
+//!    ticket, its own look at the breaker, and a token that is checked again.
+//!
+//! Per attempt:
+//!
+//! 3. [`PaceLayer`]: wait for a ticket from every gate; breaker and deadline are asked by the same bank, before any
+//!    quota is taken. Outside the token, because waiting is where tokens age.
+//! 4. [`AuthLayer`]: attach the token now that the attempt may leave. A 401 is told to the manager here, where it is
+//!    known which token was sent.
+//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send. The time-out is innermost, so that
+//!    no wait above can trip it.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tower::layer::util::Identity;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::error::Error;
+use crate::layer::{
+    Answered, Attempt, AttemptError, AuthLayer, PaceLayer, PrepareLayer, RetryLayer, Send,
+};
+use crate::upstream::Upstream;
+
+/// The whole stack as one service.
+pub type Stack = BoxCloneSyncService<Request<RequestBody>, Response<ResponseBody>, Error>;
+
+/// Builds the stack for `upstream`.
+pub fn stack(upstream: &Arc<Upstream>) -> Stack {
+    stack_with(upstream, Identity::new())
+}
+
+/// Builds the stack with one more layer where an attempt has its ticket and its token and is about to leave: the
+/// place for what must be durable before the first byte is sent.
+pub fn stack_with<L>(upstream: &Arc<Upstream>, before_send: L) -> Stack
+where
+    L: Layer<Send>,
+    L::Service: Service<Attempt, Response = Answered, Error = AttemptError> + Clone,
+    L::Service: std::marker::Send + Sync + 'static,
+    <L::Service as Service<Attempt>>::Future: std::marker::Send,
+{
+    let profile = upstream.profile();
+    let clock = *upstream.clock();
+    let send = Send::new(upstream.transport().clone(), Arc::clone(profile), clock, upstream.observers().clone());
+    let service = ServiceBuilder::new()
+        .layer(PrepareLayer::new(Arc::clone(upstream)))
+        .layer(RetryLayer::new(Arc::clone(upstream.retry_policy()), Arc::clone(upstream.budget()), clock))
+        .layer(PaceLayer::new(upstream.pacer().clone(), Arc::clone(profile), clock))
+        .layer(AuthLayer)
+        .layer(before_send)
+        .service(send);
+    BoxCloneSyncService::new(service)
+}

@@ -1,0 +1,274 @@
+//! One call of a token endpoint: the client-credentials grant of RFC 6749 §4.4.
+//!
+//! Genesys answers a throttled login with 400 and a text, not with 429, so what counts as "too fast" comes from the
+//! profile. The secret is held masked and leaves only in the `Authorization` header of this call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tidegate_core::observe::observe;
+use tidegate_core::profile::Profile;
+use tidegate_core::token::RefreshFailure;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::clock::Clock;
+use crate::transport::{SendError, SendOptions, Transport};
+
+/// A token answer larger than this is not one.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A client id and its secret, as the `Authorization` header of a login.
+#[derive(Clone)]
+pub struct ClientCredentials {
+    client_id: String,
+    basic: SecretString,
+}
+
+impl ClientCredentials {
+    /// From a client id and its secret. RFC 6749 §2.3.1: both are form-encoded before they are joined.
+    pub fn new(client_id: &str, client_secret: &SecretString) -> Self {
+        let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.expose_secret()));
+        let basic = SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(pair)));
+        Self { client_id: client_id.to_owned(), basic }
+    }
+
+    /// From the `Authorization` header of somebody's login, kept as it is: many clients skip the form-encoding, and
+    /// what the upstream accepted once is what it will accept again. `None` if it is not a Basic login.
+    pub fn from_basic(header: &str) -> Option<Self> {
+        let (scheme, encoded) = header.split_once(' ')?;
+        let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
+        let client_id = decoded.split(|byte| *byte == b':').next().filter(|id| id.len() < decoded.len())?;
+        scheme.eq_ignore_ascii_case("basic").then(|| Self {
+            client_id: String::from_utf8_lossy(client_id).into_owned(),
+            basic: SecretString::from(header),
+        })
+    }
+
+    /// The client id. Not secret, but not for logs either: the credential has a name.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCredentials(***)")
+    }
+}
+
+/// A token that was granted.
+#[derive(Clone)]
+pub struct Grant {
+    /// `Bearer …`, marked sensitive.
+    pub bearer: HeaderValue,
+    /// Its life, if the endpoint said.
+    pub expires_in: Option<Duration>,
+    /// The endpoint's answer as it came, to be handed to a caller that logged in through us.
+    pub answer: bytes::Bytes,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
+/// Why no token was granted.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// The endpoint says that logins come too fast.
+    #[error("the token endpoint is throttling logins")]
+    Throttled {
+        /// When it says to come back.
+        hint: Option<Duration>,
+    },
+    /// The endpoint refused the credential.
+    #[error("the token endpoint refused the client id or secret ({status}: {text})")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// Its words.
+        text: String,
+        /// Its answer as it came.
+        answer: bytes::Bytes,
+    },
+    /// The endpoint answered, but not with a token.
+    #[error("the token endpoint answered {status} without a token ({text})")]
+    Unexpected {
+        /// Its status.
+        status: StatusCode,
+        /// What was wrong.
+        text: String,
+    },
+    /// The endpoint could not be reached.
+    #[error("{0}")]
+    Unreachable(#[from] SendError),
+}
+
+impl GrantError {
+    /// What this means for the token's life.
+    pub(super) fn as_failure(&self) -> RefreshFailure {
+        match self {
+            Self::Throttled { hint } => RefreshFailure::Throttled { hint: *hint },
+            Self::Refused { .. } => RefreshFailure::Refused,
+            Self::Unexpected { .. } | Self::Unreachable(_) => RefreshFailure::Transient,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenRefusal {
+    error: Option<String>,
+    error_description: Option<String>,
+    description: Option<String>,
+}
+
+impl TokenRefusal {
+    fn text(&self) -> String {
+        let parts = [&self.error, &self.error_description, &self.description];
+        let mut text: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        text.dedup();
+        text.join(": ")
+    }
+}
+
+/// A token endpoint and the way to it.
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint {
+    uri: Uri,
+    transport: Transport,
+    profile: Arc<Profile>,
+    clock: Clock,
+}
+
+impl TokenEndpoint {
+    /// The endpoint at `uri`.
+    pub fn new(uri: Uri, transport: Transport, profile: Arc<Profile>, clock: Clock) -> Self {
+        Self { uri, transport, profile, clock }
+    }
+
+    /// Asks for a token.
+    ///
+    /// # Errors
+    /// What the endpoint said, or that it could not be asked.
+    pub async fn fetch(&self, credentials: &ClientCredentials) -> Result<Grant, GrantError> {
+        let options = SendOptions { timeout: self.profile.timeouts.read, careful: false };
+        let response = self.transport.send(self.request(credentials), options).await?;
+        let (parts, body) = response.into_parts();
+        let answer = ResponseBody::Upstream(body)
+            .bytes(MAX_ANSWER)
+            .await
+            .map_err(|error| GrantError::Unexpected { status: parts.status, text: error.to_string() })?;
+        if parts.status.is_success() {
+            return read_grant(parts.status, answer);
+        }
+        Err(self.refusal(&Response::from_parts(parts, answer)))
+    }
+
+    fn request(&self, credentials: &ClientCredentials) -> Request<RequestBody> {
+        let mut basic = HeaderValue::from_str(credentials.basic.expose_secret())
+            .expect("it was a header, or is base64");
+        basic.set_sensitive(true);
+        let mut request = Request::new(RequestBody::from("grant_type=client_credentials"));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, basic);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        request
+    }
+
+    fn refusal(&self, response: &Response<bytes::Bytes>) -> GrantError {
+        let status = response.status();
+        let body = response.body();
+        let text = serde_json::from_slice::<TokenRefusal>(body).unwrap_or_default().text();
+        if self.profile.oauth.is_throttle(status, &String::from_utf8_lossy(body)) {
+            let seen = observe(&self.profile.headers, status, response.headers(), self.clock.wall());
+            return GrantError::Throttled { hint: seen.retry_after };
+        }
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                GrantError::Refused { status, text, answer: body.clone() }
+            }
+            _ => GrantError::Unexpected { status, text },
+        }
+    }
+}
+
+fn read_grant(status: StatusCode, answer: bytes::Bytes) -> Result<Grant, GrantError> {
+    let unexpected = |text: &str| GrantError::Unexpected { status, text: text.to_owned() };
+    let token: TokenAnswer =
+        serde_json::from_slice(&answer).map_err(|_| unexpected("its body is not a token answer"))?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.access_token))
+        .map_err(|_| unexpected("the token is not a valid header value"))?;
+    bearer.set_sensitive(true);
+    let expires_in = token.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok(Grant { bearer, expires_in, answer })
+}
+
+/// `application/x-www-form-urlencoded`, as RFC 6749 appendix B asks.
+fn form_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => encoded.push(char::from(byte)),
+            b' ' => encoded.push('+'),
+            _ => {
+                encoded.push('%');
+                encoded.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble").to_ascii_uppercase());
+                encoded.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble").to_ascii_uppercase());
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_characters_are_form_encoded_before_they_are_joined() {
+        assert_eq!(form_encode("a b:c%ü"), "a+b%3Ac%25%C3%BC");
+    }
+
+    #[test]
+    fn secrets_never_show_in_debug_output() {
+        let credentials = ClientCredentials::new("id", &SecretString::from("hunter2"));
+        let shown = format!("{credentials:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains(&BASE64_STANDARD.encode("id:hunter2")), "{shown}");
+    }
+
+    #[test]
+    fn a_login_by_basic_is_kept_as_it_came() {
+        let header = format!("Basic {}", BASE64_STANDARD.encode("a+b:100%x"));
+        let kept = ClientCredentials::from_basic(&header).expect("basic");
+        assert_eq!(kept.client_id(), "a+b");
+        assert_eq!(kept.basic.expose_secret(), header);
+        for broken in ["Bearer x", "Basic", "Basic !!!", &format!("Basic {}", BASE64_STANDARD.encode("no-colon"))] {
+            assert!(ClientCredentials::from_basic(broken).is_none(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_life_is_a_token_all_the_same() {
+        let grant = read_grant(StatusCode::OK, bytes::Bytes::from_static(br#"{"access_token":"t"}"#)).expect("token");
+        assert_eq!(grant.expires_in, None);
+        assert!(grant.bearer.is_sensitive());
+    }
+}

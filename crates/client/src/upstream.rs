@@ -1,0 +1,287 @@
+//! One tenant on one upstream: everything its calls share.
+//!
+//! The gates, the token, the connections and the retry budget belong to the upstream and not to a service value,
+//! because services are cloned for every call and a limiter inside a clone limits nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, Uri};
+use parking_lot::Mutex;
+use tidegate_core::budget::{Budget, BudgetRules};
+use tidegate_core::key::{CredentialId, Tenant};
+use tidegate_core::pace::{BankConfig, LimitSpec};
+use tidegate_core::profile::Profile;
+use tidegate_core::retry::RetryPolicy;
+use tidegate_core::token::TokenRules;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::clock::Clock;
+use crate::credential::Credential;
+use crate::observe::Observers;
+use crate::pacer::Pacer;
+use crate::token::{ClientCredentials, TokenEndpoint, TokenManager};
+use crate::transport::{SendError, SendOptions, Transport};
+
+/// How an upstream is set up.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// The vendor's rules.
+    pub profile: Arc<Profile>,
+    /// The organisation.
+    pub tenant: Tenant,
+    /// Base URL of the API, without a path: `https://api.mypurecloud.com`.
+    pub api: String,
+    /// Base URL of the login host: `https://login.mypurecloud.com`.
+    pub login: String,
+    /// The credential calls are made as unless they bring their own: its name, and what it logs in with.
+    pub credential: Option<(CredentialId, ClientCredentials)>,
+    /// Limits beside, or instead of those of the same key in, the profile.
+    pub limits: Vec<LimitSpec>,
+    /// Retries beyond waits that the upstream ordered.
+    pub max_retries: u32,
+    /// The longest wait ordered by the upstream that is waited for; above it the answer is delivered.
+    pub hint_ceiling: Duration,
+    /// Calls that may wait at once. Beyond it a call is refused: a longer queue only makes everybody late.
+    pub queue_bound: usize,
+    /// Who is told what happens.
+    pub observers: Observers,
+}
+
+impl UpstreamConfig {
+    /// Calls that may wait at once unless configured otherwise: at 300 per 60 s the last of them would already wait
+    /// for more than half an hour.
+    pub const QUEUE_BOUND: usize = 10_000;
+
+    /// The defaults for `profile` at the given base URLs.
+    pub fn new(profile: Arc<Profile>, api: impl Into<String>, login: impl Into<String>) -> Self {
+        Self {
+            profile,
+            tenant: Tenant::new("default"),
+            api: api.into(),
+            login: login.into(),
+            credential: None,
+            limits: Vec::new(),
+            max_retries: 5,
+            hint_ceiling: Duration::from_secs(15 * 60),
+            queue_bound: Self::QUEUE_BOUND,
+            observers: Observers::default(),
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: `{value}` {rule}")]
+pub struct ConfigError {
+    /// Which setting.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it and what to do.
+    pub rule: String,
+}
+
+/// One tenant on one upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    profile: Arc<Profile>,
+    tenant: Tenant,
+    api_base: String,
+    token_uri: Uri,
+    credential: Credential,
+    pacer: Pacer,
+    transport: Transport,
+    clock: Clock,
+    observers: Observers,
+    retry_policy: Arc<RetryPolicy>,
+    budget: Arc<Mutex<Budget>>,
+}
+
+impl Upstream {
+    /// Sets up an upstream. Nothing is sent and no task is spawned.
+    ///
+    /// # Errors
+    /// Every setting that cannot be used.
+    pub fn new(config: UpstreamConfig) -> Result<Arc<Self>, Vec<ConfigError>> {
+        let mut problems = Vec::new();
+        let api_base = base_url("api", &config.api, &mut problems);
+        let login_base = base_url("login", &config.login, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let profile = config.profile;
+        let token_uri = format!("{login_base}{}", profile.oauth.token_path).parse::<Uri>().map_err(|error| {
+            vec![ConfigError { field: "login", value: config.login.clone(), rule: error.to_string() }]
+        })?;
+        let clock = Clock::start();
+        let transport = Transport::new(clock, profile.timeouts.connect);
+        let mut bank = BankConfig::new(clock.seed());
+        bank.limits = merge_limits(&profile, config.limits);
+        bank.queue_bound = config.queue_bound;
+        let retry_policy = Arc::new(RetryPolicy {
+            max_retries: config.max_retries,
+            hint_ceiling: config.hint_ceiling,
+            backoff: profile.backoff,
+            matrix: profile.matrix.clone(),
+            ..RetryPolicy::default()
+        });
+        let mut upstream = Self {
+            pacer: Pacer::new(bank, clock, config.observers.clone()),
+            budget: Arc::new(Mutex::new(Budget::new(BudgetRules::default(), clock.now()))),
+            credential: Credential::Anonymous,
+            tenant: config.tenant,
+            observers: config.observers,
+            api_base,
+            token_uri,
+            transport,
+            clock,
+            retry_policy,
+            profile,
+        };
+        if let Some((id, credentials)) = config.credential {
+            upstream.credential = Credential::Managed(upstream.manager(id, credentials));
+        }
+        Ok(Arc::new(upstream))
+    }
+
+    /// A manager for another credential of this tenant.
+    pub fn manager(&self, id: CredentialId, credentials: ClientCredentials) -> Arc<TokenManager> {
+        let rules = TokenRules::default();
+        let endpoint = self.token_endpoint();
+        Arc::new(TokenManager::new(id, credentials, endpoint, rules, self.clock, self.observers.clone()))
+    }
+
+    /// The tenant's token endpoint.
+    pub fn token_endpoint(&self) -> TokenEndpoint {
+        TokenEndpoint::new(self.token_uri.clone(), self.transport.clone(), Arc::clone(&self.profile), self.clock)
+    }
+
+    /// Sends a login that is not ours to keep to the token endpoint, once and as it is.
+    ///
+    /// # Errors
+    /// [`SendError`] says how far it got.
+    pub async fn login(&self, mut request: Request<RequestBody>) -> Result<Response<ResponseBody>, SendError> {
+        *request.uri_mut() = self.token_uri.clone();
+        let options = SendOptions { timeout: self.profile.timeouts.write, careful: true };
+        Ok(self.transport.send(request, options).await?.map(ResponseBody::Upstream))
+    }
+
+    /// Whether calls can be served now: the API accepts connections, and the configured credential has a token.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn check(&self) -> Result<(), String> {
+        let api = self.api_base.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+        self.transport.check(&api).await.map_err(|error| error.to_string())?;
+        match &self.credential {
+            Credential::Managed(manager) => manager.lend().await.map(drop).map_err(|error| error.to_string()),
+            Credential::Bearer(_) | Credential::Anonymous => Ok(()),
+        }
+    }
+
+    /// The vendor's rules.
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// The organisation.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The base URL of the API.
+    pub fn api_base(&self) -> &str {
+        &self.api_base
+    }
+
+    /// Who calls are made as unless they bring their own credential.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// The gates.
+    pub fn pacer(&self) -> &Pacer {
+        &self.pacer
+    }
+
+    /// The clock all of this upstream's decisions are made by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
+    pub(crate) fn retry_policy(&self) -> &Arc<RetryPolicy> {
+        &self.retry_policy
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<Mutex<Budget>> {
+        &self.budget
+    }
+}
+
+/// The profile's limits with those of the configuration: the same key replaces.
+fn merge_limits(profile: &Profile, configured: Vec<LimitSpec>) -> Vec<LimitSpec> {
+    let mut limits: Vec<LimitSpec> = profile
+        .limits
+        .iter()
+        .filter(|rule| configured.iter().all(|limit| limit.key != rule.key))
+        .map(LimitSpec::from)
+        .collect();
+    limits.extend(configured);
+    limits
+}
+
+/// Checks a base URL and cuts its trailing slash.
+fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -> String {
+    let mut problem = |rule: &str| {
+        problems.push(ConfigError { field, value: value.to_owned(), rule: rule.to_owned() });
+    };
+    match value.parse::<Uri>() {
+        Err(_) => problem("is not a URL; write it like https://api.mypurecloud.com"),
+        Ok(uri) if uri.authority().is_none() => problem("names no host; write it like https://api.mypurecloud.com"),
+        Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => {
+            problem("must begin with http:// or https://");
+        }
+        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
+            problem("must not carry a user or password");
+        }
+        Ok(uri) if uri.path() != "/" && !uri.path().is_empty() => {
+            problem("must not carry a path; paths come from the calls");
+        }
+        Ok(_) => {}
+    }
+    value.trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_checked_and_all_problems_told() {
+        for (value, expected) in [
+            ("api.mypurecloud.com", "names no host"),
+            ("ftp://api", "must begin with http"),
+            ("http://user:pass@api", "user or password"),
+            ("http://api/v2", "must not carry a path"),
+        ] {
+            let mut problems = Vec::new();
+            base_url("api", value, &mut problems);
+            assert!(
+                problems.iter().any(|problem| problem.rule.contains(expected)),
+                "{value}: {problems:?} should say {expected}"
+            );
+        }
+        let mut problems = Vec::new();
+        assert_eq!(base_url("api", "http://127.0.0.1:8790/", &mut problems), "http://127.0.0.1:8790");
+        assert!(problems.is_empty());
+    }
+}

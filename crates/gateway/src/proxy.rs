@@ -1,0 +1,192 @@
+//! One request through the gateway: door, identity, call, answer.
+//!
+//! This file only connects: what may pass is [`hygiene`](crate::hygiene)'s decision, who it is made as is the
+//! tenant's, when it leaves and how often is the client stack's, and the shape of our own answers is
+//! [`respond`](crate::respond)'s.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tidegate::body::ByteBudget;
+use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, ResponseBody};
+use tidegate_core::observe::observe;
+
+use crate::hygiene::{Doors, Refused, clean_request, clean_response};
+use crate::login;
+use crate::respond;
+use crate::tenant::Tenant;
+
+const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
+const DEADLINE: HeaderName = HeaderName::from_static("tidegate-deadline");
+const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
+const LIMIT: HeaderName = HeaderName::from_static("tidegate-limit");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Where a caller revokes its own token.
+const TOKENS_ME: &str = "/api/v2/tokens/me";
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) doors: Doors,
+    pub(crate) max_wait: Duration,
+    pub(crate) bodies: ByteBudget,
+}
+
+impl Proxy {
+    /// Answers one request. There is always an answer.
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        match self.admit(&request) {
+            Ok(options) if login::is_token_path(request.uri().path(), &self.tenant) => {
+                drop(options);
+                self.login(request).await
+            }
+            Ok(options) => self.forward(request, options).await,
+            Err(refused) => respond::refused(&refused),
+        }
+    }
+
+    fn admit(&self, request: &Request<Incoming>) -> Result<CallOptions, Refused> {
+        self.doors.check(request.method(), request.uri(), request.headers())?;
+        Ok(CallOptions {
+            class: read_header::<Class>(request.headers(), &CLASS, "interactive, sync, bulk or poll")?,
+            deadline: read_header::<Seconds>(request.headers(), &DEADLINE, "seconds, such as 5 or 0.5")?
+                .map(|seconds| seconds.0),
+            max_wait: Some(self.max_wait),
+            ..CallOptions::default()
+        })
+    }
+
+    async fn forward(&self, request: Request<Incoming>, mut options: CallOptions) -> Response<ResponseBody> {
+        let (mut parts, body) = request.into_parts();
+        let identified = self.tenant.identify(&parts.headers);
+        let bearer = parts.headers.remove(AUTHORIZATION);
+        options.credential = Some(identified.credential);
+        clean_request(&mut parts.headers);
+        let logs_out = parts.method == Method::DELETE && parts.uri.path() == TOKENS_ME;
+        let body = match RequestBody::buffer(body, &self.bodies).await {
+            Ok(body) => body,
+            Err(error) => return respond::refused(&unread(&error)),
+        };
+        parts.extensions.insert(options);
+        let called = self.tenant.client.call(Request::from_parts(parts, body)).await;
+        let (refused_login, ok) = match &called {
+            Ok(response) => (false, response.status().is_success()),
+            Err(error) => (error.token().is_some_and(|token| token.refused), false),
+        };
+        if let Some(bearer) = bearer.filter(|_| identified.learnt && (refused_login || logs_out && ok)) {
+            self.tenant.learnt.forget(bearer.as_bytes());
+        }
+        match called {
+            Ok(response) => self.deliver(response),
+            Err(error) if identified.learnt && refused_login => mark(respond::login_ended(), error.report()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Hands over the upstream's answer, in terms that every SDK can read.
+    fn deliver(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        let status = response.status();
+        let headers = response.headers_mut();
+        clean_response(headers);
+        if headers.contains_key(RETRY_AFTER) {
+            let upstream = &self.tenant.upstream;
+            let seen = observe(&upstream.profile().headers, status, headers, upstream.clock().wall());
+            // A fraction or garbage makes the Python SDK crash; whole seconds, rounded up, are true for everybody.
+            match seen.retry_after {
+                Some(wait) => headers.insert(RETRY_AFTER, HeaderValue::from(respond::whole_seconds(wait))),
+                None => headers.remove(RETRY_AFTER),
+            };
+        }
+        let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
+        mark(response, &report)
+    }
+
+    async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (mut parts, body) = request.into_parts();
+        let form = match http_body_util::Limited::new(body, login::MAX_FORM).collect().await {
+            Ok(form) => form.to_bytes(),
+            Err(error) => return respond::refused(&unread(&error)),
+        };
+        let credentials = Some(&parts.method)
+            .filter(|method| **method == Method::POST)
+            .and_then(|_| login::read_credentials(&parts.headers, &form));
+        if let Some(credentials) = credentials {
+            return login::client_credentials_login(&self.tenant, credentials, self.max_wait).await;
+        }
+        clean_request(&mut parts.headers);
+        match self.tenant.upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
+            Ok(mut response) => {
+                clean_response(response.headers_mut());
+                response
+            }
+            Err(error) => respond::token_endpoint_failed(&error),
+        }
+    }
+}
+
+fn failed(error: &Error) -> Response<ResponseBody> {
+    match error.kind() {
+        ErrorKind::OutcomeUnknown => tracing::warn!(target: "tidegate", "{error}"),
+        _ => tracing::debug!(target: "tidegate", "{error}"),
+    }
+    mark(respond::failed(error), error.report())
+}
+
+fn unread(error: &dyn std::fmt::Display) -> Refused {
+    Refused {
+        status: StatusCode::BAD_REQUEST,
+        reason: "body",
+        message: format!("the request's body could not be read: {error}"),
+    }
+}
+
+/// Adds what the call went through.
+fn mark(mut response: Response<ResponseBody>, report: &CallReport) -> Response<ResponseBody> {
+    let headers = response.headers_mut();
+    headers.insert(ATTEMPTS, HeaderValue::from(report.attempts));
+    let seconds = report.waited.as_secs_f64();
+    if let Ok(wait) = HeaderValue::try_from(format!("{seconds:.3}")) {
+        headers.insert(WAIT, wait);
+    }
+    if let Ok(timing) = HeaderValue::try_from(format!("tidegate;dur={:.1}", seconds * 1000.0)) {
+        headers.append(SERVER_TIMING, timing);
+    }
+    if let Some(limit) = report.limit.as_deref().and_then(|limit| HeaderValue::try_from(limit).ok()) {
+        headers.insert(LIMIT, limit);
+    }
+    response
+}
+
+/// A positive number of seconds.
+struct Seconds(Duration);
+
+impl FromStr for Seconds {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let seconds: f64 = text.parse().map_err(|_| ())?;
+        Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero()).map(Self).ok_or(())
+    }
+}
+
+fn read_header<T: FromStr>(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    expected: &'static str,
+) -> Result<Option<T>, Refused> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    parsed.map(Some).ok_or_else(|| Refused {
+        status: StatusCode::BAD_REQUEST,
+        reason: "invalid-request",
+        message: format!("{name}: expected {expected}"),
+    })
+}

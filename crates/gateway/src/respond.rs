@@ -1,0 +1,143 @@
+//! The gateway's own answers.
+//!
+//! They are shaped like the upstream's errors, so that an SDK reads them as it reads any other, and marked, so that
+//! a person can tell whose they are. A `Retry-After` of ours is always a whole number from 1 to 180: the Python SDK
+//! crashes on fractions, the Go SDK does not wait longer than 180 s.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use tidegate::{Error, ErrorKind, ResponseBody};
+use tidegate_core::pace::RefusalReason;
+
+use crate::hygiene::Refused;
+
+/// Marks an answer as the gateway's, with the reason nothing was sent.
+pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
+/// Marks an answer as the gateway's where something was sent.
+pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome");
+
+/// The longest wait we name; the caller asks again after it.
+const MAX_RETRY_AFTER: u64 = 180;
+
+/// The error body of the Platform API.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    message: &'a str,
+    code: &'a str,
+    status: u16,
+    context_id: &'a str,
+    details: [(); 0],
+    errors: [(); 0],
+}
+
+/// Whole seconds, at least 1 and at most 180, never less than `wait` within that.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    whole.clamp(1, MAX_RETRY_AFTER)
+}
+
+fn answer(status: StatusCode, code: &str, message: &str, mark: (HeaderName, &'static str)) -> Response<ResponseBody> {
+    let context_id = format!("{:032x}", fastrand::u128(..));
+    let body = ErrorBody {
+        message,
+        code,
+        status: status.as_u16(),
+        context_id: &context_id,
+        details: [],
+        errors: [],
+    };
+    let body = serde_json::to_vec(&body).expect("strings and numbers serialise");
+    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(mark.0, HeaderValue::from_static(mark.1));
+    response
+}
+
+/// Answers a request that was refused at the door.
+pub(crate) fn refused(refused: &Refused) -> Response<ResponseBody> {
+    answer(refused.status, "bad.request", &refused.message, (REFUSED, refused.reason))
+}
+
+/// The early 429 of a call that could not leave in time. Nothing was sent.
+pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> Response<ResponseBody> {
+    let seconds = whole_seconds(retry_after);
+    let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+    let mut response = answer(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too.many.requests.retry.after",
+        &message,
+        (REFUSED, reason),
+    );
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// Answers a call that brought no answer of the upstream.
+pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Refused => {
+            let reason = error.refusal().map_or("quota", RefusalReason::name);
+            too_many_requests(error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
+        }
+        ErrorKind::Token => {
+            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token"))
+        }
+        ErrorKind::Unreachable => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, (REFUSED, "upstream-unreachable"))
+        }
+        ErrorKind::Invalid => answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request")),
+        ErrorKind::OutcomeUnknown => {
+            answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
+        }
+        _ => answer(StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+    }
+}
+
+/// The token endpoint could not be asked, or answered without a token.
+pub(crate) fn token_endpoint_failed(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+    let message = format!("the login was not answered: {error}");
+    answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, (REFUSED, "login-unreachable"))
+}
+
+/// The upstream no longer renews the login that a token came from.
+pub(crate) fn login_ended() -> Response<ResponseBody> {
+    let message = "Invalid login credentials. (the upstream refused to renew this login: log in again)";
+    answer(StatusCode::UNAUTHORIZED, "bad.credentials", message, (REFUSED, "login-ended"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_after_is_whole_and_within_what_sdks_obey() {
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(42)), 42);
+        assert_eq!(whole_seconds(Duration::MAX), 180);
+    }
+
+    #[tokio::test]
+    async fn the_early_429_has_the_upstreams_shape_and_our_mark() {
+        let response = too_many_requests(Duration::from_millis(3_200), "cannot-meet");
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[RETRY_AFTER], "4");
+        assert_eq!(response.headers()["tidegate-refused"], "cannot-meet");
+        let body = response.into_body().bytes(1 << 16).await.expect("held");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("json");
+        assert_eq!(body["message"], "Rate limit exceeded the maximum. Retry the request in [4] seconds");
+        assert_eq!(body["code"], "too.many.requests.retry.after");
+        assert_eq!(body["status"], 429);
+        assert_eq!(body["details"], serde_json::json!([]));
+        assert!(body["contextId"].as_str().is_some_and(|id| id.len() == 32));
+    }
+}

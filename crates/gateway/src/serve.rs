@@ -1,0 +1,98 @@
+//! The data port: accepts connections, speaks HTTP/1.1, drains.
+//!
+//! Header names are written in title case because one SDK looks `Retry-After` up in a case-sensitive map. Slow and
+//! oversized heads are cut off by hyper's own bounds, connections beyond [`MAX_CONNECTIONS`] wait in the kernel's
+//! backlog, and a response whose upstream breaks off resets its caller, so that half an answer is never taken for a
+//! whole one.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::proxy::Proxy;
+
+/// Connections served at once. A local gateway serves the programs of one machine; what exceeds this waits.
+pub(crate) const MAX_CONNECTIONS: usize = 8192;
+
+/// A caller must have sent its request's head within this time, and a kept-alive one its next request's.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Header fields accepted in one request.
+const MAX_HEADERS: usize = 128;
+
+/// The largest head of a request, in bytes. Tokens and cookies fit, abuse does not.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// After a failed accept (mostly: out of file descriptors) the listener rests instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `listener` until `stop` says so, then waits for the calls in flight, up to `grace`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    mut stop: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&room).acquire_owned() => place.expect("the semaphore is never closed"),
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match stream {
+            Ok((stream, _)) => serve_connection(stream, &proxy, &graceful, place),
+            Err(error) => {
+                tracing::warn!(target: "tidegate", "cannot accept connections: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(target: "tidegate", "calls still in flight after {grace:?} were cut off");
+    }
+}
+
+fn serve_connection(
+    stream: TcpStream,
+    proxy: &Arc<Proxy>,
+    graceful: &GracefulShutdown,
+    place: OwnedSemaphorePermit,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(target: "tidegate", "cannot set TCP_NODELAY: {error}");
+    }
+    let proxy = Arc::clone(proxy);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let proxy = Arc::clone(&proxy);
+        async move { Ok::<_, Infallible>(proxy.handle(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(target: "tidegate", "connection ended: {error}");
+        }
+        drop(place);
+    });
+}

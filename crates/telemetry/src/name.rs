@@ -1,0 +1,133 @@
+//! The one list of metric names.
+//!
+//! Everything that speaks of a metric (the registry, the documentation, dashboards) takes its name, labels and help
+//! from here, so that they cannot drift apart. Names follow the Prometheus conventions: base units, `_total` on
+//! counters (added by the encoder), no label whose values a caller can invent without bound.
+
+/// A metric of Tidegate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Calls that have ended.
+    Calls,
+    /// Attempts that have ended.
+    Attempts,
+    /// Time calls spent waiting for their quota.
+    CallWait,
+    /// Time from a caller's request to the answer's headers.
+    CallDuration,
+    /// Time the upstream took for an attempt.
+    UpstreamDuration,
+    /// Gate closings because of a throttle.
+    Throttles,
+    /// Answers whose `Retry-After` and reset disagree.
+    HintMismatches,
+    /// Header fields about limits that could not be read.
+    HeadersIgnored,
+    /// Changes of a breaker's state.
+    BreakerTransitions,
+    /// Calls of the token endpoint.
+    TokenRequests,
+    /// Requests per window.
+    LimitQuota,
+    /// What a gate believes is left in its window.
+    LimitRemaining,
+    /// Attempts of a limit in flight.
+    LimitInFlight,
+    /// Calls waiting.
+    Waiting,
+}
+
+impl Metric {
+    /// All of them, in the order they are listed.
+    pub const ALL: [Self; 14] = [
+        Self::Calls,
+        Self::Attempts,
+        Self::CallWait,
+        Self::CallDuration,
+        Self::UpstreamDuration,
+        Self::Throttles,
+        Self::HintMismatches,
+        Self::HeadersIgnored,
+        Self::BreakerTransitions,
+        Self::TokenRequests,
+        Self::LimitQuota,
+        Self::LimitRemaining,
+        Self::LimitInFlight,
+        Self::Waiting,
+    ];
+
+    /// The name, without the suffix the encoder adds to counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "tidegate_calls",
+            Self::Attempts => "tidegate_attempts",
+            Self::CallWait => "tidegate_call_wait_seconds",
+            Self::CallDuration => "tidegate_call_duration_seconds",
+            Self::UpstreamDuration => "tidegate_upstream_duration_seconds",
+            Self::Throttles => "tidegate_throttles",
+            Self::HintMismatches => "tidegate_hint_mismatches",
+            Self::HeadersIgnored => "tidegate_headers_ignored",
+            Self::BreakerTransitions => "tidegate_breaker_transitions",
+            Self::TokenRequests => "tidegate_token_requests",
+            Self::LimitQuota => "tidegate_limit_quota",
+            Self::LimitRemaining => "tidegate_limit_remaining",
+            Self::LimitInFlight => "tidegate_limit_in_flight",
+            Self::Waiting => "tidegate_waiting",
+        }
+    }
+
+    /// What it says, in one sentence.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::Calls => "Calls that have ended, by class and by how they ended",
+            Self::Attempts => "Attempts that have ended, by family and status",
+            Self::CallWait => "Time calls spent waiting for their quota",
+            Self::CallDuration => "Time from a caller's request to the headers of its answer",
+            Self::UpstreamDuration => "Time from sending an attempt to the headers of its answer",
+            Self::Throttles => "Times a limit's gate closed because the upstream said it was asked too fast",
+            Self::HintMismatches => "Answers whose Retry-After and reset disagree; the later one is honoured",
+            Self::HeadersIgnored => "Header fields about limits that could not be read",
+            Self::BreakerTransitions => "Changes of a breaker's state",
+            Self::TokenRequests => "Calls of the token endpoint",
+            Self::LimitQuota => "Requests a limit allows per window, as declared or learnt",
+            Self::LimitRemaining => "Requests that a limit's gate would let leave now",
+            Self::LimitInFlight => "Attempts counted against a limit and not yet answered",
+            Self::Waiting => "Calls waiting for their quota, by class",
+        }
+    }
+
+    /// Its labels.
+    pub const fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Calls => &["class", "outcome"],
+            Self::Attempts => &["family", "status"],
+            Self::CallWait | Self::CallDuration | Self::Waiting => &["class"],
+            Self::UpstreamDuration => &["family"],
+            Self::Throttles | Self::LimitQuota | Self::LimitRemaining | Self::LimitInFlight => &["limit"],
+            Self::HintMismatches => &["family"],
+            Self::HeadersIgnored => &["field"],
+            Self::BreakerTransitions => &["family", "state"],
+            Self::TokenRequests => &["credential", "outcome"],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions() {
+        let mut seen = HashSet::new();
+        for metric in Metric::ALL {
+            let name = metric.name();
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("tidegate_"), "{name}");
+            assert!(!name.ends_with("_total"), "{name}: the encoder adds the suffix");
+            assert!(!metric.help().ends_with('.'), "{name}: the encoder ends the help text");
+            assert!(!metric.labels().is_empty(), "{name}");
+        }
+    }
+}

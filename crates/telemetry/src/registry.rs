@@ -1,0 +1,232 @@
+//! Counts what the observer hears, and renders it.
+//!
+//! Values are kept by `prometheus-client`; this file only maps facts to metrics. Label values that come from
+//! requests (families, field names) are bounded: what lies beyond the bound is counted under `other`.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tidegate::Class;
+use tidegate::observe::{AttemptDone, CallDone, Observer, Outcome, TokenDone};
+use tidegate_core::event::Event;
+use tidegate_core::pace::BankSnapshot;
+
+use crate::name::Metric;
+
+/// Label values of one kind that are told apart.
+const MAX_VALUES: usize = 50;
+
+/// From a millisecond to a minute: what lies between a cache hit and an SDK that has given up.
+const SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Histograms = Family<Labels, Histogram, Buckets>;
+
+#[derive(Clone)]
+struct Buckets;
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(SECONDS)
+    }
+}
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    scrape: Mutex<()>,
+    families: Bounded,
+    fields: Bounded,
+    calls: Counters,
+    attempts: Counters,
+    call_wait: Histograms,
+    call_duration: Histograms,
+    upstream_duration: Histograms,
+    throttles: Counters,
+    hint_mismatches: Counters,
+    headers_ignored: Counters,
+    breaker_transitions: Counters,
+    token_requests: Counters,
+    limit_quota: Gauges,
+    limit_remaining: Gauges,
+    limit_in_flight: Gauges,
+    waiting: Gauges,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        Self {
+            calls: counters(&mut registry, Metric::Calls),
+            attempts: counters(&mut registry, Metric::Attempts),
+            call_wait: histograms(&mut registry, Metric::CallWait),
+            call_duration: histograms(&mut registry, Metric::CallDuration),
+            upstream_duration: histograms(&mut registry, Metric::UpstreamDuration),
+            throttles: counters(&mut registry, Metric::Throttles),
+            hint_mismatches: counters(&mut registry, Metric::HintMismatches),
+            headers_ignored: counters(&mut registry, Metric::HeadersIgnored),
+            breaker_transitions: counters(&mut registry, Metric::BreakerTransitions),
+            token_requests: counters(&mut registry, Metric::TokenRequests),
+            limit_quota: gauges(&mut registry, Metric::LimitQuota),
+            limit_remaining: gauges(&mut registry, Metric::LimitRemaining),
+            limit_in_flight: gauges(&mut registry, Metric::LimitInFlight),
+            waiting: gauges(&mut registry, Metric::Waiting),
+            registry,
+            scrape: Mutex::new(()),
+            families: Bounded::default(),
+            fields: Bounded::default(),
+        }
+    }
+
+    /// The text a Prometheus server scrapes (OpenMetrics 1.0), with the gates as they are now.
+    pub fn render(&self, snapshot: &BankSnapshot) -> String {
+        let _one_at_a_time = self.scrape.lock();
+        self.set_gauges(snapshot);
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string cannot fail");
+        text
+    }
+
+    fn set_gauges(&self, snapshot: &BankSnapshot) {
+        for gauges in [&self.limit_quota, &self.limit_remaining, &self.limit_in_flight, &self.waiting] {
+            gauges.clear();
+        }
+        let mut busiest: Vec<_> = snapshot.gates.iter().collect();
+        busiest.sort_by_key(|gate| std::cmp::Reverse(gate.accepted));
+        for gate in busiest.into_iter().take(MAX_VALUES) {
+            let labels = vec![("limit", gate.name.clone())];
+            if let Some(quota) = gate.quota {
+                self.limit_quota.get_or_create(&labels).set(as_f64(quota));
+            }
+            if let Some(remaining) = gate.remaining {
+                self.limit_remaining.get_or_create(&labels).set(as_f64(remaining));
+            }
+            self.limit_in_flight.get_or_create(&labels).set(f64::from(gate.in_flight));
+        }
+        for (class, waiting) in &snapshot.waiting {
+            let labels = vec![("class", class.name().to_owned())];
+            self.waiting.get_or_create(&labels).set(as_f64(*waiting as u64));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of more than 2^53 requests says nothing more precisely")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+fn counters(registry: &mut Registry, metric: Metric) -> Counters {
+    let family = Counters::default();
+    registry.register(metric.name(), metric.help(), family.clone());
+    family
+}
+
+fn gauges(registry: &mut Registry, metric: Metric) -> Gauges {
+    let family = Gauges::default();
+    registry.register(metric.name(), metric.help(), family.clone());
+    family
+}
+
+fn histograms(registry: &mut Registry, metric: Metric) -> Histograms {
+    let family = Histograms::new_with_constructor(Buckets);
+    registry.register(metric.name(), metric.help(), family.clone());
+    family
+}
+
+/// The first values of a label that were seen; the rest is `other`.
+#[derive(Default)]
+struct Bounded(Mutex<HashSet<String>>);
+
+impl Bounded {
+    fn value(&self, value: &str) -> String {
+        let mut seen = self.0.lock();
+        if seen.contains(value) {
+            return value.to_owned();
+        }
+        if seen.len() >= MAX_VALUES {
+            return "other".to_owned();
+        }
+        seen.insert(value.to_owned());
+        value.to_owned()
+    }
+}
+
+fn by_class(class: Class) -> Labels {
+    vec![("class", class.name().to_owned())]
+}
+
+impl Observer for Metrics {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Throttled { limit, .. } => {
+                self.throttles.get_or_create(&vec![("limit", self.families.value(limit))]).inc();
+            }
+            Event::HintMismatch { family, .. } => {
+                let labels = vec![("family", self.families.value(family.as_str()))];
+                self.hint_mismatches.get_or_create(&labels).inc();
+            }
+            Event::HeaderIgnored { field, .. } => {
+                self.headers_ignored.get_or_create(&vec![("field", self.fields.value(field))]).inc();
+            }
+            Event::Breaker { family, state, .. } => {
+                let family = self.families.value(family.as_str());
+                let labels = vec![("family", family), ("state", state.name().to_owned())];
+                self.breaker_transitions.get_or_create(&labels).inc();
+            }
+            _ => {}
+        }
+    }
+
+    fn attempt(&self, attempt: &AttemptDone<'_>) {
+        let family = self.families.value(attempt.family.as_str());
+        let status = match (attempt.status, attempt.failure) {
+            (Some(status), _) => status.to_string(),
+            (None, failure) => failure.unwrap_or("failed").to_owned(),
+        };
+        self.attempts.get_or_create(&vec![("family", family.clone()), ("status", status)]).inc();
+        self.upstream_duration.get_or_create(&vec![("family", family)]).observe(attempt.took.as_secs_f64());
+    }
+
+    fn call(&self, call: &CallDone<'_>) {
+        let outcome = match call.outcome {
+            Outcome::Status(status) => status.to_string(),
+            Outcome::Failed(kind) => kind.to_owned(),
+        };
+        let labels = vec![("class", call.class.name().to_owned()), ("outcome", outcome)];
+        self.calls.get_or_create(&labels).inc();
+        self.call_wait.get_or_create(&by_class(call.class)).observe(call.waited.as_secs_f64());
+        self.call_duration.get_or_create(&by_class(call.class)).observe(call.took.as_secs_f64());
+    }
+
+    fn token(&self, token: &TokenDone<'_>) {
+        let outcome = if token.ok { "granted" } else { "refused" };
+        let credential = self.fields.value(token.credential.as_str());
+        let labels = vec![("credential", credential), ("outcome", outcome.to_owned())];
+        self.token_requests.get_or_create(&labels).inc();
+    }
+}
