@@ -14,8 +14,8 @@
 //! * encoded slashes, backslashes, control characters, bytes that are no UTF-8, broken escapes, a second layer of
 //!   encoding over one of those, and `;` directly behind nothing or dots are refused: see [`PathProblem`].
 //!
-//! The normalised path is an identity. Whether the request leaves with it or with the caller's spelling is the
-//! shell's decision; a base path may only be joined with the normalised one.
+//! The normalised path is an identity, and it is what was judged: a shell sends it upstream in place of the caller's
+//! spelling (a trailing slash may be put back), so that no server behind it can read anything else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -104,6 +104,11 @@ impl Family {
         let path = normalise(path)?;
         let mut name = String::with_capacity(path.len().min(segments.saturating_mul(LONGEST_WORD)));
         for segment in path.split('/').skip(1).take(segments) {
+            // No resource is named with a per cent sign and two hex digits; a server that decodes twice would read
+            // `us%2565rs` as `users`.
+            if holds_a_second_escape(segment) {
+                return Err(PathProblem::DoubleEncoding);
+            }
             let word = segment.split(';').next().unwrap_or_default();
             name.push('/');
             name.push_str(if looks_like_an_id(word) { "{id}" } else { word });
@@ -150,8 +155,9 @@ pub enum PathProblem {
     /// The decoded bytes are no UTF-8 (also the over-long forms that some servers read as `.` or `/`).
     #[error("the path's percent-escapes are no utf-8: encode text as utf-8 first")]
     NotUtf8,
-    /// `%252e` and the like: harmless to a server that decodes once, another path to one that decodes twice.
-    #[error("the path hides a dot, slash or control character behind two layers of encoding: encode once")]
+    /// `%252e` and the like, and any doubly encoded character in the part that names a family: harmless to a server
+    /// that decodes once, another path to one that decodes twice.
+    #[error("the path hides characters behind two layers of encoding: encode once")]
     DoubleEncoding,
     /// `/..;x/` or `/;x/`: servers that strip parameters see another path than those that do not.
     #[error("the path has a segment of parameters alone (as in /..;a/): servers read it differently")]
@@ -276,6 +282,11 @@ fn hides_an_escape(segment: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Whether a normalised segment holds `%25` and two hex digits.
+fn holds_a_second_escape(segment: &str) -> bool {
+    segment.split("%25").skip(1).any(|behind| escape(behind.as_bytes()).is_some())
 }
 
 /// Writes a decoded segment in the one way that stands for it.
@@ -429,6 +440,14 @@ mod tests {
     fn a_caller_cannot_spell_the_placeholders() {
         assert_ne!(Family::of("/users/{id}"), Family::of("/users/42"));
         assert_ne!(Family::of("/{malformed}").as_str(), Family::MALFORMED);
+    }
+
+    #[test]
+    fn a_family_cannot_be_spelled_for_a_server_that_decodes_twice() {
+        for path in ["/api/v2/us%2565rs", "/api/v2/us%25%36%35rs", "/api/v2/%25%2537%35sers"] {
+            assert_eq!(Family::of(path).as_str(), Family::MALFORMED, "{path}");
+        }
+        assert_eq!(Family::of("/api/v2/users/100%25ab").as_str(), "/api/v2/users", "names of objects may");
     }
 
     #[test]

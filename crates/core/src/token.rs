@@ -142,6 +142,7 @@ pub enum TokenState {
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    requested: Mono,
     due: Mono,
     expires: Mono,
 }
@@ -219,8 +220,8 @@ impl TokenLife {
     }
 
     /// A token arrived that was requested at `requested_at` and lives for `expires_in` from its issue. Answers the
-    /// generation under which to keep it, or `None` if its life has ended already: then there is nothing to keep,
-    /// and the failure is remembered, else each call would fetch another dead token.
+    /// generation under which to keep it, or `None` if there is nothing to keep: it was requested before the one that
+    /// is held, or its life has ended already (a failure to remember, else each call would fetch another dead token).
     pub fn refreshed(
         &mut self,
         now: Mono,
@@ -238,15 +239,16 @@ impl TokenLife {
             self.fail(now, TokenFailure::ExpiredOnArrival);
             return None;
         }
-        if self.serving(now).is_some_and(|held| held.expires > expires) {
-            // An older request answered late: what is held lives longer.
+        if self.serving(now).is_some_and(|held| held.requested > requested_at) {
+            // The late answer of an older request: what is held is newer. The ends are not compared, because a life
+            // that the org shortened must be believed, else the old token would be refreshed again and again.
             return None;
         }
         let tenth = life / 10;
         let jitter = u64::try_from(self.rules.jitter.min(tenth).as_nanos()).unwrap_or(u64::MAX);
         let margin = self.rules.margin.min(tenth) + Duration::from_nanos(rng.u64(0..=jitter));
         self.newest.0 += 1;
-        self.held = Some(Held { due: expires.back(margin), expires });
+        self.held = Some(Held { requested: requested_at, due: expires.back(margin), expires });
         self.remembered = None;
         self.failures = 0;
         Some(self.newest)
@@ -492,7 +494,7 @@ mod tests {
         renew(&mut life, at(7), 100 * S);
         assert!(!life.is_refreshing());
         let late = life.refreshed(at(8), at(1), Some(100 * S), &mut Rng::with_seed(1));
-        assert_eq!(late, None, "what is held lives longer");
+        assert_eq!(late, None, "what is held is newer");
         assert_eq!(life.plan(at(8)), Plan::Use(Generation(2)));
         assert_eq!(life.expires_at(), Some(at(107)));
     }
@@ -505,6 +507,15 @@ mod tests {
             assert_eq!(life.refreshed(at(3), at(0), Some(expires_in), &mut Rng::with_seed(1)), None);
             assert_eq!(life.plan(at(3)), Plan::Fail { until: at(4), why: TokenFailure::ExpiredOnArrival });
         }
+    }
+
+    #[test]
+    fn a_shorter_life_than_before_is_believed() {
+        let mut life = with_token(DAY);
+        assert_eq!(life.plan(at(86_000 + 300)), Plan::UseAndRefresh(Generation(1)));
+        assert_eq!(renew(&mut life, at(86_301), 60 * S), Some(Generation(2)));
+        assert_eq!(life.plan(at(86_302)), Plan::Use(Generation(2)));
+        assert_eq!(life.expires_at(), Some(at(86_361)));
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl BodyDigest {
     /// assert_ne!(digest, BodyDigest::json(br#"{"level":4.6,"name":"Kim"}"#));
     /// ```
     pub fn json(body: &[u8]) -> Self {
-        // A text equal to some canonical form is its own canonical form, so the two kinds cannot collide.
+        // Both kinds share one space of digests without harm: a text that equals the canonical form of another text
+        // has the same value, digit by digit.
         canonical_json(body).map_or_else(|| Self::raw(body), |canonical| Self::raw(&canonical))
     }
 
