@@ -36,6 +36,8 @@ pub(super) struct Record {
     accepted: u64,
     throttled: u64,
     duplicates: u64,
+    lost: u64,
+    unkeyed: u64,
     writes: BTreeMap<String, u64>,
     oauth: Oauth,
     users: Skills,
@@ -109,6 +111,9 @@ pub(super) fn judge_success(claim: &Claim, record: &Record) -> Vec<String> {
     expect(claim.exceptions() == 0, format!("the program saw {}", listed(&claim.errors)));
     expect(claim.changes() > 0, "the program changed nothing".to_owned());
     expect(record.duplicates == 0, format!("{} writes were applied twice", record.duplicates));
+    // The simulator tells a repetition by the key that a write carries on every attempt.
+    expect(record.unkeyed == 0, format!("{} writes carried no key", record.unkeyed));
+    expect(record.lost == 0, format!("{} writes were given up without an answer", record.lost));
     let (told, applied) = (claim.changes(), record.writes());
     expect(told == applied, format!("the program was told of {told} writes, but {applied} were applied"));
     let missing = missing(&claim.applied, &record.users);
@@ -190,7 +195,7 @@ mod tests {
     }
 
     fn record(overrides: &Value) -> Record {
-        let mut record = json!({ "accepted": 12, "throttled": 3, "duplicates": 0, "unauthorized": 0,
+        let mut record = json!({ "accepted": 12, "throttled": 3, "duplicates": 0, "lost": 0, "unkeyed": 0,
             "writes": { "PATCH skills": 2 }, "oauth": { "calls": 4, "overlap_max": 1 },
             "users": { "u1": { "s1": 2 }, "u2": { "s1": 3.0, "s2": 5.0 } } });
         for (key, value) in overrides.as_object().unwrap() {
@@ -218,6 +223,8 @@ mod tests {
     fn every_way_to_fail_is_told_apart() {
         for (overrides, expected) in [
             (json!({ "duplicates": 1 }), "applied twice"),
+            (json!({ "lost": 1 }), "given up"),
+            (json!({ "unkeyed": 2 }), "no key"),
             (json!({ "writes": { "PATCH skills": 3 } }), "told of 2 writes, but 3"),
             (json!({ "users": { "u1": { "s1": 2 }, "u2": { "s2": 4 } } }), "u2 s2"),
             (json!({ "users": { "u2": { "s2": 5 } } }), "u1 s1"),
