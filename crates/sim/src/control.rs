@@ -1,0 +1,101 @@
+//! The judge's own endpoints: `/`, `/sim/...`. They need no token and draw no quota.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::clock::{Clock, wall};
+use crate::config::SimConfig;
+use crate::error::SimError;
+use crate::model::fault::Faults;
+use crate::model::ledger::Stats;
+use crate::model::world::World;
+use crate::strict;
+use crate::wire::message::{ApiRequest, ApiResponse};
+
+/// A world and the clock that drives it; everything behind the server's one lock.
+#[derive(Debug)]
+pub(crate) struct Simulation {
+    pub(crate) world: World,
+    clock: Clock,
+    /// What `POST /sim/reset` returns to.
+    start: SimConfig,
+}
+
+impl Simulation {
+    pub(crate) fn new(config: SimConfig) -> Self {
+        Self { world: World::new(config.clone(), wall()), clock: Clock::start(), start: config }
+    }
+
+    /// Time since the start or the last reset. Read under the lock, so that the world never sees time go back.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub(crate) fn reset(&mut self, overrides: &[u8]) -> Result<(), SimError> {
+        let config = self.start.overridden(overrides)?;
+        self.world = self.world.restarted(config, wall());
+        self.clock = Clock::start();
+        Ok(())
+    }
+
+    pub(crate) fn set_faults(&mut self, faults: Faults) -> Result<(), SimError> {
+        let problems = faults.problems("");
+        if !problems.is_empty() {
+            return Err(SimError::Invalid { what: "faults", problems });
+        }
+        let now = self.now();
+        self.world.set_faults(now, faults);
+        Ok(())
+    }
+
+    pub(crate) fn stats(&mut self, users: bool) -> Stats {
+        let now = self.now();
+        self.world.stats(now, users)
+    }
+
+    /// Answers a control call; `None` if the path belongs to the simulated API.
+    pub(crate) fn control(&mut self, request: &ApiRequest) -> Option<ApiResponse> {
+        let known = match (request.path.as_str(), &request.method) {
+            ("/", &Method::GET) => Ok(ApiResponse::json(200, &help())),
+            ("/sim/stats", &Method::GET) => {
+                let stats = self.stats(request.query("users") == Some("1"));
+                serde_json::to_value(stats)
+                    .map(|stats| ApiResponse::json(200, &stats))
+                    .map_err(|error| error.to_string())
+            }
+            ("/sim/config", &Method::GET) => serde_json::to_value(self.world.config())
+                .map(|config| ApiResponse::json(200, &config))
+                .map_err(|error| error.to_string()),
+            ("/sim/reset", &Method::POST) => done(self.reset(&request.body)),
+            ("/sim/faults", &Method::POST) => {
+                done(strict::read_json("faults", &request.body).and_then(|faults| self.set_faults(faults)))
+            }
+            (path, _) if path.starts_with("/sim/") || path == "/" => {
+                return Some(ApiResponse::json(404, &help()));
+            }
+            _ => return None,
+        };
+        Some(known.unwrap_or_else(|error| ApiResponse::json(400, &json!({ "error": error }))))
+    }
+}
+
+fn done(result: Result<(), SimError>) -> Result<ApiResponse, String> {
+    result.map(|()| ApiResponse::json(200, &json!({ "ok": true }))).map_err(|error| error.to_string())
+}
+
+fn help() -> Value {
+    json!({
+        "what": "a simulated, quota-limited Platform API; nothing here is real",
+        "POST /oauth/token": "client_credentials; demo-client / demo-secret unless configured",
+        "/api/v2/...": "users, routing skills, scripts, conversations, bulk and analytics jobs, limits, SCIM users",
+        "GET /sim/stats": "the judge's books; ?users=1 adds every user's skills",
+        "GET /sim/config": "the configuration in force",
+        "POST /sim/reset": "start again; an optional JSON object overrides keys of the start configuration",
+        "POST /sim/faults": "replace the faults: match, unavailable, unavailable_hint, drop_before, drop_after, \
+            timeout_after, internal_error (probabilities 0 to 1), script (list of none, throttle, unavailable, \
+            drop-before, drop-after, timeout-after, internal-error), brown_outs (list of from, to, status, hints, \
+            match), latency; {} removes them all",
+    })
+}

@@ -1,0 +1,368 @@
+//! The judge: what really happened, written down by the server itself.
+//!
+//! # Rules
+//!
+//! * *accepted* calls drew quota; *throttled* ones were refused as too fast (429, by a limit, a cap, a brown-out or a fault).
+//! * A *write* is an executed call of POST, PUT, PATCH or DELETE with a 2xx answer, whether or not the answer arrived.
+//! * A *duplicate* is a POST or PATCH executed again with the same content under the same `X-Genesys-Request-Id`, or a user created
+//!   with an email that another user has. PUT and DELETE executed again are *repeats*: harmless by the method's definition.
+//! * A write transaction is *lost* if its `X-Genesys-Request-Id` was seen but it was neither executed nor finally refused (an answer
+//!   other than 401, 408, 429 and 5xx). While calls are in flight the number is of course not final.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Accepted and throttled calls of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Drew quota.
+    pub accepted: u64,
+    /// Refused as too fast.
+    pub throttled: u64,
+}
+
+/// One second of the timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Second {
+    /// Seconds since the start.
+    pub t: u64,
+    /// Calls of the program under test that drew quota.
+    pub accepted: u64,
+    /// Calls of it that were throttled.
+    pub throttled: u64,
+    /// Strangers' calls that drew quota.
+    pub strangers: u64,
+    /// Strangers' calls that were throttled.
+    pub strangers_throttled: u64,
+}
+
+/// The token endpoint's books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OauthStats {
+    /// All token calls.
+    pub calls: u64,
+    /// Those throttled.
+    pub throttled: u64,
+    /// Those refused for wrong credentials or grants.
+    pub refused: u64,
+    /// The most token calls of one client that were in progress at once; 1 proves single flight.
+    pub overlap_max: u64,
+}
+
+/// Everything the judge knows; the answer of `GET /sim/stats`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Seconds since the start or the last reset.
+    pub elapsed: f64,
+    /// Calls that drew quota.
+    pub accepted: u64,
+    /// Calls that were refused as too fast.
+    pub throttled: u64,
+    /// Throttles by the limit that refused; `brown-out` and `fault` are not limits but refuse too.
+    pub throttled_per_limit: BTreeMap<String, u64>,
+    /// Strangers' calls that drew quota.
+    pub strangers: u64,
+    /// Strangers' calls that were throttled.
+    pub strangers_throttled: u64,
+    /// Executed writes by endpoint.
+    pub writes: BTreeMap<String, u64>,
+    /// Writes executed twice that must not be; see the module's rules.
+    pub duplicates: u64,
+    /// The part of `duplicates` that are users created with an email that another user has.
+    pub duplicate_emails: u64,
+    /// PUT and DELETE executed again under the same id.
+    pub repeats: u64,
+    /// Answers replayed by de-duplication, not executed.
+    pub replayed: u64,
+    /// Writes under an id that had been used for other content.
+    pub key_reuse: u64,
+    /// Writes without an id.
+    pub unkeyed: u64,
+    /// Attempts under an id that had been seen before.
+    pub retried: u64,
+    /// Write transactions that were seen but never executed; see the module's rules.
+    pub lost: u64,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// 401 answers of the API.
+    pub unauthorized: u64,
+    /// Faults injected, by name.
+    pub faults: BTreeMap<String, u64>,
+    /// The token endpoint.
+    pub oauth: OauthStats,
+    /// The most API calls in progress at once.
+    pub max_in_flight: u64,
+    /// By resource family.
+    pub by_family: BTreeMap<String, Tally>,
+    /// By method.
+    pub by_method: BTreeMap<String, Tally>,
+    /// What happened in each second in which anything happened.
+    pub timeline: Vec<Second>,
+    /// How many users exist.
+    pub users_total: u64,
+    /// Hash over every user's skills; equal hashes mean equal final states.
+    pub users_hash: String,
+    /// Every user's skills (skill id to proficiency); only with `?users=1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<BTreeMap<String, BTreeMap<String, f64>>>,
+}
+
+/// What became of one write transaction.
+#[derive(Debug, Default)]
+struct Transaction {
+    /// Digests of the contents executed under this id.
+    executed: Vec<u64>,
+    /// Whether it is settled without execution.
+    refused: bool,
+}
+
+/// The running books.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    stats: Stats,
+    timeline: BTreeMap<u64, Second>,
+    transactions: HashMap<String, Transaction>,
+    in_flight: u64,
+    logins: HashMap<String, u64>,
+}
+
+impl Ledger {
+    /// Empty books.
+    pub fn new(seed: u64) -> Self {
+        Self { stats: Stats { seed, ..Stats::default() }, ..Self::default() }
+    }
+
+    /// An API call arrived.
+    pub fn arrived(&mut self) {
+        self.in_flight += 1;
+        self.stats.max_in_flight = self.stats.max_in_flight.max(self.in_flight);
+    }
+
+    /// An API call has been answered or given up.
+    pub fn departed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// A token call of `client` arrived.
+    pub fn login_arrived(&mut self, client: &str) {
+        let running = self.logins.entry(client.to_owned()).or_insert(0);
+        *running += 1;
+        self.stats.oauth.overlap_max = self.stats.oauth.overlap_max.max(*running);
+    }
+
+    /// A token call of `client` has been answered.
+    pub fn login_departed(&mut self, client: &str) {
+        if let Some(running) = self.logins.get_mut(client) {
+            *running = running.saturating_sub(1);
+        }
+    }
+
+    /// What became of a token call.
+    pub fn login(&mut self, login: super::oauth::Login) {
+        let oauth = &mut self.stats.oauth;
+        oauth.calls += 1;
+        match login {
+            super::oauth::Login::Issued => {}
+            super::oauth::Login::Throttled => oauth.throttled += 1,
+            super::oauth::Login::Refused => oauth.refused += 1,
+        }
+    }
+
+    fn second(&mut self, now: Duration) -> &mut Second {
+        let t = now.as_secs();
+        self.timeline.entry(t).or_insert_with(|| Second { t, ..Second::default() })
+    }
+
+    fn tallies(&mut self, method: &str, family: &str) -> [&mut Tally; 2] {
+        [
+            self.stats.by_method.entry(method.to_owned()).or_default(),
+            self.stats.by_family.entry(family.to_owned()).or_default(),
+        ]
+    }
+
+    /// A call drew quota.
+    pub fn accepted(&mut self, now: Duration, method: &str, family: &str) {
+        self.stats.accepted += 1;
+        self.second(now).accepted += 1;
+        for tally in self.tallies(method, family) {
+            tally.accepted += 1;
+        }
+    }
+
+    /// A call was refused as too fast, by `limit`.
+    pub fn throttled(&mut self, now: Duration, method: &str, family: &str, limit: &str) {
+        self.stats.throttled += 1;
+        *self.stats.throttled_per_limit.entry(limit.to_owned()).or_insert(0) += 1;
+        self.second(now).throttled += 1;
+        for tally in self.tallies(method, family) {
+            tally.throttled += 1;
+        }
+    }
+
+    /// A stranger called.
+    pub fn stranger(&mut self, at: Duration, admitted: bool) {
+        let second = self.second(at);
+        if admitted {
+            second.strangers += 1;
+            self.stats.strangers += 1;
+        } else {
+            second.strangers_throttled += 1;
+            self.stats.strangers_throttled += 1;
+        }
+    }
+
+    /// A fault was injected.
+    pub fn fault(&mut self, name: &str) {
+        *self.stats.faults.entry(name.to_owned()).or_insert(0) += 1;
+    }
+
+    /// An attempt at a write arrived under `id`.
+    pub fn write_seen(&mut self, id: Option<&str>) {
+        let Some(id) = id else {
+            self.stats.unkeyed += 1;
+            return;
+        };
+        if self.transactions.contains_key(id) {
+            self.stats.retried += 1;
+        } else {
+            self.transactions.insert(id.to_owned(), Transaction::default());
+        }
+    }
+
+    /// A write was executed with success.
+    pub fn write_executed(&mut self, endpoint: &str, write: &WriteContent<'_>) {
+        *self.stats.writes.entry(endpoint.to_owned()).or_insert(0) += 1;
+        let Some(id) = write.id else { return };
+        let transaction = self.transactions.entry(id.to_owned()).or_default();
+        let digest = write.digest();
+        if transaction.executed.contains(&digest) {
+            if matches!(write.method, "POST" | "PATCH") {
+                self.stats.duplicates += 1;
+            } else {
+                self.stats.repeats += 1;
+            }
+        } else if !transaction.executed.is_empty() {
+            self.stats.key_reuse += 1;
+        }
+        transaction.executed.push(digest);
+    }
+
+    /// A user was created with an email that another user has.
+    pub fn duplicate_email(&mut self) {
+        self.stats.duplicates += 1;
+        self.stats.duplicate_emails += 1;
+    }
+
+    /// A write was answered from memory.
+    pub fn replayed(&mut self) {
+        self.stats.replayed += 1;
+    }
+
+    /// An API call was answered with `status`.
+    pub fn answered(&mut self, status: u16, write_id: Option<&str>) {
+        *self.stats.statuses.entry(status).or_insert(0) += 1;
+        if status == 401 {
+            self.stats.unauthorized += 1;
+        }
+        let is_final = !matches!(status, 401 | 408 | 429 | 500..=599);
+        if is_final && let Some(transaction) = write_id.and_then(|id| self.transactions.get_mut(id)) {
+            transaction.refused |= transaction.executed.is_empty();
+        }
+    }
+
+    /// A copy of the books. The users are filled in by the world.
+    pub fn stats(&self, now: Duration) -> Stats {
+        let open = |transaction: &&Transaction| transaction.executed.is_empty() && !transaction.refused;
+        Stats {
+            elapsed: now.as_secs_f64(),
+            timeline: self.timeline.values().copied().collect(),
+            lost: self.transactions.values().filter(open).count() as u64,
+            ..self.stats.clone()
+        }
+    }
+}
+
+/// What identifies a write.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteContent<'a> {
+    /// `X-Genesys-Request-Id`.
+    pub id: Option<&'a str>,
+    /// The method.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl WriteContent<'_> {
+    /// A digest that is only compared within one process.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.method, self.path, self.body).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write<'a>(id: &'a str, method: &'a str, body: &'a [u8]) -> WriteContent<'a> {
+        WriteContent { id: Some(id), method, path: "/api/v2/users", body }
+    }
+
+    #[test]
+    fn the_same_post_twice_is_a_duplicate_and_the_same_put_a_repeat() {
+        let mut ledger = Ledger::new(1);
+        for _ in 0..2 {
+            ledger.write_executed("POST /api/v2/users", &write("a", "POST", b"x"));
+            ledger.write_executed("PUT /api/v2/users", &write("b", "PUT", b"x"));
+        }
+        let stats = ledger.stats(Duration::ZERO);
+        assert_eq!((stats.duplicates, stats.repeats, stats.key_reuse), (1, 1, 0));
+    }
+
+    #[test]
+    fn other_content_under_the_same_id_is_key_reuse() {
+        let mut ledger = Ledger::new(1);
+        ledger.write_executed("POST /x", &write("a", "POST", b"x"));
+        ledger.write_executed("POST /x", &write("a", "POST", b"y"));
+        let stats = ledger.stats(Duration::ZERO);
+        assert_eq!((stats.duplicates, stats.key_reuse), (0, 1));
+    }
+
+    #[test]
+    fn a_write_is_lost_until_it_is_executed_or_finally_refused() {
+        let mut ledger = Ledger::new(1);
+        for id in ["throttled", "refused", "done"] {
+            ledger.write_seen(Some(id));
+        }
+        ledger.answered(429, Some("throttled"));
+        ledger.answered(409, Some("refused"));
+        ledger.write_executed("POST /x", &write("done", "POST", b""));
+        assert_eq!(ledger.stats(Duration::ZERO).lost, 1);
+        ledger.write_seen(Some("throttled"));
+        ledger.write_executed("POST /x", &write("throttled", "POST", b""));
+        let stats = ledger.stats(Duration::ZERO);
+        assert_eq!((stats.lost, stats.retried), (0, 1));
+    }
+
+    #[test]
+    fn overlapping_token_calls_are_counted_per_client() {
+        let mut ledger = Ledger::new(1);
+        ledger.login_arrived("a");
+        ledger.login_arrived("b");
+        assert_eq!(ledger.stats(Duration::ZERO).oauth.overlap_max, 1);
+        ledger.login_arrived("a");
+        ledger.login_departed("a");
+        ledger.login_departed("a");
+        ledger.login_arrived("a");
+        assert_eq!(ledger.stats(Duration::ZERO).oauth.overlap_max, 2);
+    }
+}

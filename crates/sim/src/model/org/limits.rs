@@ -1,0 +1,111 @@
+//! The limits API: what an organisation may ask about its own quotas.
+//!
+//! The platform names its rate limits per minute, so quotas of other windows are scaled to a minute, rounded down.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::Done;
+use crate::config::SimConfig;
+use crate::model::limits::LimitRule;
+use crate::wire::errors::ApiError;
+use crate::wire::message::ApiRequest;
+
+/// One limit as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitEntry {
+    key: String,
+    namespace: String,
+    value: u128,
+}
+
+/// The entries of a configuration: its visible limits and the body bound.
+pub fn entries(config: &SimConfig, rules: &[LimitRule]) -> Vec<LimitEntry> {
+    let per_minute = |rule: &LimitRule| {
+        u128::from(rule.quota.limit) * 60_000_000_000 / rule.quota.window.as_nanos().max(1)
+    };
+    let mut entries: Vec<LimitEntry> = rules
+        .iter()
+        .filter(|rule| !rule.hidden)
+        .map(|rule| LimitEntry {
+            key: public_key(config, &rule.key),
+            namespace: rule.namespace.clone(),
+            value: per_minute(rule),
+        })
+        .collect();
+    entries.extend(config.cap_rules().into_iter().map(|cap| LimitEntry {
+        key: cap.key,
+        namespace: cap.namespace,
+        value: u128::from(cap.limit),
+    }));
+    entries.push(LimitEntry {
+        key: "request.bytes.max".to_owned(),
+        namespace: "platform.api".to_owned(),
+        value: config.max_body as u128,
+    });
+    entries
+}
+
+/// The main limit is "default" in headers but has its platform name in bodies.
+pub(crate) fn public_key(config: &SimConfig, key: &str) -> String {
+    if key == "default" { config.key.clone() } else { key.to_owned() }
+}
+
+pub(super) fn handle(entries: &[LimitEntry], request: &ApiRequest, path: &[&str]) -> Option<Done> {
+    let ["limits", "namespaces", rest @ ..] = path else { return None };
+    if request.method != Method::GET {
+        return None;
+    }
+    match rest {
+        [] => {
+            let mut names: Vec<&str> = entries.iter().map(|entry| entry.namespace.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let entities: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+            let endpoint = "GET /api/v2/organizations/limits/namespaces";
+            Some(Done::ok(endpoint, json!({ "total": entities.len(), "entities": entities })))
+        }
+        [namespace] => {
+            Some(Done::of("GET /api/v2/organizations/limits/namespaces/{ns}", listing(entries, namespace)))
+        }
+        [namespace, "defaults"] => {
+            let endpoint = "GET /api/v2/organizations/limits/namespaces/{ns}/defaults";
+            Some(Done::of(endpoint, listing(entries, namespace)))
+        }
+        _ => None,
+    }
+}
+
+fn listing(entries: &[LimitEntry], namespace: &str) -> Result<Value, ApiError> {
+    let entities: Vec<Value> = entries
+        .iter()
+        .filter(|entry| entry.namespace == namespace)
+        .map(|entry| {
+            let value = u64::try_from(entry.value).unwrap_or(u64::MAX);
+            json!({ "key": entry.key, "namespace": entry.namespace, "value": value })
+        })
+        .collect();
+    if entities.is_empty() {
+        Err(ApiError::not_found(namespace))
+    } else {
+        Ok(json!({ "entities": entities }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn quotas_are_scaled_to_a_minute() {
+        let config = SimConfig { limit: 25, window: Duration::from_secs(5), ..SimConfig::default() };
+        let entries = entries(&config, &config.limit_rules());
+        let request = ApiRequest::new(Method::GET, "/x");
+        let done = handle(&entries, &request, &["limits", "namespaces", "platform.api"]).unwrap();
+        let body = done.result.unwrap().body.unwrap();
+        assert_eq!(body["entities"][0]["value"], 300);
+        assert_eq!(body["entities"][0]["key"], "client.credentials.token.rate.per.minute");
+        assert!(handle(&entries, &request, &["limits", "namespaces", "nope"]).unwrap().result.is_err());
+    }
+}

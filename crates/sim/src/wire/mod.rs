@@ -1,0 +1,6 @@
+//! What goes over the wire: header text, bodies, and the plain request and response the model works on.
+
+pub mod errors;
+pub mod form;
+pub mod headers;
+pub mod message;
