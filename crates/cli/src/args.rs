@@ -206,3 +206,53 @@ pub(crate) enum ProfileCommand {
 fn duration(text: &str) -> Result<Duration, String> {
     tidegate_core::profile::reader::parse_duration(text).map_err(|why| why.to_string())
 }
+
+/// What the simulator simulates. Every other key of its configuration is reached with --set.
+#[derive(Args, Debug)]
+pub(crate) struct SimArgs {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
+    pub(crate) listen: SocketAddr,
+    /// Scenario file; the flags below override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// How the main limit counts: fixed, fixed-aligned, sliding-log, sliding-counter, token-bucket.
+    #[arg(long)]
+    pub(crate) rule: Option<String>,
+    /// Calls per window.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// The window, such as 5s or 1m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) window: Option<String>,
+    /// How responses describe the limit: guide, xratelimit, inin, ietf, none.
+    #[arg(long)]
+    pub(crate) headers: Option<String>,
+    /// How resets are written: delta, delta-exact, delta-ms, epoch, epoch-exact, epoch-ms.
+    #[arg(long)]
+    pub(crate) reset: Option<String>,
+    /// What Retry-After says on a 429: exact, short, date, none.
+    #[arg(long, value_name = "FORM")]
+    pub(crate) retry_after: Option<String>,
+    /// How long a token is valid.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) token_ttl: Option<String>,
+    /// Time from a request's arrival to its answer, such as 20ms or 10ms..40ms.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) latency: Option<String>,
+    /// How long writes are de-duplicated by X-Genesys-Request-Id, or none.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) dedup: Option<String>,
+    /// Users that exist at the start.
+    #[arg(long, value_name = "N")]
+    pub(crate) users: Option<u32>,
+    /// Same seed, same run.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Any key of the configuration, such as faults.drop_after=0.02 or oauth.throttle="5 per 1s".
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the configuration in force and end.
+    #[arg(long)]
+    pub(crate) print: bool,
+}

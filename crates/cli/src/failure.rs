@@ -1,0 +1,33 @@
+//! Why a command ended badly, and with which exit code.
+
+use std::fmt;
+
+use tidegate_bulk::Exit;
+
+/// A command that ended badly.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+
+    /// The user can mend it: an argument, a file, a setting.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// The upstream refused, or cannot be reached.
+    pub(crate) fn upstream(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Upstream, message)
+    }
+
+    /// Should not happen.
+    pub(crate) fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Internal, message)
+    }
+}
