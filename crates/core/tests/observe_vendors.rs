@@ -154,6 +154,15 @@ fn vendors_with_one_header_per_number_are_understood() {
                 &[("X-RateLimit-Limit", "10"), ("X-RateLimit-Remaining", "9"), ("X-RateLimit-Reset", "1")],
                 &["- 9/10 reset=1s~1s window=- x-ratelimit"],
             ),
+        ],
+    );
+}
+
+#[test]
+fn vendors_with_a_window_and_no_reset_are_understood() {
+    check(
+        &HeaderRules::default(),
+        &[
             (
                 "Confluence Data Center",
                 200,
@@ -684,15 +693,15 @@ fn refusals_name_the_limit_that_was_hit() {
     assert_eq!(hit(429, stripe), Some((Some("global-concurrency".into()), None, None)));
 }
 
-fn name(text: &'static str) -> Option<HeaderName> {
-    Some(HeaderName::from_static(text))
+fn name(text: &'static str) -> HeaderName {
+    HeaderName::from_static(text)
 }
 
 #[test]
 fn a_profiles_own_rules_read_what_no_dialect_covers() {
     let declared = |rules: Vec<HeaderRule>| HeaderRules { declared: rules, ..HeaderRules::default() };
     let oracle = declared(vec![HeaderRule {
-        retry_after: name("requestlimit-default-retryafter"),
+        retry_after: Some(name("requestlimit-default-retryafter")),
         reset_unit: ResetUnit::DeltaMillis,
         ..HeaderRule::default()
     }]);
@@ -701,14 +710,18 @@ fn a_profiles_own_rules_read_what_no_dialect_covers() {
     let vendor = declared(vec![
         HeaderRule {
             name: Some("daily".into()),
-            limit: name("x-quota"),
-            used: name("x-quota-used"),
-            reset: name("x-quota-ends"),
+            limit: Some(name("x-quota")),
+            used: Some(name("x-quota-used")),
+            reset: Some(name("x-quota-ends")),
             reset_unit: ResetUnit::Date,
-            window: Some(Duration::from_secs(86_400)),
+            window: Some(Duration::from_hours(24)),
             ..HeaderRule::default()
         },
-        HeaderRule { ratio: name("x-burst"), name_from: name("x-burst-name"), ..HeaderRule::default() },
+        HeaderRule {
+            ratio: Some(name("x-burst")),
+            name_from: Some(name("x-burst-name")),
+            ..HeaderRule::default()
+        },
     ]);
     let lines: &[_] = &[
         ("X-Quota", "1000"),
@@ -721,7 +734,7 @@ fn a_profiles_own_rules_read_what_no_dialect_covers() {
         ["daily 990/1000 reset=10s~@1s window=86400s declared", "burst 4/5 reset=- window=- declared"];
     check(&vendor, &[fine("a vendor of one's own", lines, &readings)]);
 
-    let overruled = declared(vec![HeaderRule { remaining: name("x-truth"), ..HeaderRule::default() }]);
+    let overruled = declared(vec![HeaderRule { remaining: Some(name("x-truth")), ..HeaderRule::default() }]);
     let lines: &[_] = &[("X-Truth", "1"), ("X-RateLimit-Remaining", "99")];
     check(&overruled, &[fine("a rule wins", lines, &["- 1/- reset=- window=- declared"])]);
 }

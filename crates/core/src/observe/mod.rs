@@ -31,7 +31,7 @@ mod body;
 mod ietf;
 mod lists;
 mod meters;
-mod number;
+pub(crate) mod number;
 mod reader;
 mod retry_after;
 mod rules;

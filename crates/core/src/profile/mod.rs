@@ -1,1 +1,113 @@
-//! (in work)
+//! A vendor's rules, read from TOML.
+//!
+//! Every upstream is a file of rules, not code: where it lives, which limits it declares, how its headers read, which
+//! answers say "too fast", which may be sent again, what it does with idempotency keys. A profile is checked when it is
+//! read, and every problem is reported at once with its line ([`reader`]), because the file is written by hand and
+//! usually has more than one mistake.
+//!
+//! The built-in profiles are the files under `profiles/`; they pass through the same reader.
+
+mod glob;
+mod hosts;
+mod limit;
+mod near;
+mod parse;
+mod problem;
+pub mod reader;
+mod rules;
+mod span;
+
+pub use self::glob::PathGlob;
+pub use self::hosts::Regions;
+pub use self::limit::{LimitKind, LimitRule, Observes, Partition, parse_place, read_limits};
+pub use self::problem::{Problem, Problems};
+pub use self::rules::{
+    BackoffKind, BackoffSpec, Dedup, ErrorShape, IdempotencyRules, OauthRules, RetryMatrix, StatusRule,
+    Throttle, ThrottleText, Timeouts, UuidVersion,
+};
+pub use self::span::parse_duration;
+use crate::observe::HeaderRules;
+
+/// A vendor's rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// The name by which it is chosen.
+    pub name: String,
+    /// What it is called in talk.
+    pub title: String,
+    /// Where the upstream lives; absent if only the user knows.
+    pub regions: Option<Regions>,
+    /// How many path segments make a family.
+    pub family_segments: usize,
+    /// The declared limits.
+    pub limits: Vec<LimitRule>,
+    /// How quota headers read.
+    pub headers: HeaderRules,
+    /// Which answers say "too fast".
+    pub throttle: Throttle,
+    /// Which answers may be followed by another attempt.
+    pub retry: RetryMatrix,
+    /// The keys of writes.
+    pub idempotency: IdempotencyRules,
+    /// How tokens are fetched; absent if the upstream has no client-credentials login.
+    pub oauth: Option<OauthRules>,
+    /// Time-outs of attempts.
+    pub timeouts: Timeouts,
+    /// Waits where the upstream does not say.
+    pub backoff: BackoffSpec,
+    /// The shape of errors.
+    pub errors: ErrorShape,
+}
+
+/// The built-in profiles: name and text.
+const BUILTIN: [(&str, &str); 5] = [
+    ("genesys", include_str!("../../../../profiles/genesys.toml")),
+    ("genesys-guide", include_str!("../../../../profiles/genesys-guide.toml")),
+    ("generic", include_str!("../../../../profiles/generic.toml")),
+    ("ietf", include_str!("../../../../profiles/ietf.toml")),
+    ("github", include_str!("../../../../profiles/github.toml")),
+];
+
+impl Profile {
+    /// Reads a profile. `file` is the name in messages.
+    ///
+    /// ```
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let problems = Profile::parse("name = \"mine\"\n[timeouts]\nconect = \"5s\"\n", "mine.toml").unwrap_err();
+    /// assert_eq!(problems.to_string(), "mine.toml:3: timeouts.conect: is not a known key (did you mean `connect`?)");
+    /// ```
+    pub fn parse(toml: &str, file: &str) -> Result<Self, Problems> {
+        reader::read(toml, file, parse::profile)
+    }
+
+    /// The built-in profile of this name.
+    pub fn builtin(name: &str) -> Option<Self> {
+        let text = Self::builtin_text(name)?;
+        Some(Self::parse(text, name).expect("every built-in profile is read by the tests"))
+    }
+
+    /// The text of a built-in profile, as a start for one's own.
+    pub fn builtin_text(name: &str) -> Option<&'static str> {
+        BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
+    /// The names of the built-in profiles; the first is the default.
+    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+        BUILTIN.iter().map(|(name, _)| *name)
+    }
+
+    /// The API's and the login's host for a region (see [`Regions::hosts`]).
+    ///
+    /// ```
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let genesys = Profile::builtin("genesys").unwrap();
+    /// let (api, login) = genesys.hosts("eu-central-1").unwrap();
+    /// assert_eq!((api.as_str(), login.as_str()), ("api.mypurecloud.de", "login.mypurecloud.de"));
+    /// assert_eq!(genesys.hosts("mypurecloud.example"), None);
+    /// ```
+    pub fn hosts(&self, region: &str) -> Option<(String, String)> {
+        self.regions.as_ref()?.hosts(region)
+    }
+}

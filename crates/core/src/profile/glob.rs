@@ -1,0 +1,143 @@
+//! Path patterns.
+//!
+//! `*` stands for one segment, `**` for any number of them, none included: `/api/v2/users/**` also matches
+//! `/api/v2/users`. Both stand alone in their segment, because a pattern that cuts through a segment would invite rules
+//! that tell ids apart. A query and a trailing slash of the path are of no account.
+
+use std::fmt;
+
+/// A path pattern such as `/api/v2/users/**`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PathGlob {
+    parts: Vec<Part>,
+    text: String,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Part {
+    Word(String),
+    Any,
+    AnyNumber,
+}
+
+impl PathGlob {
+    /// Reads a pattern. The error says what is wrong and what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(path) = text.strip_prefix('/') else {
+            return Err(format!(
+                "`{text}` does not begin with a slash (write a path such as \"/api/v2/users/**\")"
+            ));
+        };
+        if text.contains(['?', '#']) || text.contains(char::is_whitespace) {
+            return Err(format!("`{text}` has more than a path (remove query, fragment and blanks)"));
+        }
+        let mut parts = Vec::new();
+        for segment in path.split('/').filter(|_| !path.is_empty()) {
+            parts.push(match segment {
+                "**" if parts.last() == Some(&Part::AnyNumber) => {
+                    return Err(format!("`{text}` repeats `**` (write it once)"));
+                }
+                "**" => Part::AnyNumber,
+                "*" => Part::Any,
+                "" => return Err(format!("`{text}` has an empty segment (remove the extra slash)")),
+                "." | ".." => return Err(format!("`{text}` has a `{segment}` (write the path it leads to)")),
+                _ if segment.contains('*') => {
+                    return Err(format!(
+                        "`{segment}` mixes `*` with letters (`*` stands for a whole segment)"
+                    ));
+                }
+                word => Part::Word(word.to_owned()),
+            });
+        }
+        Ok(Self { parts, text: text.to_owned() })
+    }
+
+    /// Whether `path` (normalised, possibly with a query) matches.
+    pub fn matches(&self, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
+        self.fits(&segments)
+    }
+
+    /// Walks both lists once; on a mismatch the latest `**` takes one segment more. Only the latest can matter, so the
+    /// work is bounded by the product of the lengths.
+    fn fits(&self, segments: &[&str]) -> bool {
+        let (mut part, mut segment) = (0, 0);
+        let mut retry: Option<(usize, usize)> = None;
+        while segment < segments.len() {
+            match self.parts.get(part) {
+                Some(Part::AnyNumber) => {
+                    retry = Some((part + 1, segment));
+                    part += 1;
+                }
+                Some(Part::Any) => (part, segment) = (part + 1, segment + 1),
+                Some(Part::Word(word)) if word == segments[segment] => {
+                    (part, segment) = (part + 1, segment + 1);
+                }
+                _ => match &mut retry {
+                    Some((after, taken)) => {
+                        *taken += 1;
+                        (part, segment) = (*after, *taken);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        self.parts[part..].iter().all(|part| *part == Part::AnyNumber)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for PathGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl fmt::Display for PathGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_segments() {
+        for (glob, path, matches) in [
+            ("/**", "/", true),
+            ("/**", "/api/v2/users", true),
+            ("/", "/", true),
+            ("/", "/api", false),
+            ("/api/v2/users/**", "/api/v2/users", true),
+            ("/api/v2/users/**", "/api/v2/users/", true),
+            ("/api/v2/users/**", "/api/v2/users/7/skills?x=/y", true),
+            ("/api/v2/users/**", "/api/v2/usersettings", false),
+            ("/api/v2/scripts/*", "/api/v2/scripts/7", true),
+            ("/api/v2/scripts/*", "/api/v2/scripts", false),
+            ("/api/v2/scripts/*", "/api/v2/scripts/7/pages", false),
+            ("/**/skills", "/api/v2/users/7/skills", true),
+            ("/**/skills", "/skills", true),
+            ("/a/**/b/**/c", "/a/b/x/b/y/c", true),
+            ("/a/**/b/**/c", "/a/x/c", false),
+            ("/a/**/b", "/a/b/b/x", false),
+        ] {
+            assert_eq!(PathGlob::parse(glob).unwrap().matches(path), matches, "{glob} {path}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_meant_are_refused() {
+        for text in ["", "api", "/api//v2", "/api/", "/a?b", "/a b", "/a*", "/***", "/**/**", "/a/../b"] {
+            assert!(PathGlob::parse(text).is_err(), "{text}");
+        }
+    }
+}

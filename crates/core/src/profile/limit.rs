@@ -1,0 +1,191 @@
+//! Limits a profile or a configuration declares.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::glob::PathGlob;
+use super::reader::Section;
+
+/// One counted rule of the upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitRule {
+    /// The limit's name, as the upstream spells it where it does.
+    pub key: String,
+    /// The method it applies to; every method if absent.
+    pub method: Option<Method>,
+    /// The paths it applies to.
+    pub path: PathGlob,
+    /// What is counted.
+    pub kind: LimitKind,
+    /// What has a count of its own. Never empty.
+    pub per: Vec<Partition>,
+    /// Whether the declared numbers stand against what headers say.
+    pub pin: bool,
+    /// Which readings of a response describe this limit.
+    pub observes: Observes,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Requests per window.
+    Rate {
+        /// Requests, at least 1.
+        quota: u64,
+        /// Above zero.
+        window: Duration,
+    },
+    /// Requests at the same time, at least 1.
+    Concurrent(u32),
+}
+
+/// What a limit counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Partition {
+    /// Every access token.
+    Token,
+    /// Every OAuth client.
+    Credential,
+    /// Every organisation.
+    Tenant,
+    /// Every resource family.
+    Family,
+}
+
+impl Partition {
+    /// Every partition with its name in profiles.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("token", Self::Token),
+        ("credential", Self::Credential),
+        ("tenant", Self::Tenant),
+        ("family", Self::Family),
+    ];
+}
+
+/// Which readings describe a declared limit. A reading that describes none belongs to an implicit limit of the
+/// request's family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Observes {
+    /// None, unless a reading has the limit's own key as its name.
+    #[default]
+    OwnName,
+    /// Readings without a name.
+    Unnamed,
+    /// Readings of this name.
+    Named(String),
+}
+
+impl LimitRule {
+    /// Whether the limit applies to a request. `path` is normalised; a query is of no account.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let github = Profile::builtin("github").unwrap();
+    /// let search = github.limits.iter().find(|limit| limit.key == "search").unwrap();
+    /// assert!(search.matches(&Method::GET, "/search/issues?q=x"));
+    /// assert!(!search.matches(&Method::GET, "/repos"));
+    /// ```
+    pub fn matches(&self, method: &Method, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|own| own == method) && self.path.matches(path)
+    }
+
+    /// Whether a reading with this name describes the limit.
+    pub fn observes(&self, reading: Option<&str>) -> bool {
+        match (&self.observes, reading) {
+            (Observes::Unnamed, None) => true,
+            (Observes::Named(name), Some(reading)) => name == reading,
+            (_, Some(reading)) => self.key == reading,
+            (_, None) => false,
+        }
+    }
+}
+
+/// Reads every `[[limit]]` of a file, for profiles and configurations alike.
+pub fn read_limits(file: &Section<'_>) -> Vec<LimitRule> {
+    let mut limits: Vec<LimitRule> = Vec::new();
+    let mut unnamed = false;
+    for section in file.sections("limit") {
+        let Some(limit) = read_limit(&section) else { continue };
+        if limits.iter().any(|known| known.key == limit.key) {
+            section
+                .problem("key", format_args!("`{}` is used by an earlier limit (choose another)", limit.key));
+        }
+        if limit.observes == Observes::Unnamed && std::mem::replace(&mut unnamed, true) {
+            section.problem("observes", "an earlier limit has the unnamed readings already (remove one)");
+        }
+        limits.push(limit);
+    }
+    limits
+}
+
+fn read_limit(section: &Section<'_>) -> Option<LimitRule> {
+    let key = section.required("key", "key = \"users\"", section.parsed("key", nonempty));
+    let place = section.parsed("match", parse_place).unwrap_or_else(everywhere);
+    let kind = read_kind(section);
+    let per = section.each("per", |text| super::reader::choose(text, &Partition::NAMES));
+    if per.as_ref().is_some_and(Vec::is_empty) {
+        section.problem("per", "is empty (write one of token, credential, tenant, family)");
+    }
+    let pin = section.boolean("pin").unwrap_or(false);
+    let observes = read_observes(section);
+    let (method, path) = place;
+    let per = per.unwrap_or_else(|| vec![Partition::Credential]);
+    Some(LimitRule { key: key?, method, path, kind: kind?, per, pin, observes })
+}
+
+fn read_kind(section: &Section<'_>) -> Option<LimitKind> {
+    let quota = section.integer("quota", &(1..=u64::MAX));
+    let window = section.duration_above_zero("window");
+    let concurrent = section.integer("concurrent", &(1..=u64::from(u32::MAX)));
+    if section.has("concurrent") {
+        for other in ["quota", "window"].into_iter().filter(|key| section.has(key)) {
+            section.problem(other, "does not go with `concurrent` (declare two limits)");
+        }
+        return concurrent.and_then(|cap| u32::try_from(cap).ok()).map(LimitKind::Concurrent);
+    }
+    if !section.has("quota") && !section.has("window") {
+        section.problem("", "has neither a quota nor `concurrent` (write quota = 300 and window = \"60s\")");
+        return None;
+    }
+    let quota = section.required("quota", "quota = 300", quota);
+    let window = section.required("window", "window = \"60s\"", window);
+    Some(LimitKind::Rate { quota: quota?, window: window? })
+}
+
+fn read_observes(section: &Section<'_>) -> Observes {
+    if section.is_string("observes") {
+        return section.parsed("observes", nonempty).map_or_else(Observes::default, Observes::Named);
+    }
+    match section.boolean("observes") {
+        Some(true) => Observes::Unnamed,
+        _ => Observes::OwnName,
+    }
+}
+
+pub(super) fn nonempty(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("is empty (write a name)") } else { Ok(text.to_owned()) }
+}
+
+fn everywhere() -> (Option<Method>, PathGlob) {
+    (None, PathGlob::parse("/**").expect("the pattern of every path is valid"))
+}
+
+/// Reads `/api/v2/users/**` or `PATCH /api/v2/users/**`. The error says what is wrong and what to write.
+pub fn parse_place(text: &str) -> Result<(Option<Method>, PathGlob), String> {
+    let Some((method, path)) = text.split_once(' ') else { return Ok((None, PathGlob::parse(text)?)) };
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let names = known.each_ref().map(|method| (method.as_str(), method));
+    let method = super::reader::choose(method, &names)?.clone();
+    Ok((Some(method), PathGlob::parse(path.trim_start())?))
+}

@@ -1,0 +1,312 @@
+//! From the sections of a file to a profile.
+//!
+//! What a profile leaves out has the default of the `generic` one: a person with an unknown API writes three lines, not
+//! sixty.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::limit::{nonempty, read_limits};
+use super::reader::{Section, choose};
+use super::rules::{
+    BackoffKind, BackoffSpec, Dedup, ErrorShape, IdempotencyRules, OauthRules, RetryMatrix, Throttle,
+    ThrottleText, Timeouts, UuidVersion,
+};
+use super::{Profile, hosts};
+use crate::observe::{Dialect, HeaderRead, HeaderRule, HeaderRules, ResetUnit};
+
+/// Statuses of refusals: an answer below 400 is never one.
+const STATUSES: std::ops::RangeInclusive<u64> = 400..=599;
+
+pub(super) fn profile(file: &Section<'_>) -> Profile {
+    let name = file.required("name", "name = \"my-api\"", file.parsed("name", nonempty)).unwrap_or_default();
+    let title = file.string("title").unwrap_or_else(|| name.clone());
+    let regions = file.section("hosts").map(|section| hosts::read(&section));
+    let family = file.section("family").and_then(|section| section.integer("segments", &(1..=16)));
+    let limits = read_limits(file);
+    let headers = file.section("headers").map(|section| headers(&section)).unwrap_or_default();
+    let throttle = file.section("throttle").map_or_else(default_throttle, |section| throttle(&section));
+    let retry = retry(file, &throttle);
+    let idempotency = file.section("idempotency");
+    let idempotency = idempotency.map_or_else(default_idempotency, |section| idempotency_rules(&section));
+    let oauth = file.section("oauth").map(|section| oauth(&section));
+    let backoff = file.section("backoff").map_or(DEFAULT_BACKOFF, |section| backoff(&section));
+    let timeouts = file.section("timeouts").map_or(DEFAULT_TIMEOUTS, |section| timeouts(&section, &backoff));
+    let errors = file.section("errors").and_then(|section| section.one_of("shape", &ErrorShape::NAMES));
+    Profile {
+        name,
+        title,
+        regions,
+        family_segments: family.and_then(|segments| usize::try_from(segments).ok()).unwrap_or(3),
+        limits,
+        headers,
+        throttle,
+        retry,
+        idempotency,
+        oauth,
+        timeouts,
+        backoff,
+        errors: errors.unwrap_or(ErrorShape::Problem),
+    }
+}
+
+fn headers(section: &Section<'_>) -> HeaderRules {
+    let read = section.each("read", |text| {
+        let dialects = Dialect::KNOWN.map(|dialect| (dialect.name(), Word::One(dialect)));
+        let words: Vec<_> = dialects.into_iter().chain([("auto", Word::All), ("none", Word::None)]).collect();
+        choose(text, &words)
+    });
+    let read = read.map_or(HeaderRead::Auto, |words| header_read(section, &words));
+    let reset_unit = section.one_of("reset_unit", &ResetUnit::NAMES).unwrap_or_default();
+    let body_wait = section.parsed("body_wait", |text| match text.strip_prefix('/') {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is no JSON pointer (begin with a slash, such as \"/retry_in\")"),
+    });
+    let mut declared: Vec<HeaderRule> = Vec::new();
+    for rule in section.sections("rule") {
+        let read = header_rule(&rule);
+        if read.name_from.is_none() && declared.iter().any(|known| known.name == read.name) {
+            rule.problem("name", "describes the limit of an earlier rule (name them apart)");
+        }
+        declared.push(read);
+    }
+    HeaderRules { read, reset_unit, declared, body_wait }
+}
+
+/// A word of `headers.read`.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    All,
+    None,
+    One(Dialect),
+}
+
+fn header_read(section: &Section<'_>, words: &[Word]) -> HeaderRead {
+    let mut dialects = Vec::new();
+    for word in words {
+        match word {
+            Word::One(dialect) => dialects.push(*dialect),
+            Word::All | Word::None if words.len() > 1 => {
+                section.problem(
+                    "read",
+                    "`auto` and `none` stand alone (list dialects, or write one of the two)",
+                );
+                return HeaderRead::Auto;
+            }
+            Word::All => return HeaderRead::Auto,
+            Word::None => return HeaderRead::Nothing,
+        }
+    }
+    if dialects.is_empty() { HeaderRead::Nothing } else { HeaderRead::Only(dialects) }
+}
+
+fn header_rule(section: &Section<'_>) -> HeaderRule {
+    let field = |key| section.parsed(key, header_name);
+    let rule = HeaderRule {
+        name: section.parsed("name", nonempty),
+        name_from: field("name_from"),
+        limit: field("limit"),
+        remaining: field("remaining"),
+        used: field("used"),
+        ratio: field("ratio"),
+        reset: field("reset"),
+        retry_after: field("retry_after"),
+        reset_unit: section.one_of("reset_unit", &ResetUnit::NAMES).unwrap_or_default(),
+        window: section.duration_above_zero("window"),
+    };
+    let has = |key| section.has(key);
+    if !["limit", "remaining", "used", "ratio", "reset", "retry_after"].into_iter().any(has) {
+        section.problem("", "reads nothing (name a header, such as remaining = \"X-Calls-Left\")");
+    }
+    if has("used") && !has("limit") {
+        section.problem("used", "tells nothing without a limit (add `limit`, or use `ratio`)");
+    }
+    for other in ["limit", "remaining", "used"].into_iter().filter(|key| has("ratio") && has(key)) {
+        section.problem(other, "does not go with `ratio` (write another rule)");
+    }
+    if has("reset_unit") && !has("reset") && !has("retry_after") {
+        section.problem("reset_unit", "is of no use without `reset` or `retry_after` (remove it)");
+    }
+    rule
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| format!("`{text}` is no header name (write letters, digits and dashes)"))
+}
+
+fn statuses(section: &Section<'_>, key: &str) -> Option<Vec<u16>> {
+    let statuses = section.integers(key, &STATUSES)?;
+    Some(statuses.into_iter().filter_map(|status| u16::try_from(status).ok()).collect())
+}
+
+fn default_throttle() -> Throttle {
+    Throttle { statuses: vec![429], ..Throttle::default() }
+}
+
+fn throttle(section: &Section<'_>) -> Throttle {
+    let always = statuses(section, "statuses").unwrap_or_else(|| vec![429]);
+    let when_exhausted = statuses(section, "when_exhausted").unwrap_or_default();
+    let mut texts = Vec::new();
+    for text in section.sections("text") {
+        let status = text.required("status", "status = 403", text.integer("status", &STATUSES));
+        let contains =
+            text.required("contains", "contains = \"rate limit\"", text.parsed("contains", nonempty));
+        let (Some(status), Some(contains)) = (status.and_then(|status| u16::try_from(status).ok()), contains)
+        else {
+            continue;
+        };
+        if always.contains(&status) {
+            text.problem("status", format_args!("{status} is a throttle whatever its text (remove this)"));
+        }
+        texts.push(ThrottleText { status, contains: contains.to_ascii_lowercase() });
+    }
+    for status in when_exhausted.iter().filter(|status| always.contains(status)) {
+        section.problem("when_exhausted", format_args!("{status} is among `statuses` already (remove one)"));
+    }
+    Throttle { statuses: always, when_exhausted, texts }
+}
+
+fn retry(file: &Section<'_>, throttle: &Throttle) -> RetryMatrix {
+    let default = |list: &[u16]| list.to_vec();
+    let mut matrix = RetryMatrix {
+        refused: default(&[429]),
+        ambiguous: default(&[408, 502, 503, 504]),
+        refused_with_hint: default(&[503]),
+        throttles: throttle.statuses.clone(),
+    };
+    let Some(section) = file.section("retry") else { return matrix };
+    for (key, list) in [
+        ("refused", &mut matrix.refused),
+        ("ambiguous", &mut matrix.ambiguous),
+        ("refused_with_hint", &mut matrix.refused_with_hint),
+    ] {
+        if let Some(given) = statuses(&section, key) {
+            *list = given;
+        }
+    }
+    for status in matrix.ambiguous.iter().filter(|status| matrix.refused.contains(status)) {
+        section
+            .problem("ambiguous", format_args!("{status} is among `refused` too (it is one or the other)"));
+    }
+    for status in matrix.ambiguous.iter().filter(|status| matrix.throttles.contains(status)) {
+        section.problem("ambiguous", format_args!("{status} is a throttle, which is refused (remove one)"));
+    }
+    for status in matrix.refused_with_hint.iter().filter(|status| matrix.refused.contains(status)) {
+        section.problem(
+            "refused_with_hint",
+            format_args!("{status} is refused without a hint too (remove one)"),
+        );
+    }
+    matrix
+}
+
+fn default_idempotency() -> IdempotencyRules {
+    IdempotencyRules {
+        header: HeaderName::from_static("idempotency-key"),
+        methods: vec![Method::POST, Method::PUT, Method::PATCH],
+        uuid: UuidVersion::V4,
+        dedup: Dedup::None,
+    }
+}
+
+fn idempotency_rules(section: &Section<'_>) -> IdempotencyRules {
+    let default = default_idempotency();
+    let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let words = writes.each_ref().map(|method| (method.as_str(), method));
+    let methods = section.each("methods", |text| choose(text, &words).cloned());
+    let dedup = if section.is_section("dedup") {
+        let length = section
+            .section("dedup")
+            .and_then(|table| table.required("for", "for = \"24h\"", table.duration_above_zero("for")));
+        length.map(Dedup::For)
+    } else {
+        section.parsed("dedup", |text| match text {
+            "none" => Ok(Dedup::None),
+            _ => Err(format!("`{text}` is not known (write \"none\" or {{ for = \"24h\" }})")),
+        })
+    };
+    IdempotencyRules {
+        header: section.parsed("header", header_name).unwrap_or(default.header),
+        methods: methods.unwrap_or(default.methods),
+        uuid: section
+            .one_of("uuid", &[("v4", UuidVersion::V4), ("v8", UuidVersion::V8)])
+            .unwrap_or(default.uuid),
+        dedup: dedup.unwrap_or(default.dedup),
+    }
+}
+
+fn oauth(section: &Section<'_>) -> OauthRules {
+    let path = section.parsed("token_path", |text| {
+        let plain =
+            text.starts_with('/') && !text.contains(['?', '#', '*']) && !text.contains(char::is_whitespace);
+        if plain { Ok(text.to_owned()) } else { Err(format!("`{text}` is no path (write \"/oauth/token\")")) }
+    });
+    let throttle = section.section("throttle").map_or_else(default_throttle, |section| throttle(&section));
+    OauthRules { token_path: path.unwrap_or_else(|| "/oauth/token".to_owned()), throttle }
+}
+
+const DEFAULT_BACKOFF: BackoffSpec =
+    BackoffSpec { kind: BackoffKind::Full, base: Duration::from_millis(500), cap: Duration::from_mins(1) };
+
+/// The tiers of Genesys' Java SDK.
+const OFFICIAL: BackoffSpec = BackoffSpec {
+    kind: BackoffKind::GenesysOfficial,
+    base: Duration::from_secs(3),
+    cap: Duration::from_secs(27),
+};
+
+fn backoff(section: &Section<'_>) -> BackoffSpec {
+    let kind = section.one_of("kind", &BackoffKind::NAMES).unwrap_or(DEFAULT_BACKOFF.kind);
+    let base = section.duration_above_zero("base");
+    let cap = section.duration_above_zero("cap");
+    if kind == BackoffKind::GenesysOfficial {
+        for key in ["base", "cap"].into_iter().filter(|key| section.has(key)) {
+            section.problem(key, "does not go with `genesys-official`, whose waits are fixed (remove it)");
+        }
+        return OFFICIAL;
+    }
+    let (base, cap) = (base.unwrap_or(DEFAULT_BACKOFF.base), cap.unwrap_or(DEFAULT_BACKOFF.cap));
+    if base > cap {
+        let key = if section.has("base") { "base" } else { "cap" };
+        section
+            .problem(key, format_args!("the base of {base:?} is above the cap of {cap:?} (lower the base)"));
+    }
+    BackoffSpec { kind, base, cap }
+}
+
+const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    read: Duration::from_secs(15),
+    write: Duration::from_secs(30),
+    bulk: Duration::from_mins(1),
+};
+
+fn timeouts(section: &Section<'_>, backoff: &BackoffSpec) -> Timeouts {
+    let timeouts = Timeouts {
+        connect: section.duration_above_zero("connect").unwrap_or(DEFAULT_TIMEOUTS.connect),
+        read: section.duration_above_zero("read").unwrap_or(DEFAULT_TIMEOUTS.read),
+        write: section.duration_above_zero("write").unwrap_or(DEFAULT_TIMEOUTS.write),
+        bulk: section.duration_above_zero("bulk").unwrap_or(DEFAULT_TIMEOUTS.bulk),
+    };
+    let allowed = section.boolean("connect_above_backoff").unwrap_or(false);
+    let above = timeouts.connect > backoff.cap;
+    if above && !allowed {
+        section.problem(
+            "connect",
+            format_args!(
+                "{:?} is above the backoff cap of {:?}: it only delays the discovery that a host is away (lower it, or set \
+                 connect_above_backoff = true)",
+                timeouts.connect, backoff.cap
+            ),
+        );
+    }
+    if allowed && !above {
+        section.problem(
+            "connect_above_backoff",
+            "is of no use, `connect` is not above the backoff cap (remove it)",
+        );
+    }
+    timeouts
+}

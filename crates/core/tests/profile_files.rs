@@ -1,0 +1,296 @@
+//! The built-in profiles say what they should, and mistakes in a profile are all told at once.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use proptest::prelude::*;
+use tidegate_core::observe::{Dialect, HeaderRead, Observation, Reading, ResetUnit};
+use tidegate_core::profile::{
+    BackoffKind, Dedup, LimitKind, Observes, Partition, PathGlob, Profile, StatusRule, UuidVersion,
+};
+
+#[test]
+fn every_builtin_profile_is_valid_and_bears_its_name() {
+    let names: Vec<_> = Profile::builtin_names().collect();
+    assert_eq!(names, ["genesys", "genesys-guide", "generic", "ietf", "github"]);
+    for name in names {
+        let parsed = Profile::parse(Profile::builtin_text(name).unwrap(), name);
+        let profile = parsed.unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(profile.name, name);
+        assert_eq!(Profile::builtin(name), Some(profile));
+    }
+    assert_eq!(Profile::builtin("genesis"), None);
+}
+
+#[test]
+fn the_genesys_profile_says_what_the_platform_does() {
+    let genesys = Profile::builtin("genesys").unwrap();
+    let minute = Duration::from_mins(1);
+    let limits: Vec<_> =
+        genesys.limits.iter().map(|limit| (limit.key.as_str(), limit.kind, &*limit.per)).collect();
+    let rate = |quota| LimitKind::Rate { quota, window: minute };
+    assert_eq!(
+        limits,
+        [
+            ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
+            ("org.app.user.rate.per.minute", rate(3000), &[Partition::Credential][..]),
+        ]
+    );
+    assert!(
+        genesys.limits.iter().all(|limit| !limit.pin && limit.matches(&Method::PATCH, "/api/v2/users/7"))
+    );
+    assert_eq!(genesys.headers.read, HeaderRead::Auto);
+    assert_eq!(genesys.family_segments, 3);
+
+    let regions = genesys.regions.as_ref().unwrap();
+    assert_eq!((regions.names.len(), regions.aliases.len()), (18, 17));
+    let hosts = |region| genesys.hosts(region).map(|(api, login)| format!("{api} {login}"));
+    assert_eq!(hosts("").as_deref(), Some("api.mypurecloud.com login.mypurecloud.com"));
+    assert_eq!(hosts("ap-southeast-2").as_deref(), Some("api.mypurecloud.com.au login.mypurecloud.com.au"));
+    assert_eq!(hosts("EUC2.pure.cloud").as_deref(), Some("api.euc2.pure.cloud login.euc2.pure.cloud"));
+    assert_eq!(
+        (hosts("euc3.pure.cloud"), regions.nearest("mypurecloud.cmo")),
+        (None, Some("mypurecloud.com"))
+    );
+
+    let statuses =
+        |hinted| [400, 401, 408, 409, 413, 429, 500, 502, 503, 504].map(|s| genesys.retry.rule(s, hinted));
+    let (f, m, r) = (StatusRule::Final, StatusRule::MaybeExecuted, StatusRule::Refused);
+    assert_eq!(statuses(false), [f, f, m, f, f, r, f, m, m, m]);
+    assert_eq!(statuses(true), [f, f, m, f, f, r, f, m, r, m]);
+
+    assert_eq!(genesys.idempotency.header.as_str(), "x-genesys-request-id");
+    assert_eq!((genesys.idempotency.uuid, genesys.idempotency.dedup), (UuidVersion::V4, Dedup::None));
+    assert_eq!(genesys.idempotency.methods, [Method::POST, Method::PUT, Method::PATCH]);
+    let oauth = genesys.oauth.unwrap();
+    let go_sdk = b"{\"error\":\"invalid_request\",\"description\":\"rate limit exceeded; try later\"}";
+    assert_eq!(oauth.token_path, "/oauth/token");
+    assert!(oauth.throttle.applies(400, &Observation::default(), go_sdk) && oauth.throttle.needs_body(400));
+    assert!(!oauth.throttle.applies(400, &Observation::default(), b"{\"error\":\"invalid_client\"}"));
+    assert!(
+        !genesys.throttle.applies(400, &Observation::default(), go_sdk),
+        "only the token endpoint says it so"
+    );
+}
+
+#[test]
+fn the_guides_profile_follows_the_guide() {
+    let guide = Profile::builtin("genesys-guide").unwrap();
+    assert_eq!(guide.limits, []);
+    assert_eq!(guide.headers.read, HeaderRead::Only(vec![Dialect::Guide]));
+    assert_eq!(guide.headers.reset_unit, ResetUnit::EpochSeconds);
+    assert_eq!(guide.idempotency.dedup, Dedup::For(Duration::from_hours(24)));
+    assert_eq!(guide.idempotency.dedup.trusted_for(), Some(Duration::from_hours(23)));
+    assert_eq!(guide.timeouts.connect, guide.backoff.cap * 3 / 2);
+    assert_eq!(
+        (guide.timeouts.read, guide.timeouts.bulk),
+        (Duration::from_secs(10), Duration::from_secs(30))
+    );
+    assert_eq!(guide.backoff.kind, BackoffKind::Guide);
+    assert_eq!(guide.hosts(""), Profile::builtin("genesys").unwrap().hosts(""));
+}
+
+#[test]
+fn a_forbidden_of_github_is_a_throttle_only_with_a_sign_of_one() {
+    let github = Profile::builtin("github").unwrap();
+    let forbidden = StatusCode::FORBIDDEN.as_u16();
+    let nothing = Observation::default();
+    let hinted = Observation { retry_after: Some(Duration::ZERO), ..Observation::default() };
+    let reading = |remaining| Reading {
+        name: Some("core".into()),
+        limit: Some(5000),
+        remaining: Some(remaining),
+        reset: None,
+        window: None,
+        dialect: Dialect::XRateLimit,
+    };
+    let left = |remaining| Observation { readings: vec![reading(remaining)], ..Observation::default() };
+    assert!(!github.throttle.applies(forbidden, &nothing, b"{\"message\":\"Resource not accessible\"}"));
+    assert!(!github.throttle.applies(forbidden, &left(1), b""));
+    assert!(github.throttle.applies(forbidden, &left(0), b""));
+    assert!(github.throttle.applies(forbidden, &hinted, b""));
+    assert!(github.throttle.applies(
+        forbidden,
+        &nothing,
+        b"{\"message\":\"You have exceeded a secondary RATE LIMIT\"}"
+    ));
+    assert!(github.throttle.applies(429, &nothing, b""));
+    assert_eq!(github.hosts("").unwrap(), ("api.github.com".to_owned(), "github.com".to_owned()));
+}
+
+#[test]
+fn limits_say_which_readings_describe_them() {
+    let text = "name = 'x'\n[[limit]]\nkey = 'a'\nquota = 1\nwindow = '1s'\nobserves = true\n\
+        [[limit]]\nkey = 'b'\nmatch = 'PATCH /u/**'\nconcurrent = 5\nper = ['token', 'family']\nobserves = 'c'\npin = true\n";
+    let profile = Profile::parse(text, "f").unwrap();
+    let [a, b] = &profile.limits[..] else { panic!("two limits") };
+    assert_eq!([None, Some("a"), Some("b")].map(|name| a.observes(name)), [true, true, false]);
+    assert_eq!([None, Some("b"), Some("c")].map(|name| b.observes(name)), [false, false, true]);
+    assert_eq!((b.kind, b.pin, &b.observes), (LimitKind::Concurrent(5), true, &Observes::Named("c".into())));
+    assert!(
+        b.matches(&Method::PATCH, "/u") && !b.matches(&Method::GET, "/u") && !b.matches(&Method::PATCH, "/v")
+    );
+    assert_eq!(a.per, [Partition::Credential], "the default partition");
+}
+
+#[test]
+fn three_lines_make_a_profile() {
+    let profile = Profile::parse("name = 'mine'\n[hosts]\napi = 'localhost:8790'\n", "f").unwrap();
+    let generic = Profile::builtin("generic").unwrap();
+    assert_eq!((&profile.retry, &profile.throttle), (&generic.retry, &generic.throttle));
+    assert_eq!(
+        (profile.timeouts, profile.backoff, profile.errors),
+        (generic.timeouts, generic.backoff, generic.errors)
+    );
+    assert_eq!((&profile.headers, &profile.idempotency), (&generic.headers, &generic.idempotency));
+    assert_eq!(profile.hosts(""), Some(("localhost:8790".to_owned(), "localhost:8790".to_owned())));
+}
+
+#[test]
+fn every_mistake_of_a_profile_is_told_at_once_with_its_line() {
+    let text = r#"title = 7
+[hosts]
+api = "https://api.x"
+default = "eu"
+[family]
+segments = 0
+[[limit]]
+key = "a"
+match = "FETCH /x"
+quota = 0
+window = "0s"
+per = ["token", "token"]
+[[limit]]
+key = "b"
+match = "/x*"
+[[limit]]
+key = "c"
+concurrent = 5
+window = "1s"
+[[limit]]
+key = "d"
+quota = 5
+[headers]
+read = ["auto", "guide"]
+[[headers.rule]]
+used = "X-Used"
+reset_unit = "delta-m"
+[[headers.rule]]
+ratio = "X Ratio"
+limit = "X-Limit"
+[throttle]
+statuses = [429, 302]
+[retry]
+ambiguous = [429]
+[idempotency]
+dedup = "24h"
+uuid = "v5"
+[timeouts]
+connect = "90s"
+[backoff]
+base = "2m"
+kind = "ful"
+[errors]
+shap = "genesys"
+"#;
+    let problems = Profile::parse(text, "p.toml").unwrap_err().to_string();
+    let expected = [
+        "p.toml:1: name: is missing (write name = \"my-api\")",
+        "p.toml:1: title: is of type integer (write a string)",
+        "p.toml:3: hosts.api: `https://api.x` is no host name (write it without scheme and path, such as \"api.example.com\")",
+        "p.toml:4: hosts.default: `eu` is not among `regions` (add it there)",
+        "p.toml:6: family.segments: 0 is out of range (write a number from 1 to 16)",
+        "p.toml:9: limit[0].match: `FETCH` is not known (write one of `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`)",
+        "p.toml:10: limit[0].quota: 0 is out of range (write a number at least 1)",
+        "p.toml:11: limit[0].window: is zero (write a duration above zero, such as \"5s\")",
+        "p.toml:12: limit[0].per: is given twice (remove one)",
+        "p.toml:13: limit[1]: has neither a quota nor `concurrent` (write quota = 300 and window = \"60s\")",
+        "p.toml:15: limit[1].match: `x*` mixes `*` with letters (`*` stands for a whole segment)",
+        "p.toml:19: limit[2].window: does not go with `concurrent` (declare two limits)",
+        "p.toml:20: limit[3].window: is missing (write window = \"60s\")",
+        "p.toml:24: headers.read: `auto` and `none` stand alone (list dialects, or write one of the two)",
+        "p.toml:26: headers.rule[0].used: tells nothing without a limit (add `limit`, or use `ratio`)",
+        "p.toml:27: headers.rule[0].reset_unit: `delta-m` is not known (did you mean `delta-ms`?)",
+        "p.toml:27: headers.rule[0].reset_unit: is of no use without `reset` or `retry_after` (remove it)",
+        "p.toml:28: headers.rule[1].name: describes the limit of an earlier rule (name them apart)",
+        "p.toml:29: headers.rule[1].ratio: `X Ratio` is no header name (write letters, digits and dashes)",
+        "p.toml:30: headers.rule[1].limit: does not go with `ratio` (write another rule)",
+        "p.toml:32: throttle.statuses: 302 is out of range (write a number from 400 to 599)",
+        "p.toml:34: retry.ambiguous: 429 is a throttle, which is refused (remove one)",
+        "p.toml:34: retry.ambiguous: 429 is among `refused` too (it is one or the other)",
+        "p.toml:36: idempotency.dedup: `24h` is not known (write \"none\" or { for = \"24h\" })",
+        "p.toml:37: idempotency.uuid: `v5` is not known (did you mean `v4`?)",
+        "p.toml:39: timeouts.connect: 90s is above the backoff cap of 60s: it only delays the discovery that a host is away \
+         (lower it, or set connect_above_backoff = true)",
+        "p.toml:41: backoff.base: the base of 120s is above the cap of 60s (lower the base)",
+        "p.toml:42: backoff.kind: `ful` is not known (did you mean `full`?)",
+        "p.toml:44: errors.shap: is not a known key (did you mean `shape`?)",
+    ];
+    let mut found: Vec<_> = problems.lines().collect();
+    let mut expected: Vec<_> = expected.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "\n{problems}");
+}
+
+#[test]
+fn an_exemption_without_need_is_a_mistake_too() {
+    let text = "name = 'x'\n[timeouts]\nconnect_above_backoff = true\n";
+    let problems = Profile::parse(text, "f").unwrap_err().to_string();
+    assert!(problems.starts_with("f:3: timeouts.connect_above_backoff: is of no use"), "{problems}");
+}
+
+/// Matching restated as plain recursion.
+fn fits(parts: &[&str], segments: &[&str]) -> bool {
+    match (parts.split_first(), segments.split_first()) {
+        (None, rest) => rest.is_none(),
+        (Some((&"**", parts)), rest) => {
+            fits(parts, segments) || rest.is_some_and(|(_, rest)| fits_on(parts, rest))
+        }
+        (Some((&"*", parts)), Some((_, rest))) => fits(parts, rest),
+        (Some((part, parts)), Some((segment, rest))) => part == segment && fits(parts, rest),
+        (Some(_), None) => false,
+    }
+}
+
+fn fits_on(parts: &[&str], segments: &[&str]) -> bool {
+    fits(parts, segments) || segments.split_first().is_some_and(|(_, rest)| fits_on(parts, rest))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn globs_match_as_plain_recursion_does(
+        parts in proptest::collection::vec(proptest::sample::select(vec!["a", "b", "*", "**"]), 1..7),
+        segments in proptest::collection::vec(proptest::sample::select(vec!["a", "b", "c"]), 0..8),
+    ) {
+        let repeats = parts.windows(2).any(|pair| pair == ["**", "**"]);
+        let glob = PathGlob::parse(&format!("/{}", parts.join("/")));
+        prop_assert_eq!(glob.is_err(), repeats);
+        if let Ok(glob) = glob {
+            prop_assert_eq!(glob.matches(&format!("/{}", segments.join("/"))), fits(&parts, &segments));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[\\[\\]a-z= \"'{},.0-9\n]{0,200}") {
+        if let Err(problems) = Profile::parse(&text, "f") {
+            prop_assert!(!problems.list.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_profile_with_one_character_changed_never_panics(at in 0_usize..2_000, to in any::<char>()) {
+        let text = Profile::builtin_text("genesys-guide").unwrap();
+        let mut letters: Vec<char> = text.chars().collect();
+        let at = at % letters.len();
+        letters[at] = to;
+        if let Err(problems) = Profile::parse(&letters.iter().collect::<String>(), "f") {
+            let lines = text.lines().count() + 1;
+            prop_assert!(problems.list.iter().all(|problem| (1..=lines + 1).contains(&problem.line)), "{problems}");
+        }
+    }
+}
