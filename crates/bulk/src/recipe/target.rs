@@ -1,0 +1,179 @@
+//! Request targets: paths with placeholders, whose values cannot leave their segment.
+//!
+//! A value is data. Whatever is in the input, it must not be able to address another resource than the recipe meant:
+//! everything outside RFC 3986's unreserved characters is percent-encoded, so `../x` stays one segment (`..%2Fx`), and
+//! a value that makes a segment `.` or `..`, which encoding cannot defuse, is refused.
+
+use super::slot::{Piece, Type, pieces};
+
+/// A path and query with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Column(String),
+}
+
+impl Target {
+    /// Reads a template.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        for piece in pieces(text)? {
+            parts.push(match piece {
+                Piece::Text(text) => Part::Text(text),
+                Piece::Slot(slot) if slot.kind != Type::Text || slot.optional => {
+                    return Err(format!("`{{{}}}` in a path is text and never left out", slot.column));
+                }
+                Piece::Slot(slot) => Part::Column(slot.column),
+            });
+        }
+        let target = Self { parts };
+        // A value of one letter stands for any: values cannot change what is checked here.
+        check_target(&target.fill(|_| Some("x".into())).unwrap_or_default())?;
+        Ok(target)
+    }
+
+    /// The columns it uses.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Column(column) => Some(column.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The target with each column's value encoded; `None` if `value` has none for some column.
+    pub(crate) fn fill<'a>(
+        &self,
+        mut value: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>,
+    ) -> Option<String> {
+        let mut target = String::new();
+        let mut complete = true;
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => target.push_str(text),
+                // All columns are asked for even if one is missing, so that every problem of a row is found.
+                Part::Column(column) => match value(column) {
+                    Some(value) => encode(&value, &mut target),
+                    None => complete = false,
+                },
+            }
+        }
+        complete.then_some(target)
+    }
+}
+
+fn encode(value: &str, target: &mut String) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            target.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            target.push('%');
+            target.push(char::from(HEX[usize::from(byte >> 4)]));
+            target.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+/// Whether a finished target addresses a resource of this upstream and nothing else.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_target(target: &str) -> Result<(), String> {
+    if !target.starts_with('/') || target.starts_with("//") {
+        return Err(format!("path `{target}` must start with one `/`, without scheme or host"));
+    }
+    if let Some(odd) =
+        target.chars().find(|it| !it.is_ascii_graphic() || matches!(it, '#' | '\\' | '"' | '<' | '>'))
+    {
+        return Err(format!("path `{target}` contains {odd:?}; percent-encode it"));
+    }
+    let path = target.split('?').next().unwrap_or(target);
+    for segment in path.split('/') {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        if plain == "." || plain == ".." {
+            return Err(format!(
+                "path `{target}` contains the segment `{segment}`, which would address another resource"
+            ));
+        }
+    }
+    target
+        .parse::<http::uri::PathAndQuery>()
+        .map_err(|error| format!("path `{target}` is malformed ({error})"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(template: &str, value: &'static str) -> String {
+        Target::parse(template).unwrap().fill(|_| Some(value.into())).unwrap()
+    }
+
+    #[test]
+    fn a_value_stays_within_its_segment() {
+        let template = "/api/v2/users/{id}/skills?q={id}";
+        for (value, encoded) in [
+            ("../x", "..%2Fx"),
+            ("a b", "a%20b"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("%2e%2e", "%252e%252e"),
+            ("ü", "%C3%BC"),
+            ("a\r\nHost: b", "a%0D%0AHost%3A%20b"),
+            ("az-09._~", "az-09._~"),
+        ] {
+            let target = fill(template, value);
+            assert_eq!(target, format!("/api/v2/users/{encoded}/skills?q={encoded}"));
+            assert_eq!(check_target(&target), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_value_that_makes_a_dot_segment_is_refused() {
+        for value in [".", ".."] {
+            let fault = check_target(&fill("/api/v2/users/{id}", value)).unwrap_err();
+            assert!(fault.contains(&format!("the segment `{value}`")), "{fault}");
+        }
+        assert!(
+            check_target(&fill("/users/.{id}", ".")).is_err(),
+            "also together with the template's own text"
+        );
+    }
+
+    #[test]
+    fn other_hosts_and_resources_are_refused() {
+        for target in [
+            "http://a/b",
+            "//a/b",
+            "users",
+            "",
+            "/a/../b",
+            "/a/%2E%2e/b",
+            "/a/.",
+            "/a b",
+            "/a#b",
+            "/a\\b",
+            "/ä",
+        ] {
+            assert!(check_target(target).is_err(), "{target}");
+        }
+        for target in ["/", "/api/v2/users?a=b&c=../d", "/a//b", "/a/..b", "/a%20b"] {
+            assert_eq!(check_target(target), Ok(()), "{target}");
+        }
+    }
+
+    #[test]
+    fn typed_and_optional_placeholders_have_no_place_in_a_path() {
+        for template in ["/users/{id:number}", "/users/{id?}"] {
+            assert_eq!(
+                Target::parse(template),
+                Err("`{id}` in a path is text and never left out".to_owned())
+            );
+        }
+    }
+}

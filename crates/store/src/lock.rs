@@ -1,0 +1,91 @@
+//! One writer per journal: an operating system lock on a file beside it.
+//!
+//! The lock lives in `<journal>.lock` and not in the journal itself, for two reasons. Closing any descriptor of an
+//! SQLite file drops every POSIX lock the process holds on it, which would break SQLite's own locking. And readers
+//! (`status`, `report`) must be able to look while a run writes. The operating system releases the lock when its
+//! holder dies, however it dies; the process id inside is only there to be named in the error. The file is left in
+//! place: removing it would let two processes lock two different files of the same name.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::ErrorKind;
+
+/// Held for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// `<journal>` with `suffix` appended to its name.
+pub(crate) fn beside(journal: &Path, suffix: &str) -> PathBuf {
+    let mut name = journal.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+impl Lock {
+    /// Locks `journal` for this process, or says who holds it.
+    pub(crate) fn take(journal: &Path) -> Result<Self, ErrorKind> {
+        let path = beside(journal, ".lock");
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
+                |error| match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        ErrorKind::ReadOnly("its folder does not exist".to_owned())
+                    }
+                    _ => error.into(),
+                },
+            )?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::Locked { pid: holder(&mut file) }),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process id in the lock file; `None` where a locked file cannot be read (Windows) or was just being written.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_told_the_first_ones_pid() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("run.journal");
+        let first = Lock::take(&journal).unwrap();
+        let refused = Lock::take(&journal).unwrap_err();
+        assert_eq!(refused, ErrorKind::Locked { pid: Some(std::process::id()) });
+        drop(first);
+        Lock::take(&journal).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_left_by_a_dead_process_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("run.journal");
+        std::fs::write(beside(&journal, ".lock"), "999999999\n").unwrap();
+        Lock::take(&journal).unwrap();
+        let left = std::fs::read_to_string(beside(&journal, ".lock")).unwrap();
+        assert_eq!(left.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = Lock::take(&folder.path().join("none/run.journal")).unwrap_err();
+        assert_eq!(refused, ErrorKind::ReadOnly("its folder does not exist".to_owned()));
+    }
+}

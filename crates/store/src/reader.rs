@@ -1,0 +1,185 @@
+//! Reading a journal: counts, pages of items, and the rows of a report.
+//!
+//! A reader needs no lock and may look while another process runs the job; it sees what was committed. Pages are
+//! keyed by sequence number, so memory is bounded whatever the size of the run and a page costs the same at the end
+//! as at the beginning.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row, params};
+use tidegate_core::time::Wall;
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::{self, Access, to_sql};
+use crate::record::{Counts, Item, ItemResult, NewItem, Pending, Run};
+use crate::state::State;
+use crate::writer::state_from_sql;
+
+/// A journal open for reading.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Reader {
+    /// Opens the journal at `path` for reading, whether or not a run is writing to it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`], or what the disk said.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let connection = format::open(path, Access::Read).map_err(|kind| Error::new(path, kind))?;
+        Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// The run.
+    pub fn run(&self) -> Result<Run, Error> {
+        self.named(format::run(&self.connection))
+    }
+
+    /// How many items stand where.
+    pub fn counts(&self) -> Result<Counts, Error> {
+        self.named(self.count())
+    }
+
+    /// Up to `limit` items with a sequence number above `after`, in order. Start with 0.
+    pub fn page(&self, after: u64, limit: u32) -> Result<Vec<Item>, Error> {
+        self.named(self.select("", after, limit, item))
+    }
+
+    /// Up to `limit` items that a run still has to deal with, in order, after `after`.
+    ///
+    /// A run walks these pages once, advancing `after`: what it has in flight itself lies behind it, so everything
+    /// flagged `maybe_executed` was left open by an earlier process.
+    pub fn pending(&self, after: u64, limit: u32) -> Result<Vec<Pending>, Error> {
+        let unfinished = "AND (state IS NULL OR state IN ('planned', 'sent', 'resent'))";
+        self.named(self.select(unfinished, after, limit, |row| {
+            let item = item(row)?;
+            Ok(Pending { maybe_executed: item.state != State::Planned, item })
+        }))
+    }
+
+    /// Calls `each` for every item in order, as of one moment, without holding them in memory.
+    ///
+    /// # Errors
+    /// The journal's, or the first error of `each`, which ends the walk.
+    pub fn results<E: From<Error>>(
+        &self,
+        mut each: impl FnMut(ItemResult) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |kind: ErrorKind| E::from(Error::new(&self.path, kind));
+        let mut statement = self
+            .connection
+            .prepare(
+                "SELECT seq, id, key, state, attempts, http_status, error
+                 FROM item LEFT JOIN progress USING (seq) ORDER BY seq",
+            )
+            .map_err(|error| failed(error.into()))?;
+        let mut rows = statement.query([]).map_err(|error| failed(error.into()))?;
+        while let Some(row) = rows.next().map_err(|error| failed(error.into()))? {
+            each(result(row).map_err(failed)?)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the whole file and checks its structure: slow on large journals, for `doctor` and after a disk error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] with SQLite's first findings.
+    pub fn verify(&self) -> Result<(), Error> {
+        let check = || -> Result<(), ErrorKind> {
+            let mut statement = self.connection.prepare("PRAGMA quick_check(3)")?;
+            let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            if found == ["ok"] { Ok(()) } else { Err(ErrorKind::Corrupt(found.join("; "))) }
+        };
+        self.named(check())
+    }
+
+    fn named<T>(&self, result: Result<T, ErrorKind>) -> Result<T, Error> {
+        result.map_err(|kind| Error::new(&self.path, kind))
+    }
+
+    fn count(&self) -> Result<Counts, ErrorKind> {
+        // One transaction, so that the total and its parts are of the same moment.
+        let snapshot = self.connection.unchecked_transaction()?;
+        let mut counts = Counts::default();
+        let mut touched = 0;
+        let mut statement = snapshot.prepare_cached("SELECT state, count(*) FROM progress GROUP BY state")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let state = state_from_sql(row.get::<_, Option<String>>(0)?.as_deref())?;
+            let number = row.get::<_, i64>(1)?.unsigned_abs();
+            *counts.slot(state) += number;
+            touched += number;
+        }
+        let untouched = format::run(&snapshot)?.items.checked_sub(touched);
+        counts.planned +=
+            untouched.ok_or_else(|| ErrorKind::Corrupt("more standings than items".to_owned()))?;
+        Ok(counts)
+    }
+
+    fn select<T>(
+        &self,
+        filter: &str,
+        after: u64,
+        limit: u32,
+        read: impl Fn(&Row<'_>) -> Result<T, ErrorKind>,
+    ) -> Result<Vec<T>, ErrorKind> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT seq, id, method, target, body, key, tx, lines,
+                    state, attempts, http_status, error, first_sent_ms, updated_ms
+             FROM item LEFT JOIN progress USING (seq)
+             WHERE seq > ?1 {filter} ORDER BY seq LIMIT ?2"
+        ))?;
+        let mut rows = statement.query(params![to_sql(after), limit])?;
+        let mut page = Vec::new();
+        while let Some(row) = rows.next()? {
+            page.push(read(row)?);
+        }
+        Ok(page)
+    }
+}
+
+fn item(row: &Row<'_>) -> Result<Item, ErrorKind> {
+    let request = NewItem {
+        seq: row.get::<_, i64>("seq")?.unsigned_abs(),
+        id: row.get("id")?,
+        method: row.get("method")?,
+        target: row.get("target")?,
+        body: row.get("body")?,
+        key: Uuid::from_bytes(row.get("key")?),
+        transaction: Uuid::from_bytes(row.get("tx")?),
+        lines: lines_from_text(&row.get::<_, String>("lines")?)?,
+    };
+    Ok(Item {
+        request,
+        state: state_from_sql(row.get::<_, Option<String>>("state")?.as_deref())?,
+        attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
+        http_status: row.get("http_status")?,
+        error: row.get("error")?,
+        first_sent: row.get::<_, Option<i64>>("first_sent_ms")?.map(Wall::from_unix_millis),
+        updated: row.get::<_, Option<i64>>("updated_ms")?.map(Wall::from_unix_millis),
+    })
+}
+
+fn result(row: &Row<'_>) -> Result<ItemResult, ErrorKind> {
+    Ok(ItemResult {
+        seq: row.get::<_, i64>("seq")?.unsigned_abs(),
+        id: row.get("id")?,
+        state: state_from_sql(row.get::<_, Option<String>>("state")?.as_deref())?,
+        http_status: row.get("http_status")?,
+        attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
+        key: Uuid::from_bytes(row.get("key")?),
+        error: row.get("error")?,
+    })
+}
+
+fn lines_from_text(text: &str) -> Result<Vec<u64>, ErrorKind> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',')
+        .map(|line| line.parse().map_err(|_| ErrorKind::Corrupt(format!("`{line}` is no line number"))))
+        .collect()
+}

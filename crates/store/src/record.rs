@@ -1,0 +1,189 @@
+//! What is stored: the run's header, its items, their outcomes, and counts.
+
+use std::fmt;
+
+use tidegate_core::time::Wall;
+use uuid::Uuid;
+
+use crate::state::{Event, State};
+
+/// A SHA-256 digest, shown as hexadecimal.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a run is: fixed when the journal is created, so that a resume can check that it continues the same thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunHeader {
+    /// The recipe's name.
+    pub recipe: String,
+    /// Digest of the recipe's text.
+    pub recipe_digest: Digest,
+    /// The input file as the user named it.
+    pub input_name: String,
+    /// Digest of the input's bytes.
+    pub input_digest: Digest,
+    /// The tenant written to.
+    pub tenant: String,
+    /// The profile in force.
+    pub profile: String,
+    /// Options of the run as JSON text; the journal keeps them and does not read them.
+    pub options: String,
+    /// When the journal was created.
+    pub created: Wall,
+}
+
+/// A run as the journal has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it is.
+    pub header: RunHeader,
+    /// When planning was complete; `None` if it was interrupted, and then nothing was or may be sent.
+    pub planned: Option<Wall>,
+    /// When it was cancelled.
+    pub cancelled: Option<Wall>,
+    /// How many items it has.
+    pub items: u64,
+}
+
+/// A planned request, not yet stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewItem {
+    /// Place in the run; unique. The planner uses the input line of the item's first row.
+    pub seq: u64,
+    /// The item's name in reports, such as the user id whose rows it merges.
+    pub id: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path and query, percent-encoded.
+    pub target: String,
+    /// Request body, if any.
+    pub body: Option<Vec<u8>>,
+    /// Idempotency key: the same on every attempt and after every restart.
+    pub key: Uuid,
+    /// Names the logical write across attempts, processes and restarts.
+    pub transaction: Uuid,
+    /// Input lines merged into this item.
+    pub lines: Vec<u64>,
+}
+
+/// What one call ended with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Attempts this call made; added to those of earlier calls.
+    pub attempts: u32,
+    /// The last status seen.
+    pub http_status: Option<u16>,
+    /// Why it did not succeed, for a person.
+    pub error: Option<String>,
+}
+
+/// Something that happened to an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which item.
+    pub seq: u64,
+    /// What happened.
+    pub event: Event,
+    /// The particulars.
+    pub outcome: Outcome,
+}
+
+/// An item with where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The request.
+    pub request: NewItem,
+    /// Where it stands.
+    pub state: State,
+    /// Attempts over all calls.
+    pub attempts: u32,
+    /// The last status seen.
+    pub http_status: Option<u16>,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// When its first sending was intended; the age of a possible execution counts from here.
+    pub first_sent: Option<Wall>,
+    /// When its state last changed.
+    pub updated: Option<Wall>,
+}
+
+/// An item that a run still has to deal with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The item.
+    pub item: Item,
+    /// An earlier sending of it has no outcome, so it may already have been executed.
+    pub maybe_executed: bool,
+}
+
+/// An item's line in a report: everything but the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemResult {
+    /// Place in the run.
+    pub seq: u64,
+    /// The item's name.
+    pub id: String,
+    /// Where it stands.
+    pub state: State,
+    /// The last status seen.
+    pub http_status: Option<u16>,
+    /// Attempts over all calls.
+    pub attempts: u32,
+    /// Idempotency key.
+    pub key: Uuid,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+}
+
+/// How many items stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Not sent.
+    pub planned: u64,
+    /// Sent without an outcome yet, resent ones included.
+    pub sent: u64,
+    /// Confirmed.
+    pub ok: u64,
+    /// Refused.
+    pub failed: u64,
+    /// Outcome unknown.
+    pub unknown: u64,
+    /// Cancelled before sending.
+    pub cancelled: u64,
+}
+
+impl Counts {
+    /// All items.
+    pub const fn total(&self) -> u64 {
+        self.planned + self.sent + self.ok + self.failed + self.unknown + self.cancelled
+    }
+
+    /// Items a run still has to deal with.
+    pub const fn pending(&self) -> u64 {
+        self.planned + self.sent
+    }
+
+    /// The count `state` belongs to.
+    pub(crate) fn slot(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Planned => &mut self.planned,
+            State::Sent | State::Resent => &mut self.sent,
+            State::Ok => &mut self.ok,
+            State::Failed => &mut self.failed,
+            State::Unknown => &mut self.unknown,
+            State::Cancelled => &mut self.cancelled,
+        }
+    }
+}
