@@ -1,1 +1,301 @@
-//! (in work)
+//! When a family is refused for a while.
+//!
+//! A breaker protects an upstream that keeps failing, and the callers who would wait for it. *Closed* is serving, *open* is
+//! refusing, *half-open* lets one probe through.
+//!
+//! Rules:
+//! * It opens after a run of consecutive throttled scouts or hard failures. One accepted answer ends the run.
+//! * One burst is one event: of attempts in flight together only the first failure counts. A throttle counts only if its
+//!   attempt left after the previous hint had ended; otherwise the caller's own pacing was at fault, not the upstream.
+//! * The cool-down is the newest hint; without one it starts at 30 s and doubles to a cap.
+//! * An answer such as 401 or 404 shows that the upstream is alive. It never counts as a failure.
+//! * What left before the breaker opened has no say in when it closes.
+
+use std::time::Duration;
+
+use crate::event::BreakerState;
+use crate::time::Mono;
+
+/// The numbers of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// Consecutive events that open it; at least 1.
+    pub threshold: u32,
+    /// The first cool-down where no hint is given.
+    pub cool_down: Duration,
+    /// The longest cool-down where no hint is given.
+    pub longest_cool_down: Duration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { threshold: 5, cool_down: Duration::from_secs(30), longest_cool_down: Duration::from_secs(300) }
+    }
+}
+
+/// What a breaker says to one more attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Go.
+    Serve,
+    /// Go, alone: the answer decides.
+    Probe,
+    /// A probe is on its way: wait for its answer.
+    AwaitProbe,
+    /// Come back at this instant.
+    Refuse(Mono),
+}
+
+/// A change of state, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The new state.
+    pub state: BreakerState,
+    /// Why, in a few words.
+    pub cause: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { since: Mono, until: Mono },
+    HalfOpen { since: Mono, probe: Option<Mono> },
+}
+
+/// The breaker of one family.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate_core::breaker::{Admission, Breaker, BreakerConfig};
+/// use tidegate_core::time::Mono;
+///
+/// let mut breaker = Breaker::new(BreakerConfig { threshold: 2, ..BreakerConfig::default() });
+/// let at = |secs| Mono::ZERO + Duration::from_secs(secs);
+/// breaker.failed(at(1), at(0));
+/// assert_eq!(breaker.admission(at(1)), Admission::Serve);
+/// assert!(breaker.failed(at(3), at(2)).is_some(), "the second in a row opens it");
+/// assert_eq!(breaker.admission(at(4)), Admission::Refuse(at(33)));
+/// ```
+#[derive(Debug)]
+pub struct Breaker {
+    config: BreakerConfig,
+    state: State,
+    run: u32,
+    /// Openings in a row, for the doubling.
+    openings: u32,
+    /// Attempts that left before this belong to a burst already counted.
+    counted_until: Mono,
+}
+
+impl Breaker {
+    /// An unanswered probe holds up the next no longer than this.
+    const PROBE_PATIENCE: Duration = Duration::from_secs(15);
+
+    /// A closed breaker.
+    pub fn new(config: BreakerConfig) -> Self {
+        Self { config, state: State::Closed, run: 0, openings: 0, counted_until: Mono::ZERO }
+    }
+
+    /// The state at `now`: an open breaker whose cool-down has ended is half-open.
+    pub fn state(&self, now: Mono) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { until, .. } if now < until => BreakerState::Open,
+            State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    /// What it says to one more attempt. Changes nothing.
+    pub fn admission(&self, now: Mono) -> Admission {
+        match self.state {
+            State::Closed => Admission::Serve,
+            State::Open { until, .. } if now < until => Admission::Refuse(until),
+            State::HalfOpen { probe: Some(left), .. } if now < left + Self::PROBE_PATIENCE => {
+                Admission::AwaitProbe
+            }
+            State::Open { .. } | State::HalfOpen { .. } => Admission::Probe,
+        }
+    }
+
+    /// Until when an unanswered probe is waited for.
+    pub fn probe_until(&self) -> Option<Mono> {
+        match self.state {
+            State::HalfOpen { probe: Some(left), .. } => Some(left + Self::PROBE_PATIENCE),
+            _ => None,
+        }
+    }
+
+    /// An attempt was admitted. If it is the probe, the breaker becomes half-open.
+    pub fn admitted(&mut self, now: Mono) -> Option<Transition> {
+        match self.state {
+            State::Open { since, until } if now >= until => {
+                self.state = State::HalfOpen { since, probe: Some(now) };
+                Some(Transition { state: BreakerState::HalfOpen, cause: "cool-down ended" })
+            }
+            State::HalfOpen { since, .. } => {
+                self.state = State::HalfOpen { since, probe: Some(now) };
+                None
+            }
+            State::Open { .. } | State::Closed => None,
+        }
+    }
+
+    /// An admitted attempt ended without an answer that says anything; another may probe.
+    pub fn lost(&mut self) {
+        if let State::HalfOpen { since, .. } = self.state {
+            self.state = State::HalfOpen { since, probe: None };
+        }
+    }
+
+    /// An attempt that left at `sent` was accepted.
+    pub fn succeeded(&mut self, sent: Mono) -> Option<Transition> {
+        match self.state {
+            State::Closed => {
+                if sent >= self.counted_until {
+                    self.run = 0;
+                    self.openings = 0;
+                }
+                None
+            }
+            _ => self.alive(sent),
+        }
+    }
+
+    /// An attempt that left at `sent` got an answer that is no failure of the upstream (401, 404, other 4xx).
+    pub fn alive(&mut self, sent: Mono) -> Option<Transition> {
+        match self.state {
+            State::HalfOpen { since, .. } if sent >= since => {
+                self.state = State::Closed;
+                self.run = 0;
+                self.openings = 0;
+                Some(Transition { state: BreakerState::Closed, cause: "probe answered" })
+            }
+            _ => None,
+        }
+    }
+
+    /// An attempt that left at `sent` was throttled; `hint` is how long to stay away.
+    pub fn throttled(&mut self, now: Mono, sent: Mono, hint: Option<Duration>) -> Option<Transition> {
+        let counts = sent >= self.counted_until;
+        let until = now + hint.unwrap_or(Duration::ZERO);
+        if let State::Open { since, until: open_until } = self.state {
+            // The newest hint of the same burst.
+            self.state = State::Open { since, until: open_until.max(until) };
+        }
+        self.counted_until = self.counted_until.max(until).max(now);
+        self.count(now, counts, sent, hint, "throttled repeatedly")
+    }
+
+    /// An attempt that left at `sent` failed in a way that blames the upstream (5xx, no connection, time-out).
+    pub fn failed(&mut self, now: Mono, sent: Mono) -> Option<Transition> {
+        let counts = sent >= self.counted_until;
+        self.counted_until = self.counted_until.max(now);
+        self.count(now, counts, sent, None, "failed repeatedly")
+    }
+
+    fn count(
+        &mut self,
+        now: Mono,
+        counts: bool,
+        sent: Mono,
+        hint: Option<Duration>,
+        cause: &'static str,
+    ) -> Option<Transition> {
+        match self.state {
+            State::Open { .. } => None,
+            State::HalfOpen { since, .. } => (sent >= since).then(|| self.open(now, hint, "probe failed")),
+            State::Closed => {
+                self.run = self.run.saturating_add(u32::from(counts));
+                (counts && self.run >= self.config.threshold.max(1)).then(|| self.open(now, hint, cause))
+            }
+        }
+    }
+
+    fn open(&mut self, now: Mono, hint: Option<Duration>, cause: &'static str) -> Transition {
+        let doubled = self.config.cool_down.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
+        let wait = hint.unwrap_or_else(|| doubled.min(self.config.longest_cool_down));
+        self.openings = self.openings.saturating_add(1);
+        self.state = State::Open { since: now, until: now + wait };
+        Transition { state: BreakerState::Open, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Mono {
+        Mono::ZERO + Duration::from_secs(secs)
+    }
+
+    const HINT: Option<Duration> = Some(Duration::from_secs(10));
+
+    #[test]
+    fn a_burst_of_throttles_is_one_event() {
+        let mut breaker = Breaker::new(BreakerConfig::default());
+        for _ in 0..40 {
+            assert_eq!(breaker.throttled(at(1), at(0), HINT), None);
+        }
+        assert_eq!(breaker.state(at(1)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_throttle_counts_only_if_its_scout_left_after_the_hint() {
+        let mut breaker = Breaker::new(BreakerConfig::default());
+        for round in 0..4 {
+            assert_eq!(breaker.throttled(at(20 * round + 1), at(20 * round), HINT), None);
+            assert_eq!(
+                breaker.throttled(at(20 * round + 3), at(20 * round + 2), HINT),
+                None,
+                "within the hint"
+            );
+        }
+        let opened = breaker.throttled(at(81), at(80), HINT).unwrap();
+        assert_eq!(opened.state, BreakerState::Open);
+        assert_eq!(breaker.admission(at(82)), Admission::Refuse(at(91)));
+    }
+
+    #[test]
+    fn an_accepted_answer_ends_the_run_and_a_missing_page_does_not_start_one() {
+        let mut breaker = Breaker::new(BreakerConfig::default());
+        for round in 0..4 {
+            breaker.failed(at(2 * round + 1), at(2 * round));
+        }
+        breaker.succeeded(at(9));
+        assert_eq!(breaker.failed(at(11), at(10)), None);
+        for round in 0..40 {
+            assert_eq!(breaker.alive(at(12 + round)), None);
+        }
+        assert_eq!(breaker.state(at(60)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn without_a_hint_the_cool_down_doubles_to_its_cap() {
+        let config = BreakerConfig { threshold: 1, ..BreakerConfig::default() };
+        let mut breaker = Breaker::new(config);
+        let mut now = at(1);
+        breaker.failed(now, now);
+        for expected in [30, 60, 120, 240, 300, 300] {
+            let Admission::Refuse(until) = breaker.admission(now) else { panic!("not open") };
+            assert_eq!(until - now, Duration::from_secs(expected));
+            now = until;
+            assert_eq!(breaker.admission(now), Admission::Probe);
+            assert_eq!(breaker.admitted(now).map(|change| change.state), Some(BreakerState::HalfOpen));
+            assert_eq!(breaker.admission(now), Admission::AwaitProbe);
+            assert_eq!(breaker.failed(now, now).map(|change| change.state), Some(BreakerState::Open));
+        }
+    }
+
+    #[test]
+    fn only_the_probe_closes_it() {
+        let mut breaker = Breaker::new(BreakerConfig { threshold: 1, ..BreakerConfig::default() });
+        breaker.failed(at(5), at(4));
+        assert_eq!(breaker.succeeded(at(3)), None, "it left before the breaker opened");
+        assert_eq!(breaker.state(at(6)), BreakerState::Open);
+        breaker.admitted(at(35));
+        breaker.lost();
+        assert_eq!(breaker.admission(at(36)), Admission::Probe, "a lost probe is replaced");
+        breaker.admitted(at(36));
+        assert_eq!(breaker.succeeded(at(36)).map(|change| change.state), Some(BreakerState::Closed));
+    }
+}

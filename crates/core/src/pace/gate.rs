@@ -1,0 +1,483 @@
+//! The pacing of one limit, whatever is known about it.
+//!
+//! A gate is, in this order of trust: *told* (answers describe the limit), *declared* (a number from the profile, paced as
+//! a sliding log), *capped* (a bound on attempts in flight), *unknown* (a scout is asked first) or *silent* (the answers say
+//! nothing: only concurrency is bounded). On top of each lies the closing after a throttle, a learnt bound on
+//! concurrency, and the spreading of what a refill releases at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::observe::Reading;
+use crate::pace::closing::Closing;
+use crate::pace::concurrency::Concurrency;
+use crate::pace::refill::Rule;
+use crate::pace::secs::{mono, num, secs, span, whole};
+use crate::pace::sliding::Sliding;
+use crate::pace::ticket::Attempt;
+use crate::pace::tide::{Lesson, Tide};
+use crate::pace::when::When;
+use crate::time::{Mono, Wall};
+
+/// What is known of the limit.
+#[derive(Debug)]
+pub(super) enum Knowledge {
+    Unknown,
+    Told(Box<Tide>),
+    Declared(Sliding),
+    Capped(u32),
+    Silent,
+}
+
+/// How much a caller's class must leave, and whether it may use up held evidence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) reserve: u64,
+    pub(super) urgent: bool,
+}
+
+/// What a throttle did to a gate.
+#[derive(Debug)]
+pub(super) struct Closed {
+    /// Not part of a burst already known.
+    pub(super) news: bool,
+    pub(super) closed_for: Duration,
+    /// The reset that contradicts the retry-after.
+    pub(super) contradicted_by: Option<Duration>,
+}
+
+/// The 429 as far as one gate is concerned.
+#[derive(Debug)]
+pub(super) struct Throttle<'a> {
+    pub(super) retry_after: Option<Duration>,
+    pub(super) reading: Option<&'a Reading>,
+    pub(super) date: Option<Wall>,
+    pub(super) jitter: Duration,
+}
+
+/// Permits released at once go out one after the other.
+#[derive(Debug, Default)]
+struct Release {
+    next: f64,
+    gap: f64,
+    until: f64,
+}
+
+/// The state machine of one limit.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) name: Arc<str>,
+    pub(super) partition: String,
+    /// The limit's name in headers, once one was seen.
+    pub(super) header_name: Option<String>,
+    knowledge: Knowledge,
+    /// A declared number is not replaced by what headers say.
+    pinned: bool,
+    /// Another, declared limit bounds the rate, so a silent gate need not.
+    backed: bool,
+    closing: Closing,
+    concurrency: Concurrency,
+    release: Release,
+    spread: f64,
+    in_flight: u32,
+    /// When the permit for the last attempt was taken.
+    last_taken: f64,
+    pub(super) waiting: [u32; 4],
+    pub(super) lanes: u32,
+    pub(super) accepted: u64,
+    pub(super) throttles: u64,
+    /// The last place in the queue that was told to a refused caller.
+    last_slot: f64,
+}
+
+impl Gate {
+    /// An unanswered scout holds up an unknown gate no longer than this.
+    const SCOUT_PATIENCE: f64 = 3.0;
+    /// What is released at once is spread over at most this share of a window.
+    const SPREAD_SHARE: f64 = 0.02;
+
+    pub(super) fn new(name: Arc<str>, partition: String, knowledge: Knowledge, spread: Duration) -> Self {
+        let told_nothing = matches!(knowledge, Knowledge::Unknown);
+        Self {
+            name,
+            partition,
+            header_name: None,
+            knowledge,
+            pinned: false,
+            backed: false,
+            closing: Closing::default(),
+            concurrency: if told_nothing { Concurrency::doubling() } else { Concurrency::boundless() },
+            release: Release::default(),
+            spread: spread.as_secs_f64(),
+            in_flight: 0,
+            last_taken: 0.0,
+            waiting: [0; 4],
+            lanes: 0,
+            accepted: 0,
+            throttles: 0,
+            last_slot: 0.0,
+        }
+    }
+
+    pub(super) fn pin(&mut self) {
+        self.pinned = true;
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
+    /// A declared limit bounds the rate of everything that passes here.
+    pub(super) fn back(&mut self) {
+        if !self.backed {
+            self.backed = true;
+            if !matches!(self.knowledge, Knowledge::Told(_)) {
+                self.concurrency = Concurrency::boundless();
+            }
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    pub(super) fn knows_rate(&self) -> bool {
+        matches!(self.knowledge, Knowledge::Told(_) | Knowledge::Declared(_))
+    }
+
+    /// When one more attempt may go.
+    pub(super) fn when(&self, now: Mono, wish: Wish) -> When {
+        if let Some(until) = self.closing.closed_until(now) {
+            return When::At(secs(until));
+        }
+        let at = secs(now);
+        if self.closing.scouting() || matches!(self.knowledge, Knowledge::Unknown) {
+            return self.alone(at);
+        }
+        if !self.concurrency.allows(self.in_flight) {
+            return When::Event;
+        }
+        let reserve = self.reserve(at, wish.reserve);
+        let rate = match &self.knowledge {
+            Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, wish.urgent),
+            Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
+                Some(free) => When::at(free, at),
+                None => When::Event,
+            },
+            Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
+            Knowledge::Capped(_) | Knowledge::Unknown | Knowledge::Silent => When::Now,
+        };
+        if rate == When::Now && at < self.release.until { When::at(self.release.next, at) } else { rate }
+    }
+
+    /// One attempt at a time, but a lost one does not hold up the next for ever.
+    fn alone(&self, now: f64) -> When {
+        if self.in_flight == 0 { When::Now } else { When::at(self.last_taken + Self::SCOUT_PATIENCE, now) }
+    }
+
+    /// A reserve never takes more than a quarter of a small quota.
+    fn reserve(&self, now: f64, wanted: u64) -> f64 {
+        let quota = match &self.knowledge {
+            Knowledge::Told(tide) => tide.limit(),
+            Knowledge::Declared(sliding) => whole(sliding.allowed(now)),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => 0,
+        };
+        num(wanted.min(quota / 4))
+    }
+
+    /// Takes one permit.
+    pub(super) fn take(&mut self, now: Mono) -> Attempt {
+        let at = secs(now);
+        let mut attempt = Attempt { sent: at, ..Attempt::default() };
+        if let Knowledge::Told(tide) = &mut self.knowledge {
+            tide.take(at, self.in_flight, &mut attempt);
+        }
+        self.in_flight += 1;
+        self.last_taken = at;
+        self.release.next = at + self.release.gap;
+        attempt
+    }
+
+    /// A permit comes back unsent.
+    pub(super) fn give_back(&mut self, attempt: &Attempt) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Knowledge::Told(tide) = &mut self.knowledge {
+            tide.give_back(attempt);
+        }
+    }
+
+    /// An attempt of a family that proved to exist goes on under that family's own gate.
+    pub(super) fn moved_on(&mut self, attempt: &Attempt) {
+        self.give_back(attempt);
+        if matches!(self.knowledge, Knowledge::Unknown) {
+            self.knowledge = Knowledge::Silent;
+        }
+    }
+
+    /// An attempt already in flight counts here from now on.
+    pub(super) fn adopt(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// A sent attempt was lost: the server may have counted it.
+    pub(super) fn lost(&mut self, now: Mono, attempt: &Attempt) {
+        self.ended(now, attempt, false);
+    }
+
+    fn ended(&mut self, now: Mono, attempt: &Attempt, answered: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match &mut self.knowledge {
+            Knowledge::Told(tide) => {
+                tide.ended_unseen(secs(now), attempt, answered);
+                if tide.has_gone_silent() {
+                    self.knowledge = Knowledge::Unknown;
+                }
+            }
+            Knowledge::Declared(sliding) => sliding.spent(secs(now)),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => {}
+        }
+    }
+
+    /// An answer that is no throttle. `counts`: the server surely handled it, so it may open the gate.
+    pub(super) fn answered(
+        &mut self,
+        now: Mono,
+        attempt: &Attempt,
+        reading: Option<&Reading>,
+        date: Option<Wall>,
+        counts: bool,
+    ) -> Lesson {
+        let was_scouting = self.closing.scouting() || matches!(self.knowledge, Knowledge::Unknown);
+        self.hear(reading);
+        let mut lesson = Lesson::default();
+        match (&mut self.knowledge, reading) {
+            (Knowledge::Told(tide), Some(reading)) => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                lesson = tide.accepted(attempt, secs(now), reading, date, self.in_flight);
+            }
+            _ => self.ended(now, attempt, true),
+        }
+        if counts {
+            self.accepted += 1;
+            self.concurrency.accepted(self.in_flight);
+            if matches!(self.knowledge, Knowledge::Unknown) {
+                self.knowledge = Knowledge::Silent;
+            }
+            let opened = self.closing.accepted(now, mono(attempt.sent));
+            self.spread_release(now, lesson.opened.filter(|_| !was_scouting || opened));
+        }
+        lesson
+    }
+
+    /// A reading that says what is left takes over from what was declared, unless that is pinned.
+    fn hear(&mut self, reading: Option<&Reading>) {
+        let Some(reading) = reading.filter(|_| !self.pinned) else { return };
+        let declares = reading.limit.zip(reading.window);
+        match (&self.knowledge, reading.remaining) {
+            (Knowledge::Told(_) | Knowledge::Capped(_), _) => {}
+            (_, Some(_)) => {
+                self.knowledge = Knowledge::Told(Box::new(Tide::new()));
+                self.concurrency = Concurrency::boundless();
+            }
+            (Knowledge::Unknown | Knowledge::Silent, None) => {
+                if let Some((quota, window)) = declares {
+                    self.knowledge = Knowledge::Declared(Sliding::new(quota, window.as_secs_f64()));
+                }
+            }
+            (Knowledge::Declared(_), None) => {}
+        }
+    }
+
+    fn spread_release(&mut self, now: Mono, permits: Option<f64>) {
+        let (Some(permits), Knowledge::Told(tide)) = (permits, &self.knowledge) else { return };
+        let spread = self.spread.min(Self::SPREAD_SHARE * tide.length());
+        let at = secs(now);
+        self.release = Release { next: at, gap: spread / permits.clamp(32.0, 256.0), until: at + spread };
+    }
+
+    /// A throttle that this gate explains.
+    pub(super) fn throttled(&mut self, now: Mono, attempt: &Attempt, throttle: &Throttle<'_>) -> Closed {
+        let sent = mono(attempt.sent);
+        let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
+        self.throttles += 1;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let news = !self.closing.scouting() || sent >= self.closing.began();
+        let mut reset = self.learn_from_throttle(now, attempt, throttle, news);
+        if quota_left {
+            // Another limit than the rate: the reset says nothing about it.
+            reset = None;
+        }
+        if news && (quota_left || !self.knows_rate()) {
+            self.concurrency.throttled(self.in_flight);
+        }
+        let hint = throttle.retry_after.max(reset);
+        self.closing.close(now, sent, hint, throttle.jitter);
+        let contradicted_by = self.contradiction(throttle, reset).filter(|_| news);
+        if contradicted_by.is_some() && !quota_left && self.knows_rate() {
+            self.concurrency.throttled(self.in_flight);
+        }
+        let closed_for = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
+        Closed { news, closed_for, contradicted_by }
+    }
+
+    fn learn_from_throttle(
+        &mut self,
+        now: Mono,
+        attempt: &Attempt,
+        throttle: &Throttle<'_>,
+        news: bool,
+    ) -> Option<Duration> {
+        let at = secs(now);
+        match &mut self.knowledge {
+            Knowledge::Told(tide) => {
+                let due = tide.throttled(attempt, at, throttle.reading, throttle.date, news)?;
+                Some(span(due - at))
+            }
+            Knowledge::Declared(sliding) => {
+                if news {
+                    sliding.throttled(at, self.in_flight);
+                }
+                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => {
+                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
+            }
+        }
+    }
+
+    /// `Retry-After` and reset differ by more than their grain, a second of rounding and a tenth allow.
+    fn contradiction(&self, throttle: &Throttle<'_>, reset: Option<Duration>) -> Option<Duration> {
+        let (retry_after, reset) = (throttle.retry_after?, reset?);
+        let grain = throttle.reading?.reset?.grain;
+        let trip = match &self.knowledge {
+            Knowledge::Told(tide) => span(tide.trip()),
+            _ => Duration::ZERO,
+        };
+        let allowed = Duration::from_secs(1) + grain + trip + retry_after.max(reset) / 10;
+        (retry_after.abs_diff(reset) > allowed).then_some(reset)
+    }
+
+    /// How much of a declared quota is still free, as a share. `None` if the gate is not paced by a declaration.
+    pub(super) fn free_share(&self, now: Mono) -> Option<f64> {
+        match &self.knowledge {
+            Knowledge::Declared(sliding) => {
+                Some(sliding.available(secs(now), self.in_flight) / num(sliding.quota().max(1)))
+            }
+            _ => None,
+        }
+    }
+
+    /// A 429 named the limit's value. True if that is news.
+    pub(super) fn set_quota(&mut self, quota: u64) -> bool {
+        match &mut self.knowledge {
+            Knowledge::Declared(sliding) if !self.pinned && quota > 0 && sliding.quota() != quota => {
+                sliding.set_quota(quota);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When the `place`-th waiter may go at the earliest, as far as one can tell.
+    pub(super) fn forecast(&self, now: Mono, place: u32) -> Mono {
+        let at = secs(now);
+        let opens = self.closing.closed_until(now).map_or(at, secs);
+        let wanted = f64::from(place);
+        let by_rate = match &self.knowledge {
+            Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
+            Knowledge::Declared(sliding) => {
+                let lap = (wanted / num(sliding.quota().max(1))).floor();
+                let within = wanted - lap * num(sliding.quota());
+                sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => at,
+        };
+        mono(opens.max(by_rate))
+    }
+
+    /// A place of its own for a refused caller, not before `earliest`: places are one permit apart and start over
+    /// after two windows, because not everybody who was refused comes back.
+    pub(super) fn slot(&mut self, now: Mono, earliest: Mono) -> Mono {
+        let (spacing, window) = match &self.knowledge {
+            Knowledge::Told(tide) => (tide.spacing(), tide.length()),
+            Knowledge::Declared(sliding) => {
+                (sliding.window() / num(sliding.quota().max(1)), sliding.window())
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => (self.spread / 32.0, 1.0),
+        };
+        let first = secs(earliest.max(now));
+        let next = self.last_slot + spacing;
+        self.last_slot = if next > first && next < first + 2.0 * window { next } else { first };
+        mono(self.last_slot)
+    }
+
+    pub(super) fn round_trip(&self) -> Duration {
+        match &self.knowledge {
+            Knowledge::Told(tide) => span(tide.trip()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn is_idle(&self, now: Mono) -> bool {
+        self.in_flight == 0 && self.lanes == 0 && self.closing.closed_until(now).is_none()
+    }
+
+    pub(super) fn last_used(&self) -> f64 {
+        self.last_taken
+    }
+
+    pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {
+        self.closing.closed_until(now).map(|until| until - now)
+    }
+
+    pub(super) fn concurrency_bound(&self) -> Option<f64> {
+        match &self.knowledge {
+            Knowledge::Capped(cap) => Some(f64::from(*cap)),
+            _ => self.concurrency.bound(),
+        }
+    }
+
+    pub(super) fn quota(&self) -> Option<u64> {
+        match &self.knowledge {
+            Knowledge::Told(tide) => Some(tide.limit()),
+            Knowledge::Declared(sliding) => Some(sliding.quota()),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
+        }
+    }
+
+    pub(super) fn remaining(&self, now: Mono) -> Option<f64> {
+        match &self.knowledge {
+            Knowledge::Told(tide) => Some(tide.available(self.in_flight).max(0.0)),
+            Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
+        }
+    }
+
+    pub(super) fn strangers(&self) -> f64 {
+        match &self.knowledge {
+            Knowledge::Told(tide) => tide.strangers(),
+            _ => 0.0,
+        }
+    }
+
+    /// The state in a word or two, for people.
+    pub(super) fn state(&self, now: Mono) -> &'static str {
+        if self.closing.closed_until(now).is_some() {
+            return "closed";
+        }
+        if self.closing.scouting() {
+            return "scouting";
+        }
+        match &self.knowledge {
+            Knowledge::Unknown => "unknown",
+            Knowledge::Told(tide) => match tide.rule() {
+                Rule::Step => "told: windows",
+                Rule::Log => "told: sliding log",
+                Rule::Continuous => "told: continuous refill",
+            },
+            Knowledge::Declared(_) => "declared",
+            Knowledge::Capped(_) => "capped",
+            Knowledge::Silent => "silent",
+        }
+    }
+}

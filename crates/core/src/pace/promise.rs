@@ -1,0 +1,365 @@
+//! When the server promised to give permits back, on the own clock.
+//!
+//! A reset in a header is never an instant: the answer was on its way, the number may be rounded up to a whole second,
+//! and an absolute one is told on a clock of which only the `Date` header shows something. So every reset is read as an
+//! interval. Intervals of one window are intersected, never averaged; a later promise opens a new window and voids what
+//! was certified before; an earlier one is stale. Whoever uses a promise takes its late end.
+//!
+//! The length of a window is learnt the same way, as the promise less the opening, and by observation: an answer that
+//! shows the next promise proves that the earlier window had ended by then.
+
+use crate::observe::Reset;
+use crate::pace::secs::{Interval, wall};
+use crate::pace::trip::Trip;
+use crate::time::Wall;
+
+/// The server's wall clock less the own monotonic clock, as an interval.
+#[derive(Debug)]
+pub(super) struct ClockOffset {
+    range: Interval,
+    at: f64,
+}
+
+impl ClockOffset {
+    /// Clocks drift apart by less than this per second (RFC 5905 assumes 15e-6; cheap virtual machines are worse).
+    const DRIFT: f64 = 1e-4;
+
+    fn new() -> Self {
+        Self { range: Interval::ALL, at: 0.0 }
+    }
+
+    /// `Date` is the server's clock cut to the second, at some instant between `sent` and `answered`.
+    fn learn(&mut self, date: f64, sent: f64, answered: f64) {
+        let drift = Self::DRIFT * (answered - self.at).max(0.0);
+        let known = Interval::new(self.range.lo - drift, self.range.up + drift);
+        let seen = Interval::new(date - answered, date + 1.0 - sent);
+        self.range = known.and(seen, 0.0).unwrap_or(seen);
+        self.at = answered;
+    }
+}
+
+/// How an answer's promise relates to the one known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// There was none.
+    First,
+    /// The same window.
+    Same,
+    /// A new window. `early`: the old promise was surely not due yet, so windows are not what refills this quota.
+    Later {
+        /// It moved before it was due.
+        early: bool,
+    },
+    /// An answer of a window that has passed.
+    Stale,
+}
+
+/// The promised reset of the present window.
+#[derive(Debug)]
+pub(super) struct Promise {
+    due: Option<Interval>,
+    opened: Interval,
+    grain: f64,
+    epoch: Option<f64>,
+    offset: ClockOffset,
+    length: Option<Interval>,
+    /// No window was seen to last longer, over those opened by an own attempt.
+    seen_length: f64,
+    /// Seconds by which the server was caught giving back later than its coarse number said.
+    rounding: f64,
+    passed: u32,
+}
+
+impl Promise {
+    /// Differences below this are noise of the server's arithmetic (headers with two decimals exist).
+    const NOISE: f64 = 0.005;
+
+    pub(super) fn new() -> Self {
+        Self {
+            due: None,
+            opened: Interval::ALL,
+            grain: 0.0,
+            epoch: None,
+            offset: ClockOffset::new(),
+            length: None,
+            seen_length: f64::INFINITY,
+            rounding: 0.0,
+            passed: 0,
+        }
+    }
+
+    /// The interval in which the promised reset lies.
+    pub(super) fn due(&self) -> Option<Interval> {
+        self.due
+    }
+
+    /// When the present window opened.
+    pub(super) fn opened(&self) -> Interval {
+        self.opened
+    }
+
+    /// The length of the longest window seen.
+    pub(super) fn length(&self) -> Option<Interval> {
+        self.length
+    }
+
+    /// Windows that ended when they were promised to.
+    pub(super) fn passed(&self) -> u32 {
+        self.passed
+    }
+
+    /// Takes a reset told by an answer.
+    pub(super) fn tell(&mut self, reset: &Reset, date: Option<Wall>, sent: f64, answered: f64) -> Change {
+        let (seen, epoch) = self.read(reset, date, sent, answered);
+        let Some(due) = self.due else {
+            self.due = Some(seen);
+            self.opened = Interval::new(sent, answered);
+            self.epoch = epoch;
+            self.learn_length();
+            return Change::First;
+        };
+        let change = self.compare(due, seen, epoch, answered);
+        match change {
+            Change::Stale => return change,
+            Change::Later { early } => self.next_window(seen, sent, answered, early),
+            Change::First | Change::Same => self.same_window(due, seen, sent, answered),
+        }
+        self.epoch = epoch.or(self.epoch);
+        self.learn_length();
+        change
+    }
+
+    fn read(
+        &mut self,
+        reset: &Reset,
+        date: Option<Wall>,
+        sent: f64,
+        answered: f64,
+    ) -> (Interval, Option<f64>) {
+        self.grain = reset.grain.as_secs_f64();
+        if let (Some(at), Some(date)) = (reset.at, date) {
+            self.offset.learn(wall(date), sent, answered);
+            let at = wall(at);
+            let offset = self.offset.range;
+            return (Interval::new(at - self.grain - offset.up, at - offset.lo + self.rounding), Some(at));
+        }
+        let after = reset.after.as_secs_f64();
+        (Interval::new(sent + after - self.grain, answered + after + self.rounding), None)
+    }
+
+    fn compare(&self, due: Interval, seen: Interval, epoch: Option<f64>, answered: f64) -> Change {
+        let early = answered < due.lo;
+        if let (Some(old), Some(new)) = (self.epoch, epoch) {
+            return if new > old + 1e-3 {
+                Change::Later { early }
+            } else if new < old - 1e-3 {
+                Change::Stale
+            } else {
+                Change::Same
+            };
+        }
+        let shift = self.length.map_or(0.0, |length| 0.005 * length.lo).max(Self::NOISE);
+        if seen.lo > due.up + shift {
+            Change::Later { early }
+        } else if seen.up < due.lo - shift {
+            Change::Stale
+        } else {
+            Change::Same
+        }
+    }
+
+    fn next_window(&mut self, seen: Interval, sent: f64, answered: f64, early: bool) {
+        if !early {
+            self.passed = self.passed.saturating_add(1);
+            self.seen_length = self.seen_length.min(answered - self.opened.lo);
+        }
+        self.due = Some(seen);
+        self.opened = Interval::new(sent, answered);
+    }
+
+    fn same_window(&mut self, due: Interval, seen: Interval, sent: f64, answered: f64) {
+        let mut both = due.and(seen, 0.0).unwrap_or(seen);
+        // Handled after `sent`, and the old window still stood.
+        both.lo = both.lo.max(sent.min(both.up));
+        self.due = Some(both);
+        self.opened = Interval::new(self.opened.lo.min(sent), self.opened.up.min(answered));
+    }
+
+    fn learn_length(&mut self) {
+        let Some(due) = self.due else { return };
+        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
+        match self.length {
+            Some(known) if seen.up < known.lo => {}
+            Some(known) => match known.and(seen, 0.0) {
+                Some(both) => self.length = Some(both),
+                None => {
+                    self.length = Some(seen);
+                    self.seen_length = f64::INFINITY;
+                }
+            },
+            None => self.length = Some(seen),
+        }
+    }
+
+    /// The answer shows more than the old window can have had left, though its coarse promise looks the same.
+    pub(super) fn renewed(&mut self, sent: f64, answered: f64) {
+        if let Some(length) = self.length {
+            self.next_window(Interval::new(sent + length.lo, answered + length.up), sent, answered, false);
+        }
+    }
+
+    /// An attempt was refused although it arrived after the promise: the coarse number was rounded down.
+    pub(super) fn came_late(&mut self) {
+        if self.grain > 0.0 && self.rounding <= 0.0 {
+            self.rounding = self.grain;
+            if let Some(due) = &mut self.due {
+                due.up += self.grain;
+            }
+        }
+    }
+
+    /// When to send a scout so that it arrives just after the reset. `windows`: windows are proven to be the rule, so
+    /// the lengths seen so far bound this one too.
+    pub(super) fn send_at(&self, trip: &Trip, windows: bool) -> Option<f64> {
+        let due = self.due?;
+        let mut up = due.up;
+        if let (true, Some(length)) = (windows && self.grain > 0.0, self.length) {
+            let by_length = self.opened.up + self.seen_length.min(length.up);
+            // A window that was under way when it was first seen has no length: it would end before the promise.
+            if self.seen_length.is_finite() && by_length >= due.lo {
+                up = up.min(by_length);
+            }
+        }
+        Some((up - trip.lead()).max(due.lo.min(up)))
+    }
+
+    /// Where whole seconds hide the instant of the reset: the earliest whole length of this window that is possible.
+    /// Only a guess; it is for attempts that a certificate still covers, whose answers show whether it was right.
+    pub(super) fn guess(&self, trip: &Trip) -> Option<f64> {
+        let due = self.due?;
+        if self.grain <= 0.0 {
+            return None;
+        }
+        let length = (due.lo - self.opened.up).floor() + 1.0;
+        let at = self.opened.up + length - trip.lead();
+        (length >= 1.0 && at < due.up - trip.lead()).then_some(at)
+    }
+
+    /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
+    pub(super) fn blur(&self) -> f64 {
+        match (self.epoch, self.due) {
+            (Some(_), _) => self.offset.range.width(),
+            (None, Some(due)) if self.grain > 0.0 => due.width(),
+            _ => 0.0,
+        }
+    }
+
+    /// The next instant at which an attempt's answer would halve the blur.
+    pub(super) fn halving(&self, now: f64, trip: &Trip) -> Option<f64> {
+        let due = self.due?;
+        let arrival = now + trip.mean() / 2.0;
+        if self.epoch.is_some() {
+            // The server's second changes where its clock is a whole number.
+            let clock = arrival + self.offset.range.mid();
+            return Some(now + clock.ceil() - clock);
+        }
+        let left = (due.mid() - arrival) / self.grain;
+        (self.grain > 0.0 && left > 0.0).then(|| now + (left - left.floor()) * self.grain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn exact(after: f64) -> Reset {
+        Reset { after: Duration::from_secs_f64(after), grain: Duration::ZERO, at: None }
+    }
+
+    fn whole(after: u64) -> Reset {
+        Reset { after: Duration::from_secs(after), grain: Duration::from_secs(1), at: None }
+    }
+
+    fn epoch(at: i64) -> Reset {
+        Reset {
+            after: Duration::ZERO,
+            grain: Duration::from_secs(1),
+            at: Some(Wall::from_unix_millis(at * 1000)),
+        }
+    }
+
+    #[test]
+    fn whole_seconds_of_several_answers_are_intersected() {
+        let mut promise = Promise::new();
+        // The reset is at 5.3 and numbers are rounded up.
+        promise.tell(&whole(6), None, 0.0, 0.02);
+        promise.tell(&whole(5), None, 0.31, 0.33);
+        promise.tell(&whole(5), None, 0.80, 0.82);
+        let due = promise.due().unwrap();
+        assert!(due.lo <= 5.3 && 5.3 <= due.up, "{due:?}");
+        assert!(due.width() < 0.6, "{due:?}");
+    }
+
+    #[test]
+    fn an_attempt_at_the_halving_instant_halves_the_blur() {
+        let mut promise = Promise::new();
+        let mut trip = Trip::new();
+        trip.observe(0.002);
+        let reset = 5.3;
+        let mut now = 0.0;
+        promise.tell(&whole(6), None, now, now + 0.002);
+        for _ in 0..4 {
+            now = promise.halving(now + 0.01, &trip).unwrap();
+            let handled = now + 0.001;
+            let before = promise.blur();
+            let told = (reset - handled).ceil();
+            promise.tell(&exact_whole(told), None, now, now + 0.002);
+            assert!(promise.blur() < 0.6 * before, "{} after {before}", promise.blur());
+        }
+        let due = promise.due().unwrap();
+        assert!(due.lo <= reset && reset <= due.up);
+    }
+
+    fn exact_whole(after: f64) -> Reset {
+        Reset { after: Duration::from_secs_f64(after), grain: Duration::from_secs(1), at: None }
+    }
+
+    #[test]
+    fn dates_bound_the_clock_and_with_it_an_epoch() {
+        let mut promise = Promise::new();
+        // The server's clock reads 1000.7 at the origin; its window ends at 1005.7, told as 1006.
+        let dates = [(0.0, 1000), (0.31, 1001), (1.29, 1001), (1.32, 1002)];
+        for (sent, date) in dates {
+            promise.tell(&epoch(1006), Some(Wall::from_unix_millis(date * 1000)), sent, sent + 0.01);
+        }
+        assert!(promise.blur() < 0.1, "{}", promise.blur());
+        let due = promise.due().unwrap();
+        assert!(due.lo <= 5.0 && 5.0 <= due.up, "{due:?}");
+    }
+
+    #[test]
+    fn a_later_promise_is_a_new_window_and_an_earlier_one_is_stale() {
+        let mut promise = Promise::new();
+        assert_eq!(promise.tell(&exact(5.0), None, 0.0, 0.02), Change::First);
+        assert_eq!(promise.tell(&exact(4.0), None, 1.0, 1.02), Change::Same);
+        assert_eq!(promise.tell(&exact(5.0), None, 5.01, 5.03), Change::Later { early: false });
+        assert_eq!(
+            promise.tell(&exact(0.5), None, 4.51, 5.04),
+            Change::Stale,
+            "a late answer of the old window"
+        );
+        assert_eq!(promise.tell(&exact(5.0), None, 7.0, 7.02), Change::Later { early: true });
+    }
+
+    #[test]
+    fn a_scout_never_leaves_before_the_earliest_possible_reset() {
+        let mut promise = Promise::new();
+        let mut trip = Trip::new();
+        trip.observe(0.02);
+        promise.tell(&exact(5.0), None, 0.0, 0.02);
+        let at = promise.send_at(&trip, false).unwrap();
+        assert!((5.0..5.02).contains(&at), "{at}");
+    }
+}

@@ -1,0 +1,292 @@
+//! What rule gives permits back: learnt, not assumed.
+//!
+//! Two hypotheses, each unproven, proven or refuted. *Step*: everything comes back at the promise (fixed windows, aligned
+//! or opened by the first request). *Log*: each own attempt comes back one window after it was counted (sliding log).
+//! If both are refuted the refill is continuous (token bucket, sliding counter) and only its net rate is of interest.
+//!
+//! Rules: evidence is what is **certain** under every order of overlapping attempts. The hypotheses never spend
+//! anything: they only say when a scout has something to find, so a wrong one costs one attempt, not a herd.
+
+use std::collections::VecDeque;
+
+use crate::pace::flow::{Flow, Point};
+use crate::pace::promise::Change;
+use crate::pace::secs::{Interval, num};
+
+/// What is known of a hypothesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Belief {
+    Unproven,
+    Proven,
+    Refuted,
+}
+
+/// The rule to schedule scouts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// All at the promise.
+    Step,
+    /// Each attempt one window later.
+    Log,
+    /// A little at any time.
+    Continuous,
+}
+
+/// An accepted answer, with what was known when its attempt left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence {
+    pub(super) sent: f64,
+    pub(super) answered: f64,
+    pub(super) limit: f64,
+    pub(super) remaining: f64,
+    pub(super) change: Change,
+    /// The certified level at sending, if the attempt left with nothing else in flight.
+    pub(super) level_alone: Option<f64>,
+    /// The promise at sending.
+    pub(super) promised: Option<Interval>,
+    /// Own attempts in flight now, without this one.
+    pub(super) in_flight: f64,
+    pub(super) one_way: f64,
+    pub(super) trip: f64,
+    /// When the present window opened.
+    pub(super) opened: Interval,
+    /// The promise after this answer.
+    pub(super) due: Interval,
+    /// The longest window seen.
+    pub(super) length: Interval,
+}
+
+/// The hypotheses and the measurements behind them.
+#[derive(Debug)]
+pub(super) struct Refill {
+    step: Belief,
+    log: Belief,
+    again: u8,
+    /// Answer times of own accepted attempts that may still be in a log's window, ascending.
+    own: VecDeque<f64>,
+    accepted: u64,
+    /// Standing entries of strangers, were it a log.
+    strangers: f64,
+    flow: Flow,
+}
+
+impl Refill {
+    /// Own attempts remembered. A log with more entries per window is ridden by its measured rate.
+    const MEMORY: usize = 8192;
+    /// A refuted step must restore so many windows in a row to return.
+    const COMEBACK: u8 = 3;
+
+    pub(super) fn new() -> Self {
+        Self {
+            step: Belief::Unproven,
+            log: Belief::Unproven,
+            again: 0,
+            own: VecDeque::new(),
+            accepted: 0,
+            strangers: 0.0,
+            flow: Flow::default(),
+        }
+    }
+
+    pub(super) fn rule(&self) -> Rule {
+        match (self.step, self.log) {
+            (Belief::Refuted, Belief::Refuted) => Rule::Continuous,
+            (Belief::Refuted, _) => Rule::Log,
+            _ => Rule::Step,
+        }
+    }
+
+    /// Whether nothing more is to be learnt about the rule.
+    pub(super) fn settled(&self) -> bool {
+        match self.rule() {
+            Rule::Step => self.step == Belief::Proven,
+            Rule::Log => self.log == Belief::Proven,
+            Rule::Continuous => true,
+        }
+    }
+
+    pub(super) fn is_proven_step(&self) -> bool {
+        self.rule() == Rule::Step && self.step == Belief::Proven
+    }
+
+    /// Net permits per second, zero while unknown.
+    pub(super) fn rate(&self) -> f64 {
+        self.flow.rate()
+    }
+
+    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`.
+    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64) -> Option<f64> {
+        let gone = self.own.partition_point(|&at| at + length <= after);
+        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+        self.own.get(gone.saturating_add(spare)).map(|at| at + length)
+    }
+
+    /// Takes an accepted answer; returns the point of the ledger it stands for.
+    pub(super) fn weigh(&mut self, seen: &Evidence) -> Point {
+        self.remember(seen);
+        let point = Point {
+            sent: seen.sent,
+            answered: seen.answered,
+            least: seen.remaining + self.counted_before(seen.sent) + 1.0,
+            most: seen.remaining + num(self.accepted) + seen.in_flight,
+        };
+        if seen.change != Change::Stale {
+            self.weigh_step(seen);
+            self.weigh_log(seen);
+            self.weigh_flow(seen, point);
+        }
+        point
+    }
+
+    fn remember(&mut self, seen: &Evidence) {
+        self.accepted += 1;
+        self.own.push_back(seen.answered);
+        let gone = seen.answered - 2.0 * seen.length.up.max(1.0);
+        while self.own.len() > Self::MEMORY || self.own.front().is_some_and(|&at| at < gone) {
+            self.own.pop_front();
+        }
+    }
+
+    /// Own accepted attempts that were answered by `at`: handled before anything sent then.
+    fn counted_before(&self, at: f64) -> f64 {
+        num(self.accepted) - self.entries_after(at)
+    }
+
+    /// Own accepted attempts answered after `at`.
+    fn entries_after(&self, at: f64) -> f64 {
+        let after = self.own.len() - self.own.partition_point(|&answered| answered <= at);
+        num(after as u64)
+    }
+
+    fn vote(&mut self, belief: Belief) {
+        if belief == Belief::Proven && self.step == Belief::Refuted {
+            self.again += 1;
+            if self.again < Self::COMEBACK {
+                return;
+            }
+        }
+        self.again = 0;
+        self.step = belief;
+    }
+
+    fn weigh_step(&mut self, seen: &Evidence) {
+        if seen.change == (Change::Later { early: true }) {
+            self.vote(Belief::Refuted);
+            return;
+        }
+        let Some(promised) = seen.promised else { return };
+        if let Some(level) = seen.level_alone {
+            let came_back = seen.remaining - (level - 1.0).max(0.0);
+            if came_back > 1.0 && seen.answered < promised.lo {
+                self.vote(Belief::Refuted);
+                return;
+            }
+            let was_used = seen.limit - level;
+            if matches!(seen.change, Change::Later { .. })
+                && was_used >= 0.3 * seen.limit
+                && came_back >= 0.7 * was_used
+            {
+                self.vote(Belief::Proven);
+                return;
+            }
+        }
+        if matches!(seen.change, Change::Later { .. }) && seen.sent + seen.one_way >= promised.up {
+            let own_since = self.entries_after(promised.lo) + seen.in_flight;
+            if seen.remaining < 0.5 * (seen.limit - own_since) {
+                self.vote(Belief::Refuted);
+            }
+        }
+    }
+
+    /// Does a log of the own attempts explain what is left? The bounds are of own entries in its window.
+    fn weigh_log(&mut self, seen: &Evidence) {
+        if self.log == Belief::Refuted {
+            return;
+        }
+        let (least_length, most_length) = (seen.length.lo.max(0.0), seen.length.up.max(1e-3));
+        let most = seen.in_flight + self.entries_after(seen.sent + 2.0 * seen.one_way - most_length);
+        let surely_handled = self.counted_before(seen.sent);
+        let maybe_expired =
+            self.counted_before(seen.answered - 2.0 * seen.one_way - least_length + 2.0 * seen.trip);
+        let least = (surely_handled - maybe_expired).max(0.0) + 1.0;
+        let others = seen.limit - seen.remaining - most;
+        if seen.remaining > seen.limit - least + 0.5 || others - self.strangers > (0.3 * seen.limit).max(8.0)
+        {
+            self.log = Belief::Refuted;
+            return;
+        }
+        if others > 2.0 || self.strangers > 0.0 {
+            self.strangers = (self.strangers + (others - self.strangers) / (2.0 + seen.in_flight)).max(0.0);
+        }
+        let oldest = self.own.front().copied().unwrap_or(seen.answered);
+        let came_back = seen.remaining - (seen.limit - num(self.accepted)).max(0.0);
+        if self.step == Belief::Refuted && came_back >= 3.0 && seen.sent >= oldest + least_length {
+            self.log = Belief::Proven;
+        }
+    }
+
+    fn weigh_flow(&mut self, seen: &Evidence, point: Point) {
+        let (from, gain) = self.flow.record(point, seen.trip);
+        if gain >= 3.0 && seen.answered < seen.due.lo && from.sent > seen.opened.up {
+            self.vote(Belief::Refuted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lone attempt handled at `at`, in a world of one-millisecond trips and five-second windows.
+    fn lone(at: f64, level: f64, remaining: f64, change: Change, promised: f64) -> Evidence {
+        Evidence {
+            sent: at - 0.0005,
+            answered: at + 0.0005,
+            limit: 300.0,
+            remaining,
+            change,
+            level_alone: Some(level),
+            promised: Some(Interval::new(promised, promised + 0.001)),
+            in_flight: 0.0,
+            one_way: 0.0004,
+            trip: 0.001,
+            opened: Interval::new(0.0, 0.001),
+            due: Interval::new(promised + 5.0, promised + 5.001),
+            length: Interval::new(4.999, 5.001),
+        }
+    }
+
+    #[test]
+    fn everything_back_at_the_promise_proves_a_step() {
+        let mut refill = Refill::new();
+        refill.weigh(&lone(5.01, 0.0, 299.0, Change::Later { early: false }, 5.0));
+        assert_eq!(refill.rule(), Rule::Step);
+        assert!(refill.settled());
+    }
+
+    #[test]
+    fn little_back_at_the_promise_refutes_a_step_but_not_a_log() {
+        let mut refill = Refill::new();
+        for index in 0..297_u32 {
+            let at = f64::from(index) * 0.0005;
+            let mut seen = lone(at, 300.0 - f64::from(index), 299.0 - f64::from(index), Change::Same, 5.0);
+            seen.level_alone = None;
+            refill.weigh(&seen);
+        }
+        refill.weigh(&lone(5.01, 3.0, 12.0, Change::Later { early: false }, 5.0));
+        assert_eq!(refill.rule(), Rule::Log);
+    }
+
+    #[test]
+    fn a_rise_before_the_promise_that_no_own_entry_explains_is_continuous() {
+        let mut refill = Refill::new();
+        for index in 0..297_u32 {
+            let at = f64::from(index) * 0.0005;
+            let mut seen = lone(at, 300.0 - f64::from(index), 299.0 - f64::from(index), Change::Same, 5.0);
+            seen.level_alone = None;
+            refill.weigh(&seen);
+        }
+        refill.weigh(&lone(0.5, 3.0, 23.0, Change::Same, 5.0));
+        assert_eq!(refill.rule(), Rule::Continuous);
+    }
+}

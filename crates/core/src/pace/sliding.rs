@@ -1,0 +1,184 @@
+//! A declared quota, paced as a sliding log of own attempts.
+//!
+//! Where the server says nothing on a 200 (Genesys today), at most `quota` own attempts in **any** window of the declared
+//! length is safe under every alignment of the server's windows. An attempt counts from the permit until one window
+//! after its answer, because the server handled it no later than that.
+//!
+//! Others may use the same quota, or the declaration may be wrong, so it is multiplied by a learnt share: cut on a
+//! throttle to a little below what was in use, and recovered along a cubic curve (RFC 9438: fast back to near the old
+//! level, flat around it, then probing).
+
+use std::collections::VecDeque;
+
+use crate::pace::secs::num;
+
+/// One declared quota. Times in seconds.
+#[derive(Debug)]
+pub(super) struct Sliding {
+    quota: u64,
+    window: f64,
+    /// Ended attempts: (latest time at which the server can have counted them, how many), ascending.
+    ended: VecDeque<(f64, u64)>,
+    used: u64,
+    share: Share,
+}
+
+#[derive(Debug)]
+struct Share {
+    before_cut: f64,
+    cut_at: Option<f64>,
+}
+
+impl Share {
+    /// What a cut leaves (RFC 9438 section 4.6).
+    const KEEP: f64 = 0.7;
+    /// Growth per cubed window: a cut is made good after about two windows.
+    const GROWTH: f64 = 0.05;
+    const LEAST: f64 = 0.05;
+
+    fn now(&self, windows_since_cut: Option<f64>) -> f64 {
+        let Some(windows) = windows_since_cut else { return 1.0 };
+        let plateau = (self.before_cut * (1.0 - Self::KEEP) / Self::GROWTH).cbrt();
+        (self.before_cut + Self::GROWTH * (windows - plateau).powi(3)).clamp(Self::LEAST, 1.0)
+    }
+}
+
+impl Sliding {
+    /// Entries closer together than this share of a window are kept as one, at the later time.
+    const GRAIN: f64 = 1.0 / 2048.0;
+
+    pub(super) fn new(quota: u64, window: f64) -> Self {
+        let share = Share { before_cut: 1.0, cut_at: None };
+        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share }
+    }
+
+    pub(super) fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    pub(super) fn window(&self) -> f64 {
+        self.window
+    }
+
+    /// The upstream told another number.
+    pub(super) fn set_quota(&mut self, quota: u64) {
+        self.quota = quota;
+    }
+
+    /// Counts `permits` as spent at `now` by somebody unknown, for example before a restart.
+    pub(super) fn assume_spent(&mut self, now: f64, permits: u64) {
+        self.ended(now, permits);
+    }
+
+    fn share(&self, now: f64) -> f64 {
+        self.share.now(self.share.cut_at.map(|at| (now - at) / self.window))
+    }
+
+    /// Permits per window at the present share; at least one.
+    pub(super) fn allowed(&self, now: f64) -> f64 {
+        (num(self.quota) * self.share(now)).floor().max(1.0)
+    }
+
+    fn ended(&mut self, at: f64, permits: u64) {
+        self.used += permits;
+        match self.ended.back_mut() {
+            Some((last, count)) if at - *last < self.window * Self::GRAIN => {
+                // The group keeps its first member's time; expiry is one grain late, so its last member is covered.
+                *count += permits;
+            }
+            _ => self.ended.push_back((at, permits)),
+        }
+    }
+
+    fn expire(&mut self, now: f64) {
+        let gone = now - self.window * (1.0 + Self::GRAIN);
+        while let Some(&(at, count)) = self.ended.front() {
+            if at > gone {
+                break;
+            }
+            self.used -= count;
+            self.ended.pop_front();
+        }
+    }
+
+    /// An attempt was answered, or lost after it was sent.
+    pub(super) fn spent(&mut self, now: f64) {
+        self.expire(now);
+        self.ended(now, 1);
+    }
+
+    /// Permits free at `now` while `in_flight` attempts are out.
+    pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
+        let gone = now - self.window * (1.0 + Self::GRAIN);
+        let expired: u64 =
+            self.ended.iter().take_while(|&&(at, _)| at <= gone).map(|&(_, count)| count).sum();
+        self.allowed(now) - num(self.used - expired) - f64::from(in_flight)
+    }
+
+    /// When `wanted` permits will be free, if only what has ended expires. `None`: not before an attempt in flight ends.
+    pub(super) fn free_at(&self, now: f64, in_flight: u32, wanted: f64) -> Option<f64> {
+        let mut available = self.allowed(now) - num(self.used) - f64::from(in_flight);
+        if available >= wanted {
+            return Some(now);
+        }
+        for &(at, count) in &self.ended {
+            available += num(count);
+            if available >= wanted {
+                return Some((at + self.window * (1.0 + Self::GRAIN)).max(now));
+            }
+        }
+        None
+    }
+
+    /// A throttle that this quota explains: less is available than was declared.
+    pub(super) fn throttled(&mut self, now: f64, in_flight: u32) {
+        self.expire(now);
+        let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
+        self.share.before_cut = self.share(now).min(in_use).max(Share::LEAST);
+        self.share.cut_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_window_holds_at_most_the_quota() {
+        let mut sliding = Sliding::new(10, 1.0);
+        let mut sends: Vec<f64> = Vec::new();
+        let mut now = 0.0;
+        while now < 10.0 {
+            if sliding.available(now, 0) >= 1.0 {
+                sliding.spent(now);
+                sends.push(now);
+            }
+            now += 0.013;
+        }
+        for (index, &from) in sends.iter().enumerate() {
+            let within = sends[index..].iter().filter(|&&at| at <= from + 1.0).count();
+            assert!(within <= 10, "{within} from {from}");
+        }
+        assert!(sends.len() >= 95, "{}", sends.len());
+    }
+
+    #[test]
+    fn a_cut_goes_below_what_was_in_use_and_recovers() {
+        let mut sliding = Sliding::new(100, 1.0);
+        for _ in 0..60 {
+            sliding.spent(0.0);
+        }
+        sliding.throttled(0.1, 0);
+        assert!((sliding.share(0.1) - 0.42).abs() < 0.01, "{}", sliding.share(0.1));
+        let later = sliding.share(2.0);
+        assert!(later > 0.55 && later < 0.62, "{later}");
+        assert!(sliding.share(10.0) > 0.99);
+    }
+
+    #[test]
+    fn an_empty_log_with_attempts_in_flight_has_no_date() {
+        let sliding = Sliding::new(2, 1.0);
+        assert_eq!(sliding.free_at(0.0, 2, 1.0), None);
+        assert_eq!(sliding.free_at(0.0, 1, 1.0), Some(0.0));
+    }
+}

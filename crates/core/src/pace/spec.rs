@@ -1,0 +1,140 @@
+//! What a bank is told at its start.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::breaker::BreakerConfig;
+use crate::pace::glob::PathGlob;
+
+/// A declared limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitSpec {
+    /// Its name, as in 429 bodies, logs and metrics.
+    pub key: String,
+    /// The method it counts; all if `None`.
+    pub method: Option<Method>,
+    /// The paths it counts.
+    pub path: PathGlob,
+    /// What it counts.
+    pub kind: LimitKind,
+    /// What has a count of its own. Empty: one count for the tenant.
+    pub per: Vec<Partition>,
+    /// Keep the declared number whatever headers say.
+    pub pin: bool,
+    /// Readings without a name describe this limit.
+    pub observes: bool,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Attempts per window.
+    Rate {
+        /// How many.
+        quota: u64,
+        /// In which time.
+        window: Duration,
+    },
+    /// Attempts in flight.
+    Concurrent {
+        /// How many.
+        cap: u32,
+    },
+}
+
+/// What has a count of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// Each token lineage.
+    Token,
+    /// Each credential.
+    Credential,
+    /// The tenant, which is the whole bank.
+    Tenant,
+    /// Each resource family.
+    Family,
+}
+
+/// The numbers of a bank.
+#[derive(Clone, Debug)]
+pub struct BankConfig {
+    /// Declared limits; at most [`BankConfig::MAX_LIMITS`].
+    pub limits: Vec<LimitSpec>,
+    /// Waiters at once; each is a parked call with its body in memory, so the bound is a bound on memory.
+    pub queue_bound: usize,
+    /// Families with gates of their own; the others share one.
+    pub max_families: usize,
+    /// The breakers' numbers.
+    pub breaker: BreakerConfig,
+    /// Chance added to a closing, and the time over which a refill is released.
+    pub spread: Duration,
+    /// How many permits each class must leave to the others, by [`crate::pace::Class::ALL`]. Never more than a
+    /// quarter of a quota.
+    pub reserve: [u64; 4],
+    /// After waiting so long a call of any class ignores its reserve.
+    pub patience: Duration,
+    /// Share of every declared quota to count as spent when its gate is made: above zero after a restart without
+    /// stored state, because the server still counts what was sent before.
+    pub assume_spent: f64,
+    /// Seed of the chance.
+    pub seed: u64,
+}
+
+impl BankConfig {
+    /// Limits a bank can hold: which of them apply to a call is one word of bits.
+    pub const MAX_LIMITS: usize = 128;
+}
+
+impl Default for BankConfig {
+    fn default() -> Self {
+        Self {
+            limits: Vec::new(),
+            queue_bound: 10_000,
+            max_families: 1024,
+            breaker: BreakerConfig::default(),
+            spread: Duration::from_millis(100),
+            reserve: [0, 0, 0, 10],
+            patience: Duration::from_secs(30),
+            assume_spent: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// A configuration no bank can be made of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecProblem {
+    /// More limits than a bank can hold.
+    #[error("{0} limits are declared, at most {max} can be (merge some)", max = BankConfig::MAX_LIMITS)]
+    TooMany(usize),
+    /// A limit nothing could ever pass.
+    #[error("limit `{0}`: quota, window and cap must be above zero")]
+    Zero(String),
+    /// Two limits of one name.
+    #[error("limit `{0}` is declared twice (429 bodies name limits by their key)")]
+    Twice(String),
+}
+
+impl BankConfig {
+    /// Every problem, at once.
+    pub(super) fn problems(&self) -> Vec<SpecProblem> {
+        let mut problems = Vec::new();
+        if self.limits.len() > Self::MAX_LIMITS {
+            problems.push(SpecProblem::TooMany(self.limits.len()));
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            let zero = match limit.kind {
+                LimitKind::Rate { quota, window } => quota == 0 || window.is_zero(),
+                LimitKind::Concurrent { cap } => cap == 0,
+            };
+            if zero {
+                problems.push(SpecProblem::Zero(limit.key.clone()));
+            }
+            if self.limits[..index].iter().any(|other| other.key == limit.key) {
+                problems.push(SpecProblem::Twice(limit.key.clone()));
+            }
+        }
+        problems
+    }
+}

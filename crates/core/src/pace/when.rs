@@ -1,0 +1,31 @@
+//! When something may happen.
+
+/// The answer of a gate to "may one more go?".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum When {
+    /// Now.
+    Now,
+    /// Not before this instant (seconds), if nothing happens before.
+    At(f64),
+    /// Not before an attempt in flight ends.
+    Event,
+}
+
+impl When {
+    /// Instants closer than this are the same: a wake-up must not find its own instant still ahead.
+    const GRAIN: f64 = 1e-6;
+
+    /// `at`, or now if that has passed.
+    pub(super) fn at(at: f64, now: f64) -> Self {
+        if at <= now + Self::GRAIN { Self::Now } else { Self::At(at) }
+    }
+
+    /// When both allow it.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Event, _) | (_, Self::Event) => Self::Event,
+            (Self::Now, other) | (other, Self::Now) => other,
+            (Self::At(one), Self::At(other)) => Self::At(one.max(other)),
+        }
+    }
+}
