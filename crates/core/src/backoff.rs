@@ -38,6 +38,17 @@ pub enum Kind {
     GenesysOfficial,
 }
 
+impl Kind {
+    /// Every kind with its name in profiles.
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("full", Self::Full),
+        ("equal", Self::Equal),
+        ("decorrelated", Self::Decorrelated),
+        ("guide", Self::Guide),
+        ("genesys-official", Self::GenesysOfficial),
+    ];
+}
+
 /// A backoff whose numbers make sense together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -50,10 +61,10 @@ pub struct Backoff {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackoffProblem {
     /// A base of zero would retry in a loop.
-    #[error("backoff base is zero: give at least 1ms")]
+    #[error("a backoff base of zero would retry in a loop (give at least 1ms)")]
     NoBase,
     /// The cap is below the base.
-    #[error("backoff cap {cap:?} is below its base {base:?}: raise the cap or lower the base")]
+    #[error("the base of {base:?} is above the cap of {cap:?} (lower the base)")]
     CapBelowBase {
         /// The base given.
         base: Duration,
@@ -61,7 +72,7 @@ pub enum BackoffProblem {
         cap: Duration,
     },
     /// The cap is longer than a day.
-    #[error("backoff cap {cap:?} is longer than 24h: lower it, and schedule such calls instead")]
+    #[error("a backoff cap of {cap:?} is longer than 24h (lower it, and schedule such calls instead)")]
     CapTooLong {
         /// The cap given.
         cap: Duration,
@@ -91,6 +102,11 @@ impl Backoff {
         .flatten()
         .collect();
         if problems.is_empty() { Ok(Self { kind, base, cap }) } else { Err(problems) }
+    }
+
+    /// The tiers of Genesys' SDKs, 3 s to 27 s.
+    pub const fn official() -> Self {
+        Self { kind: Kind::GenesysOfficial, base: Duration::from_secs(3), cap: Duration::from_secs(27) }
     }
 
     /// The kind.

@@ -9,6 +9,7 @@
 //! | module | decides |
 //! | --- | --- |
 //! | [`time`] | what an instant is: monotonic and wall time are different types |
+//! | [`glob`] | which paths a rule is about |
 //! | [`key`] | which family, tenant and credential a request belongs to |
 //! | [`observe`] | what one response said about limits, in relative durations |
 //! | [`pace`] | when an attempt may leave: gates, tickets and the bank that holds them |
@@ -29,6 +30,7 @@ pub mod breaker;
 pub mod budget;
 pub mod classify;
 pub mod event;
+pub mod glob;
 pub mod idempotency;
 pub mod key;
 pub mod latency;

@@ -6,10 +6,17 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use proptest::prelude::*;
+use tidegate_core::backoff::Kind;
+use tidegate_core::classify::{Delivery, Outcome, RetryMatrix};
+use tidegate_core::glob::PathGlob;
+use tidegate_core::idempotency::Stamp;
 use tidegate_core::observe::{Dialect, HeaderRead, Observation, Reading, ResetUnit};
-use tidegate_core::profile::{
-    BackoffKind, Dedup, LimitKind, Observes, Partition, PathGlob, Profile, StatusRule, UuidVersion,
-};
+use tidegate_core::pace::{LimitKind, Observes, Partition};
+use tidegate_core::profile::Profile;
+
+fn delivery(matrix: &RetryMatrix, status: u16, hint: Option<Duration>) -> Delivery {
+    matrix.delivery(&Outcome::answered(StatusCode::from_u16(status).unwrap(), hint))
+}
 
 #[test]
 fn every_builtin_profile_is_valid_and_bears_its_name() {
@@ -56,13 +63,13 @@ fn the_genesys_profile_says_what_the_platform_does() {
     );
 
     let statuses =
-        |hinted| [400, 401, 408, 409, 413, 429, 500, 502, 503, 504].map(|s| genesys.retry.rule(s, hinted));
-    let (f, m, r) = (StatusRule::Final, StatusRule::MaybeExecuted, StatusRule::Refused);
-    assert_eq!(statuses(false), [f, f, m, f, f, r, f, m, m, m]);
-    assert_eq!(statuses(true), [f, f, m, f, f, r, f, m, r, m]);
+        |hint| [400, 401, 408, 409, 413, 429, 500, 502, 503, 504].map(|s| delivery(&genesys.retry, s, hint));
+    let (f, m, r) = (Delivery::Answered, Delivery::MaybeExecuted, Delivery::Refused);
+    assert_eq!(statuses(None), [f, f, m, f, f, r, f, m, m, m]);
+    assert_eq!(statuses(Some(Duration::from_secs(1))), [f, f, m, f, f, r, f, m, r, m]);
 
     assert_eq!(genesys.idempotency.header.as_str(), "x-genesys-request-id");
-    assert_eq!((genesys.idempotency.uuid, genesys.idempotency.dedup), (UuidVersion::V4, Dedup::None));
+    assert_eq!((genesys.idempotency.stamp, genesys.idempotency.dedup), (Stamp::V4, None));
     assert_eq!(genesys.idempotency.methods, [Method::POST, Method::PUT, Method::PATCH]);
     let oauth = genesys.oauth.unwrap();
     let go_sdk = b"{\"error\":\"invalid_request\",\"description\":\"rate limit exceeded; try later\"}";
@@ -81,14 +88,14 @@ fn the_guides_profile_follows_the_guide() {
     assert_eq!(guide.limits, []);
     assert_eq!(guide.headers.read, HeaderRead::Only(vec![Dialect::Guide]));
     assert_eq!(guide.headers.reset_unit, ResetUnit::EpochSeconds);
-    assert_eq!(guide.idempotency.dedup, Dedup::For(Duration::from_hours(24)));
-    assert_eq!(guide.idempotency.dedup.trusted_for(), Some(Duration::from_hours(23)));
-    assert_eq!(guide.timeouts.connect, guide.backoff.cap * 3 / 2);
+    assert_eq!(guide.idempotency.dedup, Some(Duration::from_hours(24)));
+    assert_eq!(guide.idempotency.dedup, Some(Duration::from_hours(24)));
+    assert_eq!(guide.timeouts.connect, guide.backoff.cap() * 3 / 2);
     assert_eq!(
         (guide.timeouts.read, guide.timeouts.bulk),
         (Duration::from_secs(10), Duration::from_secs(30))
     );
-    assert_eq!(guide.backoff.kind, BackoffKind::Guide);
+    assert_eq!(guide.backoff.kind(), Kind::Guide);
     assert_eq!(guide.hosts(""), Profile::builtin("genesys").unwrap().hosts(""));
 }
 
@@ -128,7 +135,10 @@ fn limits_say_which_readings_describe_them() {
     let [a, b] = &profile.limits[..] else { panic!("two limits") };
     assert_eq!([None, Some("a"), Some("b")].map(|name| a.observes(name)), [true, true, false]);
     assert_eq!([None, Some("b"), Some("c")].map(|name| b.observes(name)), [false, false, true]);
-    assert_eq!((b.kind, b.pin, &b.observes), (LimitKind::Concurrent(5), true, &Observes::Named("c".into())));
+    assert_eq!(
+        (b.kind, b.pin, &b.observes),
+        (LimitKind::Concurrent { cap: 5 }, true, &Observes::Named("c".into()))
+    );
     assert!(
         b.matches(&Method::PATCH, "/u") && !b.matches(&Method::GET, "/u") && !b.matches(&Method::PATCH, "/v")
     );

@@ -24,7 +24,6 @@ mod closing;
 mod concurrency;
 mod flow;
 mod gate;
-mod glob;
 mod lane;
 mod promise;
 mod refill;
@@ -44,7 +43,6 @@ mod when;
 
 pub use ask::{Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, WaiterId, Woken};
 pub use bank::Bank;
-pub use glob::{GlobProblem, PathGlob};
 pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
-pub use spec::{BankConfig, LimitKind, LimitSpec, Partition, SpecProblem};
+pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

@@ -108,10 +108,7 @@ impl Registry {
     }
 
     fn limits_of(&self, ask: &Ask<'_>) -> u128 {
-        let applies = |index: usize| {
-            let limit = &self.config.limits[index];
-            limit.method.as_ref().is_none_or(|method| method == ask.method) && limit.path.matches(ask.path)
-        };
+        let applies = |index: usize| self.config.limits[index].matches(ask.method, ask.path);
         (0..self.config.limits.len())
             .filter(|&index| applies(index))
             .fold(0, |bits, index| bits | (1 << index))
@@ -131,9 +128,9 @@ impl Registry {
             let limit = &self.config.limits[index];
             let same_scope =
                 limit.method.is_none() && !limit.pin && limit.path.is_all_under(key.family.as_str());
-            if limit.observes || (same_scope && !observed && unnamed == implicit) {
+            if limit.observes(None) || (same_scope && !observed && unnamed == implicit) {
                 unnamed = gate;
-                observed |= limit.observes;
+                observed |= limit.observes(None);
             }
             if matches!(limit.kind, LimitKind::Rate { .. }) {
                 self.gates[implicit].back();

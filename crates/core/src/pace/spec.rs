@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::breaker::BreakerConfig;
-use crate::pace::glob::PathGlob;
+use crate::glob::PathGlob;
 
 /// A declared limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +22,48 @@ pub struct LimitSpec {
     pub per: Vec<Partition>,
     /// Keep the declared number whatever headers say.
     pub pin: bool,
-    /// Readings without a name describe this limit.
-    pub observes: bool,
+    /// Which readings of a response describe this limit.
+    pub observes: Observes,
+}
+
+/// Which readings describe a declared limit. A reading that describes none belongs to an implicit limit of the
+/// request's family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Observes {
+    /// None, unless a reading has the limit's own key as its name.
+    #[default]
+    OwnName,
+    /// Readings without a name.
+    Unnamed,
+    /// Readings of this name.
+    Named(String),
+}
+
+impl LimitSpec {
+    /// Whether the limit applies to a request. `path` is normalised; a query is of no account.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let github = Profile::builtin("github").unwrap();
+    /// let search = github.limits.iter().find(|limit| limit.key == "search").unwrap();
+    /// assert!(search.matches(&Method::GET, "/search/issues?q=x"));
+    /// assert!(!search.matches(&Method::GET, "/repos"));
+    /// ```
+    pub fn matches(&self, method: &Method, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|own| own == method) && self.path.matches(path)
+    }
+
+    /// Whether a reading with this name describes the limit.
+    pub fn observes(&self, reading: Option<&str>) -> bool {
+        match (&self.observes, reading) {
+            (Observes::Unnamed, None) => true,
+            (Observes::Named(name), Some(reading)) => name == reading,
+            (_, Some(reading)) => self.key == reading,
+            (_, None) => false,
+        }
+    }
 }
 
 /// What a limit counts.
@@ -54,6 +94,16 @@ pub enum Partition {
     Tenant,
     /// Each resource family.
     Family,
+}
+
+impl Partition {
+    /// Every partition with its name in profiles.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("token", Self::Token),
+        ("credential", Self::Credential),
+        ("tenant", Self::Tenant),
+        ("family", Self::Family),
+    ];
 }
 
 /// The numbers of a bank.

@@ -1,111 +1,14 @@
 //! Limits a profile or a configuration declares.
 
-use std::time::Duration;
-
 use http::Method;
 
-use super::glob::PathGlob;
 use super::reader::Section;
-
-/// One counted rule of the upstream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LimitRule {
-    /// The limit's name, as the upstream spells it where it does.
-    pub key: String,
-    /// The method it applies to; every method if absent.
-    pub method: Option<Method>,
-    /// The paths it applies to.
-    pub path: PathGlob,
-    /// What is counted.
-    pub kind: LimitKind,
-    /// What has a count of its own. Never empty.
-    pub per: Vec<Partition>,
-    /// Whether the declared numbers stand against what headers say.
-    pub pin: bool,
-    /// Which readings of a response describe this limit.
-    pub observes: Observes,
-}
-
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitKind {
-    /// Requests per window.
-    Rate {
-        /// Requests, at least 1.
-        quota: u64,
-        /// Above zero.
-        window: Duration,
-    },
-    /// Requests at the same time, at least 1.
-    Concurrent(u32),
-}
-
-/// What a limit counts apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Partition {
-    /// Every access token.
-    Token,
-    /// Every OAuth client.
-    Credential,
-    /// Every organisation.
-    Tenant,
-    /// Every resource family.
-    Family,
-}
-
-impl Partition {
-    /// Every partition with its name in profiles.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("token", Self::Token),
-        ("credential", Self::Credential),
-        ("tenant", Self::Tenant),
-        ("family", Self::Family),
-    ];
-}
-
-/// Which readings describe a declared limit. A reading that describes none belongs to an implicit limit of the
-/// request's family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Observes {
-    /// None, unless a reading has the limit's own key as its name.
-    #[default]
-    OwnName,
-    /// Readings without a name.
-    Unnamed,
-    /// Readings of this name.
-    Named(String),
-}
-
-impl LimitRule {
-    /// Whether the limit applies to a request. `path` is normalised; a query is of no account.
-    ///
-    /// ```
-    /// use http::Method;
-    /// use tidegate_core::profile::Profile;
-    ///
-    /// let github = Profile::builtin("github").unwrap();
-    /// let search = github.limits.iter().find(|limit| limit.key == "search").unwrap();
-    /// assert!(search.matches(&Method::GET, "/search/issues?q=x"));
-    /// assert!(!search.matches(&Method::GET, "/repos"));
-    /// ```
-    pub fn matches(&self, method: &Method, path: &str) -> bool {
-        self.method.as_ref().is_none_or(|own| own == method) && self.path.matches(path)
-    }
-
-    /// Whether a reading with this name describes the limit.
-    pub fn observes(&self, reading: Option<&str>) -> bool {
-        match (&self.observes, reading) {
-            (Observes::Unnamed, None) => true,
-            (Observes::Named(name), Some(reading)) => name == reading,
-            (_, Some(reading)) => self.key == reading,
-            (_, None) => false,
-        }
-    }
-}
+use crate::glob::PathGlob;
+use crate::pace::{LimitKind, LimitSpec, Observes, Partition};
 
 /// Reads every `[[limit]]` of a file, for profiles and configurations alike.
-pub fn read_limits(file: &Section<'_>) -> Vec<LimitRule> {
-    let mut limits: Vec<LimitRule> = Vec::new();
+pub fn read_limits(file: &Section<'_>) -> Vec<LimitSpec> {
+    let mut limits: Vec<LimitSpec> = Vec::new();
     let mut unnamed = false;
     for section in file.sections("limit") {
         let Some(limit) = read_limit(&section) else { continue };
@@ -121,7 +24,7 @@ pub fn read_limits(file: &Section<'_>) -> Vec<LimitRule> {
     limits
 }
 
-fn read_limit(section: &Section<'_>) -> Option<LimitRule> {
+fn read_limit(section: &Section<'_>) -> Option<LimitSpec> {
     let key = section.required("key", "key = \"users\"", section.parsed("key", nonempty));
     let place = section.parsed("match", parse_place).unwrap_or_else(everywhere);
     let kind = read_kind(section);
@@ -133,7 +36,7 @@ fn read_limit(section: &Section<'_>) -> Option<LimitRule> {
     let observes = read_observes(section);
     let (method, path) = place;
     let per = per.unwrap_or_else(|| vec![Partition::Credential]);
-    Some(LimitRule { key: key?, method, path, kind: kind?, per, pin, observes })
+    Some(LimitSpec { key: key?, method, path, kind: kind?, per, pin, observes })
 }
 
 fn read_kind(section: &Section<'_>) -> Option<LimitKind> {
@@ -144,7 +47,7 @@ fn read_kind(section: &Section<'_>) -> Option<LimitKind> {
         for other in ["quota", "window"].into_iter().filter(|key| section.has(key)) {
             section.problem(other, "does not go with `concurrent` (declare two limits)");
         }
-        return concurrent.and_then(|cap| u32::try_from(cap).ok()).map(LimitKind::Concurrent);
+        return concurrent.and_then(|cap| u32::try_from(cap).ok()).map(|cap| LimitKind::Concurrent { cap });
     }
     if !section.has("quota") && !section.has("window") {
         section.problem("", "has neither a quota nor `concurrent` (write quota = 300 and window = \"60s\")");

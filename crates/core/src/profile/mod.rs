@@ -7,7 +7,6 @@
 //!
 //! The built-in profiles are the files under `profiles/`; they pass through the same reader.
 
-mod glob;
 mod hosts;
 mod limit;
 mod near;
@@ -17,16 +16,15 @@ pub mod reader;
 mod rules;
 mod span;
 
-pub use self::glob::PathGlob;
 pub use self::hosts::Regions;
-pub use self::limit::{LimitKind, LimitRule, Observes, Partition, parse_place, read_limits};
+pub use self::limit::{parse_place, read_limits};
 pub use self::problem::{Problem, Problems};
-pub use self::rules::{
-    BackoffKind, BackoffSpec, Dedup, ErrorShape, IdempotencyRules, OauthRules, RetryMatrix, StatusRule,
-    Throttle, ThrottleText, Timeouts, UuidVersion,
-};
+pub use self::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
 pub use self::span::parse_duration;
+use crate::backoff::Backoff;
+use crate::classify::RetryMatrix;
 use crate::observe::HeaderRules;
+use crate::pace::LimitSpec;
 
 /// A vendor's rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +38,7 @@ pub struct Profile {
     /// How many path segments make a family.
     pub family_segments: usize,
     /// The declared limits.
-    pub limits: Vec<LimitRule>,
+    pub limits: Vec<LimitSpec>,
     /// How quota headers read.
     pub headers: HeaderRules,
     /// Which answers say "too fast".
@@ -54,7 +52,7 @@ pub struct Profile {
     /// Time-outs of attempts.
     pub timeouts: Timeouts,
     /// Waits where the upstream does not say.
-    pub backoff: BackoffSpec,
+    pub backoff: Backoff,
     /// The shape of errors.
     pub errors: ErrorShape,
 }

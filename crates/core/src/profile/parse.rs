@@ -9,11 +9,11 @@ use http::{HeaderName, Method};
 
 use super::limit::{nonempty, read_limits};
 use super::reader::{Section, choose};
-use super::rules::{
-    BackoffKind, BackoffSpec, Dedup, ErrorShape, IdempotencyRules, OauthRules, RetryMatrix, Throttle,
-    ThrottleText, Timeouts, UuidVersion,
-};
+use super::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
 use super::{Profile, hosts};
+use crate::backoff::{Backoff, BackoffProblem, Kind};
+use crate::classify::RetryMatrix;
+use crate::idempotency::Stamp;
 use crate::observe::{Dialect, HeaderRead, HeaderRule, HeaderRules, ResetUnit};
 
 /// Statuses of refusals: an answer below 400 is never one.
@@ -31,7 +31,7 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     let idempotency = file.section("idempotency");
     let idempotency = idempotency.map_or_else(default_idempotency, |section| idempotency_rules(&section));
     let oauth = file.section("oauth").map(|section| oauth(&section));
-    let backoff = file.section("backoff").map_or(DEFAULT_BACKOFF, |section| backoff(&section));
+    let backoff = file.section("backoff").map_or_else(Backoff::default, |section| backoff(&section));
     let timeouts = file.section("timeouts").map_or(DEFAULT_TIMEOUTS, |section| timeouts(&section, &backoff));
     let errors = file.section("errors").and_then(|section| section.one_of("shape", &ErrorShape::NAMES));
     Profile {
@@ -206,8 +206,8 @@ fn default_idempotency() -> IdempotencyRules {
     IdempotencyRules {
         header: HeaderName::from_static("idempotency-key"),
         methods: vec![Method::POST, Method::PUT, Method::PATCH],
-        uuid: UuidVersion::V4,
-        dedup: Dedup::None,
+        stamp: Stamp::V4,
+        dedup: None,
     }
 }
 
@@ -220,19 +220,17 @@ fn idempotency_rules(section: &Section<'_>) -> IdempotencyRules {
         let length = section
             .section("dedup")
             .and_then(|table| table.required("for", "for = \"24h\"", table.duration_above_zero("for")));
-        length.map(Dedup::For)
+        length.map(Some)
     } else {
         section.parsed("dedup", |text| match text {
-            "none" => Ok(Dedup::None),
+            "none" => Ok(None),
             _ => Err(format!("`{text}` is not known (write \"none\" or {{ for = \"24h\" }})")),
         })
     };
     IdempotencyRules {
         header: section.parsed("header", header_name).unwrap_or(default.header),
         methods: methods.unwrap_or(default.methods),
-        uuid: section
-            .one_of("uuid", &[("v4", UuidVersion::V4), ("v8", UuidVersion::V8)])
-            .unwrap_or(default.uuid),
+        stamp: section.one_of("uuid", &[("v4", Stamp::V4), ("v8", Stamp::V8)]).unwrap_or(default.stamp),
         dedup: dedup.unwrap_or(default.dedup),
     }
 }
@@ -247,33 +245,29 @@ fn oauth(section: &Section<'_>) -> OauthRules {
     OauthRules { token_path: path.unwrap_or_else(|| "/oauth/token".to_owned()), throttle }
 }
 
-const DEFAULT_BACKOFF: BackoffSpec =
-    BackoffSpec { kind: BackoffKind::Full, base: Duration::from_millis(500), cap: Duration::from_mins(1) };
-
-/// The tiers of Genesys' Java SDK.
-const OFFICIAL: BackoffSpec = BackoffSpec {
-    kind: BackoffKind::GenesysOfficial,
-    base: Duration::from_secs(3),
-    cap: Duration::from_secs(27),
-};
-
-fn backoff(section: &Section<'_>) -> BackoffSpec {
-    let kind = section.one_of("kind", &BackoffKind::NAMES).unwrap_or(DEFAULT_BACKOFF.kind);
+fn backoff(section: &Section<'_>) -> Backoff {
+    let default = Backoff::default();
+    let kind = section.one_of("kind", &Kind::NAMES).unwrap_or(default.kind());
     let base = section.duration_above_zero("base");
     let cap = section.duration_above_zero("cap");
-    if kind == BackoffKind::GenesysOfficial {
+    if kind == Kind::GenesysOfficial {
         for key in ["base", "cap"].into_iter().filter(|key| section.has(key)) {
             section.problem(key, "does not go with `genesys-official`, whose waits are fixed (remove it)");
         }
-        return OFFICIAL;
+        return Backoff::official();
     }
-    let (base, cap) = (base.unwrap_or(DEFAULT_BACKOFF.base), cap.unwrap_or(DEFAULT_BACKOFF.cap));
-    if base > cap {
-        let key = if section.has("base") { "base" } else { "cap" };
-        section
-            .problem(key, format_args!("the base of {base:?} is above the cap of {cap:?} (lower the base)"));
-    }
-    BackoffSpec { kind, base, cap }
+    let (base, cap) = (base.unwrap_or(default.base()), cap.unwrap_or(default.cap()));
+    Backoff::try_new(kind, base, cap).unwrap_or_else(|problems| {
+        for problem in problems {
+            let key = match problem {
+                BackoffProblem::CapTooLong { .. } => "cap",
+                _ if section.has("base") => "base",
+                _ => "cap",
+            };
+            section.problem(key, problem);
+        }
+        default
+    })
 }
 
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
@@ -283,7 +277,7 @@ const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     bulk: Duration::from_mins(1),
 };
 
-fn timeouts(section: &Section<'_>, backoff: &BackoffSpec) -> Timeouts {
+fn timeouts(section: &Section<'_>, backoff: &Backoff) -> Timeouts {
     let timeouts = Timeouts {
         connect: section.duration_above_zero("connect").unwrap_or(DEFAULT_TIMEOUTS.connect),
         read: section.duration_above_zero("read").unwrap_or(DEFAULT_TIMEOUTS.read),
@@ -291,14 +285,15 @@ fn timeouts(section: &Section<'_>, backoff: &BackoffSpec) -> Timeouts {
         bulk: section.duration_above_zero("bulk").unwrap_or(DEFAULT_TIMEOUTS.bulk),
     };
     let allowed = section.boolean("connect_above_backoff").unwrap_or(false);
-    let above = timeouts.connect > backoff.cap;
+    let above = timeouts.connect > backoff.cap();
     if above && !allowed {
         section.problem(
             "connect",
             format_args!(
                 "{:?} is above the backoff cap of {:?}: it only delays the discovery that a host is away (lower it, or set \
                  connect_above_backoff = true)",
-                timeouts.connect, backoff.cap
+                timeouts.connect,
+                backoff.cap()
             ),
         );
     }

@@ -52,45 +52,60 @@ impl PathGlob {
         Ok(Self { parts, text: text.to_owned() })
     }
 
-    /// Whether `path` (normalised, possibly with a query) matches.
+    /// Whether `path` (normalised, possibly with a query) matches. Does not allocate: it is asked for every call.
     pub fn matches(&self, path: &str) -> bool {
         let path = path.split(['?', '#']).next().unwrap_or(path);
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
-        self.fits(&segments)
+        self.fits(path.split('/').filter(|segment| !segment.is_empty()))
+    }
+
+    /// Whether it means exactly what lies under `prefix`, such as a resource family.
+    pub fn is_all_under(&self, prefix: &str) -> bool {
+        let Some((Part::AnyNumber, words)) = self.parts.split_last() else { return false };
+        let prefix = prefix.split('/').filter(|segment| !segment.is_empty());
+        words.iter().map(Part::word).eq(prefix.map(Some))
     }
 
     /// Walks both lists once; on a mismatch the latest `**` takes one segment more. Only the latest can matter, so the
     /// work is bounded by the product of the lengths.
-    fn fits(&self, segments: &[&str]) -> bool {
-        let (mut part, mut segment) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while segment < segments.len() {
-            match self.parts.get(part) {
-                Some(Part::AnyNumber) => {
-                    retry = Some((part + 1, segment));
-                    part += 1;
+    fn fits<'p>(&self, mut segments: impl Iterator<Item = &'p str> + Clone) -> bool {
+        let mut parts = &self.parts[..];
+        let mut retry = None;
+        loop {
+            let ahead = segments.clone();
+            let Some(segment) = segments.next() else { break };
+            match parts.split_first() {
+                Some((Part::AnyNumber, rest)) => {
+                    parts = rest;
+                    retry = Some((rest, segments.clone()));
+                    segments = ahead;
                 }
-                Some(Part::Any) => (part, segment) = (part + 1, segment + 1),
-                Some(Part::Word(word)) if word == segments[segment] => {
-                    (part, segment) = (part + 1, segment + 1);
-                }
+                Some((Part::Any, rest)) => parts = rest,
+                Some((Part::Word(word), rest)) if word == segment => parts = rest,
                 _ => match &mut retry {
                     Some((after, taken)) => {
-                        *taken += 1;
-                        (part, segment) = (*after, *taken);
+                        parts = after;
+                        segments = taken.clone();
+                        taken.next();
                     }
                     None => return false,
                 },
             }
         }
-        self.parts[part..].iter().all(|part| *part == Part::AnyNumber)
+        parts.iter().all(|part| *part == Part::AnyNumber)
     }
 
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+impl Part {
+    fn word(&self) -> Option<&str> {
+        match self {
+            Self::Word(word) => Some(word),
+            Self::Any | Self::AnyNumber => None,
+        }
     }
 }
 
