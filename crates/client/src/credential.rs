@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use tidegate_core::key::CredentialId;
+use tidegate_core::pace::TokenSlot;
 
 use crate::token::TokenManager;
 
@@ -34,11 +35,11 @@ impl Credential {
     }
 
     /// The line of tokens that per-token limits are counted for: a renewed token inherits its predecessor's.
-    pub fn token_slot(&self) -> u64 {
+    pub fn token_slot(&self) -> TokenSlot {
         match self {
-            Self::Managed(manager) => manager.slot(),
-            Self::Bearer(bearer) => bearer.slot,
-            Self::Anonymous => 0,
+            Self::Managed(manager) => TokenSlot(manager.slot()),
+            Self::Bearer(bearer) => TokenSlot(bearer.slot),
+            Self::Anonymous => TokenSlot(0),
         }
     }
 }

@@ -13,7 +13,7 @@ use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, TicketId, WaiterId, Woken,
+    Answer, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId, Woken,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -54,15 +54,19 @@ impl std::fmt::Debug for Pacer {
 
 impl Pacer {
     /// A pacer with the gates of `config`.
-    pub fn new(config: BankConfig, clock: Clock, observers: Observers) -> Self {
+    ///
+    /// # Errors
+    /// Every problem of the configuration.
+    pub fn new(config: BankConfig, clock: Clock, observers: Observers) -> Result<Self, Vec<SpecProblem>> {
         let state = State {
-            bank: Bank::new(config),
+            bank: Bank::new(config)?,
             waiting: HashMap::new(),
             woken: Vec::new(),
             timer_runs: false,
             answer_times: HashMap::new(),
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers }) }
+        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Waits for a ticket.

@@ -10,7 +10,7 @@ use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate_core::budget::{Budget, BudgetRules};
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::{BankConfig, LimitSpec};
+use tidegate_core::pace::{BankConfig, LimitSpec, SpecProblem};
 use tidegate_core::profile::Profile;
 use tidegate_core::retry::RetryPolicy;
 use tidegate_core::token::TokenRules;
@@ -22,6 +22,9 @@ use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::token::{ClientCredentials, TokenEndpoint, TokenManager};
 use crate::transport::{SendError, SendOptions, Transport};
+
+/// Where a profile without OAuth rules passes logins on to.
+const DEFAULT_TOKEN_PATH: &str = "/oauth/token";
 
 /// How an upstream is set up.
 #[derive(Clone, Debug)]
@@ -111,23 +114,35 @@ impl Upstream {
             return Err(problems);
         }
         let profile = config.profile;
-        let token_uri = format!("{login_base}{}", profile.oauth.token_path).parse::<Uri>().map_err(|error| {
+        let token_path = profile.oauth.as_ref().map_or(DEFAULT_TOKEN_PATH, |oauth| &oauth.token_path);
+        let token_uri = format!("{login_base}{token_path}").parse::<Uri>().map_err(|error| {
             vec![ConfigError { field: "login", value: config.login.clone(), rule: error.to_string() }]
         })?;
         let clock = Clock::start();
         let transport = Transport::new(clock, profile.timeouts.connect);
-        let mut bank = BankConfig::new(clock.seed());
-        bank.limits = merge_limits(&profile, config.limits);
-        bank.queue_bound = config.queue_bound;
+        let bank = BankConfig {
+            limits: merge_limits(&profile, config.limits),
+            queue_bound: config.queue_bound,
+            seed: clock.seed(),
+            ..BankConfig::default()
+        };
+        let pacer = Pacer::new(bank, clock, config.observers.clone()).map_err(|problems| {
+            let problem = |problem: &SpecProblem| ConfigError {
+                field: "limit",
+                value: String::new(),
+                rule: problem.to_string(),
+            };
+            problems.iter().map(problem).collect::<Vec<_>>()
+        })?;
         let retry_policy = Arc::new(RetryPolicy {
             max_retries: config.max_retries,
             hint_ceiling: config.hint_ceiling,
             backoff: profile.backoff,
-            matrix: profile.matrix.clone(),
+            matrix: profile.retry.clone(),
             ..RetryPolicy::default()
         });
         let mut upstream = Self {
-            pacer: Pacer::new(bank, clock, config.observers.clone()),
+            pacer,
             budget: Arc::new(Mutex::new(Budget::new(BudgetRules::default(), clock.now()))),
             credential: Credential::Anonymous,
             tenant: config.tenant,
@@ -185,6 +200,11 @@ impl Upstream {
         &self.profile
     }
 
+    /// The path of the token endpoint.
+    pub fn token_path(&self) -> &str {
+        self.token_uri.path()
+    }
+
     /// The organisation.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
@@ -233,7 +253,7 @@ fn merge_limits(profile: &Profile, configured: Vec<LimitSpec>) -> Vec<LimitSpec>
         .limits
         .iter()
         .filter(|rule| configured.iter().all(|limit| limit.key != rule.key))
-        .map(LimitSpec::from)
+        .cloned()
         .collect();
     limits.extend(configured);
     limits

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use tidegate_core::observe::{Observation, observe, observe_body};
 use tidegate_core::pace::{Answer, AnswerKind, Ask};
@@ -90,7 +91,7 @@ where
             match inner.call(attempt).await {
                 Ok(answered) => {
                     let answered = read(&profile, &clock, answered).await;
-                    let kind = kind_of(&profile, answered.response.status(), &answered.seen);
+                    let kind = kind_of(answered.response.status(), answered.throttled);
                     let answer = Answer { kind, observation: &answered.seen };
                     ticket.answered(&answer, &call.family, Some(answered.took));
                     Ok(answered)
@@ -112,23 +113,22 @@ where
 async fn read(profile: &Profile, clock: &Clock, answered: Answered) -> Answered {
     let (parts, body) = answered.response.into_parts();
     let mut seen = observe(&profile.headers, parts.status, &parts.headers, clock.wall());
-    let body = if profile.is_throttle_status(parts.status) {
-        match body.peek(PEEK).await {
-            Ok((read, body)) => {
-                observe_body(&profile.headers, parts.status, &read, &mut seen);
-                body
-            }
-            // The status and headers are here, so the answer stands; its body ended early.
-            Err(_) => ResponseBody::from(bytes::Bytes::new()),
-        }
+    let status = parts.status.as_u16();
+    let (read, body) = if profile.throttle.needs_body(status) {
+        // If the body ends early, the status and headers are here all the same, and the answer stands.
+        body.peek(PEEK).await.unwrap_or_else(|_| (Bytes::new(), ResponseBody::from(Bytes::new())))
     } else {
-        body
+        (Bytes::new(), body)
     };
-    Answered { response: Response::from_parts(parts, body), seen, took: answered.took }
+    if !read.is_empty() {
+        observe_body(&profile.headers, parts.status, &read, &mut seen);
+    }
+    let throttled = profile.throttle.applies(status, &seen, &read);
+    Answered { response: Response::from_parts(parts, body), seen, throttled, took: answered.took }
 }
 
-fn kind_of(profile: &Profile, status: StatusCode, seen: &Observation) -> AnswerKind {
-    if profile.is_throttle(status, seen) {
+fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {
+    if throttled {
         AnswerKind::Throttled
     } else if status == StatusCode::UNAUTHORIZED {
         AnswerKind::Unauthorized

@@ -197,8 +197,9 @@ impl TokenEndpoint {
         let status = response.status();
         let body = response.body();
         let text = serde_json::from_slice::<TokenRefusal>(body).unwrap_or_default().text();
-        if self.profile.oauth.is_throttle(status, &String::from_utf8_lossy(body)) {
-            let seen = observe(&self.profile.headers, status, response.headers(), self.clock.wall());
+        let seen = observe(&self.profile.headers, status, response.headers(), self.clock.wall());
+        let throttle = self.profile.oauth.as_ref().map_or(&self.profile.throttle, |oauth| &oauth.throttle);
+        if throttle.applies(status.as_u16(), &seen, body) {
             return GrantError::Throttled { hint: seen.retry_after };
         }
         match status {
