@@ -357,7 +357,7 @@ impl Attempts {
 
     /// Whether the call could have changed something already. Reads leave no doubt: they change nothing.
     fn in_doubt(&self) -> bool {
-        self.doubtful && !self.facts.method.is_safe()
+        self.doubtful && !self.facts.is_read()
     }
 
     /// Whether sending at `at` cannot execute the write a second time.
@@ -545,6 +545,14 @@ mod tests {
         call.fails(Failure::Interrupted);
         let expected = Next::GiveUp { retry_at: Some(at(63)), why: Stop::HintCeiling };
         assert_eq!(call.answers(429, Some(60)), expected, "a read leaves no doubt");
+    }
+
+    #[test]
+    fn a_get_that_its_route_calls_harmful_is_treated_as_a_write() {
+        let mut facts = Facts::new(Method::GET);
+        facts.idempotent = Some(false);
+        let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
+        assert_eq!(Call::new(facts).fails(Failure::Interrupted), unknown);
     }
 
     #[test]
