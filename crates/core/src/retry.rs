@@ -588,6 +588,18 @@ mod tests {
     }
 
     #[test]
+    fn a_401_after_the_deadline_is_not_worth_a_refresh() {
+        let mut facts = Facts::new(Method::GET);
+        facts.give_up_at = Some(at(10));
+        let mut call = Call::new(facts.clone());
+        call.now = at(10);
+        assert_eq!(call.answers(401, None), Next::Deliver { unauthorized: true });
+        let mut call = Call::new(facts);
+        call.now = at(9);
+        assert_eq!(call.answers(401, None), Next::RefreshToken);
+    }
+
+    #[test]
     fn a_streamed_body_gets_its_429_delivered_and_its_loss_reported_as_unknown() {
         let mut facts = Facts::new(Method::PUT);
         facts.replayable = false;

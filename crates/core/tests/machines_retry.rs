@@ -150,7 +150,7 @@ fn policy() -> impl Strategy<Value = RetryPolicy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn no_write_is_executed_twice_and_none_is_called_certain_in_doubt(
