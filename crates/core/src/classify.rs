@@ -249,6 +249,11 @@ impl Facts {
         self.idempotent.unwrap_or_else(|| self.method.is_idempotent())
     }
 
+    /// Whether the request changes nothing: a safe method that the route does not call harmful.
+    pub fn is_read(&self) -> bool {
+        self.method.is_safe() && self.idempotent != Some(false)
+    }
+
     /// How long after the first send a repeat is still recognised, with a margin for the time the repeat itself
     /// travels and for clocks of different speed: an hour (so 23 h of 24 h), but at most a tenth.
     pub fn dedup_trust(&self) -> Option<Duration> {

@@ -357,7 +357,7 @@ impl Attempts {
 
     /// Whether the call could have changed something already. Reads leave no doubt: they change nothing.
     fn in_doubt(&self) -> bool {
-        self.doubtful && !self.facts.method.is_safe()
+        self.doubtful && !self.facts.is_read()
     }
 
     /// Whether sending at `at` cannot execute the write a second time.
@@ -548,6 +548,14 @@ mod tests {
     }
 
     #[test]
+    fn a_get_that_its_route_calls_harmful_is_treated_as_a_write() {
+        let mut facts = Facts::new(Method::GET);
+        facts.idempotent = Some(false);
+        let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
+        assert_eq!(Call::new(facts).fails(Failure::Interrupted), unknown);
+    }
+
+    #[test]
     fn an_answer_after_doubt_is_certain() {
         let mut call = Call::of(Method::DELETE);
         call.fails(Failure::Interrupted);
@@ -577,6 +585,18 @@ mod tests {
         let mut facts = Facts::new(Method::POST);
         facts.replayable = false;
         assert_eq!(Call::new(facts).answers(401, None), unauthorized);
+    }
+
+    #[test]
+    fn a_401_after_the_deadline_is_not_worth_a_refresh() {
+        let mut facts = Facts::new(Method::GET);
+        facts.give_up_at = Some(at(10));
+        let mut call = Call::new(facts.clone());
+        call.now = at(10);
+        assert_eq!(call.answers(401, None), Next::Deliver { unauthorized: true });
+        let mut call = Call::new(facts);
+        call.now = at(9);
+        assert_eq!(call.answers(401, None), Next::RefreshToken);
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn key(parts: &Parts, stamp: Stamp) -> uuid::Uuid {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn every_spelling_of_a_value_is_the_same_write(value in json(), one in any::<u64>(), other in any::<u64>()) {

@@ -150,7 +150,7 @@ fn policy() -> impl Strategy<Value = RetryPolicy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn no_write_is_executed_twice_and_none_is_called_certain_in_doubt(
@@ -161,7 +161,7 @@ proptest! {
         tokens in 0_u32..100,
     ) {
         let harmless = facts.idempotent.unwrap_or(matches!(facts.method, Method::GET | Method::PUT | Method::DELETE));
-        let read = facts.method == Method::GET;
+        let read = facts.method == Method::GET && harmless;
         let mut rng = Rng::with_seed(seed);
         let mut budget = Budget::new(BudgetRules { capacity: tokens, ..BudgetRules::default() }, Mono::ZERO);
         let mut upstream = Upstream::default();

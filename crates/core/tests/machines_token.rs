@@ -72,7 +72,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn no_two_refreshes_and_no_dead_token(ops in prop::collection::vec(op(), 0..120), seed in any::<u64>()) {
