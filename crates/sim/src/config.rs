@@ -121,14 +121,14 @@ impl Default for SimConfig {
             scripts: 20,
             rule: Rule::Fixed,
             limit: 300,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             phase: Duration::ZERO,
             burst: None,
             per: vec![Per::Credential],
             cost: BTreeMap::new(),
             key: "client.credentials.token.rate.per.minute".to_owned(),
             patch_burst: None,
-            bulk_allocation: Some(Burst { count: 300, window: Duration::from_secs(60) }),
+            bulk_allocation: Some(Burst { count: 300, window: Duration::from_mins(1) }),
             concurrency: None,
             limits: Vec::new(),
             penalty: None,
@@ -197,7 +197,7 @@ impl Default for LimitConfig {
             route: RouteMatch::any(),
             rule: Rule::Fixed,
             quota: None,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             phase: Duration::ZERO,
             burst: None,
             concurrent: None,
@@ -230,7 +230,7 @@ pub struct OauthConfig {
 impl Default for OauthConfig {
     fn default() -> Self {
         Self {
-            token_ttl: Duration::from_secs(24 * 3600),
+            token_ttl: Duration::from_hours(24),
             clients: vec![Client::default()],
             throttle: None,
             throttle_hint: false,
@@ -470,5 +470,59 @@ impl LimitConfig {
             per: self.per.clone(),
             route: self.route.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unknown_key_is_named_with_its_place() {
+        let error = SimConfig::from_toml(
+            "limits_ = 1\n[oauth]\nttl = \"2s\"\n[[limits]]\nkey = \"users\"\nqouta = 3\n[[strangers]]\nrate = \"fast\"\n",
+        );
+        let text = error.unwrap_err().to_string();
+        for part in [
+            "4 problems",
+            "limits_: unknown",
+            "oauth.ttl: unknown",
+            "limits[0].qouta: unknown",
+            "strangers[0].rate:",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_bound_is_checked_at_once() {
+        let error = SimConfig::from_toml(
+            "window = \"0s\"\nburst = 0\ndecide_at = 2.0\n[oauth]\nclients = []\n[[limits]]\n[[strangers]]\nrate = 0.0\n[faults]\ndrop_after = 1.5\n",
+        );
+        let text = error.unwrap_err().to_string();
+        // The faults have two: 1.5 is no probability, and the sum is above 1; the limit has no key and no quota.
+        assert!(text.starts_with("9 problems in the configuration:"), "{text}");
+    }
+
+    #[test]
+    fn overriding_with_nothing_changes_nothing() {
+        let toml = "seed = 9\nlatency = \"5ms..9ms\"\ndedup = \"24h\"\npatch_burst = \"12 per 5s\"\n[[limits]]\nkey = \"users\"\nmatch = \"PATCH /api/v2/users/**\"\nquota = 60\nper = [\"credential\", \"family\"]\n[faults]\nscript = [\"drop-after\"]\n";
+        let config = SimConfig::from_toml(toml).unwrap();
+        assert_eq!(config.overridden(b"").unwrap(), config);
+        let changed = config.overridden(br#"{"dedup": "none", "oauth": {"token_ttl": "2s"}}"#).unwrap();
+        assert_eq!((changed.dedup, changed.oauth.token_ttl), (None, Duration::from_secs(2)));
+        assert_eq!((changed.seed, changed.oauth.clients.len()), (9, 1));
+    }
+
+    #[test]
+    fn bulk_calls_leave_the_main_limit_only_if_they_have_their_own() {
+        let keys =
+            |config: &SimConfig| config.limit_rules().into_iter().map(|rule| rule.key).collect::<Vec<_>>();
+        let mut config = SimConfig::default();
+        assert_eq!(keys(&config), ["default", "bulk"]);
+        config.bulk_allocation = None;
+        assert!(config.limit_rules()[0].except.is_empty());
+        config.limit = 0;
+        assert_eq!(keys(&config), Vec::<String>::new());
     }
 }

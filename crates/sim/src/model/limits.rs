@@ -89,6 +89,22 @@ struct Bucket {
     closed_until: Duration,
 }
 
+impl Bucket {
+    /// What headers say: a closed bucket has nothing to give until it opens, whatever its counter says.
+    fn told(&self, now: Duration, state: Admission) -> Admission {
+        let closed = self.closed_until.saturating_sub(now);
+        if closed.is_zero() {
+            return state;
+        }
+        Admission {
+            remaining: 0,
+            reset_after: state.reset_after.max(closed),
+            next_after: state.next_after.max(closed),
+            ..state
+        }
+    }
+}
+
 /// All rate limits of the server with their state.
 #[derive(Debug)]
 pub struct Limits {
@@ -131,8 +147,7 @@ impl Limits {
             let state =
                 if refusal.is_some() { bucket.quota.peek(now, 0) } else { bucket.quota.admit(now, cost) };
             if !rule.hidden {
-                let closed = bucket.closed_until.saturating_sub(now);
-                let state = if closed.is_zero() { state } else { closed_state(state, closed) };
+                let state = bucket.told(now, state);
                 described.push(Described { key: rule.key.clone(), window: rule.quota.window, state });
             }
         }
@@ -148,6 +163,7 @@ impl Limits {
             }
             let bucket = bucket(&mut self.buckets, rule, index, &partition(&rule.per, caller));
             let state = bucket.quota.peek(now, 0);
+            let state = bucket.told(now, state);
             described.push(Described { key: rule.key.clone(), window: rule.quota.window, state });
         }
         described
@@ -160,7 +176,7 @@ impl Limits {
         let retry_after = match self.penalty {
             Some(penalty) if bucket.closed_until > now => {
                 bucket.closed_until += penalty;
-                bucket.closed_until - now
+                bucket.closed_until.saturating_sub(now)
             }
             penalty => {
                 let seen = bucket.quota.peek(now, cost);
@@ -197,16 +213,6 @@ fn bucket<'a>(
     buckets
         .entry((index, part.to_owned()))
         .or_insert_with(|| Bucket { quota: QuotaModel::new(rule.quota), closed_until: Duration::ZERO })
-}
-
-/// A closed bucket has nothing to give until it opens, whatever its counter says.
-fn closed_state(state: Admission, closed: Duration) -> Admission {
-    Admission {
-        remaining: 0,
-        reset_after: state.reset_after.max(closed),
-        next_after: state.next_after.max(closed),
-        ..state
-    }
 }
 
 #[cfg(test)]

@@ -286,6 +286,9 @@ impl World {
     }
 
     fn api(&mut self, call: &mut Call<'_>) -> Reply {
+        if !call.request.path.starts_with("/api/v2/") {
+            return call.refuse(&ApiError::not_found(&call.request.path));
+        }
         if call.request.is_write() {
             self.ledger.write_seen(call.write_id());
         }
@@ -454,9 +457,6 @@ impl World {
 
     /// Writes down what was executed and renders the answer.
     fn executed(&mut self, call: &Call<'_>, caller: &Caller, done: Done) -> Reply {
-        for _ in 0..done.duplicate_emails {
-            self.ledger.duplicate_email();
-        }
         let success = match done.result {
             Ok(success) => success,
             Err(error) => return call.refuse(&error),
@@ -469,7 +469,7 @@ impl World {
                 path: &caller.path,
                 body: &call.request.body,
             };
-            self.ledger.write_executed(done.endpoint, &content);
+            self.ledger.write_executed(done.endpoint, &content, done.duplicate_emails);
             if let Some(id) = call.write_id() {
                 let answer = Remembered { status: success.status, body: body.clone().unwrap_or_default() };
                 self.dedup.remember(call.now, &caller.credential, id, answer);
