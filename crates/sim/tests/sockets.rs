@@ -40,7 +40,7 @@ impl Bench {
         let (status, _, body) = self.send("POST", "/oauth/token", &[], form).await.unwrap();
         assert_eq!(status, 200);
         let body: Value = serde_json::from_slice(&body).unwrap();
-        self.token = body["access_token"].as_str().unwrap().to_owned();
+        body["access_token"].as_str().unwrap().clone_into(&mut self.token);
     }
 
     /// `None` if the connection was closed without an answer.

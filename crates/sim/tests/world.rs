@@ -179,6 +179,15 @@ fn a_patch_burst_refuses_the_thirteenth_although_quota_is_left() {
 }
 
 #[test]
+fn a_throttle_names_the_same_number_as_the_limits_api() {
+    let mut bench = Bench::new("limit = 1\nwindow = \"5s\"\nlimit_in_body = true");
+    let listing = json_of(&bench.get(0, "/api/v2/organizations/limits/namespaces/platform.api"));
+    let throttled = json_of(&bench.get(1, FIRST));
+    assert_eq!(throttled["limit"]["value"], 12);
+    assert_eq!(throttled["limit"], listing["entities"][0]);
+}
+
+#[test]
 fn bulk_calls_draw_from_their_own_allocation() {
     let mut bench = Bench::new("limit = 1\nbulk_allocation = \"2 per 60s\"");
     assert_eq!(bench.get(0, FIRST).status, 200);

@@ -28,6 +28,8 @@ pub struct LimitRule {
     pub namespace: String,
     /// How it counts.
     pub quota: QuotaRule,
+    /// The number shown in 429 bodies and by the limits API.
+    pub value: u32,
     /// By what it is counted separately.
     pub per: Vec<Per>,
     /// Which calls it counts.
@@ -67,7 +69,7 @@ pub struct Refusal {
     pub key: String,
     /// Its namespace.
     pub namespace: String,
-    /// Its quota (or concurrency).
+    /// The number it is known by.
     pub value: u32,
     /// After which time the same call would be admitted, if nobody else draws.
     pub retry_after: Duration,
@@ -192,7 +194,7 @@ impl Limits {
         Some(Refusal {
             key: rule.key.clone(),
             namespace: rule.namespace.clone(),
-            value: rule.quota.limit,
+            value: rule.value,
             retry_after,
         })
     }
@@ -229,6 +231,7 @@ mod tests {
             key: key.to_owned(),
             namespace: "platform.api".to_owned(),
             quota: QuotaRule { rule: Rule::Fixed, limit, window: s(10), phase: s(0), burst: None },
+            value: limit,
             per: per.to_vec(),
             route: route.parse().unwrap(),
             except: Vec::new(),
