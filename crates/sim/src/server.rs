@@ -33,7 +33,7 @@ use crate::wire::message::{ApiRequest, ApiResponse};
 const MAX_CONNECTIONS: usize = 4096;
 
 /// How long a connection may be idle (or a client dawdle over its headers) before it is closed; a common value of load balancers.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// How long a shutdown waits for calls in progress.
 const GRACE: Duration = Duration::from_secs(2);
@@ -101,10 +101,6 @@ impl Sim {
 }
 
 /// Starts a simulator on `listener`. It serves until [`Sim::shutdown`], or until the handle is dropped.
-#[expect(
-    clippy::unused_async,
-    reason = "it spawns, so it must run inside a runtime; `async` makes the compiler say so"
-)]
 pub async fn serve(listener: TcpListener, config: SimConfig) -> Result<Sim, SimError> {
     config.validate()?;
     let addr = listener.local_addr()?;

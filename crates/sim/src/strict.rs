@@ -83,8 +83,8 @@ fn remove(tree: &mut Value, path: &Path) -> bool {
     }
     match (last, place) {
         (Segment::Map { key }, Value::Object(map)) => map.remove(key.as_str()).is_some(),
-        (Segment::Seq { index }, Value::Array(list)) if *index < list.len() => {
-            list.remove(*index);
+        (Segment::Seq { index }, Value::Array(items)) if *index < items.len() => {
+            items.remove(*index);
             true
         }
         _ => false,

@@ -215,7 +215,7 @@ impl FaultPlan {
         let current = self.faults.brown_outs.iter().find(|brown_out| {
             brown_out.from <= now && now < brown_out.to && brown_out.route.matches(method, path)
         })?;
-        Some(Refused { status: current.status, hint: current.hints.then(|| current.to - now) })
+        Some(Refused { status: current.status, hint: current.hints.then(|| current.to.saturating_sub(now)) })
     }
 
     /// Decides the fate of a call.

@@ -234,28 +234,27 @@ impl Ledger {
         }
     }
 
-    /// A write was executed with success.
-    pub fn write_executed(&mut self, endpoint: &str, write: &WriteContent<'_>) {
+    /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
+    pub fn write_executed(&mut self, endpoint: &str, write: &WriteContent<'_>, same_emails: u32) {
         *self.stats.writes.entry(endpoint.to_owned()).or_insert(0) += 1;
-        let Some(id) = write.id else { return };
-        let transaction = self.transactions.entry(id.to_owned()).or_default();
-        let digest = write.digest();
-        if transaction.executed.contains(&digest) {
-            if matches!(write.method, "POST" | "PATCH") {
-                self.stats.duplicates += 1;
-            } else {
-                self.stats.repeats += 1;
-            }
-        } else if !transaction.executed.is_empty() {
-            self.stats.key_reuse += 1;
-        }
-        transaction.executed.push(digest);
+        let same_emails = u64::from(same_emails);
+        self.stats.duplicate_emails += same_emails;
+        // A POST repeated under its key usually repeats the email as well: one mistake, counted once.
+        self.stats.duplicates += same_emails.max(u64::from(self.is_duplicate(write)));
     }
 
-    /// A user was created with an email that another user has.
-    pub fn duplicate_email(&mut self) {
-        self.stats.duplicates += 1;
-        self.stats.duplicate_emails += 1;
+    /// Notes an execution under its id; whether it must not have happened.
+    fn is_duplicate(&mut self, write: &WriteContent<'_>) -> bool {
+        let Some(id) = write.id else { return false };
+        let transaction = self.transactions.entry(id.to_owned()).or_default();
+        let digest = write.digest();
+        let again = transaction.executed.contains(&digest);
+        let reused = !again && !transaction.executed.is_empty();
+        transaction.executed.push(digest);
+        let harmful = again && matches!(write.method, "POST" | "PATCH");
+        self.stats.repeats += u64::from(again && !harmful);
+        self.stats.key_reuse += u64::from(reused);
+        harmful
     }
 
     /// A write was answered from memory.
@@ -321,8 +320,8 @@ mod tests {
     fn the_same_post_twice_is_a_duplicate_and_the_same_put_a_repeat() {
         let mut ledger = Ledger::new(1);
         for _ in 0..2 {
-            ledger.write_executed("POST /api/v2/users", &write("a", "POST", b"x"));
-            ledger.write_executed("PUT /api/v2/users", &write("b", "PUT", b"x"));
+            ledger.write_executed("POST /api/v2/users", &write("a", "POST", b"x"), 0);
+            ledger.write_executed("PUT /api/v2/users", &write("b", "PUT", b"x"), 0);
         }
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.duplicates, stats.repeats, stats.key_reuse), (1, 1, 0));
@@ -331,8 +330,8 @@ mod tests {
     #[test]
     fn other_content_under_the_same_id_is_key_reuse() {
         let mut ledger = Ledger::new(1);
-        ledger.write_executed("POST /x", &write("a", "POST", b"x"));
-        ledger.write_executed("POST /x", &write("a", "POST", b"y"));
+        ledger.write_executed("POST /x", &write("a", "POST", b"x"), 0);
+        ledger.write_executed("POST /x", &write("a", "POST", b"y"), 0);
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.duplicates, stats.key_reuse), (0, 1));
     }
@@ -345,10 +344,10 @@ mod tests {
         }
         ledger.answered(429, Some("throttled"));
         ledger.answered(409, Some("refused"));
-        ledger.write_executed("POST /x", &write("done", "POST", b""));
+        ledger.write_executed("POST /x", &write("done", "POST", b""), 0);
         assert_eq!(ledger.stats(Duration::ZERO).lost, 1);
         ledger.write_seen(Some("throttled"));
-        ledger.write_executed("POST /x", &write("throttled", "POST", b""));
+        ledger.write_executed("POST /x", &write("throttled", "POST", b""), 0);
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.lost, stats.retried), (0, 1));
     }

@@ -28,6 +28,8 @@ pub struct LimitRule {
     pub namespace: String,
     /// How it counts.
     pub quota: QuotaRule,
+    /// The number shown in 429 bodies and by the limits API.
+    pub value: u32,
     /// By what it is counted separately.
     pub per: Vec<Per>,
     /// Which calls it counts.
@@ -67,7 +69,7 @@ pub struct Refusal {
     pub key: String,
     /// Its namespace.
     pub namespace: String,
-    /// Its quota (or concurrency).
+    /// The number it is known by.
     pub value: u32,
     /// After which time the same call would be admitted, if nobody else draws.
     pub retry_after: Duration,
@@ -87,6 +89,22 @@ struct Bucket {
     quota: QuotaModel,
     /// Only used with a penalty: refuse everything before this time.
     closed_until: Duration,
+}
+
+impl Bucket {
+    /// What headers say: a closed bucket has nothing to give until it opens, whatever its counter says.
+    fn told(&self, now: Duration, state: Admission) -> Admission {
+        let closed = self.closed_until.saturating_sub(now);
+        if closed.is_zero() {
+            return state;
+        }
+        Admission {
+            remaining: 0,
+            reset_after: state.reset_after.max(closed),
+            next_after: state.next_after.max(closed),
+            ..state
+        }
+    }
 }
 
 /// All rate limits of the server with their state.
@@ -131,8 +149,7 @@ impl Limits {
             let state =
                 if refusal.is_some() { bucket.quota.peek(now, 0) } else { bucket.quota.admit(now, cost) };
             if !rule.hidden {
-                let closed = bucket.closed_until.saturating_sub(now);
-                let state = if closed.is_zero() { state } else { closed_state(state, closed) };
+                let state = bucket.told(now, state);
                 described.push(Described { key: rule.key.clone(), window: rule.quota.window, state });
             }
         }
@@ -148,6 +165,7 @@ impl Limits {
             }
             let bucket = bucket(&mut self.buckets, rule, index, &partition(&rule.per, caller));
             let state = bucket.quota.peek(now, 0);
+            let state = bucket.told(now, state);
             described.push(Described { key: rule.key.clone(), window: rule.quota.window, state });
         }
         described
@@ -160,7 +178,7 @@ impl Limits {
         let retry_after = match self.penalty {
             Some(penalty) if bucket.closed_until > now => {
                 bucket.closed_until += penalty;
-                bucket.closed_until - now
+                bucket.closed_until.saturating_sub(now)
             }
             penalty => {
                 let seen = bucket.quota.peek(now, cost);
@@ -176,7 +194,7 @@ impl Limits {
         Some(Refusal {
             key: rule.key.clone(),
             namespace: rule.namespace.clone(),
-            value: rule.quota.limit,
+            value: rule.value,
             retry_after,
         })
     }
@@ -199,16 +217,6 @@ fn bucket<'a>(
         .or_insert_with(|| Bucket { quota: QuotaModel::new(rule.quota), closed_until: Duration::ZERO })
 }
 
-/// A closed bucket has nothing to give until it opens, whatever its counter says.
-fn closed_state(state: Admission, closed: Duration) -> Admission {
-    Admission {
-        remaining: 0,
-        reset_after: state.reset_after.max(closed),
-        next_after: state.next_after.max(closed),
-        ..state
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +231,7 @@ mod tests {
             key: key.to_owned(),
             namespace: "platform.api".to_owned(),
             quota: QuotaRule { rule: Rule::Fixed, limit, window: s(10), phase: s(0), burst: None },
+            value: limit,
             per: per.to_vec(),
             route: route.parse().unwrap(),
             except: Vec::new(),

@@ -127,7 +127,7 @@ mod tests {
         let config = Stranger { rate: 4.0, from: Duration::from_secs(2), ..Stranger::default() };
         let made = calls(config, 12);
         assert_eq!(made.len(), 41);
-        assert_eq!(made[1] - made[0], Duration::from_millis(250));
+        assert_eq!(made[1].saturating_sub(made[0]), Duration::from_millis(250));
     }
 
     #[test]

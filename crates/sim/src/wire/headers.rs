@@ -242,7 +242,7 @@ mod tests {
             short_by: Duration::from_secs(5),
         };
         let headers = style.describe(limits, WALL);
-        headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        headers.iter().fold(String::new(), |text, (name, value)| text + name + ": " + value + "\n")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The limits API: what an organisation may ask about its own quotas.
 //!
-//! The platform names its rate limits per minute, so quotas of other windows are scaled to a minute, rounded down.
+//! The platform names its rate limits per minute, so under such a key quotas of other windows are scaled to a minute,
+//! rounded down; 429 bodies show the same number.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -16,32 +17,29 @@ use crate::wire::message::ApiRequest;
 pub struct LimitEntry {
     key: String,
     namespace: String,
-    value: u128,
+    value: u32,
 }
 
 /// The entries of a configuration: its visible limits and the body bound.
 pub fn entries(config: &SimConfig, rules: &[LimitRule]) -> Vec<LimitEntry> {
-    let per_minute = |rule: &LimitRule| {
-        u128::from(rule.quota.limit) * 60_000_000_000 / rule.quota.window.as_nanos().max(1)
-    };
     let mut entries: Vec<LimitEntry> = rules
         .iter()
         .filter(|rule| !rule.hidden)
         .map(|rule| LimitEntry {
             key: public_key(config, &rule.key),
             namespace: rule.namespace.clone(),
-            value: per_minute(rule),
+            value: rule.value,
         })
         .collect();
     entries.extend(config.cap_rules().into_iter().map(|cap| LimitEntry {
         key: cap.key,
         namespace: cap.namespace,
-        value: u128::from(cap.limit),
+        value: cap.limit,
     }));
     entries.push(LimitEntry {
         key: "request.bytes.max".to_owned(),
         namespace: "platform.api".to_owned(),
-        value: config.max_body as u128,
+        value: u32::try_from(config.max_body).unwrap_or(u32::MAX),
     });
     entries
 }
@@ -80,10 +78,7 @@ fn listing(entries: &[LimitEntry], namespace: &str) -> Result<Value, ApiError> {
     let entities: Vec<Value> = entries
         .iter()
         .filter(|entry| entry.namespace == namespace)
-        .map(|entry| {
-            let value = u64::try_from(entry.value).unwrap_or(u64::MAX);
-            json!({ "key": entry.key, "namespace": entry.namespace, "value": value })
-        })
+        .map(|entry| json!({ "key": entry.key, "namespace": entry.namespace, "value": entry.value }))
         .collect();
     if entities.is_empty() {
         Err(ApiError::not_found(namespace))

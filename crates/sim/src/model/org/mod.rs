@@ -110,8 +110,12 @@ impl Org {
         &self.users
     }
 
-    /// Executes a call; `None` if no such endpoint exists.
+    /// Executes a call; `None` if no such endpoint exists. HEAD is GET; the shell leaves the body out.
     pub fn execute(&mut self, now: Duration, request: &ApiRequest) -> Option<Done> {
+        if request.method == Method::HEAD {
+            let request = ApiRequest { method: Method::GET, ..request.clone() };
+            return self.execute(now, &request);
+        }
         let rest = request.path.strip_prefix("/api/v2/")?;
         let decoded: Vec<String> =
             rest.split('/').filter(|part| !part.is_empty()).map(form::decode_segment).collect();

@@ -1,6 +1,6 @@
 //! Scripts with versions: what 500 polling agents want to know, and the validators that make asking cheap.
 //!
-//! Publishing a script raises its version. `GET /api/v2/agent-scripting/scripts` (and one of them) carries a version hash as ETag
+//! Publishing a script raises its version. `GET /api/v2/agent-scripting/scripts` (and one of them) carries a version hash as `ETag`
 //! and answers `If-None-Match` with 304; it still costs quota, as everywhere.
 
 use http::Method;
@@ -110,7 +110,7 @@ impl Scripts {
     }
 }
 
-/// 304 if the caller's validator is current, else the entity; both with the ETag (RFC 9110 §13.1.2).
+/// 304 if the caller's validator is current, else the entity; both with the `ETag` (RFC 9110 §13.1.2).
 fn conditional(
     endpoint: &'static str,
     request: &ApiRequest,

@@ -235,9 +235,7 @@ impl Users {
 
     fn handle_one(&mut self, now: Duration, request: &ApiRequest, id: &str) -> Option<Done> {
         Some(match request.method {
-            Method::GET | Method::HEAD => {
-                Done::of("GET /api/v2/users/{id}", self.find(now, id).map(|user| user.entity()))
-            }
+            Method::GET => Done::of("GET /api/v2/users/{id}", self.find(now, id).map(|user| user.entity())),
             Method::PATCH => Done::of("PATCH /api/v2/users/{id}", self.patch(now, id, request.json())),
             Method::DELETE => Done::of("DELETE /api/v2/users/{id}", self.delete(now, id)),
             _ => return None,
@@ -323,23 +321,25 @@ impl Users {
         id: &str,
         rest: &[&str],
     ) -> Option<Done> {
-        let (endpoint, change): (_, fn(&mut User, &ApiRequest, &str) -> Result<Value, ApiError>) =
-            match (request.method.as_str(), rest) {
-                ("GET", []) => {
-                    ("GET /api/v2/users/{id}/routingskills", |user, request, _| Ok(user.skills_page(request)))
-                }
-                ("POST", []) => ("POST /api/v2/users/{id}/routingskills", add_skill),
-                ("PATCH", ["bulk"]) => ("PATCH /api/v2/users/{id}/routingskills/bulk", merge_skills),
-                ("PUT", ["bulk"]) => ("PUT /api/v2/users/{id}/routingskills/bulk", replace_skills),
-                ("PUT", [_]) => ("PUT /api/v2/users/{id}/routingskills/{skillId}", put_skill),
-                ("DELETE", [_]) => ("DELETE /api/v2/users/{id}/routingskills/{skillId}", delete_skill),
-                _ => return None,
-            };
+        let (endpoint, change): (_, SkillChange) = match (request.method.as_str(), rest) {
+            ("GET", []) => {
+                ("GET /api/v2/users/{id}/routingskills", |user, request, _| Ok(user.skills_page(request)))
+            }
+            ("POST", []) => ("POST /api/v2/users/{id}/routingskills", add_skill),
+            ("PATCH", ["bulk"]) => ("PATCH /api/v2/users/{id}/routingskills/bulk", merge_skills),
+            ("PUT", ["bulk"]) => ("PUT /api/v2/users/{id}/routingskills/bulk", replace_skills),
+            ("PUT", [_]) => ("PUT /api/v2/users/{id}/routingskills/{skillId}", put_skill),
+            ("DELETE", [_]) => ("DELETE /api/v2/users/{id}/routingskills/{skillId}", delete_skill),
+            _ => return None,
+        };
         let skill = rest.first().copied().unwrap_or_default();
         let result = self.find(now, id).and_then(|user| change(user, request, skill));
         Some(Done::of(endpoint, result))
     }
 }
+
+/// What a call does to one user's skills; the text is the skill id of the path, if it has one.
+type SkillChange = fn(&mut User, &ApiRequest, &str) -> Result<Value, ApiError>;
 
 /// One `{id, proficiency}`; proficiency is 0 to 5.
 fn skill_item(item: &Value, id: Option<&str>) -> Result<(String, f64), ApiError> {

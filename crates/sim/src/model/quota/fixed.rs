@@ -34,7 +34,7 @@ impl FixedWindow {
             self.used = 0;
         }
         let left = self.limit - self.used;
-        let to_end = self.end.map_or(Duration::ZERO, |end| end - now);
+        let to_end = self.end.map_or(Duration::ZERO, |end| end.saturating_sub(now));
         let ok = cost <= left;
         let retry_after = match (ok, cost <= self.limit) {
             (true, _) => Duration::ZERO,

@@ -32,8 +32,9 @@ impl SlidingLog {
             self.log.pop_front();
         }
         let left = self.limit - self.used;
-        let expiry =
-            |entry: Option<&(Duration, u32)>| entry.map_or(Duration::ZERO, |(at, _)| *at + self.window - now);
+        let expiry = |entry: Option<&(Duration, u32)>| {
+            entry.map_or(Duration::ZERO, |(at, _)| (*at + self.window).saturating_sub(now))
+        };
         let ok = cost <= left;
         Admission {
             ok,
@@ -51,7 +52,7 @@ impl SlidingLog {
         for (at, drawn) in &self.log {
             left += drawn;
             if cost <= left {
-                return *at + self.window - now;
+                return (*at + self.window).saturating_sub(now);
             }
         }
         self.window

@@ -3,24 +3,23 @@
 //! A configuration is TOML (or JSON, in `POST /sim/reset`); every key has a default, unknown keys and values out of bounds are
 //! reported all at once. Durations read "5s", "250ms"; see [`crate::text`].
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
-use crate::model::concurrency::CapRule;
 use crate::model::fault::Faults;
-use crate::model::limits::LimitRule;
-use crate::model::quota::{QuotaRule, Rule};
-use crate::model::route::{Per, RouteMatch};
+use crate::model::quota::Rule;
+use crate::model::route::Per;
 use crate::model::strangers::Stranger;
 use crate::strict;
 use crate::text::{Burst, Spread, duration, maybe_duration};
 use crate::wire::headers::{Dialect, ResetForm, ResetOf, RetryAfterForm};
 
-/// The bulk endpoints, whose allocation is their own.
-const BULK: &str = "/api/v2/bulk/**";
+pub use limits::LimitConfig;
 
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,14 +120,14 @@ impl Default for SimConfig {
             scripts: 20,
             rule: Rule::Fixed,
             limit: 300,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             phase: Duration::ZERO,
             burst: None,
             per: vec![Per::Credential],
             cost: BTreeMap::new(),
             key: "client.credentials.token.rate.per.minute".to_owned(),
             patch_burst: None,
-            bulk_allocation: Some(Burst { count: 300, window: Duration::from_secs(60) }),
+            bulk_allocation: Some(Burst { count: 300, window: Duration::from_mins(1) }),
             concurrency: None,
             limits: Vec::new(),
             penalty: None,
@@ -156,58 +155,6 @@ impl Default for SimConfig {
     }
 }
 
-/// One more limit: a rate, a cap on calls in progress, or both.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitConfig {
-    /// Names the limit; required.
-    pub key: String,
-    /// Shown beside the key in 429 bodies and in the limits API.
-    pub namespace: String,
-    /// Which calls it is about, such as "PATCH /api/v2/users/**".
-    #[serde(rename = "match")]
-    pub route: RouteMatch,
-    /// How it counts.
-    pub rule: Rule,
-    /// Units per window.
-    pub quota: Option<u32>,
-    /// The window of the quota.
-    #[serde(with = "duration")]
-    pub window: Duration,
-    /// Shifts aligned windows later.
-    #[serde(with = "duration")]
-    pub phase: Duration,
-    /// Capacity of a token bucket.
-    pub burst: Option<u32>,
-    /// Calls in progress at once.
-    pub concurrent: Option<u32>,
-    /// By what it is counted separately.
-    pub per: Vec<Per>,
-    /// Units one call of a method draws.
-    pub cost: BTreeMap<String, u32>,
-    /// Whether headers never mention it.
-    pub hidden: bool,
-}
-
-impl Default for LimitConfig {
-    fn default() -> Self {
-        Self {
-            key: String::new(),
-            namespace: "platform.api".to_owned(),
-            route: RouteMatch::any(),
-            rule: Rule::Fixed,
-            quota: None,
-            window: Duration::from_secs(60),
-            phase: Duration::ZERO,
-            burst: None,
-            concurrent: None,
-            per: vec![Per::Credential],
-            cost: BTreeMap::new(),
-            hidden: false,
-        }
-    }
-}
-
 /// Tokens and the clients that may have them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,7 +177,7 @@ pub struct OauthConfig {
 impl Default for OauthConfig {
     fn default() -> Self {
         Self {
-            token_ttl: Duration::from_secs(24 * 3600),
+            token_ttl: Duration::from_hours(24),
             clients: vec![Client::default()],
             throttle: None,
             throttle_hint: false,
@@ -352,123 +299,58 @@ impl SimConfig {
         }
         if problems.is_empty() { Ok(()) } else { Err(SimError::Invalid { what: "configuration", problems }) }
     }
-
-    /// All rate limits: the main one first, then the configured ones, then the burst and bulk rules.
-    pub fn limit_rules(&self) -> Vec<LimitRule> {
-        let bulk: RouteMatch = BULK.parse().expect("a valid pattern");
-        let mut rules = Vec::new();
-        if self.limit > 0 {
-            rules.push(LimitRule {
-                key: "default".to_owned(),
-                quota: QuotaRule {
-                    rule: self.rule,
-                    limit: self.limit,
-                    window: self.window,
-                    phase: self.phase,
-                    burst: self.burst,
-                },
-                per: self.per.clone(),
-                except: self.bulk_allocation.map(|_| bulk.clone()).into_iter().collect(),
-                cost: self.cost.clone(),
-                ..plain_rule(RouteMatch::any())
-            });
-        }
-        rules.extend(self.limits.iter().filter_map(LimitConfig::rate_rule));
-        if let Some(burst) = self.patch_burst {
-            let route = "PATCH /**".parse().expect("a valid pattern");
-            rules.push(LimitRule { hidden: true, ..burst_rule("patch.burst", burst, route) });
-        }
-        rules.extend(self.bulk_allocation.map(|burst| burst_rule("bulk", burst, bulk)));
-        rules
-    }
-
-    /// All caps on calls in progress.
-    pub fn cap_rules(&self) -> Vec<CapRule> {
-        let organisation = self.concurrency.map(|limit| CapRule {
-            key: "org.concurrent.requests.max".to_owned(),
-            namespace: "platform.api".to_owned(),
-            limit,
-            per: vec![Per::Tenant],
-            route: RouteMatch::any(),
-        });
-        organisation.into_iter().chain(self.limits.iter().filter_map(LimitConfig::cap_rule)).collect()
-    }
 }
 
-fn plain_rule(route: RouteMatch) -> LimitRule {
-    LimitRule {
-        key: String::new(),
-        namespace: "platform.api".to_owned(),
-        quota: QuotaRule {
-            rule: Rule::Fixed,
-            limit: 1,
-            window: Duration::from_secs(1),
-            phase: Duration::ZERO,
-            burst: None,
-        },
-        per: vec![Per::Credential],
-        route,
-        except: Vec::new(),
-        cost: BTreeMap::new(),
-        hidden: false,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn burst_rule(key: &str, burst: Burst, route: RouteMatch) -> LimitRule {
-    let quota = QuotaRule {
-        rule: Rule::SlidingLog,
-        limit: burst.count,
-        window: burst.window,
-        phase: Duration::ZERO,
-        burst: None,
-    };
-    LimitRule { key: key.to_owned(), quota, ..plain_rule(route) }
-}
-
-impl LimitConfig {
-    fn check(&self, place: &str, problems: &mut Vec<String>) {
-        if self.key.is_empty() {
-            problems.push(format!("{place}.key: a limit needs a name"));
-        }
-        if self.quota.is_none() && self.concurrent.is_none() {
-            problems.push(format!("{place}: a limit needs `quota` or `concurrent`"));
-        }
-        for (name, value) in [("quota", self.quota), ("concurrent", self.concurrent), ("burst", self.burst)] {
-            if value == Some(0) {
-                problems.push(format!("{place}.{name}: 0 is below 1"));
-            }
-        }
-        if self.window.is_zero() {
-            problems.push(format!("{place}.window: 0s is not longer than zero"));
+    #[test]
+    fn every_unknown_key_is_named_with_its_place() {
+        let error = SimConfig::from_toml(
+            "limits_ = 1\n[oauth]\nttl = \"2s\"\n[[limits]]\nkey = \"users\"\nqouta = 3\n[[strangers]]\nrate = \"fast\"\n",
+        );
+        let text = error.unwrap_err().to_string();
+        for part in [
+            "4 problems",
+            "limits_: unknown",
+            "oauth.ttl: unknown",
+            "limits[0].qouta: unknown",
+            "strangers[0].rate:",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }
 
-    fn rate_rule(&self) -> Option<LimitRule> {
-        Some(LimitRule {
-            key: self.key.clone(),
-            namespace: self.namespace.clone(),
-            quota: QuotaRule {
-                rule: self.rule,
-                limit: self.quota?,
-                window: self.window,
-                phase: self.phase,
-                burst: self.burst,
-            },
-            per: self.per.clone(),
-            route: self.route.clone(),
-            except: Vec::new(),
-            cost: self.cost.clone(),
-            hidden: self.hidden,
-        })
+    #[test]
+    fn every_bound_is_checked_at_once() {
+        let error = SimConfig::from_toml(
+            "window = \"0s\"\nburst = 0\ndecide_at = 2.0\n[oauth]\nclients = []\n[[limits]]\n[[strangers]]\nrate = 0.0\n[faults]\ndrop_after = 1.5\n",
+        );
+        let text = error.unwrap_err().to_string();
+        // The faults have two: 1.5 is no probability, and the sum is above 1; the limit has no key and no quota.
+        assert!(text.starts_with("9 problems in the configuration:"), "{text}");
     }
 
-    fn cap_rule(&self) -> Option<CapRule> {
-        Some(CapRule {
-            key: self.key.clone(),
-            namespace: self.namespace.clone(),
-            limit: self.concurrent?,
-            per: self.per.clone(),
-            route: self.route.clone(),
-        })
+    #[test]
+    fn overriding_with_nothing_changes_nothing() {
+        let toml = "seed = 9\nlatency = \"5ms..9ms\"\ndedup = \"24h\"\npatch_burst = \"12 per 5s\"\n[[limits]]\nkey = \"users\"\nmatch = \"PATCH /api/v2/users/**\"\nquota = 60\nper = [\"credential\", \"family\"]\n[faults]\nscript = [\"drop-after\"]\n";
+        let config = SimConfig::from_toml(toml).unwrap();
+        assert_eq!(config.overridden(b"").unwrap(), config);
+        let changed = config.overridden(br#"{"dedup": "none", "oauth": {"token_ttl": "2s"}}"#).unwrap();
+        assert_eq!((changed.dedup, changed.oauth.token_ttl), (None, Duration::from_secs(2)));
+        assert_eq!((changed.seed, changed.oauth.clients.len()), (9, 1));
+    }
+
+    #[test]
+    fn bulk_calls_leave_the_main_limit_only_if_they_have_their_own() {
+        let keys =
+            |config: &SimConfig| config.limit_rules().into_iter().map(|rule| rule.key).collect::<Vec<_>>();
+        let mut config = SimConfig::default();
+        assert_eq!(keys(&config), ["default", "bulk"]);
+        config.bulk_allocation = None;
+        assert!(config.limit_rules()[0].except.is_empty());
+        config.limit = 0;
+        assert_eq!(keys(&config), Vec::<String>::new());
     }
 }
