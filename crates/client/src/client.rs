@@ -92,10 +92,15 @@ impl Client {
 }
 
 /// Sets up a [`Client`].
-#[derive(Debug)]
 pub struct ClientBuilder {
     config: UpstreamConfig,
     observers: Vec<Arc<dyn Observer>>,
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl ClientBuilder {

@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{

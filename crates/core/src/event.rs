@@ -3,6 +3,7 @@
 //! The core returns events instead of logging, so that the same values feed logs, metrics, the dashboard and the
 //! assertions of tests. An event holds names and numbers only: never a token, a secret or a body.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::key::{CredentialId, Family};
@@ -99,6 +100,30 @@ impl Event {
         match self {
             Self::LimitLearnt { .. } | Self::Throttled { .. } | Self::HeaderIgnored { .. } => Level::Info,
             Self::HintMismatch { .. } | Self::StrangersSeen { .. } | Self::Breaker { .. } => Level::Warn,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LimitLearnt { limit, quota } => write!(f, "limit {limit} allows {quota} per window"),
+            Self::Throttled { family, limit, closed_for } => {
+                write!(f, "throttled on {family}: limit {limit} closed for {:.1} s", closed_for.as_secs_f64())
+            }
+            Self::HintMismatch { family, credential, retry_after, reset } => write!(
+                f,
+                "on {family} (credential {credential}) Retry-After says {:.1} s and the reset {:.1} s: waiting for the later",
+                retry_after.as_secs_f64(),
+                reset.as_secs_f64()
+            ),
+            Self::StrangersSeen { limit, per_second } => {
+                write!(f, "somebody else draws {per_second:.1} requests per second from limit {limit}")
+            }
+            Self::Breaker { family, state, cause } => {
+                write!(f, "breaker of {family} is {}: {cause}", state.name())
+            }
+            Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }
     }
 }

@@ -356,7 +356,7 @@ impl Attempts {
     }
 
     /// Whether the call could have changed something already. Reads leave no doubt: they change nothing.
-    fn in_doubt(&self) -> bool {
+    pub fn in_doubt(&self) -> bool {
         self.doubtful && !self.facts.is_read()
     }
 

@@ -108,6 +108,10 @@ impl Run {
     where
         S: Service<Attempt, Response = Answered, Error = AttemptError>,
     {
+        // A write whose earlier sending may have been executed is not sent again where that could do harm.
+        if let Err(doubt) = self.attempts.may_start(self.layer.clock.now()) {
+            return Err(self.error(ErrorKind::OutcomeUnknown).with_source(doubt.name()));
+        }
         let mut next = Some(request);
         loop {
             let Some(request) = next.take() else {
@@ -205,21 +209,22 @@ impl Run {
                 self.token_waits += 1;
                 Step::Again(at)
             }
-            _ => Step::Done(match self.last.take() {
-                Some(last) => Ok(last),
-                None => Err(self.error(ErrorKind::Token).with_token(error)),
-            }),
+            _ => Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error))),
         }
     }
 
     fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
-        match self.last.take() {
-            Some(last) => Ok(last),
-            None => Err(self
-                .error(ErrorKind::Refused)
-                .with_retry_after(Some(refusal.retry_after))
-                .with_refusal(refusal.reason)),
+        self.ended(|run| {
+            run.error(ErrorKind::Refused).with_retry_after(Some(refusal.retry_after)).with_refusal(refusal.reason)
+        })
+    }
+
+    /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else `error`.
+    fn ended(&mut self, error: impl FnOnce(&Self) -> Error) -> Result<Response<ResponseBody>, Error> {
+        if self.attempts.in_doubt() {
+            return Err(self.error(ErrorKind::OutcomeUnknown).with_source("no further attempt was possible"));
         }
+        self.last.take().ok_or_else(|| error(self))
     }
 
     fn error(&self, kind: ErrorKind) -> Error {

@@ -10,7 +10,6 @@ mod meter;
 mod pool;
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
