@@ -125,7 +125,7 @@ fn form_decode(text: &str) -> String {
 
 /// The way of a login that is not ours to keep: to the login host, as it is.
 pub(crate) fn is_token_path(path: &str, tenant: &Arc<Tenant>) -> bool {
-    path == tenant.upstream.profile().oauth.token_path
+    path == tenant.upstream.token_path()
 }
 
 #[cfg(test)]

@@ -124,13 +124,12 @@ impl Metrics {
                 self.limit_quota.get_or_create(&labels).set(as_f64(quota));
             }
             if let Some(remaining) = gate.remaining {
-                self.limit_remaining.get_or_create(&labels).set(as_f64(remaining));
+                self.limit_remaining.get_or_create(&labels).set(remaining);
             }
             self.limit_in_flight.get_or_create(&labels).set(f64::from(gate.in_flight));
         }
-        for (class, waiting) in &snapshot.waiting {
-            let labels = vec![("class", class.name().to_owned())];
-            self.waiting.get_or_create(&labels).set(as_f64(*waiting as u64));
+        for (class, waiting) in Class::ALL.into_iter().zip(snapshot.waiting) {
+            self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What callers ask of the bank, and what it answers.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,19 @@ impl Class {
 
     pub(super) const fn index(self) -> usize {
         self as usize
+    }
+}
+
+/// A word that names no class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a class (write interactive, sync, bulk or poll)")]
+pub struct UnknownClass;
+
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClass> {
+        Self::ALL.into_iter().find(|class| class.name().eq_ignore_ascii_case(text)).ok_or(UnknownClass)
     }
 }
 
@@ -115,6 +129,17 @@ pub enum RefusalReason {
         /// When it could leave at the earliest, from now.
         forecast: Duration,
     },
+}
+
+impl RefusalReason {
+    /// The reason's name in logs, metrics and response headers.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::Breaker => "breaker-open",
+            Self::CannotMeet { .. } => "cannot-meet",
+        }
+    }
 }
 
 /// What an attempt came to.
