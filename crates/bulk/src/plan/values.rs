@@ -60,7 +60,7 @@ impl<'a, 'p> RowValues<'a, 'p> {
                     .template
                     .lookup(column)
                     .map_or_else(String::new, |it| format!(", and so is `{}`", it.from));
-                self.fault(column, format!("is empty{or}"));
+                self.fault(column, format!("is {}{or}", self.row.nothing()));
                 return None;
             }
             Err(message) => {
