@@ -39,13 +39,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     journal.close()?;
     let loaded = started.elapsed();
-    let load_time = (loaded - checked).as_secs_f64();
+    let load_time = loaded.saturating_sub(checked).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate for a person to read")]
     let (items, rows) = (summary.requests as f64, summary.rows as f64);
     println!(
         "{order}: {rows} rows, {items} items; survey {:.2} s, check {:.2} s, plan and journal {load_time:.2} s",
         surveyed.as_secs_f64(),
-        (checked - surveyed).as_secs_f64(),
+        checked.saturating_sub(surveyed).as_secs_f64(),
     );
     println!("planned and journaled: {:.0} items/s, {:.0} rows/s", items / load_time, rows / load_time);
     println!("all three readings: {:.0} items/s; {}", items / loaded.as_secs_f64(), peak_memory());

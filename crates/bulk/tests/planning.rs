@@ -107,6 +107,38 @@ max = 2
 }
 
 #[test]
+fn rows_that_name_their_group_meet_rows_that_give_its_id() {
+    let recipe = Recipe::built_in("queue-members").unwrap();
+    let planner = Planner::new(&recipe, Format::Csv, "in");
+    let input = "queue,queue_id,user_id\nNight,,a\n,q1,b\nDay,,c\nNight,,d\n";
+    let survey = planner.survey(input.as_bytes()).unwrap();
+    let mut lookups = Lookups::default();
+    let listed = [("Night", "q1"), ("Day", "q2")].map(|(name, id)| (name.to_owned(), id.to_owned()));
+    lookups.resolve("in", &recipe.lookups()[0], survey.names("queue_id").unwrap(), listed).unwrap();
+    let mut requests = Vec::new();
+    let taken = planner.plan(input.as_bytes(), &survey, &lookups, |request| {
+        requests.push((request.id.clone(), request.lines.clone(), body(&request).to_owned()));
+        Ok::<(), Infallible>(())
+    });
+    assert_eq!(taken.unwrap().requests, 2);
+    let expected = [
+        ("q1".to_owned(), vec![2, 3, 5], r#"[{"id":"a"},{"id":"b"},{"id":"d"}]"#.to_owned()),
+        ("q2".to_owned(), vec![4], r#"[{"id":"c"}]"#.to_owned()),
+    ];
+    assert_eq!(requests, expected);
+}
+
+#[test]
+fn a_member_missing_from_an_object_is_named() {
+    let recipe = Recipe::built_in("user-skills").unwrap();
+    let planner = Planner::new(&recipe, Format::Ndjson, "in");
+    let input = "{\"user_id\":\"u1\",\"skill_id\":\"s1\"}\n";
+    let survey = planner.survey(input.as_bytes()).unwrap();
+    let error = planner.check(input.as_bytes(), &survey).unwrap_err().to_string();
+    assert_eq!(error, "in has 1 problem:\n  line 1, column `proficiency`: is missing or empty");
+}
+
+#[test]
 fn written_requests_keep_their_bodies_byte_for_byte() {
     let recipe = Recipe::built_in("requests").unwrap();
     let input = r#"{"id":"a","method":"PUT","path":"/x?y=%2F","body":{ "n":1.0, "n":12345678901234567890123 }}

@@ -2,7 +2,7 @@
 //!
 //! Every write returns when it is on disk, not before. The `_blocking` forms are for plain threads (planning), the
 //! async forms for tasks (executing); both go through the same bounded queue to one writer thread, which commits
-//! what waits together. No runtime is needed.
+//! what waits together. No runtime is needed. Inside a task of a runtime the `_blocking` forms panic.
 //!
 //! * Dropping a write's future after it was queued does not undo it: the write happens, nobody hears of it.
 //! * One process at a time: see [`ErrorKind::Locked`]. Readers are not kept out.

@@ -60,6 +60,12 @@ impl Reader {
         }))
     }
 
+    /// Up to `limit` items in `state`, in order, after `after`: to reconcile unknown ones, or to run failed ones again.
+    pub fn in_state(&self, state: State, after: u64, limit: u32) -> Result<Vec<Item>, Error> {
+        let filter = format!("AND coalesce(state, 'planned') = '{}'", state.name());
+        self.named(self.select(&filter, after, limit, item))
+    }
+
     /// Calls `each` for every item in order, as of one moment, without holding them in memory.
     ///
     /// # Errors

@@ -83,6 +83,10 @@ fn what_is_written_is_read_back() {
         (second.error.as_deref(), second.first_sent, second.updated),
         (Some("not.found"), Some(at(20)), Some(at(30)))
     );
+    for (state, seq) in [(State::Ok, 1), (State::Failed, 2), (State::Planned, 3)] {
+        let found = reader.in_state(state, 0, 10).unwrap();
+        assert_eq!(found.iter().map(|it| it.request.seq).collect::<Vec<_>>(), [seq], "{state}");
+    }
     assert_eq!(reader.counts().unwrap(), Counts { planned: 1, ok: 1, failed: 1, ..Counts::default() });
     reader.verify().unwrap();
 }

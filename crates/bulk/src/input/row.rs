@@ -24,6 +24,14 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// What to call a cell that [`Row::cell`] has none of.
+    pub(crate) fn nothing(self) -> &'static str {
+        match self {
+            Row::Csv { .. } => "empty",
+            Row::Json { .. } => "missing or empty",
+        }
+    }
+
     /// The cell of a column; `None` if the row has none or it holds nothing (empty text, JSON null).
     pub(crate) fn cell(self, column: &str) -> Option<Cell<'a>> {
         let cell = match self {

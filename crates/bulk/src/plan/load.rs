@@ -1,6 +1,8 @@
 //! Planned requests into a journal.
 
 use std::io::Read;
+use std::sync::mpsc::{self, SendError, SyncSender};
+use std::thread;
 
 use tidegate_core::time::Wall;
 use tidegate_store::{Journal, NewItem};
@@ -33,6 +35,37 @@ pub fn load(
     now: Wall,
     key_for: impl Fn(&PlannedRequest) -> Uuid,
 ) -> Result<Summary, LoadError> {
+    // One batch is rendered while the one before it is being committed: half of this work is waiting for the disk.
+    let summary = thread::scope(|scope| {
+        let (batches, queue) = mpsc::sync_channel::<Vec<NewItem>>(1);
+        let commit =
+            scope.spawn(move || queue.into_iter().try_for_each(|batch| journal.append_blocking(batch)));
+        let filled = fill(planner, input, survey, lookups, &batches, key_for);
+        drop(batches);
+        let committed = commit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // If the journal failed, planning ended because nobody took its batches any more.
+        committed.map_err(PlanError::Sink)?;
+        filled.map_err(|error| match error {
+            PlanError::Read { file, source } => PlanError::Read { file, source },
+            PlanError::Problems(problems) => PlanError::Problems(problems),
+            PlanError::Sink(_) => {
+                unreachable!("the journal takes batches until it fails, which was told above")
+            }
+        })
+    })?;
+    journal.finish_planning_blocking(now).map_err(PlanError::Sink)?;
+    Ok(summary)
+}
+
+/// Plans `input` into batches for the journal.
+fn fill(
+    planner: &Planner<'_>,
+    input: impl Read,
+    survey: &Survey,
+    lookups: &Lookups,
+    batches: &SyncSender<Vec<NewItem>>,
+    key_for: impl Fn(&PlannedRequest) -> Uuid,
+) -> Result<Summary, PlanError<SendError<Vec<NewItem>>>> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut bytes = 0;
     let summary = planner.plan(input, survey, lookups, |request| {
@@ -43,10 +76,9 @@ pub fn load(
             return Ok(());
         }
         bytes = 0;
-        journal.append_blocking(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))
+        batches.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))
     })?;
-    journal.append_blocking(batch).map_err(PlanError::Sink)?;
-    journal.finish_planning_blocking(now).map_err(PlanError::Sink)?;
+    batches.send(batch).map_err(PlanError::Sink)?;
     Ok(summary)
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Pass<'a, F> {
     pub(super) problems: Problems,
     pub(super) summary: Summary,
     /// Rows waiting for the others of their request, by what they are merged by.
-    groups: HashMap<String, Group>,
+    groups: HashMap<Box<str>, Group>,
     /// Ids that may be used twice, with the line that used them first.
     ids: HashMap<String, u64>,
     item: Vec<u8>,
@@ -105,17 +105,13 @@ impl<'a, E, F: FnMut(PlannedRequest) -> Result<(), E>> Pass<'a, F> {
         let good = values.is_good();
         let (Some(key), Some(unique), true) = (key, unique, good) else { return Ok(()) };
 
-        if !self.groups.contains_key(&*key) {
-            self.groups.insert(key.clone().into_owned(), Group::new());
-        }
-        let group = self.groups.get_mut(&*key).expect("inserted just above");
-        group.push(row.line(), &unique, &self.item);
         let expected = self.survey.counts.get(&hash(&key)).copied();
-        if expected.is_some_and(|expected| group.rows() >= expected as usize)
-            && let Some(group) = self.groups.remove(&*key)
-        {
+        let mut group = self.groups.remove(&*key).unwrap_or_default();
+        group.push(row.line(), &unique, &self.item, expected.unwrap_or(1));
+        if expected.is_some_and(|expected| group.rows() >= expected) {
             return self.close(&key, group, template, merge);
         }
+        self.groups.insert(key.into(), group);
         Ok(())
     }
 
@@ -233,9 +229,9 @@ struct KeyValues<'a> {
 }
 
 impl Values for KeyValues<'_> {
-    fn value(&mut self, slot: &Slot) -> Option<String> {
+    fn value(&mut self, slot: &Slot) -> Option<Cow<'_, str>> {
         match convert(Cell::Text(self.key), slot.kind) {
-            Ok(value) => Some(value.into_owned()),
+            Ok(value) => Some(value),
             Err(message) => {
                 self.problems.push(Problem::cell(self.line, self.column, message));
                 None

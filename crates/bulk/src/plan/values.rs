@@ -43,8 +43,7 @@ impl<'a, 'p> RowValues<'a, 'p> {
 
     /// The value of a column that names something: text that must be there, without stray spaces.
     pub(super) fn name(&mut self, column: &str) -> Option<Cow<'a, str>> {
-        let slot = Slot { column: column.to_owned(), kind: SlotType::Text, optional: false };
-        let text = self.value_of(&slot)?;
+        let text = self.value_of(column, SlotType::Text, false)?;
         if text.trim() != text {
             self.fault(column, format!("`{text}` has spaces around it"));
             return None;
@@ -52,32 +51,32 @@ impl<'a, 'p> RowValues<'a, 'p> {
         Some(text)
     }
 
-    fn value_of(&mut self, slot: &Slot) -> Option<Cow<'a, str>> {
-        let found = match self.find(&slot.column) {
+    fn value_of(&mut self, column: &str, kind: SlotType, optional: bool) -> Option<Cow<'a, str>> {
+        let found = match self.find(column) {
             Ok(Some(found)) => found,
-            Ok(None) if slot.optional => return None,
+            Ok(None) if optional => return None,
             Ok(None) => {
                 let or = self
                     .template
-                    .lookup(&slot.column)
+                    .lookup(column)
                     .map_or_else(String::new, |it| format!(", and so is `{}`", it.from));
-                self.fault(&slot.column, format!("is empty{or}"));
+                self.fault(column, format!("is {}{or}", self.row.nothing()));
                 return None;
             }
             Err(message) => {
-                self.fault(&slot.column, message);
+                self.fault(column, message);
                 return None;
             }
         };
         let value = match found {
-            Found::Cell(cell) => convert(cell, slot.kind),
-            Found::Id(id) => convert(Cell::Text(&id), slot.kind).map(|it| Cow::Owned(it.into_owned())),
+            Found::Cell(cell) => convert(cell, kind),
+            Found::Id(id) => convert(Cell::Text(&id), kind).map(|it| Cow::Owned(it.into_owned())),
         };
-        let checked = value.and_then(|value| match self.template.rules.get(&slot.column) {
+        let checked = value.and_then(|value| match self.template.rules.get(column) {
             Some(rule) => check(rule, &value).map(|()| value),
             None => Ok(value),
         });
-        checked.map_err(|message| self.fault(&slot.column, message)).ok()
+        checked.map_err(|message| self.fault(column, message)).ok()
     }
 
     fn find(&self, column: &str) -> Result<Option<Found<'a>>, String> {
@@ -100,8 +99,8 @@ impl<'a, 'p> RowValues<'a, 'p> {
 }
 
 impl Values for RowValues<'_, '_> {
-    fn value(&mut self, slot: &Slot) -> Option<String> {
-        self.value_of(slot).map(Cow::into_owned)
+    fn value(&mut self, slot: &Slot) -> Option<Cow<'_, str>> {
+        self.value_of(&slot.column, slot.kind, slot.optional)
     }
 }
 

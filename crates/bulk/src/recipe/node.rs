@@ -3,6 +3,8 @@
 //! Going through a JSON value would round large numbers and merge repeated keys of `{column:json}` cells. Here a
 //! template is literal bytes and slots, and a cell's JSON is copied as it was written.
 
+use std::borrow::Cow;
+
 use super::slot::{Piece, Slot, Type};
 
 /// A JSON template.
@@ -25,7 +27,7 @@ pub(crate) enum Node {
 /// A slot's value: JSON text to copy for typed slots, plain text for text slots; `None` if there is none.
 pub(crate) trait Values {
     /// The value of `slot`, or `None` if it has none (which has been reported unless the slot is optional).
-    fn value(&mut self, slot: &Slot) -> Option<String>;
+    fn value(&mut self, slot: &Slot) -> Option<Cow<'_, str>>;
 }
 
 impl Node {
@@ -92,7 +94,7 @@ impl Node {
             }
             Self::Value(slot) => match values.value(slot) {
                 Some(value) if slot.kind == Type::Text => {
-                    out.extend_from_slice(json_string(&value).as_bytes());
+                    put_string(&value, out);
                 }
                 Some(value) => out.extend_from_slice(value.as_bytes()),
                 None => return false,
@@ -105,13 +107,13 @@ impl Node {
                         Piece::Slot(slot) => text.push_str(&values.value(slot).unwrap_or_default()),
                     }
                 }
-                out.extend_from_slice(json_string(&text).as_bytes());
+                put_string(&text, out);
             }
             Self::Array(elements) => {
                 render_list(out, *b"[]", elements, |element, out| element.render(values, items, out));
             }
             Self::Object(members) => render_list(out, *b"{}", members, |(name, value), out| {
-                out.extend_from_slice(json_string(name).as_bytes());
+                put_string(name, out);
                 out.push(b':');
                 value.render(values, items, out)
             }),
@@ -143,4 +145,8 @@ fn render_list<T>(
 
 pub(super) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+fn put_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is JSON and memory takes any of it");
 }

@@ -50,7 +50,7 @@ impl Target {
         &self,
         mut value: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>,
     ) -> Option<String> {
-        let mut target = String::new();
+        let mut target = String::with_capacity(96);
         let mut complete = true;
         for part in &self.parts {
             match part {
@@ -94,6 +94,9 @@ pub(crate) fn check_target(target: &str) -> Result<(), String> {
     }
     let path = target.split('?').next().unwrap_or(target);
     for segment in path.split('/') {
+        if !segment.starts_with(['.', '%']) {
+            continue; // no dot segment starts otherwise
+        }
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
         if plain == "." || plain == ".." {
             return Err(format!(
