@@ -9,7 +9,8 @@
 //!    and transactions are derived from the input, so that planning again gives the same run. All problems of the
 //!    input are reported at once, and one problem anywhere means that nothing is sent.
 //! 4. the journal of `tidegate-store` takes the planned requests, then every intent and outcome.
-//! 5. [`report`] and [`exit`]: the result file, the counts and the exit code, all from the journal alone.
+//! 5. [`execute`] sends what is pending, with the intent on disk before the first byte leaves.
+//! 6. [`report`] and [`exit`]: the result file, the counts and the exit code, all from the journal alone.
 //!
 //! ```
 //! use tidegate_bulk::{Format, Lookups, Planner, Recipe};
@@ -32,6 +33,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
 
+pub mod execute;
 pub mod exit;
 pub mod input;
 mod near;

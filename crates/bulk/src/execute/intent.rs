@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate_store::Journal;
 use tower::{Layer, Service};
 
-use super::journaled::Journaled;
 
 /// Names the item an attempt belongs to, in the extensions of its request.
 #[derive(Clone, Debug)]
@@ -22,20 +23,23 @@ pub(super) struct Journalled {
 
 /// Adds [`Intent`].
 #[derive(Clone, Debug)]
-pub(super) struct IntentLayer(pub(super) Journaled);
+pub(super) struct IntentLayer {
+    pub(super) journal: Arc<Journal>,
+    pub(super) clock: Clock,
+}
 
 /// Writes the intent before an item's first attempt leaves.
 #[derive(Clone, Debug)]
 pub(super) struct Intent<S> {
     inner: S,
-    journal: Journaled,
+    layer: IntentLayer,
 }
 
 impl<S> Layer<S> for IntentLayer {
     type Service = Intent<S>;
 
     fn layer(&self, inner: S) -> Intent<S> {
-        Intent { inner, journal: self.0.clone() }
+        Intent { inner, layer: self.clone() }
     }
 }
 
@@ -55,11 +59,12 @@ where
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let journal = self.journal.clone();
+        let IntentLayer { journal, clock } = self.layer.clone();
         Box::pin(async move {
             let item = attempt.request.extensions().get::<Journalled>().cloned();
             if let Some(item) = item.filter(|item| !item.intended.load(Ordering::Acquire)) {
-                journal.intend(item.seq).await.map_err(|error| AttemptError::Stopped(Box::new(error)))?;
+                let intended = journal.intend(vec![item.seq], clock.wall()).await;
+                intended.map_err(|error| AttemptError::Stopped(Box::new(error)))?;
                 item.intended.store(true, Ordering::Release);
             }
             inner.call(attempt).await

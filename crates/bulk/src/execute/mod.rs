@@ -9,21 +9,18 @@
 //! upstream cannot be reached or refuses the credential: sending the remaining thousands would not go better.
 
 mod intent;
-mod journaled;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use tidegate::{CallReport, Class, Client, Error, ErrorKind, Upstream};
-use tidegate_store::{Change, Event, Journal, Outcome, Pending};
+use tidegate_store::{Change, Event, Journal, Outcome, Pending, Reader};
 use tokio::sync::watch;
 
 use self::intent::{IntentLayer, Journalled};
-use self::journaled::{JournalError, Journaled};
 
 /// Items read from the journal at once.
 const PAGE: u32 = 512;
@@ -72,7 +69,7 @@ pub enum Stopped {
     Upstream(String),
     /// The journal cannot be written.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] tidegate_store::Error),
 }
 
 /// Sends what is pending in `journal`, until all items have ended or the run has to stop. What was in flight when
@@ -87,40 +84,25 @@ pub async fn execute(
     progress: &Progress,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Stopped> {
-    let clock = *upstream.clock();
-    let journaled = Journaled::start(Arc::clone(&journal), move || clock.wall());
-    let client = Client::with_layer(Arc::clone(&upstream), IntentLayer(journaled.clone()));
-    let sender = Sender { client, journaled, options, progress, unreachable: AtomicU32::new(0) };
-    let reader = journal.reader().map_err(Arc::new)?;
-    let mut after = 0;
-    let mut in_flight = FuturesUnordered::new();
-    let mut ended = None;
-    while ended.is_none() {
-        let page = reader.pending(after, PAGE).map_err(Arc::new)?;
-        let Some(last) = page.last() else { break };
-        after = last.item.request.seq;
-        for pending in page {
-            while in_flight.len() >= sender.options.concurrency && ended.is_none() {
-                ended = in_flight.next().await.and_then(Result::err);
-            }
-            if ended.is_none() && *stop.borrow() {
-                ended = Some(Stopped::Interrupted);
-            }
-            if ended.is_some() {
-                break;
-            }
-            in_flight.push(sender.send(pending));
+    let layer = IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock() };
+    let client = Client::with_layer(upstream, layer);
+    let sender = Sender { client, journal, options, progress, unreachable: AtomicU32::new(0) };
+    let reader = sender.journal.reader()?;
+    // An item that could not be sent stays pending; it is tried again once the others have had their turn.
+    loop {
+        let before = progress.ended();
+        sender.pass(&reader, &stop).await?;
+        match reader.pending(0, 1)?.is_empty() {
+            true => return Ok(()),
+            false if progress.ended() > before => {}
+            false => return Err(Stopped::Upstream("nothing more can be sent; resume later".to_owned())),
         }
     }
-    while let Some(result) = in_flight.next().await {
-        ended = ended.or(result.err());
-    }
-    ended.map_or(Ok(()), Err)
 }
 
 struct Sender<'a> {
     client: Client,
-    journaled: Journaled,
+    journal: Arc<Journal>,
     options: Options,
     progress: &'a Progress,
     unreachable: AtomicU32,
@@ -134,6 +116,34 @@ struct Judged {
 }
 
 impl Sender<'_> {
+    /// Walks all pending items once.
+    async fn pass(&self, reader: &Reader, stop: &watch::Receiver<bool>) -> Result<(), Stopped> {
+        let mut after = 0;
+        let mut in_flight = FuturesUnordered::new();
+        let mut ended = None;
+        while ended.is_none() {
+            let page = reader.pending(after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.item.request.seq;
+            for pending in page {
+                while in_flight.len() >= self.options.concurrency && ended.is_none() {
+                    ended = in_flight.next().await.and_then(Result::err);
+                }
+                if ended.is_none() && *stop.borrow() {
+                    ended = Some(Stopped::Interrupted);
+                }
+                if ended.is_some() {
+                    break;
+                }
+                in_flight.push(self.send(pending));
+            }
+        }
+        while let Some(result) = in_flight.next().await {
+            ended = ended.or(result.err());
+        }
+        ended.map_or(Ok(()), Err)
+    }
+
     async fn send(&self, pending: Pending) -> Result<(), Stopped> {
         let seq = pending.item.request.seq;
         let intended = Arc::new(AtomicBool::new(false));
@@ -147,7 +157,7 @@ impl Sender<'_> {
         let written = judged.event != Event::Unsent || intended.load(Ordering::Acquire);
         if written {
             let change = Change { seq, event: judged.event, outcome: judged.outcome };
-            self.journaled.record(change).await?;
+            self.journal.record(vec![change], self.client.upstream().clock().wall()).await?;
         }
         judged.stop.map_or(Ok(()), Err)
     }
