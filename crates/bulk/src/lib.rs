@@ -41,6 +41,7 @@ pub mod plan;
 pub mod problem;
 pub mod recipe;
 pub mod report;
+pub mod resolve;
 
 pub use exit::{Ending, Exit};
 pub use input::Format;

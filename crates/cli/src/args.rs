@@ -204,7 +204,7 @@ pub(crate) enum ProfileCommand {
 
 /// Reads "5s", "250ms", "1m".
 fn duration(text: &str) -> Result<Duration, String> {
-    tidegate_core::profile::reader::parse_duration(text).map_err(|why| why.to_string())
+    tidegate_core::profile::parse_duration(text)
 }
 
 /// What the simulator simulates. Every other key of its configuration is reached with --set.

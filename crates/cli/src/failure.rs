@@ -23,7 +23,17 @@ impl Failure {
 
     /// The upstream refused, or cannot be reached.
     pub(crate) fn upstream(message: impl fmt::Display) -> Self {
-        Self::new(Exit::Upstream, message)
+        Self::new(Exit::UpstreamRefused, message)
+    }
+
+    /// The user stopped it; it can be resumed.
+    pub(crate) fn interrupted(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Interrupted, message)
+    }
+
+    /// It has been told already; only the exit code is left.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
     }
 
     /// Should not happen.

@@ -39,8 +39,10 @@ const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"] };
 const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"] };
 const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"] };
 const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"] };
-const CLIENT_ID: Key =
-    Key { name: "credential.client_id", env: &["TIDEGATE_CREDENTIAL_CLIENT_ID", "GENESYSCLOUD_OAUTHCLIENT_ID"] };
+const CLIENT_ID: Key = Key {
+    name: "credential.client_id",
+    env: &["TIDEGATE_CREDENTIAL_CLIENT_ID", "GENESYSCLOUD_OAUTHCLIENT_ID"],
+};
 const CLIENT_SECRET_FILE: Key =
     Key { name: "credential.client_secret_file", env: &["TIDEGATE_CREDENTIAL_CLIENT_SECRET_FILE"] };
 const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"] };
@@ -148,7 +150,8 @@ impl Settings {
     }
 
     fn hosts(&self, profile: &Profile) -> Result<(String, String), Failure> {
-        let of_region = match (self.get(&REGION), profile.regions.as_ref().and_then(|r| r.default.as_deref())) {
+        let of_region = match (self.get(&REGION), profile.regions.as_ref().and_then(|r| r.default.as_deref()))
+        {
             (Some(region), _) => Some(profile.hosts(region).ok_or_else(|| unknown_region(profile, region))?),
             (None, Some(default)) => profile.hosts(default),
             (None, None) => None,
@@ -172,7 +175,9 @@ impl Settings {
 
     fn credential(&self) -> Result<Option<(CredentialId, ClientCredentials)>, Failure> {
         let file_secret = match self.get(&CLIENT_SECRET_FILE) {
-            Some(path) => Some(SecretString::from(read(Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned())),
+            Some(path) => {
+                Some(SecretString::from(read(Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned()))
+            }
             None => None,
         };
         let secret = self.secret.clone().or(file_secret);
@@ -254,8 +259,8 @@ fn from_file(file: &Section<'_>) -> Settings {
         settings.set(key, file.string(key.name));
     }
     for key in [&LISTEN, &ADMIN] {
-        let addr: Option<SocketAddr> =
-            file.parsed(key.name, |text| text.parse().map_err(|_| "is not an address (write 127.0.0.1:8787)"));
+        let addr: Option<SocketAddr> = file
+            .parsed(key.name, |text| text.parse().map_err(|_| "is not an address (write 127.0.0.1:8787)"));
         settings.set(key, addr.map(|addr| addr.to_string()));
     }
     let max_wait = file.duration_above_zero(MAX_WAIT.name);

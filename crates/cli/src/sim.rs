@@ -22,7 +22,9 @@ pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("cannot listen on {}: {error}", args.listen)))?;
     let sim = tidegate_sim::serve(listener, config).await.map_err(Failure::usage)?;
     output::data(&format!("listening on {}\n", sim.url()));
-    output::talk("client id demo-client, secret demo-secret; GET /sim/stats tells what happened; Ctrl-C ends it");
+    output::talk(
+        "client id demo-client, secret demo-secret; GET /sim/stats tells what happened; Ctrl-C ends it",
+    );
     interrupted().await;
     sim.shutdown().await;
     Ok(())
@@ -72,7 +74,9 @@ fn overrides(args: &SimArgs) -> Result<Value, Failure> {
     }
     for setting in &args.set {
         let Some((key, value)) = setting.split_once('=') else {
-            return Err(Failure::usage(format!("--set {setting}: expected KEY=VALUE, such as --set limit=60")));
+            return Err(Failure::usage(format!(
+                "--set {setting}: expected KEY=VALUE, such as --set limit=60"
+            )));
         };
         // What is no JSON is text: quotes around every word would be a nuisance in a shell.
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));

@@ -320,7 +320,9 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Resumed(body) => Pin::new(&mut **body).poll_frame(cx),
-            Self::Held(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Held(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
         }
     }
 
@@ -347,14 +349,17 @@ mod tests {
 
     use super::*;
 
-    fn chunks(sizes: &[usize]) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static {
+    fn chunks(
+        sizes: &[usize],
+    ) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static {
         let frames: Vec<_> = sizes.iter().map(|n| Ok(Frame::data(Bytes::from(vec![b'x'; *n])))).collect();
         StreamBody::new(futures_util::stream::iter(frames))
     }
 
     #[tokio::test]
     async fn a_body_within_the_cap_is_replayable_and_sends_the_same_bytes_twice() {
-        let body = RequestBody::buffer(Full::new(Bytes::from_static(b"hello")), &ByteBudget::new(1 << 20)).await;
+        let body =
+            RequestBody::buffer(Full::new(Bytes::from_static(b"hello")), &ByteBudget::new(1 << 20)).await;
         let body = body.expect("buffered");
         let again = body.try_clone().expect("replayable");
         assert_eq!(body.collect().await.expect("first").to_bytes(), "hello");
@@ -373,8 +378,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_beyond_the_byte_budget_is_streamed() {
         let budget = ByteBudget::new(8);
-        let first = RequestBody::buffer(Full::new(Bytes::from_static(b"12345678")), &budget).await.expect("held");
-        let second = RequestBody::buffer(Full::new(Bytes::from_static(b"9")), &budget).await.expect("streamed");
+        let first =
+            RequestBody::buffer(Full::new(Bytes::from_static(b"12345678")), &budget).await.expect("held");
+        let second =
+            RequestBody::buffer(Full::new(Bytes::from_static(b"9")), &budget).await.expect("streamed");
         assert!(first.is_replayable());
         assert!(!second.is_replayable());
         drop(first);

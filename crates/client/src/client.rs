@@ -16,8 +16,8 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport};
 use crate::credential::Credential;
 use crate::error::Error;
-use crate::observe::{Observer, Observers, Traced};
 use crate::layer::{Answered, Attempt, AttemptError, Send};
+use crate::observe::{Observer, Observers, Traced};
 use crate::stack::{Stack, stack, stack_with};
 use crate::token::ClientCredentials;
 use crate::upstream::{ConfigError, Upstream, UpstreamConfig};
@@ -106,12 +106,7 @@ impl std::fmt::Debug for ClientBuilder {
 impl ClientBuilder {
     /// Logs in with a client id and secret. `name` stands for them in logs and errors.
     #[must_use]
-    pub fn credential(
-        mut self,
-        name: &str,
-        client_id: &str,
-        client_secret: &str,
-    ) -> Self {
+    pub fn credential(mut self, name: &str, client_id: &str, client_secret: &str) -> Self {
         let credentials = ClientCredentials::new(client_id, &SecretString::from(client_secret));
         self.config.credential = Some((CredentialId::new(name), credentials));
         self

@@ -67,7 +67,8 @@ impl Bearer {
     pub fn new(mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
         let id = CredentialId::of_bearer(&String::from_utf8_lossy(value.as_bytes()));
-        let slot = id.as_str().bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let slot =
+            id.as_str().bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         Self { id, slot, value }
     }
 

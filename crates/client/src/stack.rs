@@ -25,9 +25,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Error;
-use crate::layer::{
-    Answered, Attempt, AttemptError, AuthLayer, PaceLayer, PrepareLayer, RetryLayer, Send,
-};
+use crate::layer::{Answered, Attempt, AttemptError, AuthLayer, PaceLayer, PrepareLayer, RetryLayer, Send};
 use crate::upstream::Upstream;
 
 /// The whole stack as one service.
@@ -49,7 +47,8 @@ where
 {
     let profile = upstream.profile();
     let clock = *upstream.clock();
-    let send = Send::new(upstream.transport().clone(), Arc::clone(profile), clock, upstream.observers().clone());
+    let send =
+        Send::new(upstream.transport().clone(), Arc::clone(profile), clock, upstream.observers().clone());
     let service = ServiceBuilder::new()
         .layer(PrepareLayer::new(Arc::clone(upstream)))
         .layer(RetryLayer::new(Arc::clone(upstream.retry_policy()), Arc::clone(upstream.budget()), clock))

@@ -169,14 +169,22 @@ impl Upstream {
 
     /// The tenant's token endpoint.
     pub fn token_endpoint(&self) -> TokenEndpoint {
-        TokenEndpoint::new(self.token_uri.clone(), self.transport.clone(), Arc::clone(&self.profile), self.clock)
+        TokenEndpoint::new(
+            self.token_uri.clone(),
+            self.transport.clone(),
+            Arc::clone(&self.profile),
+            self.clock,
+        )
     }
 
     /// Sends a login that is not ours to keep to the token endpoint, once and as it is.
     ///
     /// # Errors
     /// [`SendError`] says how far it got.
-    pub async fn login(&self, mut request: Request<RequestBody>) -> Result<Response<ResponseBody>, SendError> {
+    pub async fn login(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, SendError> {
         *request.uri_mut() = self.token_uri.clone();
         let options = SendOptions { timeout: self.profile.timeouts.write, careful: true };
         Ok(self.transport.send(request, options).await?.map(ResponseBody::Upstream))
@@ -266,7 +274,9 @@ fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -
     };
     match value.parse::<Uri>() {
         Err(_) => problem("is not a URL; write it like https://api.mypurecloud.com"),
-        Ok(uri) if uri.authority().is_none() => problem("names no host; write it like https://api.mypurecloud.com"),
+        Ok(uri) if uri.authority().is_none() => {
+            problem("names no host; write it like https://api.mypurecloud.com")
+        }
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => {
             problem("must begin with http:// or https://");
         }

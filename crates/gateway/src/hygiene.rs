@@ -16,14 +16,8 @@ use http::header::{
 use http::{Method, StatusCode, Uri};
 
 /// Fields that belong to one connection whatever `Connection` says.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HeaderName::from_static("keep-alive")];
 
 /// Proxy fields are for the proxy they are addressed to, which is not the upstream.
 const PROXY: [HeaderName; 3] = [
@@ -174,20 +168,29 @@ mod tests {
     }
 
     fn check(fields: &[(&'static str, &'static str)]) -> Result<(), &'static str> {
-        let doors = Doors { hosts: vec!["gateway.internal".to_owned()], origins: vec!["https://ours".to_owned()] };
+        let doors =
+            Doors { hosts: vec!["gateway.internal".to_owned()], origins: vec!["https://ours".to_owned()] };
         doors.check(&Method::GET, &Uri::from_static("/api/v2/users"), &headers(fields)).map_err(|r| r.reason)
     }
 
     #[test]
     fn the_machines_own_names_and_listed_ones_are_welcome_with_any_port() {
-        for host in ["localhost", "LOCALHOST:8787", "127.0.0.1:1", "127.1.2.3", "[::1]:8787", "gateway.internal:80"] {
+        for host in
+            ["localhost", "LOCALHOST:8787", "127.0.0.1:1", "127.1.2.3", "[::1]:8787", "gateway.internal:80"]
+        {
             assert_eq!(check(&[("host", host)]), Ok(()), "{host}");
         }
     }
 
     #[test]
     fn a_rebound_name_is_a_foreign_host() {
-        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8787", "10.0.0.1", "[2001:db8::1]"] {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8787",
+            "10.0.0.1",
+            "[2001:db8::1]",
+        ] {
             assert_eq!(check(&[("host", host)]), Err("foreign-host"), "{host}");
         }
     }
@@ -200,7 +203,10 @@ mod tests {
 
     #[test]
     fn pages_of_unlisted_origins_are_refused() {
-        assert_eq!(check(&[("host", "localhost"), ("origin", "https://evil.example")]), Err("foreign-origin"));
+        assert_eq!(
+            check(&[("host", "localhost"), ("origin", "https://evil.example")]),
+            Err("foreign-origin")
+        );
         assert_eq!(check(&[("host", "localhost"), ("origin", "null")]), Err("foreign-origin"));
         assert_eq!(check(&[("host", "localhost"), ("sec-fetch-site", "cross-site")]), Err("foreign-origin"));
         assert_eq!(check(&[("host", "localhost"), ("origin", "https://ours")]), Ok(()));

@@ -41,7 +41,12 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     whole.clamp(1, MAX_RETRY_AFTER)
 }
 
-fn answer(status: StatusCode, code: &str, message: &str, mark: (HeaderName, &'static str)) -> Response<ResponseBody> {
+fn answer(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    mark: (HeaderName, &'static str),
+) -> Response<ResponseBody> {
     let context_id = format!("{:032x}", fastrand::u128(..));
     let body = ErrorBody {
         message,
@@ -69,12 +74,8 @@ pub(crate) fn refused(refused: &Refused) -> Response<ResponseBody> {
 pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> Response<ResponseBody> {
     let seconds = whole_seconds(retry_after);
     let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
-    let mut response = answer(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too.many.requests.retry.after",
-        &message,
-        (REFUSED, reason),
-    );
+    let mut response =
+        answer(StatusCode::TOO_MANY_REQUESTS, "too.many.requests.retry.after", &message, (REFUSED, reason));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
@@ -87,13 +88,16 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
             let reason = error.refusal().map_or("quota", RefusalReason::name);
             too_many_requests(error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
         }
-        ErrorKind::Token => {
-            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token"))
+        ErrorKind::Token => answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
+        ErrorKind::Unreachable => answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service.unavailable",
+            &message,
+            (REFUSED, "upstream-unreachable"),
+        ),
+        ErrorKind::Invalid => {
+            answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
-        ErrorKind::Unreachable => {
-            answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, (REFUSED, "upstream-unreachable"))
-        }
-        ErrorKind::Invalid => answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request")),
         ErrorKind::OutcomeUnknown => {
             answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
         }

@@ -25,9 +25,8 @@ use crate::name::Metric;
 const MAX_VALUES: usize = 50;
 
 /// From a millisecond to a minute: what lies between a cache hit and an SDK that has given up.
-const SECONDS: [f64; 15] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+const SECONDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
@@ -134,7 +133,10 @@ impl Metrics {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge of more than 2^53 requests says nothing more precisely")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge of more than 2^53 requests says nothing more precisely"
+)]
 fn as_f64(value: u64) -> f64 {
     value as f64
 }

@@ -12,7 +12,6 @@ use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
 use tidegate_store::Journal;
 use tower::{Layer, Service};
 
-
 /// Names the item an attempt belongs to, in the extensions of its request.
 #[derive(Clone, Debug)]
 pub(super) struct Journalled {

@@ -232,8 +232,12 @@ async fn judge_answer(mut response: http::Response<tidegate::ResponseBody>) -> J
         () => Event::Fail,
     };
     let error = (event != Event::Succeed).then(|| reason(&body).unwrap_or_else(|| status.to_string()));
-    let stop = (status == http::StatusCode::UNAUTHORIZED)
-        .then(|| Stopped::Upstream(format!("the upstream refused the credential: {}", reason(&body).unwrap_or_default())));
+    let stop = (status == http::StatusCode::UNAUTHORIZED).then(|| {
+        Stopped::Upstream(format!(
+            "the upstream refused the credential: {}",
+            reason(&body).unwrap_or_default()
+        ))
+    });
     let event = if stop.is_some() { Event::Unsent } else { event };
     Judged { event, outcome: outcome(&report, Some(status.as_u16()), error), stop }
 }

@@ -62,7 +62,9 @@ where
                 Credential::Anonymous => None,
             };
             let answered = inner.call(attempt).await?;
-            if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) = (lent, answered.response.status()) {
+            if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) =
+                (lent, answered.response.status())
+            {
                 manager.rejected(generation);
             }
             Ok(answered)

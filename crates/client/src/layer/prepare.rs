@@ -128,13 +128,8 @@ fn stamp_key(
         };
         let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let body = BodyDigest::of(media_type, request.body().bytes().map_or(&[][..], |bytes| &bytes[..]));
-        let write = Write {
-            tenant: upstream.tenant(),
-            transaction,
-            method: request.method(),
-            target,
-            body: &body,
-        };
+        let write =
+            Write { tenant: upstream.tenant(), transaction, method: request.method(), target, body: &body };
         write.key(rules.stamp).to_string()
     });
     if let Ok(value) = HeaderValue::from_str(&key) {
@@ -169,6 +164,8 @@ fn report(
 
 impl Upstream {
     fn target(&self, target: &str) -> Result<Uri, String> {
-        format!("{}{target}", self.api_base()).parse().map_err(|error: http::uri::InvalidUri| error.to_string())
+        format!("{}{target}", self.api_base())
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| error.to_string())
     }
 }

@@ -104,7 +104,11 @@ impl Run {
         Self { attempts: Attempts::new(facts, call.started), layer, call, rng, last: None, token_waits: 0 }
     }
 
-    async fn run<S>(mut self, mut inner: S, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Error>
+    async fn run<S>(
+        mut self,
+        mut inner: S,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error>
     where
         S: Service<Attempt, Response = Answered, Error = AttemptError>,
     {
@@ -140,7 +144,9 @@ impl Run {
             Ok(answered) => self.judge_answer(answered, replayable).await,
             Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(refusal)),
             Err(AttemptError::Token(error)) => self.without_token(error),
-            Err(AttemptError::Stopped(why)) => Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why))),
+            Err(AttemptError::Stopped(why)) => {
+                Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why)))
+            }
             Err(AttemptError::Send(error)) => {
                 let next = self.next(&Outcome::Failed(error.failure));
                 match next {
@@ -215,7 +221,9 @@ impl Run {
 
     fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
         self.ended(|run| {
-            run.error(ErrorKind::Refused).with_retry_after(Some(refusal.retry_after)).with_refusal(refusal.reason)
+            run.error(ErrorKind::Refused)
+                .with_retry_after(Some(refusal.retry_after))
+                .with_refusal(refusal.reason)
         })
     }
 

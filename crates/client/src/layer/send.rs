@@ -87,4 +87,3 @@ async fn outlive_caller<T: std::marker::Send + 'static>(
         Err(stopped) => Err(SendError { failure: Failure::Interrupted, source: stopped.into() }),
     }
 }
-

@@ -180,8 +180,8 @@ impl TokenEndpoint {
     }
 
     fn request(&self, credentials: &ClientCredentials) -> Request<RequestBody> {
-        let mut basic = HeaderValue::from_str(credentials.basic.expose_secret())
-            .expect("it was a header, or is base64");
+        let mut basic =
+            HeaderValue::from_str(credentials.basic.expose_secret()).expect("it was a header, or is base64");
         basic.set_sensitive(true);
         let mut request = Request::new(RequestBody::from("grant_type=client_credentials"));
         *request.method_mut() = Method::POST;
@@ -227,12 +227,16 @@ fn form_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                encoded.push(char::from(byte))
+            }
             b' ' => encoded.push('+'),
             _ => {
                 encoded.push('%');
-                encoded.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble").to_ascii_uppercase());
-                encoded.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble").to_ascii_uppercase());
+                encoded
+                    .push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble").to_ascii_uppercase());
+                encoded
+                    .push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble").to_ascii_uppercase());
             }
         }
     }
@@ -252,7 +256,10 @@ mod tests {
     fn secrets_never_show_in_debug_output() {
         let credentials = ClientCredentials::new("id", &SecretString::from("hunter2"));
         let shown = format!("{credentials:?}");
-        assert!(!shown.contains("hunter2") && !shown.contains(&BASE64_STANDARD.encode("id:hunter2")), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(&BASE64_STANDARD.encode("id:hunter2")),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -261,14 +268,17 @@ mod tests {
         let kept = ClientCredentials::from_basic(&header).expect("basic");
         assert_eq!(kept.client_id(), "a+b");
         assert_eq!(kept.basic.expose_secret(), header);
-        for broken in ["Bearer x", "Basic", "Basic !!!", &format!("Basic {}", BASE64_STANDARD.encode("no-colon"))] {
+        for broken in
+            ["Bearer x", "Basic", "Basic !!!", &format!("Basic {}", BASE64_STANDARD.encode("no-colon"))]
+        {
             assert!(ClientCredentials::from_basic(broken).is_none(), "{broken}");
         }
     }
 
     #[test]
     fn an_answer_without_a_life_is_a_token_all_the_same() {
-        let grant = read_grant(StatusCode::OK, bytes::Bytes::from_static(br#"{"access_token":"t"}"#)).expect("token");
+        let grant =
+            read_grant(StatusCode::OK, bytes::Bytes::from_static(br#"{"access_token":"t"}"#)).expect("token");
         assert_eq!(grant.expires_in, None);
         assert!(grant.bearer.is_sensitive());
     }

@@ -91,7 +91,8 @@ impl Transport {
         let origin = to_origin_form(&mut request)?;
         let mut lease = self.lease(&origin, options.careful).await?;
         let before = lease.connection.meter.written();
-        let sent = tokio::time::timeout(options.timeout, lease.connection.sender.try_send_request(request)).await;
+        let sent =
+            tokio::time::timeout(options.timeout, lease.connection.sender.try_send_request(request)).await;
         match sent {
             Ok(Ok(response)) => Ok(response.map(|body| UpstreamBody { body, lease: Some(lease) })),
             Ok(Err(mut error)) => {

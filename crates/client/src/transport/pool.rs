@@ -62,7 +62,12 @@ impl Default for ShortestClose {
 
 impl Pool {
     /// Takes an idle connection to `origin`. A `careful` caller gets only one that is surely still open.
-    pub(super) fn take(&self, origin: &str, now: Mono, careful: bool) -> Option<(Connection, Arc<IdleSince>)> {
+    pub(super) fn take(
+        &self,
+        origin: &str,
+        now: Mono,
+        careful: bool,
+    ) -> Option<(Connection, Arc<IdleSince>)> {
         let limit = if careful { self.careful_limit() } else { MAX_IDLE_TIME };
         let mut shelves = self.shelves.lock();
         let shelf = shelves.get_mut(origin)?;

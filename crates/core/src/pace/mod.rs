@@ -41,7 +41,9 @@ mod trip;
 mod turns;
 mod when;
 
-pub use ask::{Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, UnknownClass, WaiterId, Woken};
+pub use ask::{
+    Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, UnknownClass, WaiterId, Woken,
+};
 pub use bank::Bank;
 pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
