@@ -67,10 +67,14 @@ pub(super) struct Promise {
     seen_length: f64,
     /// Seconds by which the server was caught giving back later than its coarse number said.
     rounding: f64,
+    guessed_wrong: bool,
     passed: u32,
 }
 
 impl Promise {
+    /// Lengths of windows that are usually aligned to the clock, in seconds.
+    const ALIGNED: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0];
+
     /// Differences below this are noise of the server's arithmetic (headers with two decimals exist).
     const NOISE: f64 = 0.005;
 
@@ -84,6 +88,7 @@ impl Promise {
             length: None,
             seen_length: f64::INFINITY,
             rounding: 0.0,
+            guessed_wrong: false,
             passed: 0,
         }
     }
@@ -230,19 +235,28 @@ impl Promise {
                 up = up.min(by_length);
             }
         }
+        if let Some(guess) = self.guess(due) {
+            up = up.min(guess);
+        }
         Some((up - trip.lead()).max(due.lo.min(up)))
     }
 
-    /// Where whole seconds hide the instant of the reset: the earliest whole length of this window that is possible.
-    /// Only a guess; it is for attempts that a certificate still covers, whose answers show whether it was right.
-    pub(super) fn guess(&self, trip: &Trip) -> Option<f64> {
-        let due = self.due?;
-        if self.grain <= 0.0 {
-            return None;
-        }
-        let length = (due.lo - self.opened.up).floor() + 1.0;
-        let at = self.opened.up + length - trip.lead();
-        (length >= 1.0 && at < due.up - trip.lead()).then_some(at)
+    /// Where an absolute whole second hides the instant of the reset: the end of the shortest window of whole seconds
+    /// that fits. A server that tells whole seconds has windows of whole seconds; one that an own attempt opened ends so
+    /// much later. Not so where windows are aligned: then the told second itself is the reset.
+    fn guess(&self, due: Interval) -> Option<f64> {
+        let epoch = self.epoch.filter(|_| self.grain >= 1.0 && !self.guessed_wrong)?;
+        let longest = due.up - self.opened.lo;
+        let aligned = Self::ALIGNED
+            .iter()
+            .any(|&length| longest <= length + 0.5 * Self::NOISE && epoch % length < 1e-3);
+        let length = ((due.lo - self.opened.up) / self.grain).floor().mul_add(self.grain, self.grain);
+        (!aligned && length < longest).then_some(self.opened.up + length)
+    }
+
+    /// A scout sent by the guess was refused.
+    pub(super) fn guessed_wrong(&mut self) {
+        self.guessed_wrong = true;
     }
 
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.

@@ -44,6 +44,8 @@ pub(super) struct Evidence {
     pub(super) level_alone: Option<f64>,
     /// The promise at sending.
     pub(super) promised: Option<Interval>,
+    /// When a scout for that promise was to leave.
+    pub(super) send_at: Option<f64>,
     /// Own attempts in flight now, without this one.
     pub(super) in_flight: f64,
     pub(super) one_way: f64,
@@ -190,7 +192,7 @@ impl Refill {
                 return;
             }
         }
-        if matches!(seen.change, Change::Later { .. }) && seen.sent + seen.one_way >= promised.up {
+        if matches!(seen.change, Change::Later { .. }) && seen.send_at.is_some_and(|at| seen.sent >= at) {
             let own_since = self.entries_after(promised.lo) + seen.in_flight;
             if seen.remaining < 0.5 * (seen.limit - own_since) {
                 self.vote(Belief::Refuted);
@@ -247,6 +249,7 @@ mod tests {
             change,
             level_alone: Some(level),
             promised: Some(Interval::new(promised, promised + 0.001)),
+            send_at: Some(promised),
             in_flight: 0.0,
             one_way: 0.0004,
             trip: 0.001,
