@@ -45,3 +45,38 @@ fn table() {
         }
     }
 }
+
+#[test]
+#[ignore = "traces one world"]
+fn trace() {
+    let named = |name: &str| std::env::var(name).unwrap_or_default();
+    let rule = match named("RULE").as_str() {
+        "Fixed" => Rule::Fixed,
+        "Aligned" => Rule::Aligned,
+        "LogOldest" => Rule::LogOldest,
+        "LogNewest" => Rule::LogNewest,
+        "Counter" => Rule::Counter,
+        "BucketFull" => Rule::BucketFull,
+        _ => Rule::BucketNext,
+    };
+    let form = match named("FORM").as_str() {
+        "Exact" => Form::Exact,
+        "Whole" => Form::Whole,
+        "Epoch" => Form::Epoch,
+        _ => Form::Silent,
+    };
+    let index: usize = named("SEED").parse().unwrap_or(0);
+    let mut world = World::new(rule, form, PHASES[index % 4], index as u64);
+    world.trip = named("TRIP").parse().unwrap_or(0.02);
+    if !named("WHO").is_empty() {
+        world.who = Who::Steady(0.4);
+    }
+    world.trace = true;
+    let outcome = world.play(BankConfig::default());
+    let mut halves = vec![0; (outcome.makespan * 2.0) as usize + 1];
+    for &at in &outcome.sends {
+        halves[(at * 2.0) as usize] += 1;
+    }
+    eprintln!("sends per half second: {halves:?}");
+    eprintln!("{:?}", run(&world));
+}

@@ -116,11 +116,13 @@ impl Refill {
         self.flow.rate()
     }
 
-    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`.
-    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64) -> Option<f64> {
-        let gone = self.own.partition_point(|&at| at + length <= after);
-        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
-        self.own.get(gone.saturating_add(spare)).map(|at| at + length)
+    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`, when at most
+    /// `standing` entries were in it.
+    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64, standing: u64) -> Option<f64> {
+        let index = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let by_time = self.own.partition_point(|&at| at + length <= after);
+        let by_count = self.own.len().saturating_sub(index(standing));
+        self.own.get(by_time.max(by_count).saturating_add(index(spare))).map(|at| at + length)
     }
 
     /// Takes an accepted answer; returns the point of the ledger it stands for.
@@ -133,9 +135,15 @@ impl Refill {
             most: seen.remaining + num(self.accepted) + seen.in_flight,
         };
         if seen.change != Change::Stale {
+            let before = self.rule();
             self.weigh_step(seen);
             self.weigh_log(seen);
             self.weigh_flow(seen, point);
+            if self.rule() != before {
+                self.flow.interrupt(true);
+            } else if seen.remaining + seen.in_flight + 2.0 >= seen.limit {
+                self.flow.interrupt(false);
+            }
         }
         point
     }

@@ -11,7 +11,7 @@
 
 use crate::observe::Reading;
 use crate::pace::certificate::Certificate;
-use crate::pace::promise::{Change, Promise};
+use crate::pace::promise::{Change, Promise, Told};
 use crate::pace::refill::{Evidence, Refill, Rule};
 use crate::pace::secs::{Interval, num, whole};
 use crate::pace::strangers::Strangers;
@@ -169,9 +169,16 @@ impl Tide {
                 return When::At(overdue);
             }
         }
-        let at = self.next_permit();
-        // In a window only the reset matters; otherwise an answer on its way knows better.
-        let at = if in_flight > 0 && self.refill.rule() != Rule::Step { at.max(self.quiet()) } else { at };
+        let mut at = self.next_permit();
+        let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
+        if answered_since {
+            // That instant has been looked at already, and nothing more was there.
+            at = self.last_answer + (1.5 * self.length() / self.limit.max(1.0)).max(self.length() / 50.0);
+        }
+        if in_flight > 0 && (answered_since || self.refill.rule() != Rule::Step) {
+            // An answer on its way knows better.
+            at = at.max(self.quiet());
+        }
         When::at(at, now)
     }
 
@@ -191,7 +198,8 @@ impl Tide {
             }
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
-                let expiry = self.refill.next_expiry(length, self.last_answer, whole(spare));
+                let standing = self.limit - self.certificate.level().map_or(0.0, num);
+                let expiry = self.refill.next_expiry(length, self.last_answer, whole(spare), whole(standing));
                 expiry.map_or(send, |at| send.min(at - self.trip.lead()))
             }
             Rule::Continuous => {
@@ -309,7 +317,9 @@ impl Tide {
         remaining: u64,
     ) -> Change {
         let Some(reset) = &reading.reset else { return Change::Same };
-        let change = self.promise.tell(reset, date, attempt.sent, now);
+        let stood = self.certificate.level().is_none_or(|level| remaining <= level);
+        let told = Told { sent: attempt.sent, answered: now, stood };
+        let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         let came_back = attempt.level_alone.map(|level| num(remaining) - num(level));
         let missing = attempt.level_alone.map_or(0.0, |level| self.limit - num(level));
         let due = attempt.promised.is_some_and(|due| now >= due.lo);
@@ -369,12 +379,13 @@ impl Tide {
                 self.promise.came_late();
             }
         }
-        if news {
+        if news && !attempt.scout {
             self.strangers.throttled(self.limit);
         }
         self.certificate.forget();
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
-        self.promise.tell(reset, date, attempt.sent, now);
+        let told = Told { sent: attempt.sent, answered: now, stood: true };
+        self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         self.promise.due().map(|due| due.up)
     }
 

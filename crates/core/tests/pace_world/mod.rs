@@ -54,6 +54,8 @@ pub struct World {
     pub trip: f64,
     pub seed: u64,
     pub class: Class,
+    /// Tell every throttle.
+    pub trace: bool,
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +185,7 @@ impl World {
             trip: 0.02,
             seed,
             class: Class::Bulk,
+            trace: std::env::var_os("PACE_TRACE").is_some(),
         }
     }
 
@@ -360,6 +363,11 @@ impl Play<'_> {
             self.todo -= 1;
         } else {
             self.out.throttled += 1;
+            if self.world.trace {
+                let gates = self.bank.snapshot(mono(now)).gates;
+                let states: Vec<_> = gates.iter().map(|gate| (gate.state, gate.closed_for_ms)).collect();
+                eprintln!("throttled at {now:.4} after {}: {states:?} {observation:?}", self.out.accepted);
+            }
         }
         self.ask(now, caller);
     }
