@@ -193,6 +193,7 @@ impl Gate {
             tide.take(at, self.in_flight, &mut attempt);
         }
         self.in_flight += 1;
+        self.concurrency.taken(self.in_flight);
         self.last_taken = at;
         self.release.next = at + self.release.gap;
         attempt
@@ -259,7 +260,7 @@ impl Gate {
         }
         if counts {
             self.accepted += 1;
-            self.concurrency.accepted(self.in_flight);
+            self.concurrency.accepted();
             if matches!(self.knowledge, Knowledge::Unknown) {
                 self.knowledge = Knowledge::Silent;
             }
@@ -383,6 +384,10 @@ impl Gate {
         let at = secs(now);
         let opens = self.closing.closed_until(now).map_or(at, secs);
         let wanted = f64::from(place);
+        if self.closing.scouting() {
+            // What the scout will find is not known.
+            return mono(opens);
+        }
         let by_rate = match &self.knowledge {
             Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
             Knowledge::Declared(sliding) => {

@@ -319,7 +319,11 @@ impl Promise {
         // If the told second is the reset itself, the window began no earlier than its usual length before.
         let whole = due.lo + self.grain - self.opened.up;
         let aligned = Self::ALIGNED.iter().any(|&length| whole <= length && epoch % length < 1e-3);
-        let length = ((due.lo - self.opened.up) / self.grain).floor().mul_add(self.grain, self.grain);
+        let shortest = self.length.map_or(f64::NEG_INFINITY, |known| known.lo).max(due.lo - self.opened.up);
+        let first = (shortest / self.grain).floor().mul_add(self.grain, self.grain);
+        // Where two lengths fit, the one that fits less narrowly.
+        let depth = |length: f64| (length - shortest).min(longest - length);
+        let length = if depth(first + self.grain) > depth(first) { first + self.grain } else { first };
         (!aligned && length < longest).then_some(self.opened.up + length)
     }
 
@@ -401,8 +405,8 @@ mod tests {
             now = promise.halving(now + 0.01, &trip).unwrap();
             let handled = now + 0.001;
             let before = promise.blur();
-            let told = (reset - handled).ceil();
-            promise.tell(&exact_whole(told), None, &told(now, now + 0.002), true);
+            let left = (reset - handled).ceil();
+            promise.tell(&exact_whole(left), None, &told(now, now + 0.002), true);
             assert!(promise.blur() < 0.6 * before, "{} after {before}", promise.blur());
         }
         let due = promise.due().unwrap();
@@ -440,8 +444,7 @@ mod tests {
         assert_eq!(
             promise.tell(&exact(0.5), None, &told(4.51, 5.04), true),
             Change::Stale,
-            "a late answer of the old window",
-            true
+            "a late answer of the old window"
         );
         assert_eq!(promise.tell(&exact(5.0), None, &told(7.0, 7.02), true), Change::Later { early: true });
     }

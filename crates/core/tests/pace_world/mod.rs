@@ -7,7 +7,7 @@
     reason = "a test world: a panic is a failure, and its numbers are small"
 )]
 
-pub mod server;
+pub(crate) mod server;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,11 +21,11 @@ use tidegate_core::pace::{
 };
 use tidegate_core::time::{Mono, Wall};
 
-pub use server::{Rule, Server};
+pub(crate) use server::{Rule, Server};
 
 /// How a server tells its reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// Seconds left, exactly.
     Exact,
     /// Seconds left, rounded up.
@@ -38,36 +38,36 @@ pub enum Form {
 
 /// Who else draws from the quota.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Who {
+pub(crate) enum Who {
     Nobody,
     /// A share of the quota, Poisson.
     Steady(f64),
 }
 
 #[derive(Clone, Debug)]
-pub struct World {
-    pub server: Server,
-    pub form: Form,
-    pub who: Who,
-    pub callers: usize,
-    pub requests: usize,
-    pub trip: f64,
-    pub seed: u64,
-    pub class: Class,
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) form: Form,
+    pub(crate) who: Who,
+    pub(crate) callers: usize,
+    pub(crate) requests: usize,
+    pub(crate) trip: f64,
+    pub(crate) seed: u64,
+    pub(crate) class: Class,
     /// Tell every throttle.
-    pub trace: bool,
+    pub(crate) trace: bool,
 }
 
 #[derive(Debug, Default)]
-pub struct Outcome {
-    pub makespan: f64,
-    pub accepted: usize,
-    pub throttled: usize,
-    pub stranger_times: Vec<f64>,
-    pub stranger_throttled: usize,
+pub(crate) struct Outcome {
+    pub(crate) makespan: f64,
+    pub(crate) accepted: usize,
+    pub(crate) throttled: usize,
+    pub(crate) stranger_times: Vec<f64>,
+    pub(crate) stranger_throttled: usize,
     /// When attempts left.
-    pub sends: Vec<f64>,
-    pub states: Vec<&'static str>,
+    pub(crate) sends: Vec<f64>,
+    pub(crate) states: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,7 @@ impl Agenda {
     }
 }
 
-pub fn mono(at: f64) -> Mono {
+pub(crate) fn mono(at: f64) -> Mono {
     Mono::from_nanos((at * 1e9).round() as u64)
 }
 
@@ -129,7 +129,7 @@ fn exponential(rng: &mut fastrand::Rng, rate: f64) -> f64 {
 }
 
 /// What a response of `server` at `now` says.
-pub fn observe(server: &mut Server, now: f64, form: Form) -> Observation {
+pub(crate) fn observe(server: &mut Server, now: f64, form: Form) -> Observation {
     let reset = server.reset_at(now);
     let clock = server.phase;
     let wall = |secs: f64| Wall::from_unix_millis((secs * 1e3).round() as i64);
@@ -175,7 +175,7 @@ struct Play<'w> {
 }
 
 impl World {
-    pub fn new(rule: Rule, form: Form, phase: f64, seed: u64) -> Self {
+    pub(crate) fn new(rule: Rule, form: Form, phase: f64, seed: u64) -> Self {
         Self {
             server: Server::new(rule, 300, 5.0, 1_000_000.0 + phase),
             form,
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    pub fn play(&self, config: BankConfig) -> Outcome {
+    pub(crate) fn play(&self, config: BankConfig) -> Outcome {
         let mut play = Play {
             world: self,
             server: self.server.clone(),
@@ -212,7 +212,7 @@ impl World {
 
     /// The same callers against a server that parks early requests instead of refusing them, charged with what the
     /// strangers really took: nobody can finish sooner.
-    pub fn ideal(&self, strangers: &[f64]) -> f64 {
+    pub(crate) fn ideal(&self, strangers: &[f64]) -> f64 {
         let mut server = self.server.clone();
         let mut rng = fastrand::Rng::with_seed(self.seed + 7);
         let mut agenda = Agenda::default();

@@ -6,7 +6,7 @@ const EPS: f64 = 1e-9;
 
 /// How a server counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// A window opened by its first request.
     Fixed,
     /// Windows at multiples of their length on the server's clock.
@@ -25,11 +25,11 @@ pub enum Rule {
 
 /// One quota on one server. `phase` is the server's wall clock at the origin.
 #[derive(Clone, Debug)]
-pub struct Server {
-    pub rule: Rule,
-    pub quota: f64,
-    pub window: f64,
-    pub phase: f64,
+pub(crate) struct Server {
+    pub(crate) rule: Rule,
+    pub(crate) quota: f64,
+    pub(crate) window: f64,
+    pub(crate) phase: f64,
     log: VecDeque<f64>,
     start: Option<f64>,
     current: f64,
@@ -39,7 +39,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(rule: Rule, quota: u32, window: f64, phase: f64) -> Self {
+    pub(crate) fn new(rule: Rule, quota: u32, window: f64, phase: f64) -> Self {
         let quota = f64::from(quota);
         Self {
             rule,
@@ -98,11 +98,11 @@ impl Server {
         }
     }
 
-    pub fn fits(&mut self, now: f64) -> bool {
+    pub(crate) fn fits(&mut self, now: f64) -> bool {
         self.used(now) + 1.0 <= self.quota + 1e-7
     }
 
-    pub fn charge(&mut self, now: f64) {
+    pub(crate) fn charge(&mut self, now: f64) {
         self.roll(now);
         match self.rule {
             Rule::LogOldest | Rule::LogNewest => self.log.push_back(now),
@@ -114,12 +114,12 @@ impl Server {
         }
     }
 
-    pub fn remaining(&mut self, now: f64) -> f64 {
+    pub(crate) fn remaining(&mut self, now: f64) -> f64 {
         (self.quota - self.used(now) + 1e-7).floor().max(0.0)
     }
 
     /// The instant a header would tell.
-    pub fn reset_at(&mut self, now: f64) -> f64 {
+    pub(crate) fn reset_at(&mut self, now: f64) -> f64 {
         let used = self.used(now);
         let per_token = self.window / self.quota;
         match self.rule {
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// When one more request would be accepted.
-    pub fn retry_at(&mut self, now: f64) -> f64 {
+    pub(crate) fn retry_at(&mut self, now: f64) -> f64 {
         if self.fits(now) {
             return now;
         }
