@@ -216,13 +216,13 @@ impl Shell {
             }
             Step::Ask { .. } => self.ask(step),
             Step::Send(which) => {
-                if let Some(&ticket) = pick(&self.tickets, which) {
+                if let Some(&ticket) = pick(&self.tickets, *which) {
                     self.sent.insert(ticket);
                     self.bank.sent(self.now, ticket);
                 }
             }
             Step::Answer { which, kind, observation: said } => {
-                if let Some(&ticket) = pick(&self.tickets, which) {
+                if let Some(&ticket) = pick(&self.tickets, *which) {
                     let kind = match kind {
                         0 => AnswerKind::Throttled,
                         1 => AnswerKind::HardFailure,
@@ -237,7 +237,7 @@ impl Shell {
                 }
             }
             Step::Drop(which) => {
-                if let Some(&ticket) = pick(&self.tickets, which) {
+                if let Some(&ticket) = pick(&self.tickets, *which) {
                     self.bank.dropped(self.now, ticket);
                     self.bank.dropped(self.now, ticket);
                     self.tickets.retain(|&other| other != ticket);
@@ -246,7 +246,7 @@ impl Shell {
             Step::Abandon(which) => {
                 let mut waiters: Vec<WaiterId> = self.waiting.iter().copied().collect();
                 waiters.sort();
-                if let Some(&waiter) = pick(&waiters, which) {
+                if let Some(&waiter) = pick(&waiters, *which) {
                     self.bank.abandon(self.now, waiter);
                     self.waiting.remove(&waiter);
                 }
@@ -256,7 +256,7 @@ impl Shell {
     }
 }
 
-fn pick<'s, T>(from: &'s [T], which: &prop::sample::Index) -> Option<&'s T> {
+fn pick<T>(from: &[T], which: prop::sample::Index) -> Option<&T> {
     if from.is_empty() { None } else { Some(which.get(from)) }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Wish {
 pub(super) struct Closed {
     /// Not part of a burst already known.
     pub(super) news: bool,
-    pub(super) closed_for: Duration,
+    pub(super) stay_away: Duration,
     /// The reset that contradicts the retry-after.
     pub(super) contradicted_by: Option<Duration>,
 }
@@ -152,13 +152,24 @@ impl Gate {
         }
         let at = secs(now);
         if self.closing.scouting() || matches!(self.knowledge, Knowledge::Unknown) {
-            return self.alone(at);
+            // What answers told is void; what was declared still holds.
+            let alone = self.alone(at);
+            return if matches!(self.knowledge, Knowledge::Told(_)) {
+                alone
+            } else {
+                alone.and(self.by_knowledge(at, wish))
+            };
         }
         if !self.concurrency.allows(self.in_flight) {
             return When::Event;
         }
+        let when = self.by_knowledge(at, wish);
+        if when == When::Now && at < self.release.until { When::at(self.release.next, at) } else { when }
+    }
+
+    fn by_knowledge(&self, at: f64, wish: Wish) -> When {
         let reserve = self.reserve(at, wish.reserve);
-        let rate = match &self.knowledge {
+        match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, wish.urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free, at),
@@ -166,8 +177,7 @@ impl Gate {
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
             Knowledge::Capped(_) | Knowledge::Unknown | Knowledge::Silent => When::Now,
-        };
-        if rate == When::Now && at < self.release.until { When::at(self.release.next, at) } else { rate }
+        }
     }
 
     /// One attempt at a time, but a lost one does not hold up the next for ever.
@@ -275,7 +285,7 @@ impl Gate {
         let Some(reading) = reading.filter(|_| !self.pinned) else { return };
         let declares = reading.limit.zip(reading.window);
         match (&self.knowledge, reading.remaining) {
-            (Knowledge::Told(_) | Knowledge::Capped(_), _) => {}
+            (Knowledge::Told(_) | Knowledge::Capped(_), _) | (Knowledge::Declared(_), None) => {}
             (_, Some(_)) => {
                 self.knowledge = Knowledge::Told(Box::new(Tide::new()));
                 self.concurrency = Concurrency::boundless();
@@ -285,7 +295,6 @@ impl Gate {
                     self.knowledge = Knowledge::Declared(Sliding::new(quota, window.as_secs_f64()));
                 }
             }
-            (Knowledge::Declared(_), None) => {}
         }
     }
 
@@ -317,8 +326,8 @@ impl Gate {
         if contradicted_by.is_some() && !quota_left && self.knows_rate() {
             self.concurrency.throttled(self.in_flight);
         }
-        let closed_for = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
-        Closed { news, closed_for, contradicted_by }
+        let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
+        Closed { news, stay_away, contradicted_by }
     }
 
     fn learn_from_throttle(

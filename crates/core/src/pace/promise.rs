@@ -247,16 +247,15 @@ impl Promise {
             return;
         }
         let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
-        match self.length {
-            Some(known) if seen.up < known.lo => {}
-            Some(known) => match known.and(seen, 0.0) {
-                Some(both) => self.length = Some(both),
-                None => {
-                    self.length = Some(seen);
-                    self.seen_length = f64::INFINITY;
-                }
-            },
-            None => self.length = Some(seen),
+        let Some(known) = self.length else {
+            self.length = Some(seen);
+            return;
+        };
+        if let Some(both) = known.and(seen, 0.0) {
+            self.length = Some(both);
+        } else if seen.lo > known.up {
+            self.length = Some(seen);
+            self.seen_length = f64::INFINITY;
         }
     }
 
