@@ -175,7 +175,8 @@ impl Tide {
             // That instant has been looked at already, and nothing more was there.
             at = self.last_answer + (1.5 * self.length() / self.limit.max(1.0)).max(self.length() / 50.0);
         }
-        if in_flight > 0 && (answered_since || self.refill.rule() != Rule::Step) {
+        let under_way = self.last_event >= at - 2.0 * self.trip.mean();
+        if in_flight > 0 && (answered_since || under_way || self.refill.rule() != Rule::Step) {
             // An answer on its way knows better.
             at = at.max(self.quiet());
         }
