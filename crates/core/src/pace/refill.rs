@@ -69,6 +69,7 @@ pub(super) struct Refill {
     accepted: u64,
     /// Standing entries of strangers, were it a log.
     strangers: f64,
+    weighed_at: f64,
     flow: Flow,
 }
 
@@ -86,6 +87,7 @@ impl Refill {
             own: VecDeque::new(),
             accepted: 0,
             strangers: 0.0,
+            weighed_at: 0.0,
             flow: Flow::default(),
         }
     }
@@ -225,9 +227,10 @@ impl Refill {
             self.log = Belief::Refuted;
             return;
         }
-        if others > 2.0 || self.strangers > 0.0 {
-            self.strangers = (self.strangers + (others - self.strangers) / (2.0 + seen.in_flight)).max(0.0);
-        }
+        // Strangers come at some rate: what they hold changes over a window, not from one answer to the next.
+        let weight = ((seen.answered - self.weighed_at) / (0.5 * most_length)).clamp(0.0, 1.0);
+        self.weighed_at = seen.answered;
+        self.strangers = (self.strangers + (others - self.strangers) * weight).max(0.0);
         let oldest = self.own.front().copied().unwrap_or(seen.answered);
         let came_back = seen.remaining - (seen.limit - num(self.accepted)).max(0.0);
         if self.step == Belief::Refuted && came_back >= 3.0 && seen.sent >= oldest + least_length {
