@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pace_world::{Form, Rule, Who, World};
-use tidegate_core::pace::{BankConfig, LimitKind, LimitSpec, Partition, PathGlob};
+use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Partition, PathGlob};
 
 const PHASES: [f64; 4] = [0.0, 0.2, 0.5, 0.8];
 const WINDOWS: [Rule; 2] = [Rule::Fixed, Rule::Aligned];
@@ -64,8 +64,21 @@ fn alone_under_a_sliding_log_exact_headers_reach_the_quota_without_a_throttle() 
 }
 
 #[test]
-fn alone_under_a_sliding_log_coarse_headers_cost_a_throttle_at_most_now_and_then() {
-    expect(&LOGS, &[Form::Whole, Form::Epoch], Who::Nobody, 0.78, 7);
+fn alone_under_a_sliding_log_coarse_headers_cost_time_but_no_throttle() {
+    expect(&LOGS, &[Form::Whole, Form::Epoch], Who::Nobody, 0.8, 0);
+}
+
+#[test]
+fn urgent_callers_reach_the_quota_of_windows_too() {
+    for form in FORMS {
+        for (seed, phase) in (0..).zip(PHASES) {
+            let mut world = World::new(Rule::Fixed, form, phase, seed);
+            world.class = Class::Interactive;
+            let (reached, throttled, _) = run(&world);
+            assert!(reached >= 1.0 / 1.05, "{form:?} {phase}: {reached:.3}");
+            assert_eq!(throttled, 0, "{form:?} {phase}");
+        }
+    }
 }
 
 #[test]
@@ -79,8 +92,7 @@ fn any_phase_of_the_second_will_do() {
             violations.push(format!("{}: {reached:.3}, {throttled} throttles", world.server.phase));
         }
     }
-    // Where the first request falls within a hundredth of a second change, two lengths fit what was told.
-    assert!(violations.len() <= 2, "{}", violations.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn long_round_trips_cost_one_scout_a_window() {
 #[test]
 fn a_steady_stranger_costs_at_most_one_throttle_in_a_hundred() {
     expect(&WINDOWS, &FORMS, Who::Steady(0.4), 0.95, 15);
-    expect(&CONTINUOUS, &FORMS, Who::Steady(0.4), 0.5, 15);
+    expect(&CONTINUOUS, &FORMS, Who::Steady(0.4), 0.7, 15);
     expect(&LOGS, &FORMS, Who::Steady(0.4), 0.5, 15);
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Told {
     pub(super) answered: f64,
     /// No more was left than before: the old window had not ended yet, if it is one.
     pub(super) stood: bool,
+    /// More was left than before, for certain.
+    pub(super) rose: bool,
 }
 
 /// How an answer's promise relates to the one known before.
@@ -221,7 +223,7 @@ impl Promise {
     }
 
     fn same_window(&mut self, due: Interval, seen: Interval, told: &Told, windows: bool) {
-        let &Told { sent, answered, stood } = told;
+        let &Told { sent, answered, stood, rose } = told;
         let mut both = due.and(seen, 0.0).unwrap_or(seen);
         if !windows {
             // It creeps, and never back.
@@ -232,7 +234,7 @@ impl Promise {
             both.lo = both.lo.max(sent.min(both.up));
         }
         self.due = Some(both);
-        self.opened = if windows {
+        self.opened = if windows && !rose {
             Interval::new(self.opened.lo.min(sent), self.opened.up.min(answered))
         } else {
             Interval::new(sent, answered)
@@ -365,7 +367,7 @@ mod tests {
     }
 
     fn told(sent: f64, answered: f64) -> Told {
-        Told { sent, answered, stood: true }
+        Told { sent, answered, stood: true, rose: false }
     }
 
     fn whole(after: u64) -> Reset {

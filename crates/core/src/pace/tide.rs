@@ -318,18 +318,18 @@ impl Tide {
         remaining: u64,
     ) -> Change {
         let Some(reset) = &reading.reset else { return Change::Same };
-        let stood = self.certificate.level().is_none_or(|level| remaining <= level);
-        let told = Told { sent: attempt.sent, answered: now, stood };
+        let told = Told {
+            sent: attempt.sent,
+            answered: now,
+            stood: self.certificate.level().is_none_or(|level| remaining <= level),
+            rose: attempt.level_alone.is_some_and(|level| remaining > level),
+        };
         let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
-        let came_back = attempt.level_alone.map(|level| num(remaining) - num(level));
         let missing = attempt.level_alone.map_or(0.0, |level| self.limit - num(level));
+        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - num(level));
         let due = attempt.promised.is_some_and(|due| now >= due.lo);
-        if change == Change::Same
-            && due
-            && missing > 2.0
-            && came_back.is_some_and(|back| back >= 0.5 * missing)
-        {
-            self.promise.renewed(attempt.sent, now);
+        let jumped = due && missing > 2.0 && came_back >= 0.5 * missing;
+        if change == Change::Same && jumped && self.promise.renewed(attempt.sent, now) {
             return Change::Later { early: false };
         }
         change
@@ -385,7 +385,7 @@ impl Tide {
         }
         self.certificate.forget();
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
-        let told = Told { sent: attempt.sent, answered: now, stood: true };
+        let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
         self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         self.promise.due().map(|due| due.up)
     }
