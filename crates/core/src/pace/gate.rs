@@ -5,13 +5,15 @@
 //! nothing: only concurrency is bounded). On top of each lies the closing after a throttle, a learnt bound on
 //! concurrency, and the spreading of what a refill releases at once.
 
+mod forecast;
+mod view;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
-use crate::pace::refill::Rule;
 use crate::pace::secs::{mono, num, secs, span, whole};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
@@ -388,50 +390,6 @@ impl Gate {
         }
     }
 
-    /// When the `place`-th waiter may go at the earliest, as far as one can tell.
-    pub(super) fn forecast(&self, now: Mono, place: u32) -> Mono {
-        let at = secs(now);
-        let opens = self.closing.closed_until(now).map_or(at, secs);
-        let wanted = f64::from(place);
-        if self.closing.scouting() {
-            // What the scout will find is not known.
-            return mono(opens);
-        }
-        let by_rate = match &self.knowledge {
-            Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
-            Knowledge::Declared(sliding) => {
-                let lap = (wanted / num(sliding.quota().max(1))).floor();
-                let within = wanted - lap * num(sliding.quota());
-                sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
-            }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => at,
-        };
-        mono(opens.max(by_rate))
-    }
-
-    /// A place of its own for a refused caller, not before `earliest`: places are one permit apart and start over
-    /// after two windows, because not everybody who was refused comes back.
-    pub(super) fn slot(&mut self, now: Mono, earliest: Mono) -> Mono {
-        let (spacing, window) = match &self.knowledge {
-            Knowledge::Told(tide) => (tide.spacing(), tide.length()),
-            Knowledge::Declared(sliding) => {
-                (sliding.window() / num(sliding.quota().max(1)), sliding.window())
-            }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => (self.spread / 32.0, 1.0),
-        };
-        let first = secs(earliest.max(now));
-        let next = self.last_slot + spacing;
-        self.last_slot = if next > first && next < first + 2.0 * window { next } else { first };
-        mono(self.last_slot)
-    }
-
-    pub(super) fn round_trip(&self) -> Duration {
-        match &self.knowledge {
-            Knowledge::Told(tide) => span(tide.trip()),
-            _ => Duration::ZERO,
-        }
-    }
-
     pub(super) fn is_idle(&self, now: Mono) -> bool {
         self.in_flight == 0 && self.lanes == 0 && self.closing.closed_until(now).is_none()
     }
@@ -442,56 +400,5 @@ impl Gate {
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {
         self.closing.closed_until(now).map(|until| until - now)
-    }
-
-    pub(super) fn concurrency_bound(&self) -> Option<f64> {
-        match &self.knowledge {
-            Knowledge::Capped(cap) => Some(f64::from(*cap)),
-            _ => self.concurrency.bound(),
-        }
-    }
-
-    pub(super) fn quota(&self) -> Option<u64> {
-        match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.limit()),
-            Knowledge::Declared(sliding) => Some(sliding.quota()),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
-        }
-    }
-
-    pub(super) fn remaining(&self, now: Mono) -> Option<f64> {
-        match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.available(self.in_flight).max(0.0)),
-            Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
-        }
-    }
-
-    pub(super) fn strangers(&self) -> f64 {
-        match &self.knowledge {
-            Knowledge::Told(tide) => tide.strangers(),
-            _ => 0.0,
-        }
-    }
-
-    /// The state in a word or two, for people.
-    pub(super) fn state(&self, now: Mono) -> &'static str {
-        if self.closing.closed_until(now).is_some() {
-            return "closed";
-        }
-        if self.closing.scouting() {
-            return "scouting";
-        }
-        match &self.knowledge {
-            Knowledge::Unknown => "unknown",
-            Knowledge::Told(tide) => match tide.rule() {
-                Rule::Step => "told: windows",
-                Rule::Log => "told: sliding log",
-                Rule::Continuous => "told: continuous refill",
-            },
-            Knowledge::Declared(_) => "declared",
-            Knowledge::Capped(_) => "capped",
-            Knowledge::Silent => "silent",
-        }
     }
 }
