@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::Method;
 use tidegate_core::event::{BreakerState, Event};
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Partition, PathGlob,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition,
     RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
@@ -126,7 +127,7 @@ fn declared(key: &str, quota: u64, per: Vec<Partition>) -> LimitSpec {
         kind: LimitKind::Rate { quota, window: seconds(60) },
         per,
         pin: false,
-        observes: false,
+        observes: Observes::OwnName,
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::Method;
 use proptest::prelude::*;
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Partition, PathGlob,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition,
     TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
@@ -89,7 +90,7 @@ fn observation(said: &Said, now: Mono) -> Observation {
         remaining: said.remaining,
         reset,
         window: None,
-        dialect: Dialect::Ietf,
+        dialect: Dialect::IetfList,
     };
     Observation {
         readings: vec![reading],
@@ -112,7 +113,7 @@ fn limits() -> Vec<LimitSpec> {
         kind,
         per,
         pin: false,
-        observes: false,
+        observes: Observes::OwnName,
     };
     let window = Duration::from_secs(3);
     vec![

@@ -1,19 +1,15 @@
 //! The targets of pacing, in virtual time against independent servers: 40 callers in a closed loop, 1500 requests, 300
 //! per 5 s, round trips of 20 ms.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a panic is a failure, and the tables are for people"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod pace_world;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use pace_world::{Form, Rule, Who, World};
-use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Partition, PathGlob};
+use tidegate_core::glob::PathGlob;
+use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Observes, Partition};
 
 const PHASES: [f64; 4] = [0.0, 0.2, 0.5, 0.8];
 const WINDOWS: [Rule; 2] = [Rule::Fixed, Rule::Aligned];
@@ -124,7 +120,7 @@ fn a_declared_quota_of_a_silent_server_is_reached_without_a_throttle() {
         kind: LimitKind::Rate { quota: 300, window: Duration::from_secs(5) },
         per: vec![Partition::Credential],
         pin: false,
-        observes: false,
+        observes: Observes::OwnName,
     };
     for rule in [Rule::Fixed, Rule::Aligned, Rule::LogOldest] {
         for (seed, phase) in (0..).zip(PHASES) {
@@ -146,7 +142,7 @@ fn headers_replace_a_declared_number_that_is_too_low() {
         kind: LimitKind::Rate { quota: 30, window: Duration::from_secs(5) },
         per: vec![Partition::Credential],
         pin: false,
-        observes: false,
+        observes: Observes::OwnName,
     };
     let world = World::new(Rule::Fixed, Form::Exact, 0.2, 1);
     let told = world.play(BankConfig { limits: vec![limit.clone()], ..BankConfig::default() });
@@ -166,75 +162,4 @@ fn an_unlimited_silent_upstream_runs_at_full_speed_within_a_second() {
     let outcome = world.play(BankConfig::default());
     assert_eq!(outcome.throttled, 0);
     assert!(world.ideal(&[]) / outcome.makespan > 0.9, "{}", outcome.makespan);
-}
-
-#[test]
-#[ignore = "prints the table of all worlds, for people"]
-fn table() {
-    for who in [Who::Nobody, Who::Steady(0.4)] {
-        for trip in [0.02, 0.2] {
-            for rule in [
-                Rule::Fixed,
-                Rule::Aligned,
-                Rule::LogOldest,
-                Rule::LogNewest,
-                Rule::Counter,
-                Rule::BucketFull,
-                Rule::BucketNext,
-            ] {
-                for form in [Form::Exact, Form::Whole, Form::Epoch, Form::Silent] {
-                    let mut line = String::new();
-                    for (seed, phase) in PHASES.into_iter().enumerate() {
-                        let mut world = World::new(rule, form, phase, seed as u64);
-                        world.trip = trip;
-                        world.who = who;
-                        let (efficiency, throttled, states) =
-                            std::panic::catch_unwind(|| run(&world)).unwrap_or((0.0, 9999, String::new()));
-                        let state = states.split('"').nth(3).unwrap_or("").replace("told: ", "");
-                        write!(line, " {efficiency:.3}/{throttled:<3} {state:9.9}").unwrap();
-                    }
-                    eprintln!("{who:?} {trip} {rule:?} {form:?}: {line}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-#[ignore = "traces one world, for people: RULE, FORM, SEED, TRIP, WHO, PHASE"]
-fn trace() {
-    let named = |name: &str| std::env::var(name).unwrap_or_default();
-    let rule = match named("RULE").as_str() {
-        "Fixed" => Rule::Fixed,
-        "Aligned" => Rule::Aligned,
-        "LogOldest" => Rule::LogOldest,
-        "LogNewest" => Rule::LogNewest,
-        "Counter" => Rule::Counter,
-        "BucketFull" => Rule::BucketFull,
-        _ => Rule::BucketNext,
-    };
-    let form = match named("FORM").as_str() {
-        "Exact" => Form::Exact,
-        "Whole" => Form::Whole,
-        "Epoch" => Form::Epoch,
-        _ => Form::Silent,
-    };
-    let index: usize = named("SEED").parse().unwrap_or(0);
-    let mut world = World::new(rule, form, PHASES[index % 4], index as u64);
-    if let Ok(phase) = named("PHASE").parse() {
-        world.server.phase = phase;
-    }
-    world.trip = named("TRIP").parse().unwrap_or(0.02);
-    if !named("WHO").is_empty() {
-        world.who = Who::Steady(0.4);
-    }
-    world.trace = true;
-    let outcome = world.play(BankConfig::default());
-    let mut from = 0.0;
-    while from < outcome.makespan {
-        let sends = outcome.sends.iter().filter(|&&at| at >= from && at < from + 0.5).count();
-        eprintln!("{sends} sends from {from:.1} s");
-        from += 0.5;
-    }
-    eprintln!("{:?}", run(&world));
 }
