@@ -13,3 +13,8 @@ pub(crate) fn data(text: &str) {
 pub(crate) fn talk(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
+
+/// Columns of the terminal that data is written to, if it is one.
+pub(crate) fn width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
+}
