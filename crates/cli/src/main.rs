@@ -65,5 +65,5 @@ fn start_logging(verbose: u8) {
     // Control codes in a log file are noise; https://no-color.org says who does not want them on a terminal either.
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(|| output::Log).init();
 }

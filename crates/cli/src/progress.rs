@@ -114,20 +114,22 @@ impl Line {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏░"));
         let teller = Teller { unit, total, pace: Pace::default(), told: 0, told_at: Duration::ZERO };
         let milestones = bar.is_hidden() && !quiet;
+        output::show((!bar.is_hidden()).then(|| bar.clone()));
         let follow = tokio::spawn(follow(bar.clone(), milestones, teller, look));
         Self { bar, follow }
     }
 
     /// Takes the line away, so that what follows stands alone.
     pub(crate) fn finish(self) {
-        self.follow.abort();
-        self.bar.finish_and_clear();
+        drop(self);
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.follow.abort();
+        output::show(None);
+        self.bar.finish_and_clear();
     }
 }
 

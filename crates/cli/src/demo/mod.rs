@@ -5,6 +5,8 @@
 
 mod naive;
 mod table;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::path::Path;
@@ -41,39 +43,53 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the demo.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
-    tokio::select! {
-        ended = show(args.keep) => ended,
-        () = interrupted() => Err(Failure::interrupted("the demo was interrupted")),
+    let (place, verdict) = tokio::select! {
+        shown = show() => shown?,
+        () = interrupted() => return Err(Failure::interrupted("the demo was interrupted")),
+    };
+    if args.keep {
+        stay(&place, &verdict).await;
     }
+    place.gateway.drain().await;
+    place.sim.shutdown().await;
+    verdict
 }
 
-async fn show(keep: bool) -> Result<(), Failure> {
-    let profile = Profile::builtin(world::PROFILE)
-        .ok_or_else(|| Failure::internal(format!("profile {} is not built in", world::PROFILE)))?;
+/// What Tidegate's run leaves behind.
+struct Place {
+    sim: Sim,
+    gateway: Gateway,
+}
+
+/// Runs both clients and prints the table. The verdict is an error if Tidegate's side was not perfect.
+async fn show() -> Result<(Place, Result<(), Failure>), Failure> {
     let rows = world::rows(world::CSV)?;
-    let sim = world::start().await?;
+    let sim = world::start(world::ORGANISATION).await?;
     let wanted = world::expected(&world::skills_of(sim.stats_with_users()), &rows);
     output::talk(&format!(
-        "{} skills for {} agents, applied twice to a simulated organisation on {}:\n{}. Nothing leaves this machine.\n",
+        "{} skills for {} agents, applied twice to a simulated organisation on {}:\n{}.\nNothing leaves this machine.\n",
         rows.len(),
         world::agents(&rows),
         sim.url(),
         world::RULES
     ));
     output::talk("1. A naive retry client: one PATCH per row, 40 workers, sleeps for Retry-After");
+    let profile = profile()?;
     let naive = naive_run(&sim, &profile, rows, &wanted).await?;
+    output::talk(&format!("   ended after {:.1} s\n", naive.took.as_secs_f64()));
     sim.reset("").map_err(Failure::internal)?;
     let gateway = start_gateway(&sim, &profile).await?;
     output::talk(&format!("2. Tidegate: one PATCH per agent, through the gateway on {}", url(&gateway)));
-    let tidegate = tidegate_run(&sim, &gateway, profile, &wanted).await?;
-    output::data(&format!("\n{}", table::render(&naive, &tidegate, output::width())));
+    let tidegate = tidegate_run(&sim, &gateway, profile, world::CSV, &wanted).await?;
+    output::talk(&format!("   ended after {:.1} s\n", tidegate.took.as_secs_f64()));
+    output::data(&table::render(&naive, &tidegate, output::width()));
     let verdict = conclude(&tidegate);
-    if keep {
-        stay(&sim, &gateway, &verdict).await;
-    }
-    gateway.drain().await;
-    sim.shutdown().await;
-    verdict
+    Ok((Place { sim, gateway }, verdict))
+}
+
+fn profile() -> Result<Profile, Failure> {
+    Profile::builtin(world::PROFILE)
+        .ok_or_else(|| Failure::internal(format!("profile {} is not built in", world::PROFILE)))
 }
 
 async fn naive_run(
@@ -90,7 +106,6 @@ async fn naive_run(
     naive::apply(&sim.url(), &Arc::new(profile.clone()), rows, Arc::clone(&tally)).await?;
     let took = began.elapsed();
     shown.finish();
-    output::talk(&format!("   ended after {:.1} s", took.as_secs_f64()));
     let stats = sim.stats_with_users();
     let wrong = world::wrong_agents(wanted, &world::skills_of(stats.clone()));
     Ok(table::Result { took, writes, saw_429: tally.throttled(), lost: tally.lost(), wrong, stats })
@@ -112,13 +127,14 @@ async fn tidegate_run(
     sim: &Sim,
     gateway: &Gateway,
     profile: Profile,
+    csv: &str,
     wanted: &Skills,
 ) -> Result<table::Result, Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::internal(format!("cannot make a folder for the journal: {error}")))?;
     let link = Link::via(profile, &url(gateway))?;
     let began = Instant::now();
-    let input = tokio::task::block_in_place(|| read_input(folder.path()))?;
+    let input = tokio::task::block_in_place(|| read_input(folder.path(), csv))?;
     let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
     let path = folder.path().join("journal");
     let journal = tokio::task::block_in_place(|| input.plan(&lookups, &link.upstream, &path))?;
@@ -133,7 +149,6 @@ async fn tidegate_run(
     let ended = execute(journal, link.upstream, options, &progress, stopping).await;
     let took = began.elapsed();
     shown.finish();
-    output::talk(&format!("   ended after {:.1} s", took.as_secs_f64()));
     if let Err(why) = ended {
         output::talk(&format!("   it stopped early: {why}"));
     }
@@ -144,9 +159,9 @@ async fn tidegate_run(
     Ok(table::Result { took, writes, saw_429: link.watch.too_many(), lost, wrong, stats })
 }
 
-fn read_input(folder: &Path) -> Result<Input, Failure> {
+fn read_input(folder: &Path, csv: &str) -> Result<Input, Failure> {
     let path = folder.join("agent-skills.csv");
-    world::write_csv(&path)?;
+    world::write_csv(&path, csv)?;
     let recipe = Recipe::built_in("user-skills")
         .ok_or_else(|| Failure::internal("recipe user-skills is not built in"))?;
     Ok(Input::check(&path, Format::Csv, recipe)?.0)
@@ -167,22 +182,22 @@ fn conclude(tidegate: &table::Result) -> Result<(), Failure> {
 }
 
 /// Says what can be tried, and waits until the process is told to end.
-async fn stay(sim: &Sim, gateway: &Gateway, verdict: &Result<(), Failure>) {
+async fn stay(place: &Place, verdict: &Result<(), Failure>) {
     if let Err(failure) = verdict {
-        output::talk(&failure.message);
+        output::talk(&format!("\n{}", failure.message));
     }
-    let (sim, admin) = (sim.url(), gateway.admin_addr());
-    let gateway = url(gateway);
+    let (sim, gateway, admin) = (place.sim.url(), url(&place.gateway), place.gateway.admin_addr());
     output::talk(&format!(
         "\nStill running, until Ctrl-C:
-  gateway    {gateway}   the API and /oauth/token; needs no token from callers on this machine
-  its admin  http://{admin}   /healthz /readyz /metrics /api/state
-  simulator  {sim}   /sim/stats /sim/reset /sim/faults; client {CLIENT_ID}, secret {CLIENT_SECRET}
+  gateway    {gateway}  the API; callers on this machine need no token
+  its admin  http://{admin}  /healthz /readyz /metrics /api/state
+  simulator  {sim}  /sim/stats; client {CLIENT_ID}, secret {CLIENT_SECRET}
 Try:
   curl -i '{gateway}/api/v2/users?pageSize=2'
   curl http://{admin}/api/state
   curl {sim}/sim/stats
-  tidegate bulk run examples/agent-skills.csv --recipe user-skills --profile {} --via {gateway}",
+  tidegate bulk run examples/agent-skills.csv --recipe user-skills \\
+    --profile {} --via {gateway}",
         world::PROFILE
     ));
     interrupted().await;

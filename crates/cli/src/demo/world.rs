@@ -24,7 +24,7 @@ pub(super) const CLIENT_ID: &str = "demo-client";
 pub(super) const CLIENT_SECRET: &str = "demo-secret";
 
 /// What the simulator simulates. [`RULES`] says it in words.
-const ORGANISATION: &str = r#"
+pub(super) const ORGANISATION: &str = r#"
 rule = "fixed"
 limit = 150
 window = "5s"
@@ -43,7 +43,8 @@ drop_after = 0.02
 "#;
 
 /// [`ORGANISATION`] in words.
-pub(super) const RULES: &str = "150 calls per 5 s, tokens that live 3 s, 3 in 100 connections cut";
+pub(super) const RULES: &str =
+    "it allows 150 calls per 5 s, its tokens live 3 s, and it hangs up on 3 calls in 100";
 
 /// Calls per window, and the window in seconds, as in [`ORGANISATION`].
 const QUOTA: (u64, u64) = (150, 5);
@@ -105,9 +106,9 @@ pub(super) fn agents(rows: &[Row]) -> u64 {
     users.len() as u64
 }
 
-/// Starts the organisation on a free port.
-pub(super) async fn start() -> Result<Sim, Failure> {
-    let config = SimConfig::from_toml(ORGANISATION).map_err(Failure::internal)?;
+/// Starts an organisation on a free port.
+pub(super) async fn start(config: &str) -> Result<Sim, Failure> {
+    let config = SimConfig::from_toml(config).map_err(Failure::internal)?;
     tidegate_sim::serve(free_port().await?, config).await.map_err(Failure::internal)
 }
 
@@ -124,8 +125,8 @@ pub(super) fn skills_of(stats: Stats) -> Skills {
 }
 
 /// Writes the job where the bulk runner can read it.
-pub(super) fn write_csv(path: &Path) -> Result<(), Failure> {
-    std::fs::write(path, CSV)
+pub(super) fn write_csv(path: &Path, csv: &str) -> Result<(), Failure> {
+    std::fs::write(path, csv)
         .map_err(|error| Failure::internal(format!("cannot write {}: {error}", path.display())))
 }
 
