@@ -1,4 +1,4 @@
-//! Both runs in a small world: twenty agents, a second's quota, and faults at calls that are known beforehand.
+//! Both runs in a small world: sixty rows, a second's quota, and faults at calls that are known beforehand.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -24,6 +24,7 @@ fn small_job() -> String {
 async fn the_naive_client_writes_twice_what_tidegate_writes_once() {
     let csv = small_job();
     let rows = world::rows(&csv).unwrap();
+    let agents = world::agents(&rows);
     let sim = world::start(SMALL).await.unwrap();
     let wanted = world::expected(&world::skills_of(sim.stats_with_users()), &rows);
     let naive = naive_run(&sim, &profile().unwrap(), rows, &wanted).await.unwrap();
@@ -34,7 +35,7 @@ async fn the_naive_client_writes_twice_what_tidegate_writes_once() {
     let gateway = start_gateway(&sim, &profile().unwrap()).await.unwrap();
     let tidegate = tidegate_run(&sim, &gateway, profile().unwrap(), &csv, &wanted).await.unwrap();
     assert_eq!(tidegate.faults(), Vec::<String>::new(), "{tidegate:?}");
-    assert_eq!((tidegate.writes, tidegate.stats.writes.values().sum::<u64>()), (20, 20));
+    assert_eq!((tidegate.writes, tidegate.stats.writes.values().sum::<u64>()), (agents, agents));
     assert_eq!(tidegate.stats.replayed, 2, "both lost answers were asked for again under their keys");
     gateway.drain().await;
     sim.shutdown().await;
@@ -50,8 +51,9 @@ async fn an_upstream_that_refuses_writes_is_told_as_faults_of_the_run() {
     let wanted = world::expected(&world::skills_of(sim.stats_with_users()), &rows);
     let gateway = start_gateway(&sim, &profile().unwrap()).await.unwrap();
     let ended = tidegate_run(&sim, &gateway, profile().unwrap(), &csv, &wanted).await;
-    let faults = ended.unwrap().faults().join(", ");
-    assert_eq!(faults, "20 writes lost or in doubt, 20 agents with wrong skills");
+    let agents = world::agents(&rows);
+    let faults = [format!("{agents} writes lost or in doubt"), format!("{agents} agents with wrong skills")];
+    assert_eq!(ended.unwrap().faults(), faults);
     gateway.drain().await;
     sim.shutdown().await;
 }
