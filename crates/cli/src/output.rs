@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use console::Term;
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
@@ -27,7 +28,16 @@ pub(crate) fn talk(text: &str) {
 
 /// Columns of the terminal that data is written to, if it is one.
 pub(crate) fn width() -> Option<usize> {
-    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
+    columns(&Term::stdout())
+}
+
+/// Columns of the terminal that talk is written to, if it is one.
+pub(crate) fn talk_width() -> Option<usize> {
+    columns(&Term::stderr())
+}
+
+fn columns(term: &Term) -> Option<usize> {
+    term.size_checked().map(|(_, columns)| usize::from(columns))
 }
 
 /// Names the progress line that is shown from now on; none when it has been taken away.

@@ -28,6 +28,9 @@ const SPAN: Duration = Duration::from_secs(90);
 /// The longest silence where milestones are written instead of a line.
 const SILENCE: Duration = Duration::from_mins(1);
 
+/// Columns from which on a terminal has room for a bar worth looking at beside the words.
+const ROOMY: usize = 90;
+
 /// Counts what a person wants to see beside the items.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -110,7 +113,12 @@ impl Line {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         // The message takes the room that is left and is cut where the terminal ends.
-        let style = ProgressStyle::with_template("{bar:20} {wide_msg}");
+        let template = if output::talk_width().is_some_and(|width| width < ROOMY) {
+            "{bar:8} {wide_msg}"
+        } else {
+            "{bar:20} {wide_msg}"
+        };
+        let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏░"));
         let teller = Teller { unit, total, pace: Pace::default(), told: 0, told_at: Duration::ZERO };
         let milestones = bar.is_hidden() && !quiet;
