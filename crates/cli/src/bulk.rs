@@ -1,34 +1,32 @@
 //! `tidegate bulk`: plan a file, apply it, go on after an interruption, say how it went.
 
+pub(crate) mod input;
+pub(crate) mod link;
+
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-use tidegate::observe::{Observer, Observers, Traced};
-use tidegate::{Client, Profile, Upstream, UpstreamConfig};
+use tidegate::{Client, Profile};
+use tidegate_bulk::PlannedRequest;
 use tidegate_bulk::execute::{Options, Progress, Stopped, execute};
 use tidegate_bulk::exit::exit;
-use tidegate_bulk::resolve::{ResolveError, resolve};
-use tidegate_bulk::{
-    Ending, Exit, Format, Lookups, PlannedRequest, Planner, Recipe, Summary, Survey, load, report,
-};
-use tidegate_core::idempotency::{BodyDigest, Transaction, Write as KeyedWrite};
-use tidegate_core::key::Tenant;
+use tidegate_bulk::{Ending, Exit, Format, Lookups, Recipe, report};
 use tidegate_core::pace::LimitKind;
-use tidegate_store::{Counts, Journal, Reader, RunHeader};
+use tidegate_store::{Counts, Journal, Reader};
 use tokio::sync::watch;
 
+use self::input::Input;
+use self::link::Link;
 use crate::args::{
     BulkCommand, BulkCommon, BulkReportArgs, BulkResumeArgs, BulkRunArgs, BulkStatusArgs, InputFormat,
     OutputFormat,
 };
 use crate::failure::Failure;
 use crate::output;
-use crate::progress::{Line, Watch};
-use crate::settings::Settings;
+use crate::progress::{self, Line, Watch};
 use crate::signals::interrupted;
 
 /// Requests shown by a dry run.
@@ -43,51 +41,18 @@ pub(crate) async fn run(command: BulkCommand) -> Result<(), Failure> {
     }
 }
 
-/// An input that was read and checked.
-struct Input {
-    path: PathBuf,
-    name: String,
-    format: Format,
-    recipe: Recipe,
-    survey: Survey,
-}
-
-impl Input {
-    /// Reads the whole input once, and tells all its problems.
-    fn check(args: &BulkRunArgs) -> Result<(Self, Summary), Failure> {
+async fn start(args: BulkRunArgs) -> Result<(), Failure> {
+    let (input, checked) = tokio::task::block_in_place(|| {
         let recipe = Recipe::load(&args.recipe).map_err(Failure::usage)?;
-        let name = args.input.display().to_string();
         let format = match args.input_format {
             Some(InputFormat::Csv) => Format::Csv,
             Some(InputFormat::Ndjson) => Format::Ndjson,
             None => Format::of(&args.input),
         };
-        let planner = Planner::new(&recipe, format, &name);
-        let survey = planner.survey(open(&args.input)?).map_err(Failure::usage)?;
-        let summary = planner.check(open(&args.input)?, &survey).map_err(Failure::usage)?;
-        Ok((Self { path: args.input.clone(), name, format, recipe, survey }, summary))
-    }
-
-    fn planner(&self) -> Planner<'_> {
-        Planner::new(&self.recipe, self.format, &self.name)
-    }
-}
-
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok(BufReader::new(file))
-}
-
-async fn start(args: BulkRunArgs) -> Result<(), Failure> {
-    let (input, checked) = tokio::task::block_in_place(|| Input::check(&args))?;
+        Input::check(&args.input, format, recipe)
+    })?;
     let link = Link::new(&args.common)?;
-    let client = Client::over(Arc::clone(&link.upstream));
-    let lookups =
-        resolve(&client, &input.recipe, &input.survey, &input.name).await.map_err(|error| match error {
-            ResolveError::Unknown(problems) => Failure::usage(problems),
-            error @ ResolveError::Upstream { .. } => Failure::upstream(error),
-        })?;
+    let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
     if args.dry_run {
         return tokio::task::block_in_place(|| dry_run(&input, &lookups, link.upstream.profile()));
     }
@@ -95,7 +60,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         output::talk(note);
     }
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
-    let journal = tokio::task::block_in_place(|| plan(&input, &lookups, &link, &path))?;
+    let journal = tokio::task::block_in_place(|| input.plan(&lookups, &link.upstream, &path))?;
     output::talk(&format!(
         "{}: {} rows become {} requests; journal {}",
         input.name,
@@ -112,52 +77,12 @@ fn default_journal(input: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Plans the input into a new journal.
-fn plan(input: &Input, lookups: &Lookups, link: &Link, path: &Path) -> Result<Journal, Failure> {
-    let profile = link.upstream.profile();
-    let tenant = link.upstream.tenant();
-    let now = link.upstream.clock().wall();
-    // With real ids in place of names, rows can contradict each other that did not before: find out before there is
-    // a journal.
-    let planner = input.planner();
-    planner
-        .plan(open(&input.path)?, &input.survey, lookups, |_| Ok::<_, std::convert::Infallible>(()))
-        .map_err(Failure::usage)?;
-    let header = RunHeader {
-        recipe: input.recipe.name().to_owned(),
-        recipe_digest: input.recipe.digest(),
-        input_name: input.name.clone(),
-        input_digest: input.survey.digest(),
-        tenant: tenant.to_string(),
-        profile: profile.name.clone(),
-        options: String::new(),
-        created: now,
-    };
-    let journal = Journal::create(path, &header).map_err(Failure::usage)?;
-    let key_for = |request: &PlannedRequest| key(request, tenant, profile);
-    load(&planner, open(&input.path)?, &input.survey, lookups, &journal, now, key_for)
-        .map_err(Failure::internal)?;
-    Ok(journal)
-}
-
-fn key(request: &PlannedRequest, tenant: &Tenant, profile: &Profile) -> uuid::Uuid {
-    let transaction = request.transaction.to_string();
-    let write = KeyedWrite {
-        tenant,
-        transaction: Transaction::Given(&transaction),
-        method: &request.method,
-        target: &request.target,
-        body: &BodyDigest::json(request.body.as_deref().unwrap_or_default()),
-    };
-    write.key(profile.idempotency.stamp)
-}
-
 /// Shows what would be sent, and how long it would take.
 fn dry_run(input: &Input, lookups: &Lookups, profile: &Profile) -> Result<(), Failure> {
     let mut shown = Vec::new();
     let summary = input
         .planner()
-        .plan(open(&input.path)?, &input.survey, lookups, |request| {
+        .plan(input.open()?, &input.survey, lookups, |request| {
             if shown.len() < SHOWN {
                 shown.push(request);
             }
@@ -229,41 +154,6 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     carry_out(journal, link, &args.common).await
 }
 
-/// The way to the upstream.
-struct Link {
-    upstream: Arc<Upstream>,
-    watch: Arc<Watch>,
-    /// What every request carries for a gateway in between.
-    header: Option<(HeaderName, HeaderValue)>,
-}
-
-impl Link {
-    fn new(common: &BulkCommon) -> Result<Self, Failure> {
-        let settings = Settings::load(&common.connection, |name| std::env::var(name).ok())?;
-        let mut config = match &common.via {
-            None => settings.upstream()?,
-            Some(gateway) => {
-                // The gateway knows the limits and holds the credential.
-                let mut profile = settings.profile()?;
-                profile.limits.clear();
-                UpstreamConfig::new(Arc::new(profile), gateway, gateway)
-            }
-        };
-        let watch = Arc::new(Watch::default());
-        let observers: [Arc<dyn Observer>; 2] = [Arc::new(Traced), Arc::clone(&watch) as Arc<dyn Observer>];
-        config.observers = Observers::new(observers);
-        let upstream = Upstream::new(config).map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Failure::usage(lines.join("\n"))
-        })?;
-        let header = common
-            .via
-            .as_ref()
-            .map(|_| (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk")));
-        Ok(Self { upstream, watch, header })
-    }
-}
-
 /// Sends what is pending and reports.
 async fn carry_out(journal: Journal, link: Link, common: &BulkCommon) -> Result<(), Failure> {
     let journal = Arc::new(journal);
@@ -271,8 +161,8 @@ async fn carry_out(journal: Journal, link: Link, common: &BulkCommon) -> Result<
     let before = reader.counts().map_err(Failure::internal)?;
     let progress = Arc::new(Progress::default());
     let already = before.total() - before.pending();
-    let line =
-        Line::start(before.total(), already, Arc::clone(&progress), Arc::clone(&link.watch), common.quiet);
+    let look = progress::of_run(already, Arc::clone(&progress), Arc::clone(&link.watch));
+    let shown = Line::start("items", before.total(), common.quiet, look);
     let (stop, stopping) = watch::channel(false);
     let listen = tokio::spawn(async move {
         interrupted().await;
@@ -287,7 +177,7 @@ async fn carry_out(journal: Journal, link: Link, common: &BulkCommon) -> Result<
     let began = link.upstream.clock().now();
     let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;
     let took = link.upstream.clock().now() - began;
-    line.finish();
+    shown.finish();
     listen.abort();
     let counts = reader.counts().map_err(Failure::internal)?;
     if let Some(path) = &common.output {
