@@ -120,11 +120,8 @@ impl Pacer {
             let now = self.shared.clock.now();
             let result = change(state, now);
             state.bank.advance(now, &mut state.woken);
-            let woken: Vec<_> = state
-                .woken
-                .drain(..)
-                .filter_map(|(waiter, woken)| Some((state.waiting.remove(&waiter), woken)))
-                .collect();
+            let woken: Vec<_> =
+                state.woken.drain(..).map(|(waiter, woken)| (state.waiting.remove(&waiter), woken)).collect();
             (result, woken, state.bank.drain_events())
         };
         for (tell, woken) in woken {

@@ -66,7 +66,7 @@ impl UpstreamConfig {
             credential: None,
             limits: Vec::new(),
             max_retries: 5,
-            hint_ceiling: Duration::from_secs(15 * 60),
+            hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
             observers: Observers::default(),
         }
@@ -275,7 +275,7 @@ fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -
     match value.parse::<Uri>() {
         Err(_) => problem("is not a URL; write it like https://api.mypurecloud.com"),
         Ok(uri) if uri.authority().is_none() => {
-            problem("names no host; write it like https://api.mypurecloud.com")
+            problem("names no host; write it like https://api.mypurecloud.com");
         }
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => {
             problem("must begin with http:// or https://");

@@ -90,6 +90,10 @@ struct Run {
 }
 
 /// What to do after an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on the stack, and is taken apart at once"
+)]
 enum Step {
     Done(Result<Response<ResponseBody>, Error>),
     Again(tidegate_core::time::Mono),
@@ -142,7 +146,7 @@ impl Run {
     async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
         match sent {
             Ok(answered) => self.judge_answer(answered, replayable).await,
-            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(refusal)),
+            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(&refusal)),
             Err(AttemptError::Token(error)) => self.without_token(error),
             Err(AttemptError::Stopped(why)) => {
                 Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why)))
@@ -219,7 +223,7 @@ impl Run {
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
+    fn refused(&mut self, refusal: &Refusal) -> Result<Response<ResponseBody>, Error> {
         self.ended(|run| {
             run.error(ErrorKind::Refused)
                 .with_retry_after(Some(refusal.retry_after))

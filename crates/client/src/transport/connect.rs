@@ -68,7 +68,7 @@ impl Connector {
         http.set_nodelay(true);
         http.enforce_http(false);
         http.set_connect_timeout(Some(timeout));
-        http.set_keepalive(Some(Duration::from_secs(60)));
+        http.set_keepalive(Some(Duration::from_mins(1)));
         let https = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()

@@ -70,13 +70,13 @@ impl Pool {
     ) -> Option<(Connection, Arc<IdleSince>)> {
         let limit = if careful { self.careful_limit() } else { MAX_IDLE_TIME };
         let mut shelves = self.shelves.lock();
-        let shelf = shelves.get_mut(origin)?;
-        shelf.retain(|(connection, _)| !connection.sender.is_closed());
-        let newest = shelf.last()?.1.get().unwrap_or(Mono::ZERO);
+        let kept = shelves.get_mut(origin)?;
+        kept.retain(|(connection, _)| !connection.sender.is_closed());
+        let newest = kept.last()?.1.get().unwrap_or(Mono::ZERO);
         if now - newest >= limit {
             return None;
         }
-        let (connection, idle) = shelf.pop()?;
+        let (connection, idle) = kept.pop()?;
         idle.clear();
         Some((connection, idle))
     }
@@ -87,13 +87,13 @@ impl Pool {
             return;
         }
         let mut shelves = self.shelves.lock();
-        let shelf = shelves.entry(origin.to_owned()).or_default();
-        shelf.retain(|(connection, idle)| {
+        let kept = shelves.entry(origin.to_owned()).or_default();
+        kept.retain(|(connection, idle)| {
             !connection.sender.is_closed() && idle.get().is_none_or(|since| now - since < MAX_IDLE_TIME)
         });
-        if shelf.len() < MAX_IDLE {
+        if kept.len() < MAX_IDLE {
             idle.set(now);
-            shelf.push((connection, idle));
+            kept.push((connection, idle));
         }
     }
 
