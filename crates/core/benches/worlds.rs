@@ -24,6 +24,7 @@ const RULES: [Rule; 7] = [
 ];
 const FORMS: [Form; 4] = [Form::Exact, Form::Whole, Form::Epoch, Form::Silent];
 
+#[expect(clippy::disallowed_methods, reason = "a program for a person, who chooses the world")]
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.split_first() {

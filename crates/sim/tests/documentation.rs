@@ -1,5 +1,7 @@
 //! The simulator's page names every key of the configuration and every field of the books.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -44,11 +46,9 @@ fn every_key_of_the_configuration_is_documented() {
         keys(&Stranger::default()),
         keys(&BrownOut::default()),
         keys(&Event::default()),
+        keys(&Scenario::default()),
     ];
     assert_eq!(missing(all.concat()), Vec::<String>::new());
-    let scenario: Vec<String> =
-        keys(&Scenario::default()).into_iter().filter(|key| !PAGE.contains(&format!("[{key}]"))).collect();
-    assert_eq!(missing(scenario), ["name", "about"], "these two show in the example");
 }
 
 #[test]

@@ -176,6 +176,7 @@ struct Play<'w> {
 }
 
 impl World {
+    #[expect(clippy::disallowed_methods, reason = "a switch for a person who looks into one world")]
     pub(crate) fn new(rule: Rule, form: Form, phase: f64, seed: u64) -> Self {
         Self {
             server: Server::new(rule, 300, 5.0, 1_000_000.0 + phase),
