@@ -31,7 +31,7 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     let idempotency = file.section("idempotency");
     let idempotency = idempotency.map_or_else(default_idempotency, |section| idempotency_rules(&section));
     let oauth = file.section("oauth").map(|section| oauth(&section));
-    let backoff = file.section("backoff").map_or_else(default_backoff, |section| backoff(&section));
+    let backoff = file.section("backoff").map_or_else(Backoff::default, |section| backoff(&section));
     let timeouts = file.section("timeouts").map_or(DEFAULT_TIMEOUTS, |section| timeouts(&section, &backoff));
     let errors = file.section("errors").and_then(|section| section.one_of("shape", &ErrorShape::NAMES));
     Profile {
@@ -245,14 +245,8 @@ fn oauth(section: &Section<'_>) -> OauthRules {
     OauthRules { token_path: path.unwrap_or_else(|| "/oauth/token".to_owned()), throttle }
 }
 
-/// The generic profile's: drawn from the whole range, so that callers of an unknown API do not come back together.
-fn default_backoff() -> Backoff {
-    Backoff::try_new(Kind::Full, Duration::from_millis(500), Duration::from_mins(1))
-        .expect("base is below cap")
-}
-
 fn backoff(section: &Section<'_>) -> Backoff {
-    let default = default_backoff();
+    let default = Backoff::default();
     let kind = section.one_of("kind", &Kind::NAMES).unwrap_or(default.kind());
     let base = section.duration_above_zero("base");
     let cap = section.duration_above_zero("cap");
