@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     /// Base URL of the login host.
     #[arg(long, value_name = "URL")]
     pub(crate) login: Option<String>,
-    /// OAuth client id. Its secret comes from `GENESYSCLOUD_OAUTHCLIENT_SECRET`, `TIDEGATE_CREDENTIAL_CLIENT_SECRET` or
+    /// OAuth client id. Its secret comes from GENESYSCLOUD_OAUTHCLIENT_SECRET, TIDEGATE_CREDENTIAL_CLIENT_SECRET or
     /// --client-secret-file, never from the command line.
     #[arg(long, value_name = "ID")]
     pub(crate) client_id: Option<String>,
@@ -114,7 +114,7 @@ pub(crate) struct BulkCommon {
     /// Writes in flight at once, at most. The quota decides how many leave; this bounds how many wait for answers.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: u16,
-    /// Result file, CSV: `id,status,http_status,attempts,key,error`.
+    /// Result file, CSV: id,status,http_status,attempts,key,error.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// No progress bar.
@@ -251,7 +251,7 @@ pub(crate) struct SimArgs {
     /// Same seed, same run.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Any key of the configuration, such as `faults.drop_after=0.02` or `oauth.throttle="5 per 1s"`.
+    /// Any key of the configuration, such as faults.drop_after=0.02 or oauth.throttle="5 per 1s".
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Print the configuration in force and end.
