@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn base_urls_are_checked_and_all_problems_told() {
         for (value, expected) in [
-            ("api.mypurecloud.com", "names no host"),
+            ("api.mypurecloud.com", "must begin with http"),
+            ("/api", "names no host"),
             ("ftp://api", "must begin with http"),
             ("http://user:pass@api", "user or password"),
             ("http://api/v2", "must not carry a path"),

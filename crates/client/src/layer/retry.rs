@@ -91,6 +91,8 @@ struct Run {
     rng: fastrand::Rng,
     /// The upstream's latest answer, to be delivered if no further attempt is possible.
     last: Option<Response<ResponseBody>>,
+    /// How the latest attempt without an answer failed, to be told if no further attempt is possible.
+    failure: Option<SendError>,
     /// Waits for the token endpoint so far.
     token_waits: u32,
 }
@@ -118,7 +120,15 @@ impl Run {
         let replayable = prepared.request.body().is_replayable();
         let facts = call.facts(replayable);
         let rng = fastrand::Rng::with_seed(layer.clock.seed());
-        Self { attempts: Attempts::new(facts, call.started), layer, call, rng, last: None, token_waits: 0 }
+        Self {
+            attempts: Attempts::new(facts, call.started),
+            layer,
+            call,
+            rng,
+            last: None,
+            failure: None,
+            token_waits: 0,
+        }
     }
 
     async fn run<S>(
@@ -170,19 +180,26 @@ impl Run {
 
     fn judge_failure(&mut self, error: SendError, replayable: bool) -> Step {
         let retry_at = match self.next(&Outcome::Failed(error.failure)) {
-            Next::Retry { at, ordered, .. } if replayable => return Step::Again(at, reason(ordered)),
+            Next::Retry { at, ordered, .. } if replayable => {
+                self.failure = Some(error);
+                return Step::Again(at, reason(ordered));
+            }
             Next::Unknown { .. } => {
                 return Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)));
             }
             Next::GiveUp { retry_at, .. } => retry_at,
             _ => None,
         };
+        let retry_after = retry_at.map(|at| at - self.layer.clock.now());
+        Step::Done(Err(self.failed(error).with_retry_after(retry_after)))
+    }
+
+    fn failed(&self, error: SendError) -> Error {
         let kind = match error.failure.delivery() {
             Delivery::NotSent => ErrorKind::Unreachable,
             _ => ErrorKind::NoAnswer,
         };
-        let retry_after = retry_at.map(|at| at - self.layer.clock.now());
-        Step::Done(Err(self.error(kind).with_retry_after(retry_after).with_source(error)))
+        self.error(kind).with_source(error)
     }
 
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
@@ -255,12 +272,20 @@ impl Run {
         self.error(if doubt { ErrorKind::OutcomeUnknown } else { ErrorKind::Stopped }).with_source(why)
     }
 
-    /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else `error`.
+    /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else how the last
+    /// attempt failed, else `error`. Only a call that sent nothing is refused.
     fn ended(&mut self, error: impl FnOnce(&Self) -> Error) -> Result<Response<ResponseBody>, Error> {
         if self.attempts.in_doubt() {
             return Err(self.error(ErrorKind::OutcomeUnknown).with_source("no further attempt was possible"));
         }
-        self.last.take().ok_or_else(|| error(self))
+        if let Some(last) = self.last.take() {
+            return Ok(last);
+        }
+        let refused = error(self);
+        match self.failure.take() {
+            Some(failure) => Err(self.failed(failure).with_retry_after(refused.retry_after())),
+            None => Err(refused),
+        }
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
