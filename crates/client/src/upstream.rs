@@ -3,6 +3,7 @@
 //! The gates, the token, the connections and the retry budget belong to the upstream and not to a service value,
 //! because services are cloned for every call and a limiter inside a clone limits nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,21 @@ pub struct ConfigError {
     /// What is wrong with it and what to do.
     pub rule: String,
 }
+
+/// Every setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
 
 /// One tenant on one upstream.
 #[derive(Debug)]
