@@ -3,6 +3,7 @@
 //! The gates, the token, the connections and the retry budget belong to the upstream and not to a service value,
 //! because services are cloned for every call and a limiter inside a clone limits nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::credential::Credential;
 use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::token::{ClientCredentials, TokenEndpoint, TokenManager};
-use crate::transport::{SendError, SendOptions, Transport};
+use crate::transport::{SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
 const DEFAULT_TOKEN_PATH: &str = "/oauth/token";
@@ -85,6 +86,21 @@ pub struct ConfigError {
     pub rule: String,
 }
 
+/// Every setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
 /// One tenant on one upstream.
 #[derive(Debug)]
 pub struct Upstream {
@@ -94,7 +110,7 @@ pub struct Upstream {
     token_uri: Uri,
     credential: Credential,
     pacer: Pacer,
-    transport: Transport,
+    wire: Arc<dyn Wire>,
     clock: Clock,
     observers: Observers,
     retry_policy: Arc<RetryPolicy>,
@@ -107,6 +123,24 @@ impl Upstream {
     /// # Errors
     /// Every setting that cannot be used.
     pub fn new(config: UpstreamConfig) -> Result<Arc<Self>, Vec<ConfigError>> {
+        let clock = Clock::start();
+        let wire = Arc::new(Transport::new(clock, config.profile.timeouts.connect));
+        Self::over(config, clock, wire)
+    }
+
+    /// Sets up an upstream whose attempts and logins go over `wire` instead of sockets.
+    ///
+    /// # Errors
+    /// Every setting that cannot be used.
+    pub fn with_wire(config: UpstreamConfig, wire: Arc<dyn Wire>) -> Result<Arc<Self>, Vec<ConfigError>> {
+        Self::over(config, Clock::start(), wire)
+    }
+
+    fn over(
+        config: UpstreamConfig,
+        clock: Clock,
+        wire: Arc<dyn Wire>,
+    ) -> Result<Arc<Self>, Vec<ConfigError>> {
         let mut problems = Vec::new();
         let api_base = base_url("api", &config.api, &mut problems);
         let login_base = base_url("login", &config.login, &mut problems);
@@ -118,8 +152,6 @@ impl Upstream {
         let token_uri = format!("{login_base}{token_path}").parse::<Uri>().map_err(|error| {
             vec![ConfigError { field: "login", value: config.login.clone(), rule: error.to_string() }]
         })?;
-        let clock = Clock::start();
-        let transport = Transport::new(clock, profile.timeouts.connect);
         let bank = BankConfig {
             limits: merge_limits(&profile, config.limits),
             queue_bound: config.queue_bound,
@@ -149,7 +181,7 @@ impl Upstream {
             observers: config.observers,
             api_base,
             token_uri,
-            transport,
+            wire,
             clock,
             retry_policy,
             profile,
@@ -171,7 +203,7 @@ impl Upstream {
     pub fn token_endpoint(&self) -> TokenEndpoint {
         TokenEndpoint::new(
             self.token_uri.clone(),
-            self.transport.clone(),
+            Arc::clone(&self.wire),
             Arc::clone(&self.profile),
             self.clock,
         )
@@ -187,7 +219,7 @@ impl Upstream {
     ) -> Result<Response<ResponseBody>, SendError> {
         *request.uri_mut() = self.token_uri.clone();
         let options = SendOptions { timeout: self.profile.timeouts.write, careful: true };
-        Ok(self.transport.send(request, options).await?.map(ResponseBody::Upstream))
+        self.wire.send(request, options).await
     }
 
     /// Whether calls can be served now: the API accepts connections, and the configured credential has a token.
@@ -196,7 +228,7 @@ impl Upstream {
     /// What is missing.
     pub async fn check(&self) -> Result<(), String> {
         let api = self.api_base.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-        self.transport.check(&api).await.map_err(|error| error.to_string())?;
+        self.wire.check(&api).await.map_err(|error| error.to_string())?;
         match &self.credential {
             Credential::Managed(manager) => manager.lend().await.map(drop).map_err(|error| error.to_string()),
             Credential::Bearer(_) | Credential::Anonymous => Ok(()),
@@ -238,8 +270,8 @@ impl Upstream {
         &self.clock
     }
 
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.transport
+    pub(crate) fn wire(&self) -> &Arc<dyn Wire> {
+        &self.wire
     }
 
     pub(crate) fn observers(&self) -> &Observers {
