@@ -1,6 +1,7 @@
 //! The data port: accepts connections, speaks HTTP/1.1, drains.
 //!
-//! Header names are written in title case because one SDK looks `Retry-After` up in a case-sensitive map. Slow and
+//! Header names are written in title case because one SDK looks `Retry-After` up in a case-sensitive map. HTTP does
+//! not carry the upstream's own spelling through, so `ININ-Correlation-Id` arrives as `Inin-Correlation-Id`. Slow and
 //! oversized heads are cut off by hyper's own bounds, connections beyond [`MAX_CONNECTIONS`] wait in the kernel's
 //! backlog, and a response whose upstream breaks off resets its caller, so that half an answer is never taken for a
 //! whole one.

@@ -14,6 +14,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::Refusal;
@@ -59,6 +61,19 @@ pub struct Answered {
     pub throttled: bool,
     /// From the first byte sent to its headers.
     pub took: Duration,
+}
+
+/// Looks into the beginning of an answer's body. If the body ends early, the status and headers are here all the
+/// same and the answer stands, without a body and without the length that it no longer has.
+async fn peek(response: Response<ResponseBody>, cap: usize) -> (Bytes, Response<ResponseBody>) {
+    let (mut parts, body) = response.into_parts();
+    match body.peek(cap).await {
+        Ok((read, body)) => (read, Response::from_parts(parts, body)),
+        Err(_) => {
+            parts.headers.remove(CONTENT_LENGTH);
+            (Bytes::new(), Response::from_parts(parts, ResponseBody::from(Bytes::new())))
+        }
+    }
 }
 
 /// Why an attempt brought no answer.

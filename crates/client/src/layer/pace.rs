@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use tidegate_core::observe::{Observation, observe, observe_body};
 use tidegate_core::pace::{Answer, AnswerKind, Ask};
 use tidegate_core::profile::Profile;
 use tower::{Layer, Service};
 
-use super::{Answered, Attempt, AttemptError, BoxFuture};
-use crate::body::ResponseBody;
+use super::{Answered, Attempt, AttemptError, BoxFuture, peek};
 use crate::clock::Clock;
 use crate::pacer::Pacer;
 use crate::transport::SendError;
@@ -111,20 +110,19 @@ where
 
 /// Reads what an answer says about limits; a throttle's body is looked into as well.
 async fn read(profile: &Profile, clock: &Clock, answered: Answered) -> Answered {
-    let (parts, body) = answered.response.into_parts();
-    let mut seen = observe(&profile.headers, parts.status, &parts.headers, clock.wall());
-    let status = parts.status.as_u16();
-    let (read, body) = if profile.throttle.needs_body(status) {
-        // If the body ends early, the status and headers are here all the same, and the answer stands.
-        body.peek(PEEK).await.unwrap_or_else(|_| (Bytes::new(), ResponseBody::from(Bytes::new())))
+    let Answered { response, took, .. } = answered;
+    let status = response.status();
+    let mut seen = observe(&profile.headers, status, response.headers(), clock.wall());
+    let (read, response) = if profile.throttle.needs_body(status.as_u16()) {
+        peek(response, PEEK).await
     } else {
-        (Bytes::new(), body)
+        (Bytes::new(), response)
     };
     if !read.is_empty() {
-        observe_body(&profile.headers, parts.status, &read, &mut seen);
+        observe_body(&profile.headers, status, &read, &mut seen);
     }
-    let throttled = profile.throttle.applies(status, &seen, &read);
-    Answered { response: Response::from_parts(parts, body), seen, throttled, took: answered.took }
+    let throttled = profile.throttle.applies(status.as_u16(), &seen, &read);
+    Answered { response, seen, throttled, took }
 }
 
 fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {

@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
-use tidegate_core::classify::{Delivery, Facts, Outcome};
+use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
 use tidegate_core::pace::Refusal;
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
 use tower::{Layer, Service};
 
-use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared};
+use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared, peek};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -154,14 +154,7 @@ impl Run {
                     Next::Unknown { .. } => {
                         Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)))
                     }
-                    _ => {
-                        let kind = if error.failure.delivery() == Delivery::NotSent {
-                            ErrorKind::Unreachable
-                        } else {
-                            ErrorKind::NoAnswer
-                        };
-                        Step::Done(Err(self.error(kind).with_source(error)))
-                    }
+                    _ => Step::Done(Err(self.error(kind_of(error.failure)).with_source(error))),
                 }
             }
         }
@@ -195,12 +188,8 @@ impl Run {
 
     /// Keeps an answer for the case that no further attempt is possible, off its connection.
     async fn keep(&mut self, response: Response<ResponseBody>) {
-        let (parts, body) = response.into_parts();
-        let body = match body.peek(KEEP).await {
-            Ok((_, body)) => body,
-            Err(_) => ResponseBody::from(bytes::Bytes::new()),
-        };
-        self.last = Some(Response::from_parts(parts, body));
+        let (_, response) = peek(response, KEEP).await;
+        self.last = Some(response);
     }
 
     /// Waits for the token endpoint where that can help in time.
@@ -237,6 +226,15 @@ impl Run {
 
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, &self.call.method, &self.call.path, self.call.report())
+    }
+}
+
+/// What a failure that ends a call without doubt is called.
+fn kind_of(failure: Failure) -> ErrorKind {
+    match failure {
+        Failure::AnswerUnreadable => ErrorKind::Unreadable,
+        failure if failure.delivery() == Delivery::NotSent => ErrorKind::Unreachable,
+        _ => ErrorKind::NoAnswer,
     }
 }
 

@@ -166,7 +166,8 @@ impl TokenEndpoint {
     /// # Errors
     /// What the endpoint said, or that it could not be asked.
     pub async fn fetch(&self, credentials: &ClientCredentials) -> Result<Grant, GrantError> {
-        let options = SendOptions { timeout: self.profile.timeouts.read, careful: false };
+        // Asking twice would do no harm, but a connection that breaks would cost a caller its login.
+        let options = SendOptions { timeout: self.profile.timeouts.read, careful: true };
         let response = self.transport.send(self.request(credentials), options).await?;
         let (parts, body) = response.into_parts();
         let answer = ResponseBody::Upstream(body)

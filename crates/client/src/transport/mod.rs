@@ -16,16 +16,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, Uri};
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tidegate_core::classify::Failure;
+use tokio::time::error::Elapsed;
 
 use self::connect::{Connection, Connector};
 use self::pool::{IdleSince, Pool};
 use crate::body::{BoxError, RequestBody};
 use crate::clock::Clock;
+
+/// A pooled connection that is not ready for another request within this time is busy with its last one.
+const READY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Why an attempt brought no answer.
 #[derive(Debug)]
@@ -53,7 +58,8 @@ impl SendError {
 /// How one attempt is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
-    /// From the first byte sent to the answer's headers.
+    /// From the first byte sent to the answer's headers. A body that is streamed from its source takes as long as
+    /// the source does, so for those it is the longest time without a byte in either direction.
     pub timeout: Duration,
     /// Whether a second execution would do harm: such an attempt gets only a connection that is surely open.
     pub careful: bool,
@@ -89,12 +95,15 @@ impl Transport {
         options: SendOptions,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let origin = to_origin_form(&mut request)?;
+        let streamed = !request.body().is_replayable();
         let mut lease = self.lease(&origin, options.careful).await?;
         let before = lease.connection.meter.written();
-        let sent =
-            tokio::time::timeout(options.timeout, lease.connection.sender.try_send_request(request)).await;
+        let sent = exchange(&mut lease.connection, request, options.timeout, streamed).await;
         match sent {
-            Ok(Ok(response)) => Ok(response.map(|body| UpstreamBody { body, lease: Some(lease) })),
+            Ok(Ok(response)) => {
+                lease.reusable = !streamed && keeps_alive(&response);
+                Ok(response.map(|body| UpstreamBody { body, lease: Some(lease) }))
+            }
             Ok(Err(mut error)) => {
                 let unsent = error.take_message().is_some();
                 let written = lease.connection.meter.written() > before;
@@ -123,9 +132,10 @@ impl Transport {
         let shared = &self.shared;
         let name = origin.to_string();
         while let Some((mut connection, idle)) = shared.pool.take(&name, shared.clock.now(), careful) {
-            // Ready at once, unless the other side has closed it: then the next one is asked.
-            if connection.sender.ready().await.is_ok() {
-                return Ok(Lease { connection, idle, origin: name, shared: Arc::clone(shared) });
+            // Ready at once, unless the other side has closed it, or answered without reading all that it was sent:
+            // then the next one is asked.
+            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, connection.sender.ready()).await {
+                return Ok(self.lend(connection, idle, name));
             }
         }
         let idle = Arc::new(IdleSince::default());
@@ -142,8 +152,40 @@ impl Transport {
             .connect(origin, ended)
             .await
             .map_err(|error| SendError::new(error.failure, error.source))?;
-        Ok(Lease { connection, idle, origin: name, shared: Arc::clone(shared) })
+        Ok(self.lend(connection, idle, name))
     }
+
+    fn lend(&self, connection: Connection, idle: Arc<IdleSince>, origin: String) -> Lease {
+        Lease { connection, idle, origin, reusable: true, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Sends on an open connection and waits for the answer's headers.
+async fn exchange(
+    connection: &mut Connection,
+    request: Request<RequestBody>,
+    timeout: Duration,
+    streamed: bool,
+) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Elapsed> {
+    let mut exchange = std::pin::pin!(connection.sender.try_send_request(request));
+    let mut written = connection.meter.written();
+    loop {
+        let sent = tokio::time::timeout(timeout, exchange.as_mut()).await;
+        let now_written = connection.meter.written();
+        if sent.is_ok() || !streamed || now_written == written {
+            return sent;
+        }
+        written = now_written;
+    }
+}
+
+/// Whether the connection of this answer serves another request (RFC 9112 §9.3).
+fn keeps_alive(response: &Response<Incoming>) -> bool {
+    let closes = |value: &HeaderValue| {
+        let mut options = value.as_bytes().split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    response.version() == Version::HTTP_11 && !response.headers().get_all(CONNECTION).iter().any(closes)
 }
 
 /// A connection lent to one attempt.
@@ -152,11 +194,18 @@ struct Lease {
     connection: Connection,
     idle: Arc<IdleSince>,
     origin: String,
+    /// Whether another attempt may follow on it.
+    reusable: bool,
     shared: Arc<Shared>,
 }
 
 impl Lease {
+    /// Returns the connection to the pool. One that is closing is dropped: the pool would take its end for a sign of
+    /// the upstream's impatience with idle connections.
     fn give_back(self) {
+        if !self.reusable {
+            return;
+        }
         let now = self.shared.clock.now();
         self.shared.pool.put(&self.origin, now, self.connection, self.idle);
     }
@@ -185,7 +234,7 @@ fn failure_of(error: &hyper::Error, unsent: bool) -> Failure {
     if unsent {
         Failure::ZeroBytesWritten
     } else if error.is_parse() {
-        Failure::AnswerTruncated
+        Failure::AnswerUnreadable
     } else {
         Failure::Interrupted
     }
