@@ -136,9 +136,10 @@ fn is_path(uri: &Uri, path: &str) -> bool {
 }
 
 fn failed(error: &Error) -> Response<ResponseBody> {
-    match error.kind() {
-        ErrorKind::OutcomeUnknown => tracing::warn!(target: "tidegate", "{error}"),
-        _ => tracing::debug!(target: "tidegate", "{error}"),
+    if error.kind() == ErrorKind::OutcomeUnknown {
+        tracing::warn!(target: "tidegate", "{error}");
+    } else {
+        tracing::debug!(target: "tidegate", "{error}");
     }
     mark(respond::failed(error), error.report())
 }

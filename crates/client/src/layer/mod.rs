@@ -67,13 +67,11 @@ pub struct Answered {
 /// same and the answer stands, without a body and without the length that it no longer has.
 async fn peek(response: Response<ResponseBody>, cap: usize) -> (Bytes, Response<ResponseBody>) {
     let (mut parts, body) = response.into_parts();
-    match body.peek(cap).await {
-        Ok((read, body)) => (read, Response::from_parts(parts, body)),
-        Err(_) => {
-            parts.headers.remove(CONTENT_LENGTH);
-            (Bytes::new(), Response::from_parts(parts, ResponseBody::from(Bytes::new())))
-        }
+    if let Ok((read, body)) = body.peek(cap).await {
+        return (read, Response::from_parts(parts, body));
     }
+    parts.headers.remove(CONTENT_LENGTH);
+    (Bytes::new(), Response::from_parts(parts, ResponseBody::from(Bytes::new())))
 }
 
 /// Why an attempt brought no answer.

@@ -26,7 +26,7 @@ async fn a_slow_caller_holds_up_its_upstream_and_gets_every_byte() {
             wire.head().await;
             wire.write(&format!("HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n")).await;
             for number in 0..MUCH >> 16 {
-                wire.stream.write_all(&[u8::try_from(number % 251).unwrap(); 1 << 16]).await.unwrap();
+                wire.stream.write_all(&vec![u8::try_from(number % 251).unwrap(); 1 << 16]).await.unwrap();
                 counted.fetch_add(1 << 16, Ordering::Relaxed);
             }
             wire.rest().await;
@@ -79,7 +79,7 @@ async fn a_slow_upstream_holds_up_its_caller_and_gets_every_byte() {
     let counted = Arc::clone(&sent);
     let writing = tokio::spawn(async move {
         for _ in 0..MUCH >> 16 {
-            writer.write_all(&[b'x'; 1 << 16]).await.unwrap();
+            writer.write_all(&vec![b'x'; 1 << 16]).await.unwrap();
             counted.fetch_add(1 << 16, Ordering::Relaxed);
         }
         writer

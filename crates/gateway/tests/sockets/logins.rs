@@ -1,12 +1,13 @@
 //! Who calls are made as: logins that pass through, tokens that never expire for their callers, borrowed credentials.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Method;
 
 use crate::stage::{Canned, FIRST, LOGIN, field, play, play_with, stage};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_login_through_the_gateway_brings_a_token_that_works() {

@@ -1,11 +1,12 @@
 //! What operators see: health, metrics, state, and a stop that cuts nobody off.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::stage::{Caller, FIRST, Played, play, stage_with};
 use tidegate::Profile;
+use tokio::time::Instant;
 
 /// An address at which nobody listens.
 async fn nobody() -> String {
@@ -116,7 +117,7 @@ async fn a_drain_finishes_calls_in_flight_and_takes_no_new_ones() {
 async fn a_drain_ends_when_its_grace_is_over() {
     let Played { sim, gateway, caller } =
         crate::stage::play_with("genesys-guide", "limit = 0\nlatency = \"8s\"", |config| {
-            config.grace = Duration::from_millis(300)
+            config.grace = Duration::from_millis(300);
         })
         .await;
     let mut wire = caller.connect().await;

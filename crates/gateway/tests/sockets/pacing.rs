@@ -1,10 +1,11 @@
 //! What the quota does to callers: waits they do not see, and refusals that say when to come back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 
 use crate::stage::{Canned, FIRST, play, stage};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn callers_wait_and_no_throttle_happens_anywhere() {

@@ -1,5 +1,6 @@
 //! What the tests share: a gateway in front of something, a caller, and upstreams made of a few bytes.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -244,11 +245,17 @@ where
     url
 }
 
-/// An upstream that answers every request with the same text, and what it was sent: per request the number of its
-/// connection, its head, and its body.
+/// An upstream that answers every request with the same text, and what it was sent.
 #[derive(Clone, Default)]
 pub(crate) struct Canned {
-    seen: Arc<Mutex<Vec<(usize, String, Vec<u8>)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// One request as it arrived.
+struct Seen {
+    connection: usize,
+    head: String,
+    body: Vec<u8>,
 }
 
 impl Canned {
@@ -261,25 +268,25 @@ impl Canned {
     }
 
     pub(crate) fn heads(&self) -> Vec<String> {
-        self.seen.lock().iter().map(|(_, head, _)| head.clone()).collect()
+        self.seen.lock().iter().map(|seen| seen.head.clone()).collect()
     }
 
     pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
-        self.seen.lock().iter().map(|(_, _, body)| body.clone()).collect()
+        self.seen.lock().iter().map(|seen| seen.body.clone()).collect()
     }
 
     /// The connections that carried at least one request.
     pub(crate) fn connections(&self) -> usize {
-        self.seen.lock().iter().map(|(number, ..)| *number).collect::<std::collections::HashSet<_>>().len()
+        self.seen.lock().iter().map(|seen| seen.connection).collect::<HashSet<_>>().len()
     }
 }
 
-async fn serve_canned(mut wire: Wire, number: usize, canned: Canned, answer: String) {
+async fn serve_canned(mut wire: Wire, connection: usize, canned: Canned, answer: String) {
     while let Some(head) = wire.until("\r\n\r\n").await {
         let length = field(&head, "content-length").and_then(|length| length.parse().ok());
         let body = wire.exactly(length.unwrap_or(0)).await;
         let close = field(&answer, "connection") == Some("close");
-        canned.seen.lock().push((number, head, body));
+        canned.seen.lock().push(Seen { connection, head, body });
         wire.write(&answer).await;
         if close {
             return;
