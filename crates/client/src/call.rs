@@ -44,13 +44,13 @@ pub struct CallReport {
     pub attempts: u32,
     /// Time spent waiting for tickets and ordered pauses.
     pub waited: Duration,
-    /// The limit that explains the longest wait.
+    /// What explains the longest wait: a limit, or a pause between attempts.
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
 }
 
-/// What is known of a call while it runs; shared by the layers through the request's extensions.
+/// What is known of a call while it runs; shared by the layers through its attempts.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -104,8 +104,17 @@ impl Call {
         }
     }
 
+    /// Whether it changes nothing: a safe method that its caller does not call harmful.
+    pub(crate) fn is_read(&self) -> bool {
+        self.method.is_safe() && self.idempotent != Some(false)
+    }
+
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
     }
 
     /// Adds a wait and, if it is the longest yet, remembers the limit that explains it. What is shorter than
@@ -124,7 +133,7 @@ impl Call {
 
     pub(crate) fn report(&self) -> CallReport {
         CallReport {
-            attempts: self.attempts.load(Ordering::Relaxed),
+            attempts: self.attempts(),
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
             limit: self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             key: self.key.clone(),

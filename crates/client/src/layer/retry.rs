@@ -6,25 +6,31 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
 use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
-use tidegate_core::pace::Refusal;
+use tidegate_core::pace::{Refusal, RefusalReason};
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
+use tidegate_core::time::Mono;
 use tower::{Layer, Service};
 
-use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared, peek};
-use crate::body::{RequestBody, ResponseBody};
+use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared};
+use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::token::TokenError;
+use crate::transport::SendError;
 
 /// How much of an answer is kept in memory while another attempt is waited for.
 const KEEP: usize = 64 * 1024;
+
+/// How long the body of such an answer is waited for; after that it stays a stream.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Adds [`Retry`].
 #[derive(Clone, Debug)]
@@ -90,9 +96,20 @@ struct Run {
 }
 
 /// What to do after an attempt.
+#[expect(clippy::large_enum_variant, reason = "a step is looked at once, where it was made")]
 enum Step {
     Done(Result<Response<ResponseBody>, Error>),
-    Again(tidegate_core::time::Mono),
+    /// Send again, not before this instant, because of this.
+    Again(Mono, &'static str),
+}
+
+/// Why a call waits between its attempts, as its report tells it.
+const ORDERED: &str = "ordered by the upstream";
+const BACKOFF: &str = "backoff";
+const TOKEN: &str = "token endpoint";
+
+fn reason(ordered: bool) -> &'static str {
+    if ordered { ORDERED } else { BACKOFF }
 }
 
 impl Run {
@@ -122,18 +139,19 @@ impl Run {
                 unreachable!("only a replayable request is sent again");
             };
             next = copy(&request);
-            let attempt = Attempt { call: Arc::clone(&self.call), request, departure: None };
+            let send_by = self.attempts.send_by();
+            let attempt = Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
                 Ok(()) => inner.call(attempt).await,
                 Err(error) => Err(error),
             };
-            let at = match self.judge(sent, next.is_some()).await {
+            let (at, why) = match self.judge(sent, next.is_some()).await {
                 Step::Done(result) => return result,
-                Step::Again(at) => at,
+                Step::Again(at, why) => (at, why),
             };
             let now = self.layer.clock.now();
             if at > now {
-                self.call.add_wait(at - now, || Arc::from("ordered by the upstream"));
+                self.call.add_wait(at - now, || Arc::from(why));
                 tokio::time::sleep_until(self.layer.clock.instant(at)).await;
             }
         }
@@ -142,35 +160,43 @@ impl Run {
     async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
         match sent {
             Ok(answered) => self.judge_answer(answered, replayable).await,
-            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(refusal)),
+            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(&refusal)),
             Err(AttemptError::Token(error)) => self.without_token(error),
-            Err(AttemptError::Stopped(why)) => {
-                Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why)))
-            }
-            Err(AttemptError::Send(error)) => {
-                let next = self.next(&Outcome::Failed(error.failure));
-                match next {
-                    Next::Retry { at, .. } if replayable => Step::Again(at),
-                    Next::Unknown { .. } => {
-                        Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)))
-                    }
-                    _ => Step::Done(Err(self.error(kind_of(error.failure)).with_source(error))),
-                }
-            }
+            Err(AttemptError::TooLate) => Step::Done(self.too_late()),
+            Err(AttemptError::Stopped(why)) => Step::Done(Err(self.stopped(why))),
+            Err(AttemptError::Send(error)) => self.judge_failure(error, replayable),
         }
+    }
+
+    fn judge_failure(&mut self, error: SendError, replayable: bool) -> Step {
+        let retry_at = match self.next(&Outcome::Failed(error.failure)) {
+            Next::Retry { at, ordered, .. } if replayable => return Step::Again(at, reason(ordered)),
+            Next::Unknown { .. } => {
+                return Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)));
+            }
+            Next::GiveUp { retry_at, .. } => retry_at,
+            _ => None,
+        };
+        let kind = match (error.failure, error.failure.delivery()) {
+            (Failure::AnswerUnreadable, _) => ErrorKind::Unreadable,
+            (_, Delivery::NotSent) => ErrorKind::Unreachable,
+            _ => ErrorKind::NoAnswer,
+        };
+        let retry_after = retry_at.map(|at| at - self.layer.clock.now());
+        Step::Done(Err(self.error(kind).with_retry_after(retry_after).with_source(error)))
     }
 
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
         match self.next(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
-            Next::Retry { at, .. } if replayable => {
+            Next::Retry { at, ordered, .. } if replayable => {
                 self.keep(response).await;
-                Step::Again(at)
+                Step::Again(at, reason(ordered))
             }
-            Next::RefreshToken => {
+            Next::RefreshToken if replayable => {
                 self.keep(response).await;
-                Step::Again(self.layer.clock.now())
+                Step::Again(self.layer.clock.now(), TOKEN)
             }
             Next::Unknown { .. } => {
                 let why = format!("the upstream answered {status}, which does not tell");
@@ -188,8 +214,9 @@ impl Run {
 
     /// Keeps an answer for the case that no further attempt is possible, off its connection.
     async fn keep(&mut self, response: Response<ResponseBody>) {
-        let (_, response) = peek(response, KEEP).await;
-        self.last = Some(response);
+        let (parts, body) = response.into_parts();
+        let (_, body) = body.peek(KEEP, KEEP_WITHIN).await;
+        self.last = Some(Response::from_parts(parts, body));
     }
 
     /// Waits for the token endpoint where that can help in time.
@@ -202,18 +229,31 @@ impl Run {
         match in_time {
             Some(at) if self.token_waits < self.layer.policy.max_ordered_waits => {
                 self.token_waits += 1;
-                Step::Again(at)
+                Step::Again(at, TOKEN)
             }
             _ => Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error))),
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
+    fn refused(&mut self, refusal: &Refusal) -> Result<Response<ResponseBody>, Error> {
         self.ended(|run| {
             run.error(ErrorKind::Refused)
                 .with_retry_after(Some(refusal.retry_after))
                 .with_refusal(refusal.reason)
         })
+    }
+
+    /// The time in which an attempt may leave ended while it waited.
+    fn too_late(&mut self) -> Result<Response<ResponseBody>, Error> {
+        let reason = RefusalReason::CannotMeet { forecast: Duration::ZERO };
+        self.ended(|run| run.error(ErrorKind::Refused).with_refusal(reason))
+    }
+
+    /// A layer of somebody else's stopped the attempt. Its word goes before the upstream's last one, but not before
+    /// a doubt.
+    fn stopped(&self, why: BoxError) -> Error {
+        let doubt = self.attempts.in_doubt();
+        self.error(if doubt { ErrorKind::OutcomeUnknown } else { ErrorKind::Stopped }).with_source(why)
     }
 
     /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else `error`.
@@ -226,15 +266,6 @@ impl Run {
 
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, &self.call.method, &self.call.path, self.call.report())
-    }
-}
-
-/// What a failure that ends a call without doubt is called.
-fn kind_of(failure: Failure) -> ErrorKind {
-    match failure {
-        Failure::AnswerUnreadable => ErrorKind::Unreadable,
-        failure if failure.delivery() == Delivery::NotSent => ErrorKind::Unreachable,
-        _ => ErrorKind::NoAnswer,
     }
 }
 

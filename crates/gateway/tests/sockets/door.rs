@@ -120,8 +120,9 @@ async fn what_is_paced_is_what_is_sent() {
     let (canned, url) = Canned::start(OK).await;
     let stage = stage(&url).await;
     for (asked, sent) in [
-        ("/api/v2/users/", "/api/v2/users"),
-        ("/api/v2/./users/../users//%7Ekim/", "/api/v2/users/~kim"),
+        // A final slash can mean another resource to the upstream, so it stays; the family is the same.
+        ("/api/v2/users/", "/api/v2/users/"),
+        ("/api/v2/./users/../users//%7Ekim", "/api/v2/users/~kim"),
         ("/../../api/v2/users/%2e%2e/skills", "/api/v2/skills"),
         ("/api/v2/users?path=/../x", "/api/v2/users?path=/../x"),
     ] {
