@@ -29,7 +29,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tidegate::{Profile, UpstreamConfig};
-use tidegate_gateway::GatewayConfig;
+use tidegate_gateway::{Gateway, GatewayConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -62,12 +62,11 @@ fn main() -> Result<(), Failure> {
         Some(at) => arguments.get(at + 1).ok_or("--rounds: how many?")?.parse()?,
         None => 7,
     };
-    // The proxies before the load: a runtime that is dropped must have nobody waiting for it.
     let (load, proxies) = (one_thread("load")?, one_thread("proxies")?);
     let upstream = load.block_on(start_upstream())?;
     let floor = proxies.block_on(start_featureless(upstream))?;
     let gateway = proxies.block_on(start_gateway(upstream))?;
-    let addrs = [upstream, floor, gateway];
+    let addrs = [upstream, floor, gateway.data_addr()];
     println!("GET of {BODY} bytes over {CONNECTIONS} connections, {rounds} rounds of {ROUND:?} per subject");
     for addr in addrs {
         load.block_on(load.spawn(closed_loop(addr, ROUND / 2)))??;
@@ -247,13 +246,13 @@ fn bad_gateway() -> Response<Either<Incoming, Empty<Bytes>>> {
     response
 }
 
-async fn start_gateway(upstream: SocketAddr) -> Result<SocketAddr, Failure> {
+async fn start_gateway(upstream: SocketAddr) -> Result<Gateway, Failure> {
     let profile = Profile::builtin("generic").ok_or("the profile is not built in")?;
     let url = format!("http://{upstream}");
     let config = GatewayConfig::new(UpstreamConfig::new(Arc::new(profile), url.clone(), url));
     let data = TcpListener::bind("127.0.0.1:0").await?;
     let admin = TcpListener::bind("127.0.0.1:0").await?;
-    Ok(tidegate_gateway::start(config, Vec::new(), data, admin)?.data_addr())
+    Ok(tidegate_gateway::start(config, Vec::new(), data, admin)?)
 }
 
 /// One connection of the load.
