@@ -34,6 +34,9 @@ pub struct CallOptions {
     pub credential: Option<Credential>,
 }
 
+/// The shortest time that is called a wait.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
 /// What became of a call. In the extensions of every response, and in every error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallReport {
@@ -114,9 +117,10 @@ impl Call {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// Adds a wait and, if it is the longest yet, remembers the limit that explains it.
+    /// Adds a wait and, if it is the longest yet, remembers the limit that explains it. What is shorter than
+    /// [`LEAST_WAIT`] is the time a decision takes, which no limit explains.
     pub(crate) fn add_wait(&self, waited: Duration, limit: impl FnOnce() -> Arc<str>) {
-        if waited.is_zero() {
+        if waited < LEAST_WAIT {
             return;
         }
         let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);

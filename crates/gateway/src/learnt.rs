@@ -75,11 +75,10 @@ impl Learnt {
 
 /// The identity of a client id: all its logins share it. A hash, because client ids are not for logs.
 pub(crate) fn identity(client_id: &str) -> CredentialId {
-    let digest: TokenDigest = Sha256::digest(client_id.as_bytes()).into();
-    let [one, two, three, four, ..] = digest;
-    CredentialId::new(format!("login-{:08x}", u32::from_be_bytes([one, two, three, four])))
+    let [a, b, c, d, ..] = digest(client_id.as_bytes());
+    CredentialId::new(format!("login-{:08x}", u32::from_be_bytes([a, b, c, d])))
 }
 
-fn digest(bearer: &[u8]) -> TokenDigest {
-    Sha256::digest(bearer).into()
+fn digest(text: &[u8]) -> TokenDigest {
+    Sha256::digest(text).into()
 }

@@ -98,6 +98,9 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
         ErrorKind::Invalid => {
             answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
+        ErrorKind::Unreadable => {
+            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
+        }
         ErrorKind::OutcomeUnknown => {
             answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
         }

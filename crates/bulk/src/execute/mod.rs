@@ -194,7 +194,7 @@ impl Sender<'_> {
     fn judge_error(&self, error: &Error) -> Judged {
         let event = match error.kind() {
             ErrorKind::OutcomeUnknown => Event::LoseTrack,
-            ErrorKind::NoAnswer | ErrorKind::Invalid => Event::Fail,
+            ErrorKind::NoAnswer | ErrorKind::Unreadable | ErrorKind::Invalid => Event::Fail,
             _ => Event::Unsent,
         };
         let stop = match error.kind() {

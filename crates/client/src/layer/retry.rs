@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
-use tidegate_core::classify::{Delivery, Facts, Outcome};
+use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
 use tidegate_core::pace::{Refusal, RefusalReason};
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
 use tidegate_core::time::Mono;
@@ -195,8 +195,9 @@ impl Run {
     }
 
     fn failed(&self, error: SendError) -> Error {
-        let kind = match error.failure.delivery() {
-            Delivery::NotSent => ErrorKind::Unreachable,
+        let kind = match (error.failure, error.failure.delivery()) {
+            (Failure::AnswerUnreadable, _) => ErrorKind::Unreadable,
+            (_, Delivery::NotSent) => ErrorKind::Unreachable,
             _ => ErrorKind::NoAnswer,
         };
         self.error(kind).with_source(error)

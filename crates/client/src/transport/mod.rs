@@ -245,7 +245,9 @@ fn says_close(headers: &HeaderMap) -> bool {
 fn failed(error: &hyper::Error, zero: bool, answered: bool) -> SendError {
     let failure = if zero {
         Failure::ZeroBytesWritten
-    } else if answered || error.is_parse() {
+    } else if error.is_parse() {
+        Failure::AnswerUnreadable
+    } else if answered {
         Failure::AnswerTruncated
     } else {
         Failure::Interrupted
