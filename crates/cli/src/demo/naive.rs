@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use tidegate::clock::Clock;
 use tidegate::token::{ClientCredentials, TokenEndpoint};
-use tidegate::transport::{SendOptions, Transport};
-use tidegate::{Profile, RequestBody, ResponseBody};
+use tidegate::transport::{SendOptions, Transport, Wire};
+use tidegate::{Profile, RequestBody};
 use tokio::task::JoinSet;
 
 use super::world::{CLIENT_ID, CLIENT_SECRET, Row};
@@ -134,7 +134,7 @@ pub(super) async fn apply(
     let clock = Clock::start();
     let transport = Transport::new(clock, TIMEOUT);
     let token_uri = format!("{base}/oauth/token").parse().map_err(Failure::internal)?;
-    let login = TokenEndpoint::new(token_uri, transport.clone(), Arc::clone(profile), clock);
+    let login = TokenEndpoint::new(token_uri, Arc::new(transport.clone()), Arc::clone(profile), clock);
     let credentials = ClientCredentials::new(CLIENT_ID, &SecretString::from(CLIENT_SECRET));
     let first = login.fetch(&credentials).await.map_err(Failure::internal)?;
     let shop = Arc::new(Shop {
@@ -207,7 +207,7 @@ impl Shop {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let seen = Seen::Answer { status: response.status().as_u16(), retry_after };
-        match ResponseBody::Upstream(response.into_body()).bytes(MAX_ANSWER).await {
+        match response.into_body().bytes(MAX_ANSWER).await {
             Ok(_) => seen,
             Err(_) => Seen::Nothing,
         }
