@@ -1,6 +1,6 @@
 //! One token per credential, renewed before it ends, fetched by one task at a time.
 //!
-//! [`TokenLife`](tidegate_core::token::TokenLife) decides when; this shell holds the token, runs the one refresh in
+//! [`TokenLife`] decides when; this shell holds the token, runs the one refresh in
 //! a task of its own (so that a caller that gives up does not end it for the others) and wakes who waits for it.
 
 mod grant;
