@@ -13,33 +13,39 @@
 #[path = "shared/mod.rs"]
 mod shared;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method};
+use parking_lot::Mutex;
 use tidegate::Client;
 use tidegate::body::BoxError;
 use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
 use tidegate::observe::{AttemptDone, Observer};
 use tower::{Layer, Service};
 
+/// A trail has its bound too.
+const MAX_LINES: usize = 1000;
+
 /// What left, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Trail(Arc<Mutex<Vec<String>>>);
 
 impl Trail {
+    /// Whatever has to be durable before the first byte leaves goes here.
     fn note(&self, attempt: &Attempt) -> Result<(), AttemptError> {
         let request = &attempt.request;
-        let line = format!("{} {} (attempt {})", request.method(), request.uri().path(), attempt.number());
-        // Whatever has to be durable before the first byte leaves goes here; if it fails, nothing is sent.
-        let mut lines = self.0.lock().map_err(|_| AttemptError::Stopped("the trail is broken".into()))?;
-        lines.push(line);
+        let mut lines = self.0.lock();
+        if lines.len() == MAX_LINES {
+            return Err(AttemptError::Stopped("the trail is full".into()));
+        }
+        lines.push(format!("{} {} (attempt {})", request.method(), request.uri().path(), attempt.number()));
         Ok(())
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().map(|lines| lines.clone()).unwrap_or_default()
+        self.0.lock().clone()
     }
 }
 

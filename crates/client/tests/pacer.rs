@@ -15,7 +15,7 @@ use tidegate_core::pace::{
 };
 
 /// Longer than anything here takes on a busy machine; a lost wake-up takes for ever.
-const AMPLE: Duration = Duration::from_secs(60);
+const AMPLE: Duration = Duration::from_mins(1);
 const TASKS: u64 = 48;
 const TURNS: u64 = 60;
 

@@ -10,7 +10,7 @@ use tidegate::{Client, ErrorKind, Profile};
 use tidegate_sim::{Sim, SimConfig};
 
 /// Longer than anything here takes on a busy machine.
-const AMPLE: Duration = Duration::from_secs(120);
+const AMPLE: Duration = Duration::from_mins(2);
 const USER: &str = "/api/v2/users/00000000-0000-4000-8000-000000000001";
 
 async fn simulate(toml: &str) -> Sim {

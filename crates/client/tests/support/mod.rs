@@ -1,11 +1,12 @@
 //! A wire without sockets: answers by a script, under tokio's paused time.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
+use parking_lot::Mutex;
 use tidegate::layer::BoxFuture;
 use tidegate::token::ClientCredentials;
 use tidegate::transport::{SendError, SendOptions, Wire};
@@ -34,7 +35,7 @@ pub(crate) fn fail(failure: Failure) -> Act {
 }
 
 impl Act {
-    pub(crate) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         if let End::Answer(_, headers, _) = &mut self.end {
             headers.push((name, value.to_string()));
         }
@@ -97,20 +98,20 @@ impl Fake {
     }
 
     pub(crate) fn logins(self, logins: impl IntoIterator<Item = Act>) -> Self {
-        self.0.lock().expect("lock").logins = logins.into_iter().collect();
+        self.0.lock().logins = logins.into_iter().collect();
         self
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.0.lock().expect("lock").seen.clone()
+        self.0.lock().seen.clone()
     }
 
     pub(crate) fn login_count(&self) -> u64 {
-        self.0.lock().expect("lock").login_count
+        self.0.lock().login_count
     }
 
     pub(crate) fn ended(&self) -> usize {
-        self.0.lock().expect("lock").ended
+        self.0.lock().ended
     }
 
     fn next_login(state: &mut State) -> Act {
@@ -130,7 +131,7 @@ impl Wire for Fake {
         Box::pin(async move {
             let login = request.uri().path() == "/oauth/token";
             let act = {
-                let mut state = this.0.lock().expect("lock");
+                let mut state = this.0.lock();
                 if login {
                     Self::next_login(&mut state)
                 } else {
@@ -150,7 +151,7 @@ impl Wire for Fake {
             };
             let in_time = tokio::time::timeout(options.timeout, tokio::time::sleep(act.after)).await.is_ok();
             if !login {
-                this.0.lock().expect("lock").ended += 1;
+                this.0.lock().ended += 1;
             }
             match act.end {
                 _ if !in_time => {
