@@ -182,9 +182,13 @@ async fn a_server_that_never_answers_is_timed_out_after_writing_and_its_connecti
 }
 
 #[tokio::test]
-async fn an_answer_cut_in_its_head_or_no_answer_in_http_is_truncated() {
+async fn a_head_that_is_cut_is_truncated_and_one_that_is_no_http_is_unreadable() {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(10_000));
-    for answer in [&b"HTTP/1.1 200 OK\r\nContent-"[..], b"SSH-2.0-OpenSSH_9.9\r\n\r\n", many.as_bytes()] {
+    for (answer, expected) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-"[..], Failure::AnswerTruncated),
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", Failure::AnswerUnreadable),
+        (many.as_bytes(), Failure::AnswerUnreadable),
+    ] {
         let answer = answer.to_vec();
         let server = Server::new(move |mut stream, _| {
             let answer = answer.clone();
@@ -194,7 +198,7 @@ async fn an_answer_cut_in_its_head_or_no_answer_in_http_is_truncated() {
             }
         })
         .await;
-        assert_eq!(failure(&server, AMPLE).await, Failure::AnswerTruncated);
+        assert_eq!(failure(&server, AMPLE).await, expected);
     }
 }
 
