@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
 use tidegate_core::classify::{Delivery, Facts, Outcome};
@@ -22,6 +22,9 @@ use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::token::TokenError;
+
+/// What a gateway of ours marks an answer with that it gave without sending anything.
+const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
 
 /// How much of an answer is kept in memory while another attempt is waited for.
 const KEEP: usize = 64 * 1024;
@@ -152,7 +155,9 @@ impl Run {
                 match next {
                     Next::Retry { at, .. } if replayable => Step::Again(at),
                     Next::Unknown { .. } => {
-                        Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)))
+                        let unsent = error.failure.delivery() == Delivery::NotSent;
+                        let unknown = self.unknown(unsent).with_source(error);
+                        Step::Done(Err(unknown))
                     }
                     _ => {
                         let kind = if error.failure.delivery() == Delivery::NotSent {
@@ -170,7 +175,10 @@ impl Run {
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
-        match self.next(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
+        // A gateway of ours that marks its answer has not sent anything, whatever the status would say otherwise.
+        let throttled = throttled || response.headers().contains_key(REFUSED);
+        let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
+        match self.next(&outcome) {
             Next::Retry { at, .. } if replayable => {
                 self.keep(response).await;
                 Step::Again(at)
@@ -180,8 +188,9 @@ impl Run {
                 Step::Again(self.layer.clock.now())
             }
             Next::Unknown { .. } => {
+                let refused = self.layer.policy.matrix.delivery(&outcome) == Delivery::Refused;
                 let why = format!("the upstream answered {status}, which does not tell");
-                Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(why)))
+                Step::Done(Err(self.unknown(refused || status == StatusCode::UNAUTHORIZED).with_source(why)))
             }
             _ => Step::Done(Ok(response)),
         }
@@ -210,8 +219,11 @@ impl Run {
         let in_time = again.filter(|at| {
             self.attempts.send_by().map_or(*at - now <= self.layer.policy.hint_ceiling, |end| *at < end)
         });
+        // A login host that is away did not order the wait: it is tried as often as an API that is away.
+        let policy = &self.layer.policy;
+        let most = if error.throttled { policy.max_ordered_waits } else { policy.max_retries };
         match in_time {
-            Some(at) if self.token_waits < self.layer.policy.max_ordered_waits => {
+            Some(at) if self.token_waits < most => {
                 self.token_waits += 1;
                 Step::Again(at)
             }
@@ -230,9 +242,17 @@ impl Run {
     /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else `error`.
     fn ended(&mut self, error: impl FnOnce(&Self) -> Error) -> Result<Response<ResponseBody>, Error> {
         if self.attempts.in_doubt() {
-            return Err(self.error(ErrorKind::OutcomeUnknown).with_source("no further attempt was possible"));
+            let why = error(self).to_string();
+            return Err(self.unknown(true).with_source(why));
         }
         self.last.take().ok_or_else(|| error(self))
+    }
+
+    /// The end in doubt. `unsent`: the last attempt is proven not to have been executed, so that only an earlier one
+    /// leaves the doubt, and sending again later may settle it.
+    fn unknown(&self, unsent: bool) -> Error {
+        let settles = unsent && self.attempts.may_start(self.layer.clock.now()).is_ok();
+        self.error(ErrorKind::OutcomeUnknown).with_settles(settles)
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
