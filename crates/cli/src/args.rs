@@ -47,8 +47,8 @@ pub(crate) enum Command {
 /// Where the upstream is, and who calls it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
-    /// Configuration file; `tidegate.toml` in the working folder is read if it is there.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    /// Configuration file, or TIDEGATE_CONFIG; `tidegate.toml` in the working folder is read if it is there.
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// A built-in profile, or a profile file.
     #[arg(long, value_name = "NAME|FILE")]
@@ -130,10 +130,10 @@ pub(crate) struct BulkRunArgs {
     /// Format of the input, where its ending does not tell.
     #[arg(long, value_enum)]
     pub(crate) input_format: Option<InputFormat>,
-    /// The journal; default: the input's name with .journal.
+    /// The journal; default: beside the input, its name with .journal.
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
-    /// Plan and show the first requests and a forecast; send no write.
+    /// Plan, show the first requests and a forecast, and send no write. Names are looked up if the input has any.
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

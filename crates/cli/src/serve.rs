@@ -14,7 +14,7 @@ use crate::signals::interrupted;
 
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::load(&args.connection, |name| std::env::var(name).ok())?;
+    let settings = Settings::load(&args.connection, |name| std::env::var_os(name))?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let upstream = settings.upstream()?;
     let mut config = GatewayConfig::new(upstream);

@@ -59,4 +59,4 @@ pub use self::call::{CallOptions, CallReport};
 pub use self::client::{Client, ClientBuilder};
 pub use self::credential::Credential;
 pub use self::error::{Error, ErrorKind};
-pub use self::upstream::{ConfigError, Upstream, UpstreamConfig};
+pub use self::upstream::{ConfigError, NotReady, Upstream, UpstreamConfig};

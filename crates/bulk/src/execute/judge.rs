@@ -94,10 +94,11 @@ fn reason(status: StatusCode, body: &[u8]) -> String {
         message: Option<String>,
         code: Option<String>,
     }
-    let told = serde_json::from_slice(body).ok().and_then(|ErrorBody { message, code }| match (code, message) {
-        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-        (one, other) => one.or(other),
-    });
+    let told =
+        serde_json::from_slice(body).ok().and_then(|ErrorBody { message, code }| match (code, message) {
+            (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+            (one, other) => one.or(other),
+        });
     told.unwrap_or_else(|| {
         let text: String = String::from_utf8_lossy(body).trim().chars().take(MAX_TOLD).collect();
         if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }
@@ -111,7 +112,10 @@ mod tests {
     #[test]
     fn the_vendors_error_is_told_in_its_own_words() {
         let told = |body: &str| reason(StatusCode::BAD_REQUEST, body.as_bytes());
-        assert_eq!(told(r#"{"code":"bad.skill","message":"no such skill","status":400}"#), "bad.skill: no such skill");
+        assert_eq!(
+            told(r#"{"code":"bad.skill","message":"no such skill","status":400}"#),
+            "bad.skill: no such skill"
+        );
         assert_eq!(told(r#"{"message":"no such skill"}"#), "no such skill");
         assert_eq!(told("<html>nope</html>\n"), "400 Bad Request: <html>nope</html>");
         assert_eq!(told(""), "400 Bad Request");

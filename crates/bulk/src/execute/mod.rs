@@ -197,7 +197,13 @@ impl Sender<'_> {
     }
 
     /// Writes what became of an item.
-    async fn write(&self, pending: &Pending, exit: &Exit, event: Event, judged: Judged) -> Result<(), Stopped> {
+    async fn write(
+        &self,
+        pending: &Pending,
+        exit: &Exit,
+        event: Event,
+        judged: Judged,
+    ) -> Result<(), Stopped> {
         let seq = pending.item.request.seq;
         let wall = || self.client.upstream().clock().wall();
         if !exit.is_intended() {
