@@ -112,6 +112,9 @@ pub(crate) struct BulkCommon {
     /// Writes in flight at once, at most. The quota decides how many leave; this bounds how many wait for answers.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: u16,
+    /// How long an upstream that cannot be reached is waited for before the run stops, resumable.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) patience: Duration,
     /// Result file, CSV: id,status,http_status,attempts,key,error.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -12,8 +12,11 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate_core::classify::Delivery;
 use tidegate_store::Journal;
 use tower::{Layer, Service};
+
+use super::health::Health;
 
 /// One item's way out of this process, in the extensions of its request.
 #[derive(Clone, Debug)]
@@ -87,11 +90,19 @@ impl Exit {
     }
 }
 
+/// A gateway in between sent nothing, and not for want of quota.
+fn is_away(response: &http::Response<tidegate::ResponseBody>) -> bool {
+    response.headers().contains_key("tidegate-refused")
+        && response.status() != http::StatusCode::TOO_MANY_REQUESTS
+}
+
 /// Adds [`Intent`].
 #[derive(Clone, Debug)]
 pub(super) struct IntentLayer {
     pub(super) journal: Arc<Journal>,
     pub(super) clock: Clock,
+    /// What the attempts say about the upstream.
+    pub(super) health: Arc<Health>,
 }
 
 /// Writes the intent before an item's first attempt leaves.
@@ -125,12 +136,23 @@ where
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let IntentLayer { journal, clock } = self.layer.clone();
+        let IntentLayer { journal, clock, health } = self.layer.clone();
         Box::pin(async move {
             if let Some(exit) = attempt.request.extensions().get::<Exit>().cloned() {
                 exit.leave(&journal, &clock).await?;
             }
-            inner.call(attempt).await
+            let sent = inner.call(attempt).await;
+            match &sent {
+                Ok(answered) if is_away(&answered.response) => {
+                    health.away(clock.now(), format!("the gateway answered {}", answered.response.status()));
+                }
+                Ok(_) => health.served(),
+                Err(AttemptError::Send(error)) if error.failure.delivery() == Delivery::NotSent => {
+                    health.away(clock.now(), error.to_string());
+                }
+                Err(_) => {}
+            }
+            sent
         })
     }
 }

@@ -23,11 +23,9 @@ pub(super) struct Judged {
 /// What one item's end says about the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ForTheRun {
-    /// The upstream works.
-    Fine,
     /// Nothing.
     Nothing,
-    /// The upstream could not be reached, or did not accept the call. Several in a row end the run.
+    /// The upstream could not be reached, or did not take the call.
     Unserved,
     /// No other item would fare better.
     Stop,
@@ -67,10 +65,10 @@ impl Judged {
         let body = response.into_body().bytes(MAX_ANSWER).await.unwrap_or_default();
         let (event, run) = match () {
             () if unknown => (Event::LoseTrack, ForTheRun::Nothing),
-            () if status.is_success() => (Event::Succeed, ForTheRun::Fine),
+            () if status.is_success() => (Event::Succeed, ForTheRun::Nothing),
             () if status == StatusCode::UNAUTHORIZED => (Event::Unsent, ForTheRun::Stop),
             () if unserved => (Event::Unsent, ForTheRun::Unserved),
-            () => (Event::Fail, ForTheRun::Fine),
+            () => (Event::Fail, ForTheRun::Nothing),
         };
         let error = match event {
             Event::Succeed => None,
@@ -144,9 +142,9 @@ mod tests {
 
     #[tokio::test]
     async fn final_answers_end_the_item() {
-        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Fine));
-        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Fine));
-        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Fine));
+        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
+        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
         let unknown = judged(424, &[("tidegate-outcome", "unknown")]).await;
         assert_eq!(unknown, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
     }

@@ -6,18 +6,20 @@
 //! to recognise its key, or where sending it twice does no harm; otherwise it is reported as unknown.
 //!
 //! A run stops early, with everything in the journal, when it is told to, when the journal fails, or when the
-//! upstream cannot be reached or refuses the credential: sending the remaining thousands would not go better. Then
-//! items that only waited for quota are let go at once, and those that have left are awaited.
+//! upstream stays away or refuses the credential: sending the remaining thousands would not go better. Then items that
+//! only waited for quota, or for another attempt, are let go at once, and attempts that have left are awaited.
 //!
 //! An item stays pending, for a later pass or a resume, where it is proven not to have been executed, and also where an
 //! earlier sending is in doubt but a later one can still settle that.
 
+mod health;
 mod intent;
 mod judge;
 mod pages;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -27,18 +29,21 @@ use tidegate::{Class, Client, Upstream};
 use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::watch;
 
+use self::health::Health;
 use self::intent::{Exit, IntentLayer};
 use self::judge::{ForTheRun, Judged};
 use self::pages::Pages;
 
-/// Calls in a row that the upstream did not serve before the run stops.
-const MAX_UNSERVED: u32 = 5;
+/// How often it is looked whether the upstream is still away.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How a run is carried out.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Calls in flight at once, at most.
     pub concurrency: usize,
+    /// How long an upstream that cannot be reached is waited for before the run stops.
+    pub patience: Duration,
     /// A header every request carries, such as the class for a gateway in between.
     pub header: Option<(HeaderName, HeaderValue)>,
 }
@@ -98,25 +103,38 @@ pub async fn execute(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
-    let layer = IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock() };
+    let health = Arc::new(Health::default());
+    let layer =
+        IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
     let client = Client::with_layer(upstream, layer);
     let (halt, _) = watch::channel(false);
-    let sender = Sender {
-        client,
-        journal,
-        options,
-        progress,
-        stop,
-        halt,
-        unserved: AtomicU32::new(0),
-        reason: Mutex::new(None),
-    };
+    let sender = Sender { client, journal, options, progress, halt, health, reason: Mutex::new(None) };
+    let stopped = sender.stopped(stop);
+    tokio::pin!(stopped);
     // An item that could not be sent stays pending; it is tried again once the others have had their turn.
     loop {
         let before = progress.ended();
-        sender.pass(&mut pages).await?;
+        let why = {
+            let pass = sender.pass(&mut pages);
+            tokio::pin!(pass);
+            tokio::select! {
+                biased;
+                ended = &mut pass => {
+                    ended?;
+                    None
+                }
+                why = &mut stopped => {
+                    sender.halt.send_replace(true);
+                    pass.await?;
+                    Some(why)
+                }
+            }
+        };
         if pages.after(0).await?.is_empty() {
             return Ok(());
+        }
+        if let Some(why) = why {
+            return Err(why);
         }
         if progress.ended() == before {
             let reason = sender.reason.lock().take().unwrap_or_else(|| "nothing more can be sent".to_owned());
@@ -130,51 +148,57 @@ struct Sender<'a> {
     journal: Arc<Journal>,
     options: Options,
     progress: &'a Progress,
-    /// The caller's wish to stop.
-    stop: watch::Receiver<bool>,
-    /// The run's own end.
+    /// Given when nothing more is to leave.
     halt: watch::Sender<bool>,
-    /// Calls in a row that were not served.
-    unserved: AtomicU32,
+    health: Arc<Health>,
     /// Why the latest item that stays pending does.
     reason: Mutex<Option<String>>,
 }
 
 impl Sender<'_> {
-    /// Walks all pending items once.
+    /// Returns when the run is told to stop, or the upstream has been away for too long.
+    async fn stopped(&self, mut stop: watch::Receiver<bool>) -> Stopped {
+        let gone = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let now = self.client.upstream().clock().now();
+                if let Some(why) = self.health.gone(now, self.options.patience) {
+                    return Stopped::Upstream(why);
+                }
+            }
+        };
+        tokio::select! {
+            () = told(&mut stop) => Stopped::Interrupted,
+            why = gone => why,
+        }
+    }
+
+    /// Walks all pending items once, or until nothing more is to leave; awaits what has left.
     async fn pass(&self, pages: &mut Pages) -> Result<(), Stopped> {
         let mut after = 0;
         let mut in_flight = FuturesUnordered::new();
-        let mut ended = None;
+        let mut ended = Ok(());
         'pages: loop {
             let page = pages.after(after).await?;
             let Some(last) = page.last() else { break };
             after = last.item.request.seq;
             for pending in page {
-                while in_flight.len() >= self.options.concurrency && ended.is_none() {
-                    ended = in_flight.next().await.and_then(Result::err);
+                while in_flight.len() >= self.options.concurrency && ended.is_ok() {
+                    ended = in_flight.next().await.unwrap_or(Ok(()));
                 }
-                if ended.is_none() && *self.stop.borrow() {
-                    ended = Some(Stopped::Interrupted);
-                }
-                if ended.is_some() {
+                if ended.is_err() || *self.halt.borrow() {
                     break 'pages;
                 }
                 in_flight.push(self.send(pending));
             }
         }
         loop {
-            if ended.is_some() {
+            if ended.is_err() {
                 self.halt.send_replace(true);
             }
-            let Some(result) = in_flight.next().await else { break };
-            ended = ended.or(result.err());
+            let Some(result) = in_flight.next().await else { return ended };
+            ended = ended.and(result);
         }
-        // Items that were let go while the last of the page was in flight have no error of their own.
-        if ended.is_none() && *self.stop.borrow() {
-            ended = Some(Stopped::Interrupted);
-        }
-        ended.map_or(Ok(()), Err)
     }
 
     async fn send(&self, pending: Pending) -> Result<(), Stopped> {
@@ -223,14 +247,11 @@ impl Sender<'_> {
     fn consider(&self, judged: &Judged) -> Result<(), Stopped> {
         let reason = || judged.outcome.error.clone().unwrap_or_default();
         match judged.run {
-            ForTheRun::Fine => self.unserved.store(0, Ordering::Relaxed),
             ForTheRun::Nothing => {}
             ForTheRun::Stop => return Err(Stopped::Upstream(reason())),
             ForTheRun::Unserved => {
+                self.health.away(self.client.upstream().clock().now(), reason());
                 *self.reason.lock() = Some(reason());
-                if self.unserved.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_UNSERVED {
-                    return Err(Stopped::Upstream(reason()));
-                }
             }
         }
         Ok(())
@@ -238,12 +259,7 @@ impl Sender<'_> {
 
     /// Returns when the run is to end and the item could be kept from leaving.
     async fn held(&self, exit: &Exit) {
-        let mut stop = self.stop.clone();
-        let mut halt = self.halt.subscribe();
-        tokio::select! {
-            () = told(&mut stop) => {}
-            () = told(&mut halt) => {}
-        }
+        told(&mut self.halt.subscribe()).await;
         if !exit.hold() {
             std::future::pending::<()>().await;
         }
@@ -263,6 +279,7 @@ impl Sender<'_> {
             .class(Class::Bulk)
             .key(item.request.key.to_string())
             .sent_before(doubtful_since.map(|first| now.since(first).unwrap_or_default()))
+            .called_off_by(self.halt.subscribe())
             .extension(exit.clone());
         if let Some(body) = &item.request.body {
             call = call.json(body.clone());

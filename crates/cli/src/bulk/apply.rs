@@ -37,13 +37,17 @@ pub(super) async fn carry_out(
     let listen = tokio::spawn(async move {
         interrupted().await;
         output::talk(
-            "stopping: calls in flight are awaited; Ctrl-C again ends at once, and can be resumed as well",
+            "stopping: calls that have left are awaited; Ctrl-C again ends at once, and can be resumed as well",
         );
         stop.send_replace(true);
         interrupted().await;
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
-    let options = Options { concurrency: usize::from(common.concurrency), header: link.header };
+    let options = Options {
+        concurrency: usize::from(common.concurrency),
+        patience: common.patience,
+        header: link.header,
+    };
     let began = link.upstream.clock().now();
     let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;
     let took = link.upstream.clock().now() - began;

@@ -127,9 +127,10 @@ impl Run {
             next = copy(&request);
             let attempt = Attempt { call: Arc::clone(&self.call), request, departure: None };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
-                Ok(()) => inner.call(attempt).await,
-                Err(error) => Err(error),
+                Ok(()) => self.unless_called_off(inner.call(attempt)).await,
+                Err(error) => Some(Err(error)),
             };
+            let Some(sent) = sent else { return self.called_off() };
             let at = match self.judge(sent, next.is_some()).await {
                 Step::Done(result) => return result,
                 Step::Again(at) => at,
@@ -137,9 +138,33 @@ impl Run {
             let now = self.layer.clock.now();
             if at > now {
                 self.call.add_wait(at - now, || Arc::from("ordered by the upstream"));
-                tokio::time::sleep_until(self.layer.clock.instant(at)).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(self.layer.clock.instant(at)) => {}
+                    () = self.call.called_off() => return self.called_off(),
+                }
             }
         }
+    }
+
+    /// Carries out an attempt; `None` if it is a further one and was called off before it left.
+    async fn unless_called_off<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
+        let before = self.call.attempts();
+        tokio::pin!(attempt);
+        if before > 0 {
+            tokio::select! {
+                biased;
+                sent = &mut attempt => return Some(sent),
+                () = self.call.called_off() => {}
+            }
+            if self.call.attempts() == before {
+                return None;
+            }
+        }
+        Some(attempt.await)
+    }
+
+    fn called_off(&mut self) -> Result<Response<ResponseBody>, Error> {
+        self.ended(|run| run.error(ErrorKind::Stopped).with_source("no further attempt was wanted"))
     }
 
     async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
