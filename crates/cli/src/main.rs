@@ -4,6 +4,7 @@ mod args;
 mod bulk;
 mod demo;
 mod failure;
+mod listen;
 mod output;
 mod profile;
 mod progress;
