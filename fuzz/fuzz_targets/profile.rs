@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     match Profile::parse(text, "f") {
         Ok(profile) => {
             assert!(!profile.name.is_empty());
-            assert!(profile.backoff.base <= profile.backoff.cap);
+            assert!(profile.backoff.base() <= profile.backoff.cap());
             assert!(profile.limits.iter().all(|limit| !limit.per.is_empty()));
         }
         Err(problems) => {

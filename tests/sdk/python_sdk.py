@@ -1,9 +1,9 @@
 """Runs the official Python SDK, unmodified, against one base URL and reports what happened.
 
-The program is what an integration really does: log in once, list users page by page, then change the skills of fifty
-users from eight threads. It has no retry, no pacing and no token handling of its own, because the question is what
-the SDK sees: through the gateway nothing may go wrong; straight at a server that throttles and expires tokens, the
-SDK raises.
+The scene `skills` is what an integration really does: log in once, list users page by page, then change the skills of
+fifty users from eight threads. It has no retry, no pacing and no token handling of its own, because the question is
+what the SDK sees: through the gateway nothing may go wrong; straight at a server that throttles and expires tokens,
+the SDK raises. The scene `create` makes one user, against a server that loses its answer: does the SDK send it again?
 
     python python_sdk.py --base http://127.0.0.1:8787 --expect pass
 
@@ -53,6 +53,11 @@ class Proof:
         with self._lock:
             self.calls += 1
         return answer
+
+    def login(self, client_id, client_secret):
+        """A client that is logged in, or None if that failed."""
+        genesys.configuration.host = self.base  # before ApiClient(): login and API share this origin
+        return self.call(genesys.api_client.ApiClient().get_client_credentials_token, client_id, client_secret)
 
     def list_users(self, api):
         """Every user, page by page, until the SDK has shown them all or raised."""
@@ -105,12 +110,8 @@ def label(error):
     return f"{error.status} {code}"
 
 
-def work(proof, client_id, client_secret):
-    """The program under proof."""
-    genesys.configuration.host = proof.base  # before ApiClient(): login and API share this origin
-    client = proof.call(genesys.api_client.ApiClient().get_client_credentials_token, client_id, client_secret)
-    if client is None:
-        return
+def change_skills(proof, client):
+    """The scene `skills`. Returns whether everything was listed and confirmed."""
     users_api, routing_api = genesys.UsersApi(client), genesys.RoutingApi(client)
     users = proof.list_users(users_api)[:USERS]
     listing = proof.call(routing_api.get_routing_skills, page_size=ROUNDS, page_number=1)
@@ -124,25 +125,37 @@ def work(proof, client_id, client_secret):
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         for change in changes:
             pool.submit(proof.patch_skill, users_api, *change)
+    return proof.users_listed == proof.users_total and sum(map(len, proof.applied.values())) == USERS * ROUNDS
+
+
+def create_user(proof, client):
+    """The scene `create`. Returns whether the user was confirmed."""
+    user = genesys.CreateUser()
+    user.name, user.email = "Ada Example", "ada@example.com"
+    return proof.call(genesys.UsersApi(client).post_users, user) is not None
+
+
+SCENES = {"skills": change_skills, "create": create_user}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", required=True, help="origin of the gateway or the server")
     parser.add_argument("--expect", choices=["pass", "fail"], required=True)
+    parser.add_argument("--scene", choices=SCENES, default="skills")
     parser.add_argument("--client-id", default="demo-client")
     parser.add_argument("--client-secret", default="demo-secret")
     options = parser.parse_args()
 
     proof = Proof(options.base.rstrip("/"))
     started = time.monotonic()
-    work(proof, options.client_id, options.client_secret)
+    client = proof.login(options.client_id, options.client_secret)
+    complete = client is not None and SCENES[options.scene](proof, client)
     report = proof.report(time.monotonic() - started)
     print(json.dumps(report))
 
     if options.expect == "fail":
         return 0 if report["exceptions"] else 1
-    complete = report["users_listed"] == report["users_total"] and report["patched"] == USERS * ROUNDS
     return 0 if complete and not report["exceptions"] else 1
 
 

@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, May)] = &[
     ("tidegate-telemetry", May::Only(&[CORE, "tidegate"])),
     ("tidegate-store", May::Only(&[CORE])),
     ("tidegate-bulk", May::Only(&[CORE, "tidegate", "tidegate-store"])),
-    ("tidegate-gateway", May::Only(&[CORE, "tidegate", "tidegate-store", "tidegate-telemetry"])),
+    ("tidegate-gateway", May::Only(&[CORE, "tidegate", "tidegate-telemetry"])),
     // The lab joins the core to the simulator's models in virtual time.
     ("tidegate-lab", May::Only(&[CORE, SIMULATOR])),
     ("tidegate-cli", May::All),

@@ -1,5 +1,7 @@
 //! The command line. Flags win over the environment, the environment over `tidegate.toml`, that over defaults.
 
+#![expect(clippy::doc_markdown, reason = "these comments are the text of --help, where backticks are noise")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod settings;
 mod signals;
 mod sim;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -67,6 +68,9 @@ fn start_logging(verbose: u8) -> Result<(), Failure> {
     let filter = given.as_deref().unwrap_or(default).parse::<EnvFilter>().map_err(|error| {
         Failure::usage(format!("TIDEGATE_LOG: {error} (write a filter such as info or tidegate=debug)"))
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Control codes in a log file are noise; https://no-color.org says who does not want them on a terminal either.
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(|| output::Log).init();
     Ok(())
 }

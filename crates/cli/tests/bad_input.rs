@@ -266,8 +266,7 @@ fn a_good_configuration_is_told_to_be_good_without_a_port_or_an_upstream() {
     serve
         .args(["serve", "--check", "--api", "api.example.com"])
         .env("GENESYSCLOUD_OAUTHCLIENT_SECRET", "demo-secret");
-    ran(serve)
-        .assert(2, &["api: `api.example.com` must begin with http:// or https://"]);
+    ran(serve).assert(2, &["api: `api.example.com` must begin with http:// or https://"]);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Bodies of requests and responses.
 //!
-//! A request may only be sent twice if its body can be. So a body is either [`RequestBody::Replay`], held in memory
-//! and cheap to clone, or [`RequestBody::Once`], a stream that makes its call a single attempt. What is held in
-//! memory by all calls together is bounded by a [`ByteBudget`].
+//! A request may only be sent twice if its body can be. So a [`RequestBody`] is either held in memory and cheap to
+//! clone, or a stream that makes its call a single attempt. What is held in memory by all calls together is bounded
+//! by a [`ByteBudget`]; each body holds of it what it is long, and no more.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -25,7 +26,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub const REPLAY_CAP: usize = 512_000;
 
 /// The body of a request.
-pub enum RequestBody {
+pub struct RequestBody(Source);
+
+enum Source {
     /// Held in memory; can be sent any number of times.
     Replay(Replayable),
     /// A stream; can be sent once.
@@ -34,7 +37,7 @@ pub enum RequestBody {
 
 /// Bytes that can be sent again, and the share of the byte budget they hold.
 #[derive(Clone)]
-pub struct Replayable {
+struct Replayable {
     bytes: Bytes,
     sent: bool,
     _held: Option<Arc<OwnedSemaphorePermit>>,
@@ -52,32 +55,35 @@ impl RequestBody {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::Once(body.map_err(Into::into).boxed_unsync())
+        Self(Source::Once(body.map_err(Into::into).boxed_unsync()))
     }
 
     /// A second copy, if the body can be sent again.
     pub fn try_clone(&self) -> Option<Self> {
-        match self {
-            Self::Replay(body) => Some(Self::Replay(Replayable { sent: false, ..body.clone() })),
-            Self::Once(_) => None,
+        match &self.0 {
+            Source::Replay(body) => Some(Self(Source::Replay(Replayable { sent: false, ..body.clone() }))),
+            Source::Once(_) => None,
         }
     }
 
     /// The bytes, if they are held in memory.
     pub fn bytes(&self) -> Option<&Bytes> {
-        match self {
-            Self::Replay(body) => Some(&body.bytes),
-            Self::Once(_) => None,
+        match &self.0 {
+            Source::Replay(body) => Some(&body.bytes),
+            Source::Once(_) => None,
         }
     }
 
     /// Whether the body can be sent again.
     pub fn is_replayable(&self) -> bool {
-        matches!(self, Self::Replay(_))
+        matches!(self.0, Source::Replay(_))
     }
 
     /// Reads `body` into memory if it fits into [`REPLAY_CAP`] and into what is free of `budget`; otherwise what
     /// was read is put back in front and the whole stays a stream.
+    ///
+    /// The budget is taken as the bytes come (at once where the length is announced), so that neither a short body
+    /// of unknown length nor a slow one holds more than its own bytes.
     ///
     /// # Errors
     /// The body's own error while reading.
@@ -93,7 +99,7 @@ impl RequestBody {
         if announced > REPLAY_CAP {
             return Ok(Self::once(body));
         }
-        let Some(held) = budget.hold(body.size_hint().upper().map_or(REPLAY_CAP, clamp)) else {
+        let Some(mut held) = budget.hold(announced) else {
             return Ok(Self::once(body));
         };
         let mut read = BytesMut::with_capacity(announced);
@@ -104,21 +110,22 @@ impl RequestBody {
                 // Trailers cannot be replayed with the bytes, so the rest goes through as a stream.
                 Err(trailers) => return Ok(Self::once(Resumed::new(read.freeze(), Some(trailers), body))),
             }
-            if read.len() > REPLAY_CAP {
-                return Ok(Self::once(Resumed::new(read.freeze(), None, body)));
+            let more = read.len().saturating_sub(held.num_permits());
+            match budget.hold(more) {
+                Some(more) if read.len() <= REPLAY_CAP => held.merge(more),
+                _ => return Ok(Self::once(Resumed::new(read.freeze(), None, body))),
             }
         }
-        Ok(Self::Replay(Replayable { bytes: read.freeze(), sent: false, _held: Some(Arc::new(held)) }))
+        let bytes = read.freeze();
+        // A body that ended before its announced length gives the rest back.
+        let held = held.split(bytes.len());
+        Ok(Self(Source::Replay(Replayable { bytes, sent: false, _held: held.map(Arc::new) })))
     }
-}
-
-fn clamp(bytes: u64) -> usize {
-    usize::try_from(bytes).map_or(REPLAY_CAP, |bytes| bytes.min(REPLAY_CAP))
 }
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> Self {
-        Self::Replay(Replayable { bytes, sent: false, _held: None })
+        Self(Source::Replay(Replayable { bytes, sent: false, _held: None }))
     }
 }
 
@@ -143,9 +150,9 @@ impl From<&'static str> for RequestBody {
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Bodies never appear in logs; their size may.
-        match self {
-            Self::Replay(body) => write!(f, "Replay({} bytes)", body.bytes.len()),
-            Self::Once(_) => f.write_str("Once(..)"),
+        match &self.0 {
+            Source::Replay(body) => write!(f, "Replay({} bytes)", body.bytes.len()),
+            Source::Once(_) => f.write_str("Once(..)"),
         }
     }
 }
@@ -158,35 +165,35 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Replay(body) if body.sent || body.bytes.is_empty() => Poll::Ready(None),
-            Self::Replay(body) => {
+        match &mut self.get_mut().0 {
+            Source::Replay(body) if body.sent || body.bytes.is_empty() => Poll::Ready(None),
+            Source::Replay(body) => {
                 body.sent = true;
                 Poll::Ready(Some(Ok(Frame::data(body.bytes.clone()))))
             }
-            Self::Once(body) => Pin::new(body).poll_frame(cx),
+            Source::Once(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Replay(body) => body.sent || body.bytes.is_empty(),
-            Self::Once(body) => body.is_end_stream(),
+        match &self.0 {
+            Source::Replay(body) => body.sent || body.bytes.is_empty(),
+            Source::Once(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Replay(body) if body.sent => SizeHint::with_exact(0),
-            Self::Replay(body) => SizeHint::with_exact(body.bytes.len() as u64),
-            Self::Once(body) => body.size_hint(),
+        match &self.0 {
+            Source::Replay(body) if body.sent => SizeHint::with_exact(0),
+            Source::Replay(body) => SizeHint::with_exact(body.bytes.len() as u64),
+            Source::Once(body) => body.size_hint(),
         }
     }
 }
 
 /// A stream whose beginning was already read.
 #[derive(Debug)]
-pub struct Resumed<B> {
+pub(crate) struct Resumed<B> {
     read: Option<Bytes>,
     next: Option<Frame<Bytes>>,
     rest: B,
@@ -194,7 +201,7 @@ pub struct Resumed<B> {
 
 impl<B> Resumed<B> {
     fn new(read: Bytes, next: Option<Frame<Bytes>>, rest: B) -> Self {
-        Self { read: Some(read), next, rest }
+        Self { read: Some(read).filter(|read| !read.is_empty()), next, rest }
     }
 }
 
@@ -242,6 +249,11 @@ impl ByteBudget {
         Self { free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))) }
     }
 
+    /// Bytes that are free now.
+    pub fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// Takes `bytes` until the permit is dropped, or `None` if so much is not free.
     fn hold(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).ok()?;
@@ -250,44 +262,62 @@ impl ByteBudget {
 }
 
 /// The body of a response: the upstream's, streamed as it arrives, or bytes held in memory.
+///
+/// Read it to its end: only then its connection can carry another call. Dropped before, it closes the connection.
 #[derive(Debug)]
-pub enum ResponseBody {
+pub struct ResponseBody(Arriving);
+
+#[derive(Debug)]
+enum Arriving {
     /// As it arrives from the upstream.
     Upstream(UpstreamBody),
     /// Held in memory.
     Held(Option<Bytes>),
     /// As it arrives, behind a beginning that was looked at.
     Resumed(Box<Resumed<UpstreamBody>>),
+    /// A beginning, and the error that cut the rest.
+    Cut(Option<Bytes>, Option<BoxError>),
 }
 
 impl ResponseBody {
     /// Reads the beginning, to look into an error's body. Returns what was read and the body as if it had not been
-    /// touched: held in memory if it ended within `cap` bytes, otherwise still a stream.
-    ///
-    /// # Errors
-    /// The body's own error while reading.
-    pub async fn peek(self, cap: usize) -> Result<(Bytes, Self), BoxError> {
-        let mut body = match self {
-            Self::Upstream(body) => body,
-            Self::Held(bytes) => return Ok((bytes.clone().unwrap_or_default(), Self::Held(bytes))),
-            Self::Resumed(body) => return Ok((Bytes::new(), Self::Resumed(body))),
+    /// touched: held in memory if it ended within `cap` bytes and in time, otherwise still a stream. An error of the
+    /// body is kept for whoever reads it.
+    pub(crate) async fn peek(self, cap: usize, within: Duration) -> (Bytes, Self) {
+        let mut body = match self.0 {
+            Arriving::Upstream(body) => body,
+            Arriving::Held(Some(bytes)) => return (bytes.clone(), Self::from(bytes)),
+            other => return (Bytes::new(), Self(other)),
         };
         let mut read = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            match frame?.into_data() {
-                Ok(data) => read.extend_from_slice(&data),
-                Err(trailers) => {
+        let mut late = std::pin::pin!(tokio::time::sleep(within));
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = &mut late => return Self::peeked(read, None, body),
+            };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => {
                     let read = read.freeze();
-                    return Ok((read.clone(), Self::resumed(read, Some(trailers), body)));
+                    return (read.clone(), Self::from(read));
+                }
+                Some(Ok(Ok(data))) => read.extend_from_slice(&data),
+                Some(Ok(Err(trailers))) => return Self::peeked(read, Some(trailers), body),
+                Some(Err(error)) => {
+                    let read = read.freeze();
+                    return (read.clone(), Self(Arriving::Cut(Some(read), Some(error))));
                 }
             }
             if read.len() > cap {
-                let read = read.freeze();
-                return Ok((read.clone(), Self::resumed(read, None, body)));
+                return Self::peeked(read, None, body);
             }
         }
+    }
+
+    fn peeked(read: BytesMut, next: Option<Frame<Bytes>>, rest: UpstreamBody) -> (Bytes, Self) {
         let read = read.freeze();
-        Ok((read.clone(), Self::from(read)))
+        (read.clone(), Self(Arriving::Resumed(Box::new(Resumed::new(read, next, rest)))))
     }
 
     /// Reads the whole body, up to `cap` bytes.
@@ -297,15 +327,17 @@ impl ResponseBody {
     pub async fn bytes(self, cap: usize) -> Result<Bytes, BoxError> {
         Ok(http_body_util::Limited::new(self, cap).collect().await?.to_bytes())
     }
-
-    fn resumed(read: Bytes, next: Option<Frame<Bytes>>, rest: UpstreamBody) -> Self {
-        Self::Resumed(Box::new(Resumed::new(read, next, rest)))
-    }
 }
 
 impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
-        Self::Held(Some(bytes))
+        Self(Arriving::Held(Some(bytes)))
+    }
+}
+
+impl From<UpstreamBody> for ResponseBody {
+    fn from(body: UpstreamBody) -> Self {
+        Self(Arriving::Upstream(body))
     }
 }
 
@@ -317,28 +349,34 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
-            Self::Resumed(body) => Pin::new(&mut **body).poll_frame(cx),
-            Self::Held(bytes) => {
-                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
-            }
+        let held = |bytes: &mut Option<Bytes>| bytes.take().filter(|bytes| !bytes.is_empty());
+        match &mut self.get_mut().0 {
+            Arriving::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Arriving::Resumed(body) => Pin::new(&mut **body).poll_frame(cx),
+            Arriving::Held(bytes) => Poll::Ready(held(bytes).map(|bytes| Ok(Frame::data(bytes)))),
+            Arriving::Cut(bytes, error) => Poll::Ready(match held(bytes) {
+                Some(bytes) => Some(Ok(Frame::data(bytes))),
+                None => error.take().map(Err),
+            }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Upstream(body) => body.is_end_stream(),
-            Self::Resumed(_) => false,
-            Self::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+        match &self.0 {
+            Arriving::Upstream(body) => body.is_end_stream(),
+            Arriving::Resumed(_) => false,
+            Arriving::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Arriving::Cut(_, error) => error.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Upstream(body) => body.size_hint(),
-            Self::Resumed(body) => body.size_hint(),
-            Self::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        match &self.0 {
+            Arriving::Upstream(body) => body.size_hint(),
+            Arriving::Resumed(body) => body.size_hint(),
+            Arriving::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            // The upstream announced more than came, and nobody knows how much.
+            Arriving::Cut(..) => SizeHint::default(),
         }
     }
 }
@@ -387,5 +425,60 @@ mod tests {
         drop(first);
         let third = RequestBody::buffer(Full::new(Bytes::from_static(b"9")), &budget).await.expect("held");
         assert!(third.is_replayable());
+    }
+
+    #[tokio::test]
+    async fn a_short_body_of_unknown_length_holds_only_its_own_bytes() {
+        let budget = ByteBudget::new(REPLAY_CAP);
+        let first = RequestBody::buffer(chunks(&[10, 20]), &budget).await.expect("held");
+        assert!(first.is_replayable());
+        assert_eq!(budget.free(), REPLAY_CAP - 30);
+        drop(first);
+        assert_eq!(budget.free(), REPLAY_CAP, "and gives them back");
+    }
+
+    #[tokio::test]
+    async fn a_copy_holds_the_bytes_of_its_original_once() {
+        let budget = ByteBudget::new(100);
+        let first = RequestBody::buffer(chunks(&[40]), &budget).await.expect("held");
+        let copy = first.try_clone().expect("replayable");
+        assert_eq!(budget.free(), 60);
+        drop(first);
+        assert_eq!(budget.free(), 60);
+        drop(copy);
+        assert_eq!(budget.free(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_outgrows_the_budget_while_it_is_read_is_streamed_whole_and_holds_nothing() {
+        let budget = ByteBudget::new(25);
+        let body = RequestBody::buffer(chunks(&[10, 10, 10]), &budget).await.expect("streamed");
+        assert!(!body.is_replayable());
+        assert_eq!(budget.free(), 25);
+        assert_eq!(body.collect().await.expect("whole").to_bytes().len(), 30);
+    }
+
+    #[tokio::test]
+    async fn an_error_in_a_body_is_told_and_gives_the_budget_back() {
+        let budget = ByteBudget::new(100);
+        let frames: [Result<_, &str>; 2] = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("cut")];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let error = RequestBody::buffer(body, &budget).await.expect_err("cut");
+        assert_eq!(error.to_string(), "cut");
+        assert_eq!(budget.free(), 100);
+    }
+
+    #[tokio::test]
+    async fn trailers_make_a_body_a_stream_that_still_has_them() {
+        let mut fields = http::HeaderMap::new();
+        fields.insert("x-sum", http::HeaderValue::from_static("7"));
+        let frames: [Result<_, std::convert::Infallible>; 2] =
+            [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(fields))];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let body = RequestBody::buffer(body, &ByteBudget::new(100)).await.expect("streamed");
+        assert!(!body.is_replayable());
+        let whole = body.collect().await.expect("whole");
+        assert_eq!(whole.trailers().and_then(|fields| fields.get("x-sum")).expect("kept"), "7");
+        assert_eq!(whole.to_bytes(), "data");
     }
 }

@@ -38,6 +38,9 @@ pub struct CallOptions {
     pub credential: Option<Credential>,
 }
 
+/// The shortest time that is called a wait.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
 /// What became of a call. In the extensions of every response, and in every error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallReport {
@@ -45,13 +48,13 @@ pub struct CallReport {
     pub attempts: u32,
     /// Time spent waiting for tickets and ordered pauses.
     pub waited: Duration,
-    /// The limit that explains the longest wait.
+    /// What explains the longest wait: a limit, or a pause between attempts.
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
 }
 
-/// What is known of a call while it runs; shared by the layers through the request's extensions.
+/// What is known of a call while it runs; shared by the layers through its attempts.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -107,11 +110,6 @@ impl Call {
         }
     }
 
-    /// Attempts sent so far.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
-    }
-
     /// Returns when no further attempt is wanted; never if nobody can say so.
     pub(crate) async fn called_off(&self) {
         if let Some(mut signal) = self.called_off.clone()
@@ -122,13 +120,23 @@ impl Call {
         std::future::pending().await
     }
 
+    /// Whether it changes nothing: a safe method that its caller does not call harmful.
+    pub(crate) fn is_read(&self) -> bool {
+        self.method.is_safe() && self.idempotent != Some(false)
+    }
+
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds a wait and, if it is the longest yet, remembers the limit that explains it.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Adds a wait and, if it is the longest yet, remembers the limit that explains it. What is shorter than
+    /// [`LEAST_WAIT`] is the time a decision takes, which no limit explains.
     pub(crate) fn add_wait(&self, waited: Duration, limit: impl FnOnce() -> Arc<str>) {
-        if waited.is_zero() {
+        if waited < LEAST_WAIT {
             return;
         }
         let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
@@ -141,7 +149,7 @@ impl Call {
 
     pub(crate) fn report(&self) -> CallReport {
         CallReport {
-            attempts: self.attempts.load(Ordering::Relaxed),
+            attempts: self.attempts(),
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
             limit: self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             key: self.key.clone(),

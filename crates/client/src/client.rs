@@ -20,7 +20,7 @@ use crate::layer::{Answered, Attempt, AttemptError, Send};
 use crate::observe::{Observer, Observers, Traced};
 use crate::stack::{Stack, stack, stack_with};
 use crate::token::ClientCredentials;
-use crate::upstream::{ConfigError, Upstream, UpstreamConfig};
+use crate::upstream::{ConfigErrors, Upstream, UpstreamConfig};
 
 /// Calls one tenant of a quota-limited API at the full speed its quota allows.
 ///
@@ -92,6 +92,7 @@ impl Client {
 }
 
 /// Sets up a [`Client`].
+#[must_use = "nothing is set up before `build`"]
 pub struct ClientBuilder {
     config: UpstreamConfig,
     observers: Vec<Arc<dyn Observer>>,
@@ -105,7 +106,6 @@ impl std::fmt::Debug for ClientBuilder {
 
 impl ClientBuilder {
     /// Logs in with a client id and secret. `name` stands for them in logs and errors.
-    #[must_use]
     pub fn credential(mut self, name: &str, client_id: &str, client_secret: &str) -> Self {
         let credentials = ClientCredentials::new(client_id, &SecretString::from(client_secret));
         self.config.credential = Some((CredentialId::new(name), credentials));
@@ -113,14 +113,12 @@ impl ClientBuilder {
     }
 
     /// Adds a limit, or replaces the profile's of the same key.
-    #[must_use]
     pub fn limit(mut self, limit: LimitSpec) -> Self {
         self.config.limits.push(limit);
         self
     }
 
     /// Retries beyond waits that the upstream ordered; 5 unless said otherwise.
-    #[must_use]
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.config.max_retries = max_retries;
         self
@@ -128,14 +126,12 @@ impl ClientBuilder {
 
     /// The longest wait ordered by the upstream that is waited for; 15 minutes unless said otherwise. A call whose
     /// hint is longer ends with the upstream's answer: nothing is ever sent early.
-    #[must_use]
     pub fn hint_ceiling(mut self, ceiling: Duration) -> Self {
         self.config.hint_ceiling = ceiling;
         self
     }
 
     /// Tells `observer` what happens, beside `tracing`.
-    #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
         self
@@ -145,9 +141,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// Every setting that cannot be used.
-    pub fn build(mut self) -> Result<Client, Vec<ConfigError>> {
+    pub fn build(mut self) -> Result<Client, ConfigErrors> {
         self.config.observers = Observers::new(self.observers);
-        Upstream::new(self.config).map(Client::over)
+        Upstream::new(self.config).map(Client::over).map_err(ConfigErrors)
     }
 }
 

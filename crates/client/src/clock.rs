@@ -27,7 +27,6 @@ impl Clock {
     }
 
     /// The wall-clock instant.
-    #[expect(clippy::unused_self, reason = "all time is read through the clock")]
     pub fn wall(&self) -> Wall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Wall::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

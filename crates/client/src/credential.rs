@@ -20,7 +20,7 @@ pub enum Credential {
     Managed(Arc<TokenManager>),
     /// The caller's own token, passed on as it is.
     Bearer(Bearer),
-    /// Nobody: the call carries no `Authorization`.
+    /// Nobody we know: nothing is attached, and an `Authorization` that the request has is left alone.
     Anonymous,
 }
 

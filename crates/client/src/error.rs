@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Unreachable,
     /// The upstream was asked and did not answer, and a second execution would do no harm: it has failed.
     NoAnswer,
+    /// The upstream was asked, and what came back cannot be read; a second execution would do no harm.
+    Unreadable,
     /// The upstream may have executed the write, and nothing can tell.
     OutcomeUnknown,
     /// Nothing was sent: what had to be done before sending failed.
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::Token => "no-token",
             Self::Unreachable => "unreachable",
             Self::NoAnswer => "no-answer",
+            Self::Unreadable => "unreadable",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Stopped => "stopped",
             Self::Invalid => "invalid",
@@ -148,6 +151,7 @@ impl fmt::Display for Error {
             ErrorKind::Token => f.write_str("not sent, there is no token")?,
             ErrorKind::Unreachable => f.write_str("not sent, the upstream cannot be reached")?,
             ErrorKind::NoAnswer => f.write_str("the upstream did not answer")?,
+            ErrorKind::Unreadable => f.write_str("the upstream's answer cannot be read")?,
             ErrorKind::OutcomeUnknown => f.write_str("outcome unknown, the upstream may have executed it")?,
             ErrorKind::Stopped => f.write_str("not sent")?,
             ErrorKind::Invalid => f.write_str("the request cannot be sent")?,

@@ -7,15 +7,14 @@
 //! use std::time::Duration;
 //! use tidegate::{Client, Class, Profile};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example() -> Result<(), tidegate::body::BoxError> {
 //! let client = Client::builder(
 //!     Profile::builtin("genesys").expect("ships with the crate"),
 //!     "https://api.mypurecloud.com",
 //!     "https://login.mypurecloud.com",
 //! )
 //! .credential("skills-sync", "client-id", "client-secret")
-//! .build()
-//! .map_err(|problems| format!("{problems:?}"))?;
+//! .build()?;
 //!
 //! // Any number of tasks may do this at once; none of them sees a 429 while the quota allows all of them.
 //! let users = client.get("/api/v2/users?pageSize=100").deadline(Duration::from_secs(30)).send().await?;
@@ -29,13 +28,16 @@
 //!     .json(r#"[{"id":"skill","proficiency":4}]"#)
 //!     .send()
 //!     .await?;
-//! # drop(patched);
+//! // An answer read to its end leaves its connection to the next call.
+//! let skills = patched.into_body().bytes(1 << 20).await?;
+//! # drop(skills);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! The same stack is built from tower layers; [`stack`](mod@stack) shows their order and the reason for it, and
-//! [`layer`] holds them one by one.
+//! [`layer`] holds them one by one. The crate's `examples/` run against a simulator they start themselves:
+//! `cargo run -p tidegate --example list_users`.
 
 pub mod body;
 pub mod call;
@@ -56,7 +58,7 @@ pub use tidegate_core::profile::Profile;
 
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::call::{CallOptions, CallReport};
-pub use self::client::{Client, ClientBuilder};
+pub use self::client::{CallBuilder, Client, ClientBuilder};
 pub use self::credential::Credential;
 pub use self::error::{Error, ErrorKind};
-pub use self::upstream::{ConfigError, NotReady, Upstream, UpstreamConfig};
+pub use self::upstream::{ConfigError, ConfigErrors, NotReady, Upstream, UpstreamConfig};

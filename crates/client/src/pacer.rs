@@ -3,6 +3,10 @@
 //! The bank decides; this file only locks it for a few lines, sleeps until the instant it names, and hands each
 //! grant to the one waiter it chose. The timer task exists only while somebody waits. A ticket gives back on drop
 //! what its stage allows: unsent quota returns to the gates, sent quota never does.
+//!
+//! No change of the bank is missed by the timer: every change computes the next wake-up under the lock and, if it
+//! differs from the one the timer sleeps for, leaves a permit in the [`Notify`]; the timer takes that permit before
+//! it sleeps, or is woken by it. There is one timer at most, so no other task can take its permit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,6 +18,7 @@ use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
     Answer, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId, Woken,
 };
+use tidegate_core::time::Mono;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
@@ -40,6 +45,8 @@ struct State {
     waiting: HashMap<WaiterId, oneshot::Sender<Granted>>,
     woken: Vec<(WaiterId, Woken)>,
     timer_runs: bool,
+    /// What the timer sleeps for.
+    wake: Option<Mono>,
     answer_times: HashMap<Family, Recent>,
 }
 
@@ -62,6 +69,7 @@ impl Pacer {
             waiting: HashMap::new(),
             woken: Vec::new(),
             timer_runs: false,
+            wake: None,
             answer_times: HashMap::new(),
         };
         let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers };
@@ -73,18 +81,27 @@ impl Pacer {
     /// # Errors
     /// The bank's refusal, at once or as soon as the forecast says that the call cannot leave in time.
     pub async fn acquire(&self, ask: &Ask<'_>) -> Result<Ticket, Refusal> {
-        let asked = self.locked(|state, now| match state.bank.ask(now, ask) {
-            Asked::Granted(id) => Ok(Ok(id)),
-            Asked::Refused(refusal) => Ok(Err(refusal)),
-            Asked::Queued(waiter) => {
-                let (tell, granted) = oneshot::channel();
-                state.waiting.insert(waiter, tell);
-                Err((waiter, granted))
+        loop {
+            let asked = self.locked(|state, now| match state.bank.ask(now, ask) {
+                Asked::Granted(id) => Ok(Ok(id)),
+                Asked::Refused(refusal) => Ok(Err(refusal)),
+                Asked::Queued(waiter) => {
+                    let (tell, granted) = oneshot::channel();
+                    state.waiting.insert(waiter, tell);
+                    Err((waiter, granted))
+                }
+            });
+            match asked {
+                Ok(decided) => return decided.map(|id| self.ticket(id)),
+                Err((waiter, granted)) => {
+                    if let Some(granted) = self.wait(waiter, granted).await {
+                        return granted;
+                    }
+                }
             }
-        });
-        match asked {
-            Ok(decided) => decided.map(|id| self.ticket(id)),
-            Err((waiter, granted)) => self.wait(waiter, granted).await,
+            // The timer's runtime ended while others wait on another one: they queue again, with a timer of theirs.
+            // Giving way first lets a runtime that is ending itself end this loop.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -99,33 +116,33 @@ impl Pacer {
         self.shared.state.lock().answer_times.get(family).and_then(Recent::p95)
     }
 
-    async fn wait(&self, waiter: WaiterId, granted: oneshot::Receiver<Granted>) -> Granted {
-        self.start_timer();
+    /// Waits to be told; `None` if the timer ended without telling.
+    async fn wait(&self, waiter: WaiterId, granted: oneshot::Receiver<Granted>) -> Option<Granted> {
         let mut leave = LeaveQueue { pacer: self, waiter: Some(waiter) };
-        let granted = granted.await.expect("a waiter is told before its channel is dropped");
+        self.start_timer();
+        let granted = granted.await.ok();
         leave.waiter = None;
         granted
     }
 
     fn ticket(&self, id: TicketId) -> Ticket {
-        Ticket { id, pacer: self.clone(), done: false }
+        Ticket { id, pacer: self.clone(), settled: false }
     }
 
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
-    fn locked<R>(&self, change: impl FnOnce(&mut State, tidegate_core::time::Mono) -> R) -> R {
-        let (result, woken, events) = {
+    fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
+        let (result, woken, events, timer_moves) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
             let result = change(state, now);
             state.bank.advance(now, &mut state.woken);
-            let woken: Vec<_> = state
-                .woken
-                .drain(..)
-                .filter_map(|(waiter, woken)| Some((state.waiting.remove(&waiter), woken)))
-                .collect();
-            (result, woken, state.bank.drain_events())
+            let State { waiting, woken, .. } = state;
+            let woken: Vec<_> =
+                woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
+            let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
+            (result, woken, state.bank.drain_events(), timer_moves)
         };
         for (tell, woken) in woken {
             let granted = match woken {
@@ -138,7 +155,9 @@ impl Pacer {
             }
         }
         self.shared.observers.events(&events);
-        self.shared.changed.notify_one();
+        if timer_moves {
+            self.shared.changed.notify_one();
+        }
         result
     }
 
@@ -146,34 +165,78 @@ impl Pacer {
     fn start_timer(&self) {
         let runs = std::mem::replace(&mut self.shared.state.lock().timer_runs, true);
         if !runs {
-            tokio::spawn(run_timer(Arc::downgrade(&self.shared)));
+            let timer = Timer { shared: Arc::downgrade(&self.shared), ended: false };
+            tokio::spawn(timer.run());
         }
     }
 }
 
+impl State {
+    /// Notes the next wake-up, and whether it is another than before.
+    fn plan_wake(&mut self, now: Mono) -> bool {
+        let wake = self.bank.next_wake(now);
+        std::mem::replace(&mut self.wake, wake) != wake
+    }
+}
+
 /// Wakes the bank at the instants it names, for as long as somebody waits.
-async fn run_timer(shared: Weak<Shared>) {
-    loop {
-        let Some(pacer) = shared.upgrade().map(|shared| Pacer { shared }) else { return };
-        let wake = {
-            let mut state = pacer.shared.state.lock();
-            if state.waiting.is_empty() {
-                state.timer_runs = false;
-                return;
-            }
-            state.bank.next_wake(pacer.shared.clock.now())
-        };
-        let changed = pacer.shared.changed.notified();
-        match wake {
-            Some(at) => {
-                let at = pacer.shared.clock.instant(at);
-                tokio::select! {
-                    () = tokio::time::sleep_until(at) => pacer.locked(|_, _| ()),
-                    () = changed => {}
+///
+/// Made before its task is spawned: a runtime that ends drops it unpolled, and then others must learn of it too.
+struct Timer {
+    shared: Weak<Shared>,
+    /// It ended because nobody waits any more; another may run by now.
+    ended: bool,
+}
+
+impl Timer {
+    async fn run(mut self) {
+        let Some(pacer) = self.pacer() else { return };
+        loop {
+            let wake = {
+                let mut state = pacer.shared.state.lock();
+                if state.waiting.is_empty() {
+                    state.timer_runs = false;
+                    self.ended = true;
+                    return;
                 }
+                state.plan_wake(pacer.shared.clock.now());
+                state.wake
+            };
+            let changed = pacer.shared.changed.notified();
+            match wake {
+                Some(at) => {
+                    let at = pacer.shared.clock.instant(at);
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at) => pacer.locked(|_, _| ()),
+                        () = changed => {}
+                    }
+                }
+                None => changed.await,
             }
-            None => changed.await,
         }
+    }
+
+    fn pacer(&self) -> Option<Pacer> {
+        self.shared.upgrade().map(|shared| Pacer { shared })
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let Some(pacer) = self.pacer() else { return };
+        let mut state = pacer.shared.state.lock();
+        state.timer_runs = false;
+        let now = pacer.shared.clock.now();
+        let waiting = std::mem::take(&mut state.waiting);
+        for waiter in waiting.keys() {
+            state.bank.abandon(now, *waiter);
+        }
+        drop(state);
+        // Those who still wait find their channel closed, and queue again.
+        drop(waiting);
     }
 }
 
@@ -203,7 +266,7 @@ impl Drop for LeaveQueue<'_> {
 pub struct Ticket {
     id: TicketId,
     pacer: Pacer,
-    done: bool,
+    settled: bool,
 }
 
 impl Ticket {
@@ -212,41 +275,29 @@ impl Ticket {
         self.pacer.shared.state.lock().bank.ticket_limit(self.id)
     }
 
-    /// What marks the attempt as leaving, for whoever sends it.
-    pub fn departure(&self) -> Departure {
-        Departure { id: self.id, pacer: self.pacer.clone() }
+    /// The attempt leaves now: from here on its quota counts as spent.
+    pub fn leave(&mut self) {
+        self.pacer.locked(|state, now| state.bank.sent(now, self.id));
     }
 
     /// Settles the ticket with what the answer said, and how long it took to come.
     pub fn answered(mut self, answer: &Answer<'_>, family: &Family, took: Option<Duration>) {
-        self.done = true;
+        self.settled = true;
         self.pacer.locked(|state, now| {
             state.bank.answered(now, self.id, answer);
             let Some(took) = took else { return };
-            if state.answer_times.len() < MAX_TIMED_FAMILIES || state.answer_times.contains_key(family) {
+            if let Some(recent) = state.answer_times.get_mut(family) {
+                recent.record(took);
+            } else if state.answer_times.len() < MAX_TIMED_FAMILIES {
                 state.answer_times.entry(family.clone()).or_default().record(took);
             }
         });
     }
 }
 
-/// Marks a ticket's attempt as leaving.
-#[derive(Debug)]
-pub struct Departure {
-    id: TicketId,
-    pacer: Pacer,
-}
-
-impl Departure {
-    /// The attempt leaves now: from here on its quota counts as spent.
-    pub fn leave(self) {
-        self.pacer.locked(|state, now| state.bank.sent(now, self.id));
-    }
-}
-
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.done {
+        if !self.settled {
             self.pacer.locked(|state, now| state.bank.dropped(now, self.id));
         }
     }

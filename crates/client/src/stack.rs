@@ -13,8 +13,9 @@
 //!    quota is taken. Outside the token, because waiting is where tokens age.
 //! 4. [`AuthLayer`]: attach the token now that the attempt may leave. A 401 is told to the manager here, where it is
 //!    known which token was sent.
-//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send. The time-out is innermost, so that
-//!    no wait above can trip it.
+//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send, settle the ticket with the answer.
+//!    The time-out is innermost, so that no wait above can trip it; the settling too, because a write goes on here
+//!    when its caller has gone.
 
 use std::sync::Arc;
 
@@ -48,11 +49,11 @@ where
     let profile = upstream.profile();
     let clock = *upstream.clock();
     let send =
-        Send::new(upstream.transport().clone(), Arc::clone(profile), clock, upstream.observers().clone());
+        Send::new(Arc::clone(upstream.wire()), Arc::clone(profile), clock, upstream.observers().clone());
     let service = ServiceBuilder::new()
         .layer(PrepareLayer::new(Arc::clone(upstream)))
         .layer(RetryLayer::new(Arc::clone(upstream.retry_policy()), Arc::clone(upstream.budget()), clock))
-        .layer(PaceLayer::new(upstream.pacer().clone(), Arc::clone(profile), clock))
+        .layer(PaceLayer::new(upstream.pacer().clone(), clock))
         .layer(AuthLayer)
         .layer(before_send)
         .service(send);

@@ -3,6 +3,7 @@
 //! The gates, the token, the connections and the retry budget belong to the upstream and not to a service value,
 //! because services are cloned for every call and a limiter inside a clone limits nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::credential::Credential;
 use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::token::{ClientCredentials, TokenEndpoint, TokenError, TokenManager};
-use crate::transport::{SendError, SendOptions, Transport};
+use crate::transport::{SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
 const DEFAULT_TOKEN_PATH: &str = "/oauth/token";
@@ -66,7 +67,7 @@ impl UpstreamConfig {
             credential: None,
             limits: Vec::new(),
             max_retries: 5,
-            hint_ceiling: Duration::from_secs(15 * 60),
+            hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
             observers: Observers::default(),
         }
@@ -96,6 +97,21 @@ pub enum NotReady {
     Token(#[from] TokenError),
 }
 
+/// Every setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
 /// One tenant on one upstream.
 #[derive(Debug)]
 pub struct Upstream {
@@ -105,7 +121,7 @@ pub struct Upstream {
     token_uri: Uri,
     credential: Credential,
     pacer: Pacer,
-    transport: Transport,
+    wire: Arc<dyn Wire>,
     clock: Clock,
     observers: Observers,
     retry_policy: Arc<RetryPolicy>,
@@ -118,6 +134,24 @@ impl Upstream {
     /// # Errors
     /// Every setting that cannot be used.
     pub fn new(config: UpstreamConfig) -> Result<Arc<Self>, Vec<ConfigError>> {
+        let clock = Clock::start();
+        let wire = Arc::new(Transport::new(clock, config.profile.timeouts.connect));
+        Self::over(config, clock, wire)
+    }
+
+    /// Sets up an upstream whose attempts and logins go over `wire` instead of sockets.
+    ///
+    /// # Errors
+    /// Every setting that cannot be used.
+    pub fn with_wire(config: UpstreamConfig, wire: Arc<dyn Wire>) -> Result<Arc<Self>, Vec<ConfigError>> {
+        Self::over(config, Clock::start(), wire)
+    }
+
+    fn over(
+        config: UpstreamConfig,
+        clock: Clock,
+        wire: Arc<dyn Wire>,
+    ) -> Result<Arc<Self>, Vec<ConfigError>> {
         let mut problems = Vec::new();
         let api_base = base_url("api", &config.api, &mut problems);
         let login_base = base_url("login", &config.login, &mut problems);
@@ -129,8 +163,6 @@ impl Upstream {
         let token_uri = format!("{login_base}{token_path}").parse::<Uri>().map_err(|error| {
             vec![ConfigError { field: "login", value: config.login.clone(), rule: error.to_string() }]
         })?;
-        let clock = Clock::start();
-        let transport = Transport::new(clock, profile.timeouts.connect);
         let bank = BankConfig {
             limits: merge_limits(&profile, config.limits),
             queue_bound: config.queue_bound,
@@ -160,7 +192,7 @@ impl Upstream {
             observers: config.observers,
             api_base,
             token_uri,
-            transport,
+            wire,
             clock,
             retry_policy,
             profile,
@@ -182,7 +214,7 @@ impl Upstream {
     pub fn token_endpoint(&self) -> TokenEndpoint {
         TokenEndpoint::new(
             self.token_uri.clone(),
-            self.transport.clone(),
+            Arc::clone(&self.wire),
             Arc::clone(&self.profile),
             self.clock,
         )
@@ -198,7 +230,7 @@ impl Upstream {
     ) -> Result<Response<ResponseBody>, SendError> {
         *request.uri_mut() = self.token_uri.clone();
         let options = SendOptions { timeout: self.profile.timeouts.write, careful: true };
-        Ok(self.transport.send(request, options).await?.map(ResponseBody::Upstream))
+        self.wire.send(request, options).await
     }
 
     /// Whether calls can be served now: the API accepts connections, and the configured credential has a token.
@@ -207,7 +239,7 @@ impl Upstream {
     /// What is missing.
     pub async fn check(&self) -> Result<(), NotReady> {
         let api = self.api_base.parse().expect("it was checked when the upstream was set up");
-        self.transport.check(&api).await?;
+        self.wire.check(&api).await?;
         match &self.credential {
             Credential::Managed(manager) => Ok(manager.lend().await.map(drop)?),
             Credential::Bearer(_) | Credential::Anonymous => Ok(()),
@@ -249,8 +281,8 @@ impl Upstream {
         &self.clock
     }
 
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.transport
+    pub(crate) fn wire(&self) -> &Arc<dyn Wire> {
+        &self.wire
     }
 
     pub(crate) fn observers(&self) -> &Observers {
@@ -286,7 +318,7 @@ fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -
     match value.parse::<Uri>() {
         Err(_) => problem("is not a URL; write it like https://api.mypurecloud.com"),
         Ok(uri) if uri.authority().is_none() => {
-            problem("names no host; write it like https://api.mypurecloud.com")
+            problem("names no host; write it like https://api.mypurecloud.com");
         }
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => {
             problem("must begin with http:// or https://");
@@ -309,7 +341,8 @@ mod tests {
     #[test]
     fn base_urls_are_checked_and_all_problems_told() {
         for (value, expected) in [
-            ("api.mypurecloud.com", "names no host"),
+            ("api.mypurecloud.com", "must begin with http"),
+            ("/api", "names no host"),
             ("ftp://api", "must begin with http"),
             ("http://user:pass@api", "user or password"),
             ("http://api/v2", "must not carry a path"),

@@ -158,9 +158,9 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// The guide's formula, 1 s up to 60 s.
+    /// Full jitter, 500 ms up to 60 s: the least load in total.
     fn default() -> Self {
-        Self { kind: Kind::Guide, base: Duration::from_secs(1), cap: Duration::from_mins(1) }
+        Self { kind: Kind::Full, base: Duration::from_millis(500), cap: Duration::from_mins(1) }
     }
 }
 

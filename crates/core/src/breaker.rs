@@ -29,7 +29,7 @@ pub struct BreakerConfig {
 
 impl Default for BreakerConfig {
     fn default() -> Self {
-        Self { threshold: 5, cool_down: Duration::from_secs(30), longest_cool_down: Duration::from_secs(300) }
+        Self { threshold: 5, cool_down: Duration::from_secs(30), longest_cool_down: Duration::from_mins(5) }
     }
 }
 

@@ -66,6 +66,9 @@ pub enum Failure {
     },
     /// The answer began and was cut: the request was executed, its answer is lost.
     AnswerTruncated,
+    /// What came back is no answer within our bounds (not HTTP, thousands of header fields): asking again would
+    /// bring the same.
+    AnswerUnreadable,
 }
 
 impl Failure {
@@ -77,9 +80,10 @@ impl Failure {
             | Self::ZeroBytesWritten
             | Self::StreamRefused
             | Self::TimedOut { wrote: false } => Delivery::NotSent,
-            Self::Interrupted | Self::TimedOut { wrote: true } | Self::AnswerTruncated => {
-                Delivery::MaybeExecuted
-            }
+            Self::Interrupted
+            | Self::TimedOut { wrote: true }
+            | Self::AnswerTruncated
+            | Self::AnswerUnreadable => Delivery::MaybeExecuted,
         }
     }
 
@@ -102,6 +106,7 @@ impl Failure {
             Self::Interrupted => "connection lost",
             Self::TimedOut { .. } => "timed out",
             Self::AnswerTruncated => "answer cut",
+            Self::AnswerUnreadable => "answer unreadable",
         }
     }
 }
@@ -280,6 +285,8 @@ pub enum Why {
     NotRepeatable,
     /// It may have been executed, and the upstream may have forgotten its key by now.
     DedupExpired,
+    /// What came back is no answer, and the next attempt would bring the same.
+    Unreadable,
     /// A classifier of the caller's own says so.
     Custom(&'static str),
 }
@@ -296,6 +303,7 @@ impl Why {
             Self::BodyGone => "body gone",
             Self::NotRepeatable => "not repeatable",
             Self::DedupExpired => "key too old",
+            Self::Unreadable => "answer unreadable",
             Self::Custom(reason) => reason,
         }
     }
@@ -331,7 +339,7 @@ pub struct Attempted<'a> {
 pub type Classifier = fn(&Attempted<'_>) -> Verdict;
 
 /// The classifiers that are always right to have, in the order in which the reason of a retry is looked for.
-pub const STANDARD: [Classifier; 4] = [not_sent, refused, maybe_executed, body_gone];
+pub const STANDARD: [Classifier; 5] = [not_sent, refused, maybe_executed, unreadable, body_gone];
 
 /// The joint verdict: the first *forbidden* of any classifier, else the first *retry*, else no opinion.
 pub fn judge<'c>(
@@ -374,6 +382,14 @@ pub fn maybe_executed(attempted: &Attempted<'_>) -> Verdict {
         None => Verdict::Forbidden(Why::NotRepeatable),
         Some(trust) if attempted.age < trust => Verdict::Retry(Why::Deduplicated),
         Some(_) => Verdict::Forbidden(Why::DedupExpired),
+    }
+}
+
+/// An upstream that does not speak our language will not have learnt it by the next attempt.
+pub fn unreadable(attempted: &Attempted<'_>) -> Verdict {
+    match attempted.outcome {
+        Outcome::Failed(Failure::AnswerUnreadable) => Verdict::Forbidden(Why::Unreadable),
+        _ => Verdict::NoOpinion,
     }
 }
 
@@ -463,6 +479,15 @@ mod tests {
                 };
                 assert_eq!(verdict, expected, "{method} {failure:?}");
             }
+        }
+    }
+
+    #[test]
+    fn an_unreadable_answer_is_not_asked_for_again() {
+        for method in [Method::GET, Method::PUT] {
+            let facts = Facts::new(method);
+            let verdict = verdict(&facts, Outcome::Failed(Failure::AnswerUnreadable), Duration::ZERO);
+            assert_eq!(verdict, Verdict::Forbidden(Why::Unreadable));
         }
     }
 

@@ -28,7 +28,10 @@ fn may_execute(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Failed(failure) => matches!(
             failure,
-            Failure::Interrupted | Failure::TimedOut { wrote: true } | Failure::AnswerTruncated
+            Failure::Interrupted
+                | Failure::TimedOut { wrote: true }
+                | Failure::AnswerTruncated
+                | Failure::AnswerUnreadable
         ),
         Outcome::Answered { status, hint, throttled } => match status.as_u16() {
             _ if throttled => false,
@@ -80,6 +83,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Failure::TimedOut { wrote: false },
         Failure::TimedOut { wrote: true },
         Failure::AnswerTruncated,
+        Failure::AnswerUnreadable,
     ]);
     let status = prop_oneof![
         6 => Just(429_u16),

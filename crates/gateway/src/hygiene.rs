@@ -16,8 +16,15 @@ use http::header::{
 use http::{Method, StatusCode, Uri};
 
 /// Fields that belong to one connection whatever `Connection` says.
-const HOP_BY_HOP: [HeaderName; 6] =
-    [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HeaderName::from_static("keep-alive")];
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
 
 /// Proxy fields are for the proxy they are addressed to, which is not the upstream.
 const PROXY: [HeaderName; 3] = [
@@ -26,7 +33,11 @@ const PROXY: [HeaderName; 3] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Our own request fields begin with this and are not for the upstream.
+/// The one protocol whose offer is passed over in silence instead of refused: Java's own client makes it with every
+/// request, and RFC 9110 §7.8 lets a server stay with HTTP/1.1. The offer never reaches the upstream.
+const H2C: &str = "h2c";
+
+/// Our own fields begin with this. What a caller sets is for us, what an upstream sets would pass for ours.
 const OWN_PREFIX: &str = "tidegate-";
 
 /// A request that is refused, and why.
@@ -52,7 +63,7 @@ pub struct Doors {
 impl Doors {
     /// Checks what a request shows of its maker and its shape.
     pub(crate) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-        if method == Method::CONNECT || headers.contains_key(UPGRADE) {
+        if method == Method::CONNECT || headers.get_all(UPGRADE).iter().any(|protocol| protocol != H2C) {
             return Err(refused(
                 StatusCode::NOT_IMPLEMENTED,
                 "not-implemented",
@@ -126,16 +137,21 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     // Continue is said by whoever reads the body, and that is us.
     headers.remove(EXPECT);
     headers.remove(ORIGIN);
-    let own: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
-    for name in own {
-        headers.remove(name);
-    }
+    remove_own_fields(headers);
 }
 
 /// Removes what must not reach the caller.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     remove_connection_fields(headers);
+    remove_own_fields(headers);
+}
+
+fn remove_own_fields(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
 }
 
 fn remove_connection_fields(headers: &mut HeaderMap) {
@@ -224,6 +240,8 @@ mod tests {
         let upgrade = headers(&[("host", "localhost"), ("upgrade", "websocket")]);
         let target = Uri::from_static("/");
         assert_eq!(doors.check(&Method::GET, &target, &upgrade).map_err(|r| r.status.as_u16()), Err(501));
+        let offer = headers(&[("host", "localhost"), ("upgrade", "h2c")]);
+        assert_eq!(doors.check(&Method::GET, &target, &offer), Ok(()));
     }
 
     #[test]

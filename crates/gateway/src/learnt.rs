@@ -22,7 +22,7 @@ use tidegate_core::time::Mono;
 const MAX_LOGINS: usize = 10_000;
 
 /// A login is renewed for at most this long after it was made.
-const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// The digest of a token: tokens themselves are not kept as keys.
 type TokenDigest = [u8; 32];
@@ -75,11 +75,10 @@ impl Learnt {
 
 /// The identity of a client id: all its logins share it. A hash, because client ids are not for logs.
 pub(crate) fn identity(client_id: &str) -> CredentialId {
-    let digest = Sha256::digest(client_id.as_bytes());
-    let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    CredentialId::new(format!("login-{hex}"))
+    let [a, b, c, d, ..] = digest(client_id.as_bytes());
+    CredentialId::new(format!("login-{:08x}", u32::from_be_bytes([a, b, c, d])))
 }
 
-fn digest(bearer: &[u8]) -> TokenDigest {
-    Sha256::digest(bearer).into()
+fn digest(text: &[u8]) -> TokenDigest {
+    Sha256::digest(text).into()
 }

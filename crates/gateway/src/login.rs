@@ -5,7 +5,6 @@
 //! throttling (Genesys says so with a 400), the caller waits here instead of failing. Every other grant type passes
 //! through unchanged and is not remembered: its secrets are not ours to keep.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -121,11 +120,6 @@ fn form_decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The way of a login that is not ours to keep: to the login host, as it is.
-pub(crate) fn is_token_path(path: &str, tenant: &Arc<Tenant>) -> bool {
-    path == tenant.upstream.token_path()
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, ResponseBody};
+use tidegate_core::key::normalise;
 use tidegate_core::observe::observe;
 
 use crate::hygiene::{Doors, Refused, clean_request, clean_response};
@@ -44,10 +45,7 @@ impl Proxy {
     /// Answers one request. There is always an answer.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         match self.admit(&request) {
-            Ok(options) if login::is_token_path(request.uri().path(), &self.tenant) => {
-                drop(options);
-                self.login(request).await
-            }
+            Ok(_) if is_path(request.uri(), self.tenant.upstream.token_path()) => self.login(request).await,
             Ok(options) => self.forward(request, options).await,
             Err(refused) => respond::refused(&refused),
         }
@@ -70,7 +68,7 @@ impl Proxy {
         let bearer = parts.headers.remove(AUTHORIZATION);
         options.credential = Some(identified.credential);
         clean_request(&mut parts.headers);
-        let logs_out = parts.method == Method::DELETE && parts.uri.path() == TOKENS_ME;
+        let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
         let body = match RequestBody::buffer(body, &self.bodies).await {
             Ok(body) => body,
             Err(error) => return respond::refused(&unread(&error)),
@@ -132,10 +130,16 @@ impl Proxy {
     }
 }
 
+/// Whether `uri` is another spelling of `path`: what is sent is normalised, so what is compared must be too.
+fn is_path(uri: &Uri, path: &str) -> bool {
+    normalise(uri.path()).is_ok_and(|normal| normal == path)
+}
+
 fn failed(error: &Error) -> Response<ResponseBody> {
-    match error.kind() {
-        ErrorKind::OutcomeUnknown => tracing::warn!(target: "tidegate", "{error}"),
-        _ => tracing::debug!(target: "tidegate", "{error}"),
+    if error.kind() == ErrorKind::OutcomeUnknown {
+        tracing::warn!(target: "tidegate", "{error}");
+    } else {
+        tracing::debug!(target: "tidegate", "{error}");
     }
     mark(respond::failed(error), error.report())
 }

@@ -37,7 +37,7 @@ struct ErrorBody<'a> {
 
 /// Whole seconds, at least 1 and at most 180, never less than `wait` within that.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
     whole.clamp(1, MAX_RETRY_AFTER)
 }
 
@@ -97,6 +97,9 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
         ),
         ErrorKind::Invalid => {
             answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
+        }
+        ErrorKind::Unreadable => {
+            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
         }
         ErrorKind::OutcomeUnknown => {
             answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))

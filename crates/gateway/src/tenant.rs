@@ -38,12 +38,10 @@ impl Tenant {
             return Identified { credential: self.upstream.credential().clone(), learnt: false };
         };
         let now = self.upstream.clock().now();
-        match self.learnt.find(authorization.as_bytes(), now) {
-            Some(manager) => Identified { credential: Credential::Managed(manager), learnt: true },
-            None => {
-                let bearer = Bearer::new(authorization.clone());
-                Identified { credential: Credential::Bearer(bearer), learnt: false }
-            }
+        if let Some(manager) = self.learnt.find(authorization.as_bytes(), now) {
+            return Identified { credential: Credential::Managed(manager), learnt: true };
         }
+        let bearer = Bearer::new(authorization.clone());
+        Identified { credential: Credential::Bearer(bearer), learnt: false }
     }
 }

@@ -102,7 +102,7 @@ impl Metrics {
         }
     }
 
-    /// The text a Prometheus server scrapes (OpenMetrics 1.0), with the gates as they are now.
+    /// The text a Prometheus server scrapes (`OpenMetrics` 1.0), with the gates as they are now.
     pub fn render(&self, snapshot: &BankSnapshot) -> String {
         let _one_at_a_time = self.scrape.lock();
         self.set_gauges(snapshot);

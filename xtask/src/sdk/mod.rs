@@ -57,9 +57,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     let mut problems = Vec::new();
     for proof in proof::ALL {
         match proof.run(&places) {
-            Ok(summary) => eprintln!("ok      {:<40} {summary}", proof.name),
+            Ok(summary) => eprintln!("ok      {:<44} {summary}", proof.name),
             Err(failure) => {
-                eprintln!("FAILED  {:<40}", proof.name);
+                eprintln!("FAILED  {:<44}", proof.name);
                 problems.push(format!("{}: {failure}", proof.name));
             }
         }

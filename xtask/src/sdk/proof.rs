@@ -6,7 +6,7 @@ use super::{
     Places,
     program::{Finished, clean, make_empty, run_to_end, tail},
     server::Server,
-    verdict::{Claim, Record, judge_failure, judge_success},
+    verdict::{Claim, Record, judge_duplicate, judge_failure, judge_success, judge_unknown},
     wire,
 };
 use crate::{command::root, failure::Failure};
@@ -14,24 +14,29 @@ use crate::{command::root, failure::Failure};
 /// How long one program may run. On an idle machine each needs about fifteen seconds.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// What every simulator of a proof is told to be.
-const SCENARIO: &str = "tests/sdk/scenario.toml";
-
 /// All proofs, in the order in which they run.
 pub(super) const ALL: &[Proof] = &[
-    Proof { name: "Python SDK through the gateway", program: Kind::PythonSdk, way: Way::Gateway },
-    Proof { name: "Python SDK straight at the server", program: Kind::PythonSdk, way: Way::Straight },
-    Proof { name: "Node SDK through the gateway", program: Kind::NodeSdk, way: Way::Gateway },
-    Proof { name: "Node SDK straight at the server", program: Kind::NodeSdk, way: Way::Straight },
-    Proof { name: "Python example through the gateway", program: Kind::PythonExample, way: Way::Gateway },
-    Proof { name: "Node example through the gateway", program: Kind::NodeExample, way: Way::Gateway },
+    proof("Python SDK through the gateway", Kind::PythonSdk, Scene::Skills, Way::Gateway),
+    proof("Python SDK straight at the server", Kind::PythonSdk, Scene::Skills, Way::Straight),
+    proof("Node SDK through the gateway", Kind::NodeSdk, Scene::Skills, Way::Gateway),
+    proof("Node SDK straight at the server", Kind::NodeSdk, Scene::Skills, Way::Straight),
+    proof("Python SDK, answer lost, through the gateway", Kind::PythonSdk, Scene::LostAnswer, Way::Gateway),
+    proof("Python SDK, answer lost, straight", Kind::PythonSdk, Scene::LostAnswer, Way::Straight),
+    proof("Node SDK, answer lost, through the gateway", Kind::NodeSdk, Scene::LostAnswer, Way::Gateway),
+    proof("Python example through the gateway", Kind::PythonExample, Scene::Skills, Way::Gateway),
+    proof("Node example through the gateway", Kind::NodeExample, Scene::Skills, Way::Gateway),
 ];
+
+const fn proof(name: &'static str, program: Kind, scene: Scene, way: Way) -> Proof {
+    Proof { name, program, scene, way }
+}
 
 /// One program against one upstream.
 pub(super) struct Proof {
     /// What it shows, for the report.
     pub(super) name: &'static str,
     program: Kind,
+    scene: Scene,
     way: Way,
 }
 
@@ -44,12 +49,31 @@ enum Kind {
     NodeExample,
 }
 
+/// What the program does, and what the server does to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    /// Changes the skills of many users while the server throttles and its tokens expire.
+    Skills,
+    /// Creates one user; the server executes it and closes the connection without an answer.
+    LostAnswer,
+}
+
+impl Scene {
+    /// What the simulator is told to be.
+    fn scenario(self) -> &'static str {
+        match self {
+            Self::Skills => "tests/sdk/scenario.toml",
+            Self::LostAnswer => "tests/sdk/lost-answer.toml",
+        }
+    }
+}
+
 /// What the program is pointed at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// The gateway in front of the simulator; all must go well.
+    /// The gateway in front of the simulator: no harm may be done.
     Gateway,
-    /// The simulator itself; the program must fail.
+    /// The simulator itself: harm must be done, or the simulator proves nothing.
     Straight,
 }
 
@@ -60,7 +84,7 @@ impl Proof {
     pub(super) fn run(&self, places: &Places) -> Result<String, Failure> {
         let work = places.work.join(self.name.to_lowercase().replace(' ', "-"));
         make_empty(&work)?;
-        let scenario = root().join(SCENARIO).display().to_string();
+        let scenario = root().join(self.scene.scenario()).display().to_string();
         let listen = ["sim", "--listen", "127.0.0.1:0", "--scenario", &scenario];
         let sim = Server::start(&places.binary, "sim", &listen, &work)?;
         let gateway = match self.way {
@@ -85,13 +109,15 @@ impl Proof {
         };
         let mut command = clean(interpreter.as_os_str(), work);
         command.arg(script).args(["--base", base]);
-        match (self.program, self.way) {
-            (Kind::PythonSdk | Kind::NodeSdk, Way::Gateway) => command.args(["--expect", "pass"]),
-            (Kind::PythonSdk | Kind::NodeSdk, Way::Straight) => command.args(["--expect", "fail"]),
-            (Kind::PythonExample | Kind::NodeExample, _) => {
-                command.args(["--users", "100", "--proficiency", "4"])
-            }
+        let arguments = match (self.program, self.scene, self.way) {
+            (Kind::PythonExample | Kind::NodeExample, ..) => ["--users", "100", "--proficiency", "4"],
+            (_, Scene::Skills, Way::Gateway) => ["--scene", "skills", "--expect", "pass"],
+            (_, Scene::Skills, Way::Straight) => ["--scene", "skills", "--expect", "fail"],
+            (_, Scene::LostAnswer, Way::Gateway) => ["--scene", "create", "--expect", "fail"],
+            // The worst of it: the program believes that all went well.
+            (_, Scene::LostAnswer, Way::Straight) => ["--scene", "create", "--expect", "pass"],
         };
+        command.args(arguments);
         command
     }
 
@@ -101,9 +127,11 @@ impl Proof {
             Kind::PythonExample | Kind::NodeExample => Claim::from_table(&finished.stdout),
         };
         let claim = claim.map_err(|why| vec![why, format!("the program ended with {}", finished.status)])?;
-        let mut problems = match self.way {
-            Way::Gateway => judge_success(&claim, record),
-            Way::Straight => judge_failure(&claim),
+        let mut problems = match (self.scene, self.way) {
+            (Scene::Skills, Way::Gateway) => judge_success(&claim, record),
+            (Scene::Skills, Way::Straight) => judge_failure(&claim),
+            (Scene::LostAnswer, Way::Gateway) => judge_unknown(&claim, record),
+            (Scene::LostAnswer, Way::Straight) => judge_duplicate(record),
         };
         if !finished.status.success() {
             problems.push(format!("the program ended with {}", finished.status));

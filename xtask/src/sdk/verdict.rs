@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 
+/// How the programs name the gateway's word for "nobody knows whether it was done".
+const UNKNOWN: &str = "424 outcome.unknown";
+
 /// User to skill to proficiency.
 type Skills = BTreeMap<String, BTreeMap<String, f64>>;
 
@@ -131,6 +134,34 @@ pub(super) fn judge_failure(claim: &Claim) -> Vec<String> {
     vec!["nothing went wrong although the gateway was left out, so the simulator proves nothing".to_owned()]
 }
 
+/// What is wrong with a run whose only write was executed and never answered.
+///
+/// The program must have been told that nobody knows, in a way that its SDK does not answer by sending again.
+pub(super) fn judge_unknown(claim: &Claim, record: &Record) -> Vec<String> {
+    let mut problems = Vec::new();
+    if claim.errors != BTreeMap::from([(UNKNOWN.to_owned(), 1)]) {
+        problems
+            .push(format!("the program should have seen 1 x {UNKNOWN}, but saw {}", listed(&claim.errors)));
+    }
+    if record.writes() != 1 || record.duplicates != 0 {
+        let (writes, duplicates) = (record.writes(), record.duplicates);
+        problems
+            .push(format!("{writes} writes were applied, {duplicates} of them again, instead of 1 and 0"));
+    }
+    problems
+}
+
+/// What is wrong with a run that should have applied a write twice.
+pub(super) fn judge_duplicate(record: &Record) -> Vec<String> {
+    if record.duplicates > 0 {
+        return Vec::new();
+    }
+    vec![
+        "no write was applied twice although the gateway was left out, so the proof proves nothing"
+            .to_owned(),
+    ]
+}
+
 /// Claimed changes that the record does not have, as `user skill`.
 fn missing(claimed: &Skills, recorded: &Skills) -> Vec<String> {
     let mut missing = Vec::new();
@@ -249,6 +280,18 @@ mod tests {
     fn straight_at_the_server_the_absence_of_errors_is_the_failure() {
         assert_eq!(judge_failure(&good_claim()).len(), 1);
         assert!(judge_failure(&claim(&json!({}), &json!({ "429 x": 1 }))).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_told_once_and_applied_once() {
+        let told = claim(&json!({}), &json!({ "424 outcome.unknown": 1 }));
+        let once = record(&json!({ "writes": { "POST users": 1 } }));
+        assert_eq!(judge_unknown(&told, &once), Vec::<String>::new());
+        assert_eq!(judge_unknown(&good_claim(), &once).len(), 1, "the program was told that all is well");
+        let twice = record(&json!({ "writes": { "POST users": 2 }, "duplicates": 1 }));
+        assert_eq!(judge_unknown(&told, &twice).len(), 1);
+        assert!(judge_duplicate(&twice).is_empty());
+        assert_eq!(judge_duplicate(&once).len(), 1);
     }
 
     #[test]

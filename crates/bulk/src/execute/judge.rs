@@ -44,7 +44,9 @@ impl Judged {
             ErrorKind::OutcomeUnknown if error.can_settle() => (None, ForTheRun::Unserved),
             ErrorKind::OutcomeUnknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
             // Only of reads: a write without an answer is `OutcomeUnknown`.
-            ErrorKind::NoAnswer | ErrorKind::Invalid => (Some(Event::Fail), ForTheRun::Nothing),
+            ErrorKind::NoAnswer | ErrorKind::Unreadable | ErrorKind::Invalid => {
+                (Some(Event::Fail), ForTheRun::Nothing)
+            }
             ErrorKind::Token => (Some(Event::Unsent), ForTheRun::Stop),
             ErrorKind::Unreachable => (Some(Event::Unsent), ForTheRun::Unserved),
             _ => (Some(Event::Unsent), ForTheRun::Nothing),

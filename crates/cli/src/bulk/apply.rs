@@ -16,7 +16,7 @@ use super::look::ResultFile;
 use crate::args::BulkCommon;
 use crate::failure::Failure;
 use crate::output;
-use crate::progress::{Line, Watch};
+use crate::progress::{self, Line, Watch};
 use crate::signals::interrupted;
 
 /// Sends what is pending and reports.
@@ -31,8 +31,8 @@ pub(super) async fn carry_out(
     let before = reader.counts().map_err(Failure::internal)?;
     let progress = Arc::new(Progress::default());
     let already = before.total() - before.pending();
-    let line =
-        Line::start(before.total(), already, Arc::clone(&progress), Arc::clone(&link.watch), common.quiet);
+    let look = progress::of_run(already, Arc::clone(&progress), Arc::clone(&link.watch));
+    let shown = Line::start("items", before.total(), common.quiet, look);
     let (stop, stopping) = watch::channel(false);
     let listen = tokio::spawn(async move {
         interrupted().await;
@@ -51,7 +51,7 @@ pub(super) async fn carry_out(
     let began = link.upstream.clock().now();
     let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;
     let took = link.upstream.clock().now() - began;
-    line.finish();
+    shown.finish();
     listen.abort();
     let counts = reader.counts().map_err(Failure::internal)?;
     output::talk(&summary(&counts, &link.watch, took));

@@ -6,7 +6,7 @@ use tidegate::Profile;
 use tidegate_bulk::{Lookups, PlannedRequest};
 use tidegate_core::pace::LimitKind;
 
-use super::input::{Input, open};
+use super::input::Input;
 use crate::failure::Failure;
 use crate::output;
 
@@ -18,7 +18,7 @@ pub(super) fn dry_run(input: &Input, lookups: &Lookups, profile: &Profile) -> Re
     let mut shown = Vec::new();
     let summary = input
         .planner()
-        .plan(open(&input.path)?, &input.survey, lookups, |request| {
+        .plan(input.open()?, &input.survey, lookups, |request| {
             if shown.len() < SHOWN {
                 shown.push(request);
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tidegate::observe::{Observer, Observers, Traced};
-use tidegate::{Credential, NotReady, Upstream, UpstreamConfig};
+use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
+use tidegate_core::key::Tenant;
 
 use crate::args::{BulkCommon, Connection};
 use crate::failure::Failure;
@@ -13,11 +14,11 @@ use crate::progress::Watch;
 use crate::settings::Settings;
 
 /// The way to the upstream.
-pub(super) struct Link {
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) watch: Arc<Watch>,
+pub(crate) struct Link {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) watch: Arc<Watch>,
     /// What every request carries for a gateway in between.
-    pub(super) header: Option<(HeaderName, HeaderValue)>,
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
     route: Route,
 }
 
@@ -36,35 +37,57 @@ struct Route {
 }
 
 impl Link {
-    /// Sets the way up. Nothing is sent.
-    pub(super) fn new(common: &BulkCommon) -> Result<Self, Failure> {
+    /// As the command line says. Nothing is sent.
+    pub(crate) fn new(common: &BulkCommon) -> Result<Self, Failure> {
         let settings = Settings::load(&common.connection, |name| std::env::var_os(name))?;
-        let mut config = match &common.via {
-            None => settings.upstream()?,
-            Some(gateway) => through(&settings, gateway)?,
+        let mut link = match &common.via {
+            None => {
+                let config = settings.upstream()?;
+                let route = Route {
+                    api: Some(config.api.clone()),
+                    login: Some(config.login.clone()),
+                    ..Route::default()
+                };
+                Self::over(config, route, None)?
+            }
+            Some(gateway) => Self::through(settings.profile()?, settings.tenant(), gateway)?,
         };
+        link.route.profile = Some(absolute(settings.profile_name()));
+        Ok(link)
+    }
+
+    /// Through the gateway at `gateway`, for the default tenant.
+    pub(crate) fn via(profile: Profile, gateway: &str) -> Result<Self, Failure> {
+        Self::through(profile, Tenant::new("default"), gateway)
+    }
+
+    /// Through a gateway, which knows the limits and holds the credential.
+    fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
+        profile.limits.clear();
+        let class = (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk"));
+        let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
+        config.tenant = tenant;
+        let route = Route { via: Some(gateway.to_owned()), ..Route::default() };
+        Self::over(config, route, Some(class))
+    }
+
+    fn over(
+        mut config: UpstreamConfig,
+        route: Route,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Self, Failure> {
         let watch = Arc::new(Watch::default());
         let observers: [Arc<dyn Observer>; 2] = [Arc::new(Traced), Arc::clone(&watch) as Arc<dyn Observer>];
         config.observers = Observers::new(observers);
-        let route = Route {
-            profile: Some(absolute(settings.profile_name())),
-            api: common.via.is_none().then(|| config.api.clone()),
-            login: common.via.is_none().then(|| config.login.clone()),
-            via: common.via.clone(),
-        };
         let upstream = Upstream::new(config).map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::usage(lines.join("\n"))
         })?;
-        let header = common
-            .via
-            .as_ref()
-            .map(|_| (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk")));
         Ok(Self { upstream, watch, header, route })
     }
 
     /// Where this goes, for the journal.
-    pub(super) fn route(&self) -> String {
+    pub(crate) fn route(&self) -> String {
         serde_json::to_string(&self.route).expect("texts serialise")
     }
 
@@ -89,15 +112,6 @@ impl Link {
             Failure::upstream(format!("{error}; nothing was sent; {hint}"))
         })
     }
-}
-
-/// Through a gateway, which knows the limits and holds the credential.
-fn through(settings: &Settings, gateway: &str) -> Result<UpstreamConfig, Failure> {
-    let mut profile = settings.profile()?;
-    profile.limits.clear();
-    let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
-    config.tenant = settings.tenant();
-    Ok(config)
 }
 
 /// A profile file by its full path, so that it is found from another folder; a built-in one by its name.

@@ -2,27 +2,24 @@
 
 mod apply;
 mod dry_run;
-mod input;
-mod link;
+pub(crate) mod input;
+pub(crate) mod link;
 mod look;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate::{Client, Profile};
-use tidegate_bulk::resolve::{ResolveError, resolve};
-use tidegate_bulk::{Lookups, PlannedRequest, load};
-use tidegate_core::idempotency::{BodyDigest, Transaction, Write as KeyedWrite};
-use tidegate_core::key::Tenant;
-use tidegate_store::{Journal, RunHeader};
+use tidegate::Client;
+use tidegate_bulk::{Format, Recipe};
+use tidegate_store::Journal;
 use tokio::task::block_in_place;
 
 use self::apply::carry_out;
-use self::input::{Input, open};
+use self::input::Input;
 use self::link::{Link, as_it_ran};
 use self::look::ResultFile;
-use crate::args::{BulkCommand, BulkResumeArgs, BulkRunArgs};
+use crate::args::{BulkCommand, BulkResumeArgs, BulkRunArgs, InputFormat};
 use crate::failure::Failure;
 use crate::output;
 
@@ -36,7 +33,15 @@ pub(crate) async fn run(command: BulkCommand) -> Result<(), Failure> {
 }
 
 async fn start(args: BulkRunArgs) -> Result<(), Failure> {
-    let (input, checked) = block_in_place(|| Input::check(&args))?;
+    let (input, checked) = block_in_place(|| {
+        let recipe = Recipe::load(&args.recipe).map_err(Failure::usage)?;
+        let format = match args.input_format {
+            Some(InputFormat::Csv) => Format::Csv,
+            Some(InputFormat::Ndjson) => Format::Ndjson,
+            None => Format::of(&args.input),
+        };
+        Input::check(&args.input, format, recipe)
+    })?;
     let link = Link::new(&args.common)?;
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
     if !args.dry_run {
@@ -46,7 +51,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     if !args.dry_run || input.has_names() {
         link.check().await?;
     }
-    let lookups = look_up(&input, &link).await?;
+    let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
     if args.dry_run {
         return block_in_place(|| dry_run::dry_run(&input, &lookups, link.upstream.profile()));
     }
@@ -54,7 +59,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     for note in &checked.notes {
         output::talk(note);
     }
-    let journal = block_in_place(|| plan(&input, &lookups, &link, &path))?;
+    let journal = block_in_place(|| input.plan(&lookups, &link.upstream, link.route(), &path))?;
     let items = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?.total();
     output::talk(&format!(
         "{}: {} rows become {items} requests; journal {}",
@@ -65,59 +70,11 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     carry_out(journal, link, &args.common, result).await
 }
 
-async fn look_up(input: &Input, link: &Link) -> Result<Lookups, Failure> {
-    let client = Client::over(Arc::clone(&link.upstream));
-    resolve(&client, &input.recipe, &input.survey, &input.name).await.map_err(|error| match error {
-        ResolveError::Unknown(problems) => Failure::usage(problems),
-        error @ ResolveError::Upstream { .. } => Failure::upstream(error),
-    })
-}
-
 /// Beside the input, wherever the command is run: a file that is being applied is found to be so from every folder.
 fn default_journal(input: &Path) -> PathBuf {
     let mut name = OsString::from(input);
     name.push(".journal");
     PathBuf::from(name)
-}
-
-/// Plans the input into a new journal.
-fn plan(input: &Input, lookups: &Lookups, link: &Link, path: &Path) -> Result<Journal, Failure> {
-    let profile = link.upstream.profile();
-    let tenant = link.upstream.tenant();
-    let now = link.upstream.clock().wall();
-    // With real ids in place of names, rows can contradict each other that did not before: find out before there is
-    // a journal.
-    let planner = input.planner();
-    planner
-        .plan(open(&input.path)?, &input.survey, lookups, |_| Ok::<_, std::convert::Infallible>(()))
-        .map_err(Failure::usage)?;
-    let header = RunHeader {
-        recipe: input.recipe.name().to_owned(),
-        recipe_digest: input.recipe.digest(),
-        input_name: input.name.clone(),
-        input_digest: input.survey.digest(),
-        tenant: tenant.to_string(),
-        profile: profile.name.clone(),
-        options: link.route(),
-        created: now,
-    };
-    let journal = Journal::create(path, &header).map_err(Failure::usage)?;
-    let key_for = |request: &PlannedRequest| key(request, tenant, profile);
-    load(&planner, open(&input.path)?, &input.survey, lookups, &journal, now, key_for)
-        .map_err(Failure::internal)?;
-    Ok(journal)
-}
-
-fn key(request: &PlannedRequest, tenant: &Tenant, profile: &Profile) -> uuid::Uuid {
-    let transaction = request.transaction.to_string();
-    let write = KeyedWrite {
-        tenant,
-        transaction: Transaction::Given(&transaction),
-        method: &request.method,
-        target: &request.target,
-        body: &BodyDigest::json(request.body.as_deref().unwrap_or_default()),
-    };
-    write.key(profile.idempotency.stamp)
 }
 
 async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 //! A 401 is told to the token's manager by generation: it ends that token and no newer one. Whether the attempt is
 //! sent again is the retry layer's decision.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::StatusCode;
@@ -47,11 +48,11 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let credential = attempt.call.credential.clone();
+            let call = Arc::clone(&attempt.call);
             let headers = attempt.request.headers_mut();
-            let lent = match &credential {
+            let lent = match &call.credential {
                 Credential::Managed(manager) => {
-                    let lent = manager.lend().await.map_err(AttemptError::Token)?;
+                    let lent = manager.lend_by(attempt.send_by).await.map_err(AttemptError::Token)?;
                     headers.insert(AUTHORIZATION, lent.value);
                     Some((manager, lent.generation))
                 }

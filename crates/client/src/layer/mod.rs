@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::Refusal;
+use tidegate_core::time::Mono;
 
 pub use self::auth::{Auth, AuthLayer};
 pub use self::pace::{Pace, PaceLayer};
@@ -25,7 +26,7 @@ pub use self::retry::{Retry, RetryLayer};
 pub use self::send::Send;
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::Call;
-use crate::pacer::Departure;
+use crate::pacer::Ticket;
 use crate::token::TokenError;
 use crate::transport::SendError;
 
@@ -40,12 +41,29 @@ pub struct Prepared {
 }
 
 /// One send of a call.
+///
+/// Dropped before it reached [`Send`], it gives its ticket back: nothing was sent.
 #[derive(Debug)]
 pub struct Attempt {
     pub(crate) call: Arc<Call>,
     /// What will be sent. Its URI is absolute.
     pub request: Request<RequestBody>,
-    pub(crate) departure: Option<Departure>,
+    /// Permission to send it; there once it has waited.
+    pub(crate) ticket: Option<Ticket>,
+    /// From here on it must not be sent any more.
+    pub(crate) send_by: Option<Mono>,
+}
+
+impl Attempt {
+    /// Which send of its call this is, from 1.
+    pub fn number(&self) -> u32 {
+        self.call.attempts() + 1
+    }
+
+    /// The idempotency key it carries.
+    pub fn key(&self) -> Option<&str> {
+        self.call.key.as_deref()
+    }
 }
 
 /// The answer to an attempt, and what it said about limits.
@@ -63,11 +81,14 @@ pub struct Answered {
 
 /// Why an attempt brought no answer.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum AttemptError {
     /// It did not get a ticket in time. Nothing was sent.
     Refused(Refusal),
     /// There is no token. Nothing was sent.
     Token(TokenError),
+    /// The time until which it was worth sending, or safe, passed while it waited. Nothing was sent.
+    TooLate,
     /// A layer before the send stopped it. Nothing was sent.
     Stopped(BoxError),
     /// It was sent, or sending it was tried.

@@ -1,39 +1,29 @@
-//! Holds each attempt until every limit has room for it, and tells the gates what every answer said.
+//! Holds each attempt until every limit has room for it.
 //!
-//! Every answer counts, the last attempt's and the failed ones' too: a limiter that is fed only by retries never
-//! learns that it has overshot.
+//! The ticket travels with the attempt, and [`Send`](super::Send) settles it with what the answer said: at the place
+//! that outlives the caller of a write, so that an answer nobody waits for any more still teaches the gates.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use tidegate_core::observe::{Observation, observe, observe_body};
-use tidegate_core::pace::{Answer, AnswerKind, Ask};
-use tidegate_core::profile::Profile;
+use tidegate_core::pace::Ask;
 use tower::{Layer, Service};
 
 use super::{Answered, Attempt, AttemptError, BoxFuture};
-use crate::body::ResponseBody;
 use crate::clock::Clock;
 use crate::pacer::Pacer;
-use crate::transport::SendError;
-
-/// How much of a throttle's body is looked into for the limit it names.
-const PEEK: usize = 64 * 1024;
 
 /// Adds [`Pace`].
 #[derive(Clone, Debug)]
 pub struct PaceLayer {
     pacer: Pacer,
-    profile: Arc<Profile>,
     clock: Clock,
 }
 
 impl PaceLayer {
-    /// Paces by the gates of `pacer` and reads answers by the rules of `profile`.
-    pub fn new(pacer: Pacer, profile: Arc<Profile>, clock: Clock) -> Self {
-        Self { pacer, profile, clock }
+    /// Paces by the gates of `pacer`.
+    pub fn new(pacer: Pacer, clock: Clock) -> Self {
+        Self { pacer, clock }
     }
 }
 
@@ -68,81 +58,25 @@ where
     fn call(&mut self, mut attempt: Attempt) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let PaceLayer { pacer, profile, clock } = self.layer.clone();
+        let PaceLayer { pacer, clock } = self.layer.clone();
         Box::pin(async move {
             let call = Arc::clone(&attempt.call);
             let asked_at = clock.now();
             let credential = call.credential.id();
-            let ticket = pacer
-                .acquire(&Ask {
-                    method: &call.method,
-                    path: &call.path,
-                    family: &call.family,
-                    credential: &credential,
-                    token: call.credential.token_slot(),
-                    class: call.class,
-                    deadline: call.deadline,
-                    give_up_at: call.give_up_at,
-                })
-                .await
-                .map_err(AttemptError::Refused)?;
+            let ask = Ask {
+                method: &call.method,
+                path: &call.path,
+                family: &call.family,
+                credential: &credential,
+                token: call.credential.token_slot(),
+                class: call.class,
+                deadline: call.deadline,
+                give_up_at: attempt.send_by,
+            };
+            let ticket = pacer.acquire(&ask).await.map_err(AttemptError::Refused)?;
             call.add_wait(clock.now() - asked_at, || ticket.limit());
-            attempt.departure = Some(ticket.departure());
-            match inner.call(attempt).await {
-                Ok(answered) => {
-                    let answered = read(&profile, &clock, answered).await;
-                    let kind = kind_of(answered.response.status(), answered.throttled);
-                    let answer = Answer { kind, observation: &answered.seen };
-                    ticket.answered(&answer, &call.family, Some(answered.took));
-                    Ok(answered)
-                }
-                Err(AttemptError::Send(error)) => {
-                    let nothing = Observation::default();
-                    let answer = Answer { kind: AnswerKind::HardFailure, observation: &nothing };
-                    ticket.answered(&answer, &call.family, None);
-                    Err(AttemptError::Send(error))
-                }
-                // Nothing was sent: the ticket's drop gives it back.
-                Err(error) => Err(error),
-            }
+            attempt.ticket = Some(ticket);
+            inner.call(attempt).await
         })
-    }
-}
-
-/// Reads what an answer says about limits; a throttle's body is looked into as well.
-async fn read(profile: &Profile, clock: &Clock, answered: Answered) -> Answered {
-    let (parts, body) = answered.response.into_parts();
-    let mut seen = observe(&profile.headers, parts.status, &parts.headers, clock.wall());
-    let status = parts.status.as_u16();
-    let (read, body) = if profile.throttle.needs_body(status) {
-        // If the body ends early, the status and headers are here all the same, and the answer stands.
-        body.peek(PEEK).await.unwrap_or_else(|_| (Bytes::new(), ResponseBody::from(Bytes::new())))
-    } else {
-        (Bytes::new(), body)
-    };
-    if !read.is_empty() {
-        observe_body(&profile.headers, parts.status, &read, &mut seen);
-    }
-    let throttled = profile.throttle.applies(status, &seen, &read);
-    Answered { response: Response::from_parts(parts, body), seen, throttled, took: answered.took }
-}
-
-fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {
-    if throttled {
-        AnswerKind::Throttled
-    } else if status == StatusCode::UNAUTHORIZED {
-        AnswerKind::Unauthorized
-    } else if status == StatusCode::NOT_FOUND {
-        AnswerKind::NotFound
-    } else if status.is_server_error() {
-        AnswerKind::HardFailure
-    } else {
-        AnswerKind::Accepted
-    }
-}
-
-impl From<SendError> for AttemptError {
-    fn from(error: SendError) -> Self {
-        Self::Send(error)
     }
 }

@@ -1,15 +1,16 @@
 //! Once per call: where it goes, what it belongs to, and the key it carries on every attempt.
 //!
 //! The path is normalised here and sent as normalised: what was paced is what is sent, so that no spelling of a
-//! path reaches another family's resources.
+//! path reaches another family's resources. Only a slash at its end stays as the caller wrote it, because servers
+//! tell the two apart and no family does; the query is never touched.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, Uri};
-use tidegate_core::idempotency::{BodyDigest, Transaction, Write, needs_key};
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
 use tidegate_core::key::{Family, normalise};
 use tower::{Layer, Service};
 
@@ -22,6 +23,9 @@ use crate::upstream::Upstream;
 
 /// The least time kept free for the upstream to answer, where its own times are not known or are shorter.
 const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// How a call ended whose caller did not wait for its end.
+const ABANDONED: &str = "abandoned";
 
 /// Adds [`Prepare`].
 #[derive(Clone, Debug)]
@@ -70,9 +74,16 @@ where
         let upstream = Arc::clone(&self.upstream);
         Box::pin(async move {
             let prepared = prepare(&upstream, request)?;
-            let call = Arc::clone(&prepared.call);
+            let mut ending = Ending { upstream, call: Arc::clone(&prepared.call), reported: false };
             let result = inner.call(prepared).await;
-            report(&upstream, &call, result)
+            ending.report(match &result {
+                Ok(response) => Outcome::Status(response.status().as_u16()),
+                Err(error) => Outcome::Failed(error.kind().name()),
+            });
+            result.map(|mut response| {
+                response.extensions_mut().insert(ending.call.report());
+                response
+            })
         })
     }
 }
@@ -88,19 +99,22 @@ fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Pre
     let path = normalise(raw_path).map_err(|problem| invalid(raw_path, problem.to_string()))?.into_owned();
     let family =
         Family::with_segments(&path, segments).map_err(|problem| invalid(raw_path, problem.to_string()))?;
+    let slash = if raw_path.len() > 1 && raw_path.ends_with('/') && path != "/" { "/" } else { "" };
     let target = match request.uri().query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.clone(),
+        Some(query) => format!("{path}{slash}?{query}"),
+        None => format!("{path}{slash}"),
     };
     let uri = upstream.target(&target).map_err(|why| invalid(&path, why))?;
-    let key = stamp_key(upstream, &mut request, &options, &target);
+    let key = stamp_key(upstream, &mut request, &options, &target).map_err(|why| invalid(&path, why))?;
     *request.uri_mut() = uri;
 
     let started = upstream.clock().now();
     let credential = options.credential.clone().unwrap_or_else(|| upstream.credential().clone());
     let give_up_at = options.max_wait.map(|max_wait| {
         let answer_time = upstream.pacer().answer_time(&family).unwrap_or_default().max(LEAST_ANSWER_TIME);
-        started + max_wait.saturating_sub(answer_time)
+        // At least half is left for waiting: an upstream that was slow for a while would otherwise never be asked
+        // again, and never be seen to have become faster.
+        started + max_wait.saturating_sub(answer_time.min(max_wait / 2))
     });
     let mut call = Call::new(method, path, family, &options, credential, started, give_up_at);
     call.key = key;
@@ -114,52 +128,67 @@ fn stamp_key(
     request: &mut Request<RequestBody>,
     options: &CallOptions,
     target: &str,
-) -> Option<String> {
-    if !needs_key(request.method()) {
-        return None;
-    }
+) -> Result<Option<String>, String> {
     let rules = &upstream.profile().idempotency;
-    let key = options.key.clone().unwrap_or_else(|| {
-        let from_header = request.headers().get(&rules.header).and_then(|value| value.to_str().ok());
-        let transaction = options.transaction.as_deref().or(from_header);
-        let transaction = match (transaction, request.body().bytes()) {
-            (Some(id), Some(_)) => Transaction::Given(id),
-            _ => Transaction::Random(upstream.clock().random_id()),
-        };
-        let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let body = BodyDigest::of(media_type, request.body().bytes().map_or(&[][..], |bytes| &bytes[..]));
-        let write =
-            Write { tenant: upstream.tenant(), transaction, method: request.method(), target, body: &body };
-        write.key(rules.stamp).to_string()
-    });
-    if let Ok(value) = HeaderValue::from_str(&key) {
-        request.headers_mut().insert(rules.header.clone(), value);
+    if !rules.methods.contains(request.method()) {
+        return Ok(None);
     }
-    Some(key)
+    let key = options.key.clone().unwrap_or_else(|| make_key(upstream, request, options, target));
+    // A key that cannot be sent must not be trusted to be recognised.
+    let value = HeaderValue::from_str(&key).map_err(|_| "the key is not a valid header value".to_owned())?;
+    request.headers_mut().insert(rules.header.clone(), value);
+    Ok(Some(key))
 }
 
-fn report(
+fn make_key(
     upstream: &Upstream,
-    call: &Call,
-    result: Result<Response<ResponseBody>, Error>,
-) -> Result<Response<ResponseBody>, Error> {
-    let report = call.report();
-    upstream.observers().call(&CallDone {
-        method: &call.method,
-        family: &call.family,
-        class: call.class,
-        outcome: match &result {
-            Ok(response) => Outcome::Status(response.status().as_u16()),
-            Err(error) => Outcome::Failed(error.kind().name()),
-        },
-        attempts: report.attempts,
-        waited: report.waited,
-        took: upstream.clock().now() - call.started,
-    });
-    result.map(|mut response| {
-        response.extensions_mut().insert(report);
-        response
-    })
+    request: &Request<RequestBody>,
+    options: &CallOptions,
+    target: &str,
+) -> String {
+    let rules = &upstream.profile().idempotency;
+    let text = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let named = options.transaction.as_deref().or_else(|| text(&rules.header));
+    // Only what is given a name and can be read again is hashed; everything else is a transaction of its own.
+    let (transaction, body) = match (named, request.body().bytes()) {
+        (Some(id), Some(bytes)) => (Transaction::Given(id), BodyDigest::of(text(&CONTENT_TYPE), bytes)),
+        _ => (Transaction::Random(upstream.clock().random_id()), BodyDigest::raw(&[])),
+    };
+    let write =
+        Write { tenant: upstream.tenant(), transaction, method: request.method(), target, body: &body };
+    write.key(rules.stamp).to_string()
+}
+
+/// Reports a call's end, also of one whose caller has dropped it.
+struct Ending {
+    upstream: Arc<Upstream>,
+    call: Arc<Call>,
+    reported: bool,
+}
+
+impl Ending {
+    fn report(&mut self, outcome: Outcome) {
+        self.reported = true;
+        let Self { upstream, call, .. } = self;
+        let report = call.report();
+        upstream.observers().call(&CallDone {
+            method: &call.method,
+            family: &call.family,
+            class: call.class,
+            outcome,
+            attempts: report.attempts,
+            waited: report.waited,
+            took: upstream.clock().now() - call.started,
+        });
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.reported {
+            self.report(Outcome::Failed(ABANDONED));
+        }
+    }
 }
 
 impl Upstream {

@@ -6,28 +6,34 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderName, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
-use tidegate_core::classify::{Delivery, Facts, Outcome};
-use tidegate_core::pace::Refusal;
+use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
+use tidegate_core::pace::{Refusal, RefusalReason};
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
+use tidegate_core::time::Mono;
 use tower::{Layer, Service};
 
 use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::token::TokenError;
+use crate::transport::SendError;
 
 /// What a gateway of ours marks an answer with that it gave without sending anything.
 const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
 
 /// How much of an answer is kept in memory while another attempt is waited for.
 const KEEP: usize = 64 * 1024;
+
+/// How long the body of such an answer is waited for; after that it stays a stream.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Adds [`Retry`].
 #[derive(Clone, Debug)]
@@ -88,14 +94,27 @@ struct Run {
     rng: fastrand::Rng,
     /// The upstream's latest answer, to be delivered if no further attempt is possible.
     last: Option<Response<ResponseBody>>,
+    /// How the latest attempt without an answer failed, to be told if no further attempt is possible.
+    failure: Option<SendError>,
     /// Waits for the token endpoint so far.
     token_waits: u32,
 }
 
 /// What to do after an attempt.
+#[expect(clippy::large_enum_variant, reason = "a step is looked at once, where it was made")]
 enum Step {
     Done(Result<Response<ResponseBody>, Error>),
-    Again(tidegate_core::time::Mono),
+    /// Send again, not before this instant, because of this.
+    Again(Mono, &'static str),
+}
+
+/// Why a call waits between its attempts, as its report tells it.
+const ORDERED: &str = "ordered by the upstream";
+const BACKOFF: &str = "backoff";
+const TOKEN: &str = "token endpoint";
+
+fn reason(ordered: bool) -> &'static str {
+    if ordered { ORDERED } else { BACKOFF }
 }
 
 impl Run {
@@ -104,7 +123,15 @@ impl Run {
         let replayable = prepared.request.body().is_replayable();
         let facts = call.facts(replayable);
         let rng = fastrand::Rng::with_seed(layer.clock.seed());
-        Self { attempts: Attempts::new(facts, call.started), layer, call, rng, last: None, token_waits: 0 }
+        Self {
+            attempts: Attempts::new(facts, call.started),
+            layer,
+            call,
+            rng,
+            last: None,
+            failure: None,
+            token_waits: 0,
+        }
     }
 
     async fn run<S>(
@@ -125,19 +152,20 @@ impl Run {
                 unreachable!("only a replayable request is sent again");
             };
             next = copy(&request);
-            let attempt = Attempt { call: Arc::clone(&self.call), request, departure: None };
+            let send_by = self.attempts.send_by();
+            let attempt = Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
                 Ok(()) => self.unless_called_off(inner.call(attempt)).await,
                 Err(error) => Some(Err(error)),
             };
             let Some(sent) = sent else { return self.called_off() };
-            let at = match self.judge(sent, next.is_some()).await {
+            let (at, why) = match self.judge(sent, next.is_some()).await {
                 Step::Done(result) => return result,
-                Step::Again(at) => at,
+                Step::Again(at, why) => (at, why),
             };
             let now = self.layer.clock.now();
             if at > now {
-                self.call.add_wait(at - now, || Arc::from("ordered by the upstream"));
+                self.call.add_wait(at - now, || Arc::from(why));
                 tokio::select! {
                     () = tokio::time::sleep_until(self.layer.clock.instant(at)) => {}
                     () = self.call.called_off() => return self.called_off(),
@@ -170,31 +198,38 @@ impl Run {
     async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
         match sent {
             Ok(answered) => self.judge_answer(answered, replayable).await,
-            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(refusal)),
+            Err(AttemptError::Refused(refusal)) => Step::Done(self.refused(&refusal)),
             Err(AttemptError::Token(error)) => self.without_token(error),
-            Err(AttemptError::Stopped(why)) => {
-                Step::Done(Err(self.error(ErrorKind::Stopped).with_source(why)))
-            }
-            Err(AttemptError::Send(error)) => {
-                let next = self.next(&Outcome::Failed(error.failure));
-                match next {
-                    Next::Retry { at, .. } if replayable => Step::Again(at),
-                    Next::Unknown { .. } => {
-                        let unsent = error.failure.delivery() == Delivery::NotSent;
-                        let unknown = self.unknown(unsent).with_source(error);
-                        Step::Done(Err(unknown))
-                    }
-                    _ => {
-                        let kind = if error.failure.delivery() == Delivery::NotSent {
-                            ErrorKind::Unreachable
-                        } else {
-                            ErrorKind::NoAnswer
-                        };
-                        Step::Done(Err(self.error(kind).with_source(error)))
-                    }
-                }
-            }
+            Err(AttemptError::TooLate) => Step::Done(self.too_late()),
+            Err(AttemptError::Stopped(why)) => Step::Done(Err(self.stopped(why))),
+            Err(AttemptError::Send(error)) => self.judge_failure(error, replayable),
         }
+    }
+
+    fn judge_failure(&mut self, error: SendError, replayable: bool) -> Step {
+        let retry_at = match self.next(&Outcome::Failed(error.failure)) {
+            Next::Retry { at, ordered, .. } if replayable => {
+                self.failure = Some(error);
+                return Step::Again(at, reason(ordered));
+            }
+            Next::Unknown { .. } => {
+                let unsent = error.failure.delivery() == Delivery::NotSent;
+                return Step::Done(Err(self.unknown(unsent).with_source(error)));
+            }
+            Next::GiveUp { retry_at, .. } => retry_at,
+            _ => None,
+        };
+        let retry_after = retry_at.map(|at| at - self.layer.clock.now());
+        Step::Done(Err(self.failed(error).with_retry_after(retry_after)))
+    }
+
+    fn failed(&self, error: SendError) -> Error {
+        let kind = match (error.failure, error.failure.delivery()) {
+            (Failure::AnswerUnreadable, _) => ErrorKind::Unreadable,
+            (_, Delivery::NotSent) => ErrorKind::Unreachable,
+            _ => ErrorKind::NoAnswer,
+        };
+        self.error(kind).with_source(error)
     }
 
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
@@ -204,13 +239,13 @@ impl Run {
         let throttled = throttled || response.headers().contains_key(REFUSED);
         let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
         match self.next(&outcome) {
-            Next::Retry { at, .. } if replayable => {
+            Next::Retry { at, ordered, .. } if replayable => {
                 self.keep(response).await;
-                Step::Again(at)
+                Step::Again(at, reason(ordered))
             }
-            Next::RefreshToken => {
+            Next::RefreshToken if replayable => {
                 self.keep(response).await;
-                Step::Again(self.layer.clock.now())
+                Step::Again(self.layer.clock.now(), TOKEN)
             }
             Next::Unknown { .. } => {
                 let refused = self.layer.policy.matrix.delivery(&outcome) == Delivery::Refused;
@@ -230,10 +265,7 @@ impl Run {
     /// Keeps an answer for the case that no further attempt is possible, off its connection.
     async fn keep(&mut self, response: Response<ResponseBody>) {
         let (parts, body) = response.into_parts();
-        let body = match body.peek(KEEP).await {
-            Ok((_, body)) => body,
-            Err(_) => ResponseBody::from(bytes::Bytes::new()),
-        };
+        let (_, body) = body.peek(KEEP, KEEP_WITHIN).await;
         self.last = Some(Response::from_parts(parts, body));
     }
 
@@ -250,13 +282,13 @@ impl Run {
         match in_time {
             Some(at) if self.token_waits < most => {
                 self.token_waits += 1;
-                Step::Again(at)
+                Step::Again(at, TOKEN)
             }
             _ => Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error))),
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Result<Response<ResponseBody>, Error> {
+    fn refused(&mut self, refusal: &Refusal) -> Result<Response<ResponseBody>, Error> {
         self.ended(|run| {
             run.error(ErrorKind::Refused)
                 .with_retry_after(Some(refusal.retry_after))
@@ -264,13 +296,35 @@ impl Run {
         })
     }
 
-    /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else `error`.
+    /// The time in which an attempt may leave ended while it waited.
+    fn too_late(&mut self) -> Result<Response<ResponseBody>, Error> {
+        let reason = RefusalReason::CannotMeet { forecast: Duration::ZERO };
+        self.ended(|run| run.error(ErrorKind::Refused).with_refusal(reason))
+    }
+
+    /// A layer of somebody else's stopped the attempt. Its word goes before the upstream's last one, but not before
+    /// a doubt.
+    fn stopped(&self, why: BoxError) -> Error {
+        let stopped =
+            if self.attempts.in_doubt() { self.unknown(true) } else { self.error(ErrorKind::Stopped) };
+        stopped.with_source(why)
+    }
+
+    /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else how the last
+    /// attempt failed, else `error`. Only a call that sent nothing is refused.
     fn ended(&mut self, error: impl FnOnce(&Self) -> Error) -> Result<Response<ResponseBody>, Error> {
         if self.attempts.in_doubt() {
             let why = error(self).to_string();
             return Err(self.unknown(true).with_source(why));
         }
-        self.last.take().ok_or_else(|| error(self))
+        if let Some(last) = self.last.take() {
+            return Ok(last);
+        }
+        let refused = error(self);
+        match self.failure.take() {
+            Some(failure) => Err(self.failed(failure).with_retry_after(refused.retry_after())),
+            None => Err(refused),
+        }
     }
 
     /// The end in doubt. `unsent`: the last attempt is proven not to have been executed, so that only an earlier one

@@ -1,46 +1,117 @@
-//! The innermost service: one attempt over the transport, within its own time-out.
+//! The innermost service: one attempt over the wire, within its own time-out.
 //!
 //! A write that has left outlives its caller: it runs in a task of its own, so that a caller that hangs up cannot
-//! cut it in half and leave its outcome unknown.
+//! cut it in half and leave its outcome unknown. Its ticket is settled in that task too.
+//!
+//! Every answer is told to the gates, the last attempt's and the failed ones' too: a limiter that is fed only by
+//! retries never learns that it has overshot.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response, StatusCode};
 use tidegate_core::classify::Failure;
-use tidegate_core::observe::Observation;
+use tidegate_core::observe::{Observation, observe, observe_body};
+use tidegate_core::pace::{Answer, AnswerKind, Class};
 use tidegate_core::profile::Profile;
 use tower::Service;
 
 use super::{Answered, Attempt, AttemptError, BoxFuture};
-use crate::body::ResponseBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::observe::{AttemptDone, Observers};
-use crate::transport::{SendError, SendOptions, Transport};
+use crate::pacer::Ticket;
+use crate::transport::{SendError, SendOptions, Wire};
+
+/// How much of a throttle's body is looked into for the limit it names.
+const PEEK: usize = 64 * 1024;
+
+/// How long a throttle's body is waited for. The gates stay open until it is here, so the wait is short: without it
+/// the headers decide.
+const PEEK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Sends attempts.
 #[derive(Clone, Debug)]
 pub struct Send {
-    transport: Transport,
+    wire: Arc<dyn Wire>,
     profile: Arc<Profile>,
     clock: Clock,
     observers: Observers,
 }
 
 impl Send {
-    /// A service that sends over `transport` with the time-outs of `profile`.
-    pub fn new(transport: Transport, profile: Arc<Profile>, clock: Clock, observers: Observers) -> Self {
-        Self { transport, profile, clock, observers }
+    /// A service that sends over `wire` with the time-outs of `profile`, and reads answers by its rules.
+    pub fn new(wire: Arc<dyn Wire>, profile: Arc<Profile>, clock: Clock, observers: Observers) -> Self {
+        Self { wire, profile, clock, observers }
     }
 
     fn options(&self, call: &Call) -> SendOptions {
-        let careful = !call.method.is_safe();
         let timeouts = &self.profile.timeouts;
-        let timeout = if careful { timeouts.write } else { timeouts.read };
+        let timeout = match (call.class, call.is_read()) {
+            (Class::Bulk, _) => timeouts.bulk,
+            (_, true) => timeouts.read,
+            (_, false) => timeouts.write,
+        };
         // A read whose answer comes after its deadline is worthless; a write that has left is awaited to its end.
-        let left = call.deadline.filter(|_| !careful).map(|deadline| deadline - self.clock.now());
-        SendOptions { timeout: timeout.min(left.unwrap_or(Duration::MAX)), careful }
+        let left = call.deadline.filter(|_| call.is_read()).map(|deadline| deadline - self.clock.now());
+        SendOptions { timeout: timeout.min(left.unwrap_or(Duration::MAX)), careful: !call.is_read() }
+    }
+
+    /// Sends, and tells everybody how it ended.
+    async fn exchange(
+        self,
+        call: Arc<Call>,
+        request: Request<RequestBody>,
+        ticket: Option<Ticket>,
+    ) -> Result<Answered, AttemptError> {
+        let left_at = self.clock.now();
+        let sent = self.wire.send(request, self.options(&call)).await;
+        let took = self.clock.now() - left_at;
+        self.observers.attempt(&AttemptDone {
+            family: &call.family,
+            status: sent.as_ref().ok().map(|response| response.status().as_u16()),
+            took,
+            failure: sent.as_ref().err().map(|error| error.failure.name()),
+        });
+        match sent {
+            Ok(response) => {
+                let (response, seen, throttled) = self.read(response).await;
+                if let Some(ticket) = ticket {
+                    let answer = Answer { kind: kind_of(response.status(), throttled), observation: &seen };
+                    ticket.answered(&answer, &call.family, Some(took));
+                }
+                Ok(Answered { response, seen, throttled, took })
+            }
+            Err(error) => {
+                if let Some(ticket) = ticket {
+                    let nothing = Observation::default();
+                    let answer = Answer { kind: AnswerKind::HardFailure, observation: &nothing };
+                    ticket.answered(&answer, &call.family, None);
+                }
+                Err(AttemptError::Send(error))
+            }
+        }
+    }
+
+    /// Reads what an answer says about limits; the body is looked into where it decides whether the answer is a
+    /// throttle, and where it can name the limit of one.
+    async fn read(&self, response: Response<ResponseBody>) -> (Response<ResponseBody>, Observation, bool) {
+        let (parts, body) = response.into_parts();
+        let Profile { headers, throttle, .. } = &*self.profile;
+        let status = parts.status.as_u16();
+        let mut seen = observe(headers, parts.status, &parts.headers, self.clock.wall());
+        let throttled = throttle.applies(status, &seen, &[]);
+        if !throttled && !throttle.needs_body(status) {
+            return (Response::from_parts(parts, body), seen, false);
+        }
+        let (read, body) = body.peek(PEEK, PEEK_WITHIN).await;
+        if !read.is_empty() {
+            observe_body(headers, parts.status, &read, &mut seen);
+        }
+        let throttled = throttled || throttle.applies(status, &seen, &read);
+        (Response::from_parts(parts, body), seen, throttled)
     }
 }
 
@@ -56,34 +127,40 @@ impl Service<Attempt> for Send {
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let Attempt { call, request, departure } = attempt;
-            let options = this.options(&call);
-            let transport = this.transport.clone();
-            if let Some(departure) = departure {
-                departure.leave();
+            let Attempt { call, request, mut ticket, send_by } = attempt;
+            if send_by.is_some_and(|end| this.clock.now() >= end) {
+                return Err(AttemptError::TooLate);
+            }
+            if let Some(ticket) = &mut ticket {
+                ticket.leave();
             }
             call.count_attempt();
-            let left_at = this.clock.now();
-            let exchange = async move { transport.send(request, options).await };
-            let sent = if options.careful { outlive_caller(exchange).await } else { exchange.await };
-            let took = this.clock.now() - left_at;
-            this.observers.attempt(&AttemptDone {
-                family: &call.family,
-                status: sent.as_ref().ok().map(|response| response.status().as_u16()),
-                took,
-                failure: sent.as_ref().err().map(|error| error.failure.name()),
-            });
-            let response = sent.map_err(AttemptError::Send)?.map(ResponseBody::Upstream);
-            Ok(Answered { response, seen: Observation::default(), throttled: false, took })
+            let outlives = !call.is_read();
+            let exchange = this.exchange(call, request, ticket);
+            if outlives { outlive_caller(exchange).await } else { exchange.await }
         })
     }
 }
 
-async fn outlive_caller<T: std::marker::Send + 'static>(
-    exchange: impl Future<Output = Result<T, SendError>> + std::marker::Send + 'static,
-) -> Result<T, SendError> {
+async fn outlive_caller(
+    exchange: impl Future<Output = Result<Answered, AttemptError>> + std::marker::Send + 'static,
+) -> Result<Answered, AttemptError> {
     match tokio::spawn(exchange).await {
         Ok(sent) => sent,
-        Err(stopped) => Err(SendError { failure: Failure::Interrupted, source: stopped.into() }),
+        Err(stopped) => Err(AttemptError::Send(SendError::new(Failure::Interrupted, stopped))),
+    }
+}
+
+fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {
+    if throttled {
+        AnswerKind::Throttled
+    } else if status == StatusCode::UNAUTHORIZED {
+        AnswerKind::Unauthorized
+    } else if status == StatusCode::NOT_FOUND {
+        AnswerKind::NotFound
+    } else if status.is_server_error() {
+        AnswerKind::HardFailure
+    } else {
+        AnswerKind::Accepted
     }
 }

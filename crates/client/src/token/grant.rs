@@ -17,9 +17,9 @@ use tidegate_core::observe::observe;
 use tidegate_core::profile::Profile;
 use tidegate_core::token::RefreshFailure;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::RequestBody;
 use crate::clock::Clock;
-use crate::transport::{SendError, SendOptions, Transport};
+use crate::transport::{SendError, SendOptions, Wire};
 
 /// A token answer larger than this is not one.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -150,15 +150,15 @@ impl TokenRefusal {
 #[derive(Clone, Debug)]
 pub struct TokenEndpoint {
     uri: Uri,
-    transport: Transport,
+    wire: Arc<dyn Wire>,
     profile: Arc<Profile>,
     clock: Clock,
 }
 
 impl TokenEndpoint {
     /// The endpoint at `uri`.
-    pub fn new(uri: Uri, transport: Transport, profile: Arc<Profile>, clock: Clock) -> Self {
-        Self { uri, transport, profile, clock }
+    pub fn new(uri: Uri, wire: Arc<dyn Wire>, profile: Arc<Profile>, clock: Clock) -> Self {
+        Self { uri, wire, profile, clock }
     }
 
     /// Asks for a token.
@@ -166,13 +166,17 @@ impl TokenEndpoint {
     /// # Errors
     /// What the endpoint said, or that it could not be asked.
     pub async fn fetch(&self, credentials: &ClientCredentials) -> Result<Grant, GrantError> {
-        let options = SendOptions { timeout: self.profile.timeouts.read, careful: false };
-        let response = self.transport.send(self.request(credentials), options).await?;
+        // Careful, although a second login would do no harm: a connection that was closed a moment ago would make
+        // every caller wait for the memory of this failure.
+        let timeout = self.profile.timeouts.read;
+        let response =
+            self.wire.send(self.request(credentials), SendOptions { timeout, careful: true }).await?;
         let (parts, body) = response.into_parts();
-        let answer = ResponseBody::Upstream(body)
-            .bytes(MAX_ANSWER)
+        let unexpected = |text: String| GrantError::Unexpected { status: parts.status, text };
+        let answer = tokio::time::timeout(timeout, body.bytes(MAX_ANSWER))
             .await
-            .map_err(|error| GrantError::Unexpected { status: parts.status, text: error.to_string() })?;
+            .map_err(|_| unexpected(format!("its body did not end within {timeout:?}")))?
+            .map_err(|error| unexpected(error.to_string()))?;
         if parts.status.is_success() {
             return read_grant(parts.status, answer);
         }
@@ -228,7 +232,7 @@ fn form_encode(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
-                encoded.push(char::from(byte))
+                encoded.push(char::from(byte));
             }
             b' ' => encoded.push('+'),
             _ => {

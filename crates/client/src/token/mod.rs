@@ -1,6 +1,6 @@
 //! One token per credential, renewed before it ends, fetched by one task at a time.
 //!
-//! [`TokenLife`](tidegate_core::token::TokenLife) decides when; this shell holds the token, runs the one refresh in
+//! [`TokenLife`] decides when; this shell holds the token, runs the one refresh in
 //! a task of its own (so that a caller that gives up does not end it for the others) and wakes who waits for it.
 
 mod grant;
@@ -74,9 +74,10 @@ struct State {
 impl State {
     fn keep(&mut self, now: Mono, requested_at: Mono, grant: &Grant) {
         let Self { life, rng, .. } = self;
+        // Whatever failed before, the endpoint has answered now.
+        self.failure = None;
         if life.refreshed(now, requested_at, grant.expires_in, rng).is_some() {
             self.value = Some(grant.bearer.clone());
-            self.failure = None;
         }
     }
 }
@@ -133,25 +134,51 @@ impl TokenManager {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            {
-                let mut state = self.state.lock();
-                let now = self.clock.now();
-                let (serve, refresh) = match state.life.plan(now) {
-                    Plan::Use(generation) => (Some(generation), false),
-                    Plan::UseAndRefresh(generation) => (Some(generation), true),
-                    Plan::Refresh => (None, true),
-                    Plan::Wait => (None, false),
-                    Plan::Fail { until, why } => return Err(self.remembered(&state, until - now, why)),
-                };
-                if refresh {
-                    tokio::spawn(Arc::clone(self).refresh());
-                }
-                if let (Some(generation), Some(value)) = (serve, state.value.clone()) {
-                    return Ok(Lent { value, generation });
-                }
+            let (lent, flight) = self.plan()?;
+            // Outside the lock: a runtime that is ending drops the task here and now, and that locks again.
+            if let Some(flight) = flight {
+                tokio::spawn(flight.run());
+            }
+            if let Some(lent) = lent {
+                return Ok(lent);
             }
             settled.await;
+            // Lets a runtime that is ending, on which every refresh is abandoned at once, end this loop.
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// As [`lend`](Self::lend), but not for longer than until `end`.
+    ///
+    /// # Errors
+    /// As `lend`, or that there was no token in time.
+    pub async fn lend_by(self: &Arc<Self>, end: Option<Mono>) -> Result<Lent, TokenError> {
+        let Some(end) = end else { return self.lend().await };
+        match tokio::time::timeout_at(self.clock.instant(end), self.lend()).await {
+            Ok(lent) => lent,
+            Err(_elapsed) => Err(TokenError {
+                credential: self.id.clone(),
+                why: "the token endpoint did not answer in time".to_owned(),
+                refused: false,
+                throttled: false,
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// What can be served now, and the refresh that the caller has to start.
+    fn plan(self: &Arc<Self>) -> Result<(Option<Lent>, Option<Flight>), TokenError> {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let (serve, refresh) = match state.life.plan(now) {
+            Plan::Use(generation) => (Some(generation), false),
+            Plan::UseAndRefresh(generation) => (Some(generation), true),
+            Plan::Refresh => (None, true),
+            Plan::Wait => (None, false),
+            Plan::Fail { until, why } => return Err(self.remembered(&state, until - now, why)),
+        };
+        let lent = serve.zip(state.value.clone()).map(|(generation, value)| Lent { value, generation });
+        Ok((lent, refresh.then(|| Flight { manager: Arc::clone(self), landed: false })))
     }
 
     /// The upstream answered 401 to this generation's token.
@@ -176,16 +203,6 @@ impl TokenManager {
         }
     }
 
-    async fn refresh(self: Arc<Self>) {
-        let mut abandoned = Abandoned { manager: Some(&self) };
-        let requested_at = self.clock.now();
-        let outcome = self.endpoint.fetch(&self.credentials).await;
-        abandoned.manager = None;
-        let took = self.clock.now() - requested_at;
-        self.observers.token(&TokenDone { credential: &self.id, ok: outcome.is_ok(), took });
-        self.settle(requested_at, outcome);
-    }
-
     fn settle(&self, requested_at: Mono, outcome: Result<Grant, GrantError>) {
         let mut state = self.state.lock();
         let now = self.clock.now();
@@ -203,16 +220,30 @@ impl TokenManager {
     }
 }
 
-/// Frees the single flight if the refreshing task is dropped, as at shutdown of the runtime.
-struct Abandoned<'a> {
-    manager: Option<&'a Arc<TokenManager>>,
+/// The one refresh in flight. Made before its task is spawned, so that the flight is freed even if the task is
+/// dropped unpolled, as at the end of its runtime.
+struct Flight {
+    manager: Arc<TokenManager>,
+    landed: bool,
 }
 
-impl Drop for Abandoned<'_> {
+impl Flight {
+    async fn run(mut self) {
+        let manager = Arc::clone(&self.manager);
+        let requested_at = manager.clock.now();
+        let outcome = manager.endpoint.fetch(&manager.credentials).await;
+        let (took, ok) = (manager.clock.now() - requested_at, outcome.is_ok());
+        self.landed = true;
+        manager.settle(requested_at, outcome);
+        manager.observers.token(&TokenDone { credential: &manager.id, ok, took });
+    }
+}
+
+impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(manager) = self.manager {
-            manager.state.lock().life.refresh_abandoned();
-            manager.settled.notify_waiters();
+        if !self.landed {
+            self.manager.state.lock().life.refresh_abandoned();
+            self.manager.settled.notify_waiters();
         }
     }
 }

@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use http::Uri;
 use hyper::client::conn::http1;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use tidegate_core::classify::Failure;
 use tokio::task::JoinHandle;
 use tower::{Service, ServiceExt};
 
 use super::SendError;
-use super::meter::{Meter, Metered};
-use crate::body::{BoxError, RequestBody};
+use super::meter::{Meter, Metered, Outgoing};
+use super::origin::Origin;
+use crate::body::BoxError;
 
 /// Header fields accepted in one response. hyper's own default of 100 is below what some proxies add; a response
 /// with more than this is an attack or a bug and is refused.
@@ -24,12 +25,17 @@ const MAX_RESPONSE_HEADERS: usize = 256;
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) sender: http1::SendRequest<Outgoing>,
     pub(super) meter: Meter,
     driver: Driver,
 }
 
 impl Connection {
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Ends the connection and waits until nothing more can be written by it.
     pub(super) async fn stop(self) {
         let Self { sender, mut driver, .. } = self;
@@ -68,7 +74,7 @@ impl Connector {
         http.set_nodelay(true);
         http.enforce_http(false);
         http.set_connect_timeout(Some(timeout));
-        http.set_keepalive(Some(Duration::from_secs(60)));
+        http.set_keepalive(Some(Duration::from_mins(1)));
         let https = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -77,26 +83,26 @@ impl Connector {
         Self { https, timeout }
     }
 
-    /// Opens a connection to the origin of `uri`. `on_end` runs once when the connection has ended.
+    /// Opens a connection to `origin`. `on_end` runs when the connection ends by itself or by the other side.
     pub(super) async fn connect(
         &self,
-        uri: &Uri,
+        origin: &Origin,
         on_end: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, SendError> {
         let mut https = self.https.clone();
-        let dial = async { https.ready().await?.call(uri.clone()).await };
+        let dial = async { https.ready().await?.call(origin.uri()).await };
         let stream = tokio::time::timeout(self.timeout, dial)
             .await
             .map_err(|_| {
-                let why = format!("no connection to {} within {:?}", origin(uri), self.timeout);
+                let why = format!("no connection to {origin} within {:?}", self.timeout);
                 SendError::new(Failure::ConnectFailed, why)
             })?
-            .map_err(|error| explain(uri, &error))?;
-        let (stream, meter) = Metered::new(stream);
+            .map_err(|error| explain(origin, &error))?;
+        let (stream, meter) = Metered::new(TokioIo::new(stream));
         let (sender, connection) = http1::Builder::new()
             .title_case_headers(true)
             .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(stream)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| SendError::new(Failure::ConnectFailed, error))?;
         let driver = tokio::spawn(async move {
@@ -108,24 +114,39 @@ impl Connector {
     }
 }
 
-fn origin(uri: &Uri) -> String {
-    format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |a| a.as_str()))
-}
-
 /// Tells what failed, and what to do about the common mistakes.
-fn explain(uri: &Uri, error: &BoxError) -> SendError {
+fn explain(origin: &Origin, error: &BoxError) -> SendError {
     let mut chain = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         chain = format!("{chain}: {cause}");
         source = cause.source();
     }
-    let (failure, hint) = if chain.contains("InvalidContentType") || chain.contains("corrupt message") {
-        (Failure::TlsFailed, " (the upstream does not speak TLS on this port; use http:// or another port)")
-    } else if chain.contains("invalid peer certificate") {
-        (Failure::TlsFailed, " (the upstream's certificate is not trusted)")
-    } else {
-        (Failure::ConnectFailed, "")
+    let (failure, hint) = match tls_error(&**error) {
+        Some(rustls::Error::InvalidMessage(_)) => (
+            Failure::TlsFailed,
+            " (the upstream does not speak TLS on this port; use http:// or another port)",
+        ),
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            (Failure::TlsFailed, " (the upstream's certificate is not trusted)")
+        }
+        Some(_) => (Failure::TlsFailed, ""),
+        None if origin.is_tls() && chain.contains("tls handshake eof") => {
+            (Failure::TlsFailed, " (the upstream closed during the TLS handshake)")
+        }
+        None => (Failure::ConnectFailed, ""),
     };
-    SendError::new(failure, format!("cannot connect to {}: {chain}{hint}", origin(uri)))
+    SendError::new(failure, format!("cannot connect to {origin}: {chain}{hint}"))
+}
+
+/// The TLS layer's error, which hides in I/O errors whose `source` skips it.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match inner {
+        Some(inner) => tls_error(inner),
+        None => tls_error(error.source()?),
+    }
 }

@@ -1,65 +1,109 @@
-//! Counts what a connection wrote.
+//! Counts what a connection wrote and read.
 //!
 //! Whether a failed write may be sent again depends on whether a single byte of it can have reached the upstream.
 //! hyper does not tell, so the connection's stream is wrapped and every accepted byte is counted. The count is
 //! taken above TLS: bytes that the TLS layer holds back are counted as written, which errs to the safe side.
+//!
+//! An upstream may answer before it has read the whole request (413 to an upload). So the meter also knows whether
+//! the request is wholly out: only then may its connection carry another one.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes written by one connection so far.
+use crate::body::{BoxError, RequestBody};
+
+/// What one connection moved so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<AtomicU64>);
+pub(super) struct Meter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    written: AtomicU64,
+    read: AtomicU64,
+    /// Bytes were written after the last complete flush.
+    unflushed: AtomicBool,
+    /// The body of the current request is not wholly handed over.
+    uploading: AtomicBool,
+}
 
 impl Meter {
     /// Bytes written so far.
-    pub(crate) fn written(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    pub(super) fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Acquire)
     }
 
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Release);
+    /// Bytes read so far.
+    pub(super) fn read(&self) -> u64 {
+        self.0.read.load(Ordering::Acquire)
+    }
+
+    /// Whether the request in progress still has a body to hand over.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.0.uploading.load(Ordering::Acquire)
+    }
+
+    /// Whether the request is out, to its last byte.
+    pub(super) fn request_is_out(&self) -> bool {
+        !self.is_uploading() && !self.0.unflushed.load(Ordering::Acquire)
+    }
+
+    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.0.unflushed.store(true, Ordering::Release);
+            self.0.written.fetch_add(*bytes as u64, Ordering::Release);
+        }
     }
 }
 
-/// A stream whose written bytes are counted.
+/// A stream whose bytes are counted.
 #[derive(Debug)]
-pub(crate) struct Metered<T> {
+pub(super) struct Metered<T> {
     stream: T,
     meter: Meter,
 }
 
 impl<T> Metered<T> {
     /// Wraps `stream`.
-    pub(crate) fn new(stream: T) -> (Self, Meter) {
+    pub(super) fn new(stream: T) -> (Self, Meter) {
         let meter = Meter::default();
         (Self { stream, meter: meter.clone() }, meter)
     }
 }
 
-impl<T: Read + Unpin> Read for Metered<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.meter.0.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Release);
+        outcome
     }
 }
 
-impl<T: Write + Unpin> Write for Metered<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = Pin::new(&mut this.stream).poll_write(cx, buf);
-        if let Poll::Ready(Ok(bytes)) = wrote {
-            this.meter.add(bytes);
-        }
-        wrote
+        let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.meter.wrote(&outcome);
+        outcome
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_flush(cx);
+        // hyper flushes the stream only when its own buffer is empty, so this speaks of everything it was given.
+        if matches!(outcome, Poll::Ready(Ok(()))) {
+            this.meter.0.unflushed.store(false, Ordering::Release);
+        }
+        outcome
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -76,10 +120,60 @@ impl<T: Write + Unpin> Write for Metered<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(bytes)) = wrote {
-            this.meter.add(bytes);
-        }
-        wrote
+        let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.meter.wrote(&outcome);
+        outcome
+    }
+}
+
+/// A request's body on its way out. hyper drops it as soon as it has taken all of it, and holds it for as long as
+/// something is left: its drop is what ends the upload.
+pub(super) struct Outgoing {
+    body: RequestBody,
+    meter: Meter,
+}
+
+impl Outgoing {
+    /// `body`, on the connection of `meter`.
+    pub(super) fn new(body: RequestBody, meter: Meter) -> Self {
+        meter.0.uploading.store(!body.is_end_stream(), Ordering::Release);
+        Self { body, meter }
+    }
+
+    /// The body, which was not touched.
+    pub(super) fn take_back(mut self) -> RequestBody {
+        std::mem::replace(&mut self.body, RequestBody::empty())
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.meter.0.uploading.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.body.fmt(f)
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -4,28 +4,45 @@
 //! executed the request. A pool of hyper connections is kept here instead of a ready-made client because that
 //! knowledge lives at the connection: which one carried the attempt, whether it was reused, and how many bytes it
 //! had written.
+//!
+//! Rules:
+//!
+//! * a connection is used again only after the answer was read to its end *and* the request was written to its end;
+//!   every other end of an exchange (time-out, dropped future, half-read body, early answer) closes it;
+//! * a reused connection that turns out to be closed before a byte was written is replaced at once: nothing happened;
+//! * an attempt that timed out is stopped before its outcome is told, so that it cannot leave afterwards;
+//! * an answer's body that falls silent for as long as its headers were allowed to take ends with an error.
 
 mod connect;
 mod meter;
+mod origin;
 mod pool;
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, Uri};
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tidegate_core::classify::Failure;
+use tokio::time::Sleep;
 
 use self::connect::{Connection, Connector};
+use self::meter::{Meter, Outgoing};
+use self::origin::Origin;
 use self::pool::{IdleSince, Pool};
-use crate::body::{BoxError, RequestBody};
+use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::clock::Clock;
+use crate::layer::BoxFuture;
+
+/// How long a pooled connection may take to be ready. It is ready at once unless its task was not scheduled yet;
+/// one that is not ready by now is not worth waiting for.
+const READY_WITHIN: Duration = Duration::from_millis(100);
 
 /// Why an attempt brought no answer.
 #[derive(Debug)]
@@ -42,10 +59,15 @@ impl fmt::Display for SendError {
     }
 }
 
-impl std::error::Error for SendError {}
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text above is the source's own.
+        self.source.source()
+    }
+}
 
 impl SendError {
-    fn new(failure: Failure, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn new(failure: Failure, source: impl Into<BoxError>) -> Self {
         Self { failure, source: source.into() }
     }
 }
@@ -53,10 +75,52 @@ impl SendError {
 /// How one attempt is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
-    /// From the first byte sent to the answer's headers.
+    /// From the request's last byte to the answer's headers; then the longest silence in the answer's body. While a
+    /// streamed request makes progress the time starts over.
     pub timeout: Duration,
     /// Whether a second execution would do harm: such an attempt gets only a connection that is surely open.
     pub careful: bool,
+}
+
+/// What attempts are sent over: [`Transport`], or a stand-in under which a program is tested without sockets.
+pub trait Wire: fmt::Debug + Send + Sync {
+    /// Sends `request`, whose URI is absolute, and returns the answer once its headers are here.
+    ///
+    /// A future that is dropped must not send anything afterwards.
+    ///
+    /// # Errors
+    /// [`SendError`] says how far the attempt got.
+    fn send(
+        &self,
+        request: Request<RequestBody>,
+        options: SendOptions,
+    ) -> BoxFuture<Result<Response<ResponseBody>, SendError>>;
+
+    /// Whether the origin of `uri` accepts connections.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn check(&self, uri: &Uri) -> BoxFuture<Result<(), SendError>>;
+}
+
+impl Wire for Transport {
+    fn send(
+        &self,
+        request: Request<RequestBody>,
+        options: SendOptions,
+    ) -> BoxFuture<Result<Response<ResponseBody>, SendError>> {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.exchange(request, options).await?.map(ResponseBody::from)) })
+    }
+
+    fn check(&self, uri: &Uri) -> BoxFuture<Result<(), SendError>> {
+        let (this, uri) = (self.clone(), uri.clone());
+        Box::pin(async move {
+            let (origin, _) = Origin::of(uri)?;
+            this.lease(&origin, false).await?.give_back();
+            Ok(())
+        })
+    }
 }
 
 /// Sends attempts over a pool of HTTP/1.1 connections.
@@ -79,53 +143,52 @@ impl Transport {
         Self { shared: Arc::new(Shared { connector, pool: Pool::default(), clock }) }
     }
 
-    /// Sends `request`, whose URI must be absolute, and returns the answer once its headers are here.
-    ///
-    /// # Errors
-    /// [`SendError`] says how far the attempt got.
-    pub async fn send(
+    async fn exchange(
         &self,
         mut request: Request<RequestBody>,
         options: SendOptions,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let origin = to_origin_form(&mut request)?;
-        let mut lease = self.lease(&origin, options.careful).await?;
-        let before = lease.connection.meter.written();
-        let sent =
-            tokio::time::timeout(options.timeout, lease.connection.sender.try_send_request(request)).await;
-        match sent {
-            Ok(Ok(response)) => Ok(response.map(|body| UpstreamBody { body, lease: Some(lease) })),
-            Ok(Err(mut error)) => {
-                let unsent = error.take_message().is_some();
-                let written = lease.connection.meter.written() > before;
-                let error = error.into_error();
-                Err(SendError::new(failure_of(&error, unsent || !written), explain(&error)))
-            }
-            Err(_elapsed) => {
-                let meter = lease.connection.meter.clone();
+        let origin = Origin::split_off(&mut request)?;
+        let keeps_open = !request.headers().contains_key(CONNECTION);
+        loop {
+            let mut lease = self.lease(&origin, options.careful).await?;
+            let reused = lease.reused;
+            let meter = lease.connection.meter.clone();
+            let (written, read) = (meter.written(), meter.read());
+            let outgoing = request.map(|body| Outgoing::new(body, meter.clone()));
+            let sending = lease.connection.sender.try_send_request(outgoing);
+            let Some(sent) = within(options.timeout, &meter, sending).await else {
                 lease.connection.stop().await;
-                let failure = Failure::TimedOut { wrote: meter.written() > before };
-                Err(SendError::new(failure, format!("no answer within {:?}", options.timeout)))
-            }
+                let failure = Failure::TimedOut { wrote: meter.written() > written };
+                return Err(SendError::new(failure, format!("no answer within {:?}", options.timeout)));
+            };
+            let mut error = match sent {
+                Ok(response) => {
+                    lease.reusable = keeps_open && stays_open(&response);
+                    return Ok(response.map(|body| UpstreamBody::new(body, lease, options.timeout)));
+                }
+                Err(error) => error,
+            };
+            // Nothing can be written any more when the counters are read.
+            lease.connection.stop().await;
+            let unsent = error.take_message();
+            let error = error.into_error();
+            request = match unsent {
+                Some(back) if reused => back.map(Outgoing::take_back),
+                unsent => {
+                    let zero = unsent.is_some() || meter.written() == written;
+                    return Err(failed(&error, zero, meter.read() > read));
+                }
+            };
         }
     }
 
-    /// Whether the origin of `uri` accepts connections; the one that proves it is kept for the next attempt.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub async fn check(&self, uri: &Uri) -> Result<(), SendError> {
-        self.lease(uri, false).await?.give_back();
-        Ok(())
-    }
-
-    async fn lease(&self, origin: &Uri, careful: bool) -> Result<Lease, SendError> {
+    async fn lease(&self, origin: &Origin, careful: bool) -> Result<Lease, SendError> {
         let shared = &self.shared;
-        let name = origin.to_string();
-        while let Some((mut connection, idle)) = shared.pool.take(&name, shared.clock.now(), careful) {
-            // Ready at once, unless the other side has closed it: then the next one is asked.
-            if connection.sender.ready().await.is_ok() {
-                return Ok(Lease { connection, idle, origin: name, shared: Arc::clone(shared) });
+        while let Some((mut connection, idle)) = shared.pool.take(origin, shared.clock.now(), careful) {
+            let ready = tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                return Ok(Lease::new(connection, idle, origin, shared, true));
             }
         }
         let idle = Arc::new(IdleSince::default());
@@ -137,61 +200,58 @@ impl Transport {
                 }
             }
         };
-        let connection = shared
-            .connector
-            .connect(origin, ended)
-            .await
-            .map_err(|error| SendError::new(error.failure, error.source))?;
-        Ok(Lease { connection, idle, origin: name, shared: Arc::clone(shared) })
+        let connection = shared.connector.connect(origin, ended).await?;
+        Ok(Lease::new(connection, idle, origin, shared, false))
     }
 }
 
-/// A connection lent to one attempt.
-#[derive(Debug)]
-struct Lease {
-    connection: Connection,
-    idle: Arc<IdleSince>,
-    origin: String,
-    shared: Arc<Shared>,
-}
-
-impl Lease {
-    fn give_back(self) {
-        let now = self.shared.clock.now();
-        self.shared.pool.put(&self.origin, now, self.connection, self.idle);
+/// Awaits `sending` for as long as `timeout`, starting over while a body is being sent and bytes of it leave.
+async fn within<F: Future>(timeout: Duration, meter: &Meter, sending: F) -> Option<F::Output> {
+    let mut sending = pin!(sending);
+    let mut written = meter.written();
+    loop {
+        if let Ok(sent) = tokio::time::timeout(timeout, &mut sending).await {
+            return Some(sent);
+        }
+        let before = std::mem::replace(&mut written, meter.written());
+        if !meter.is_uploading() || written == before {
+            return None;
+        }
     }
 }
 
-/// Splits the origin off, leaving the target in origin form with a `Host` that names it.
-fn to_origin_form(request: &mut Request<RequestBody>) -> Result<Uri, SendError> {
-    let uri = std::mem::take(request.uri_mut()).into_parts();
-    let (Some(scheme), Some(authority)) = (uri.scheme, uri.authority) else {
-        return Err(SendError::new(Failure::ConnectFailed, "the target is not an absolute URL"));
-    };
-    let host = HeaderValue::from_str(authority.as_str())
-        .map_err(|error| SendError::new(Failure::ConnectFailed, error))?;
-    request.headers_mut().insert(HOST, host);
-    let target = uri.path_and_query.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(target);
-    Uri::builder()
-        .scheme(scheme)
-        .authority(authority)
-        .path_and_query("/")
-        .build()
-        .map_err(|error| SendError::new(Failure::ConnectFailed, error))
+/// Whether the upstream leaves the connection open behind this answer, as far as its head tells. What is cut here
+/// must not be pooled: its close would be taken for the upstream's patience with idle connections.
+fn stays_open(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    let framed = response.body().is_end_stream()
+        || response.body().size_hint().exact().is_some()
+        || headers.contains_key(TRANSFER_ENCODING);
+    framed
+        && response.version() == Version::HTTP_11
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        && !says_close(headers)
 }
 
-fn failure_of(error: &hyper::Error, unsent: bool) -> Failure {
-    if unsent {
+fn says_close(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("close"))
+}
+
+fn failed(error: &hyper::Error, zero: bool, answered: bool) -> SendError {
+    let failure = if zero {
         Failure::ZeroBytesWritten
     } else if error.is_parse() {
+        Failure::AnswerUnreadable
+    } else if answered {
         Failure::AnswerTruncated
     } else {
         Failure::Interrupted
-    }
-}
-
-fn explain(error: &hyper::Error) -> String {
+    };
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -203,15 +263,70 @@ fn explain(error: &hyper::Error) -> String {
             " (the upstream's answer is not HTTP/1.1 within our bounds; if it speaks TLS on this port, use https://)",
         );
     }
-    text
+    SendError::new(failure, text)
+}
+
+/// A connection lent to one attempt. Dropped, it is closed.
+#[derive(Debug)]
+struct Lease {
+    connection: Connection,
+    idle: Arc<IdleSince>,
+    origin: Origin,
+    shared: Arc<Shared>,
+    reused: bool,
+    reusable: bool,
+}
+
+impl Lease {
+    fn new(
+        connection: Connection,
+        idle: Arc<IdleSince>,
+        origin: &Origin,
+        shared: &Arc<Shared>,
+        reused: bool,
+    ) -> Self {
+        Self { connection, idle, origin: origin.clone(), shared: Arc::clone(shared), reused, reusable: true }
+    }
+
+    fn give_back(self) {
+        if self.reusable && self.connection.meter.request_is_out() {
+            let now = self.shared.clock.now();
+            self.shared.pool.put(&self.origin, now, self.connection, self.idle);
+        }
+    }
 }
 
 /// The body of an upstream's answer. Read to its end it gives its connection back for the next attempt; dropped
 /// before, it closes it.
-#[derive(Debug)]
-pub struct UpstreamBody {
+pub(crate) struct UpstreamBody {
     body: Incoming,
     lease: Option<Lease>,
+    /// The longest silence.
+    patience: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBody").field("open", &self.lease.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl UpstreamBody {
+    fn new(body: Incoming, lease: Lease, patience: Duration) -> Self {
+        let mut this = Self { body, lease: Some(lease), patience, silence: None };
+        // An answer without a body (HEAD, 204, 304) is at its end before anybody polls it.
+        if this.body.is_end_stream() {
+            this.finish();
+        }
+        this
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
 }
 
 impl Body for UpstreamBody {
@@ -223,12 +338,20 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let patience = this.patience;
+            let silence = this.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            std::task::ready!(silence.as_mut().poll(cx));
+            this.lease = None;
+            let why = format!("the answer's body fell silent for {patience:?}");
+            return Poll::Ready(Some(Err(why.into())));
+        };
+        this.silence = None;
         match &frame {
             None => this.finish(),
             Some(Ok(_)) if this.body.is_end_stream() => this.finish(),
             Some(Ok(_)) => {}
-            Some(Err(_)) => drop(this.lease.take()),
+            Some(Err(_)) => this.lease = None,
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -239,22 +362,5 @@ impl Body for UpstreamBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl UpstreamBody {
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        // An answer without a body is at its end before anybody polls it.
-        if self.body.is_end_stream() {
-            self.finish();
-        }
     }
 }

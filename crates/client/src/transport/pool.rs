@@ -2,8 +2,10 @@
 //!
 //! A reused connection may have been closed by the upstream a moment ago, and then a write on it ends in doubt. So
 //! the pool remembers the shortest time after which an idle connection was closed by the other side, and lends
-//! writes only connections that have been idle for less than half of it. Newest first, so that a falling load lets
-//! the oldest connections end.
+//! writes only connections that have been idle for less than half of it. The memory lasts ten to twenty minutes:
+//! a restart of the upstream closes young connections too, and must not cost every later write a handshake.
+//!
+//! Newest first, so that a falling load lets the oldest connections end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +16,17 @@ use parking_lot::Mutex;
 use tidegate_core::time::Mono;
 
 use super::connect::Connection;
+use super::origin::Origin;
 
 /// Idle connections kept per origin. More would only be idle sockets at the upstream: the pool serves as many
 /// attempts at once as are in flight, and keeps what a burst of this width needs again.
 const MAX_IDLE: usize = 256;
 
-/// An idle connection is closed after this time: below the 60 s that load balancers commonly allow.
+/// An idle connection is not used after this time: below the 60 s that load balancers commonly allow.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
+
+/// Half of how long an observed close is remembered at most.
+const MEMORY: Duration = Duration::from_mins(10);
 
 /// One origin's idle connections, newest last.
 type Shelf = Vec<(Connection, Arc<IdleSince>)>;
@@ -46,17 +52,36 @@ impl IdleSince {
 /// The pool of one transport.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    shelves: Mutex<HashMap<String, Shelf>>,
-    shortest_close: ShortestClose,
+    origins: Mutex<HashMap<Origin, Shelf>>,
+    patience: Mutex<Patience>,
 }
 
-/// The shortest time after which the other side closed an idle connection, in nanoseconds.
-#[derive(Debug)]
-struct ShortestClose(AtomicU64);
+/// The shortest time after which the other side closed an idle connection, in this period and in the one before.
+#[derive(Debug, Default)]
+struct Patience {
+    began: Mono,
+    now: Option<Duration>,
+    before: Option<Duration>,
+}
 
-impl Default for ShortestClose {
-    fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX))
+impl Patience {
+    fn turn(&mut self, now: Mono) {
+        if now - self.began >= MEMORY {
+            let recent = now - self.began < MEMORY * 2;
+            self.before = self.now.take().filter(|_| recent);
+            self.began = now;
+        }
+    }
+
+    fn closed_after(&mut self, now: Mono, idle: Duration) {
+        self.turn(now);
+        self.now = Some(self.now.map_or(idle, |shortest| shortest.min(idle)));
+    }
+
+    fn careful_limit(&mut self, now: Mono) -> Duration {
+        self.turn(now);
+        let shortest = self.now.into_iter().chain(self.before).min();
+        shortest.map_or(MAX_IDLE_TIME, |shortest| (shortest / 2).min(MAX_IDLE_TIME))
     }
 }
 
@@ -64,48 +89,92 @@ impl Pool {
     /// Takes an idle connection to `origin`. A `careful` caller gets only one that is surely still open.
     pub(super) fn take(
         &self,
-        origin: &str,
+        origin: &Origin,
         now: Mono,
         careful: bool,
     ) -> Option<(Connection, Arc<IdleSince>)> {
-        let limit = if careful { self.careful_limit() } else { MAX_IDLE_TIME };
-        let mut shelves = self.shelves.lock();
-        let shelf = shelves.get_mut(origin)?;
-        shelf.retain(|(connection, _)| !connection.sender.is_closed());
-        let newest = shelf.last()?.1.get().unwrap_or(Mono::ZERO);
-        if now - newest >= limit {
-            return None;
+        let limit = if careful { self.patience.lock().careful_limit(now) } else { MAX_IDLE_TIME };
+        let mut origins = self.origins.lock();
+        let idlers = origins.get_mut(origin)?;
+        while let Some((connection, idle)) = idlers.pop() {
+            if connection.is_closed() {
+                continue;
+            }
+            let since = idle.get().unwrap_or(Mono::ZERO);
+            if now - since >= MAX_IDLE_TIME {
+                // The rest is older still.
+                idlers.clear();
+                return None;
+            }
+            if now - since >= limit {
+                idlers.push((connection, idle));
+                return None;
+            }
+            idle.clear();
+            return Some((connection, idle));
         }
-        let (connection, idle) = shelf.pop()?;
-        idle.clear();
-        Some((connection, idle))
+        None
     }
 
     /// Puts a connection back for later.
-    pub(super) fn put(&self, origin: &str, now: Mono, connection: Connection, idle: Arc<IdleSince>) {
-        if connection.sender.is_closed() {
+    pub(super) fn put(&self, origin: &Origin, now: Mono, connection: Connection, idle: Arc<IdleSince>) {
+        if connection.is_closed() {
             return;
         }
-        let mut shelves = self.shelves.lock();
-        let shelf = shelves.entry(origin.to_owned()).or_default();
-        shelf.retain(|(connection, idle)| {
-            !connection.sender.is_closed() && idle.get().is_none_or(|since| now - since < MAX_IDLE_TIME)
-        });
-        if shelf.len() < MAX_IDLE {
+        let mut origins = self.origins.lock();
+        if !origins.contains_key(origin) {
+            origins.insert(origin.clone(), Shelf::new());
+        }
+        let Some(idlers) = origins.get_mut(origin) else { return };
+        if idlers.len() >= MAX_IDLE {
+            idlers.retain(|(connection, idle)| {
+                !connection.is_closed() && idle.get().is_none_or(|since| now - since < MAX_IDLE_TIME)
+            });
+        }
+        if idlers.len() < MAX_IDLE {
             idle.set(now);
-            shelf.push((connection, idle));
+            idlers.push((connection, idle));
         }
     }
 
     /// Notes that a connection ended; only one that was idle says something about the other side's patience.
     pub(super) fn ended(&self, idle: &IdleSince, now: Mono) {
         if let Some(since) = idle.get() {
-            let after = u64::try_from((now - since).as_nanos()).unwrap_or(u64::MAX);
-            self.shortest_close.0.fetch_min(after, Ordering::AcqRel);
+            self.patience.lock().closed_after(now, now - since);
         }
     }
+}
 
-    fn careful_limit(&self) -> Duration {
-        Duration::from_nanos(self.shortest_close.0.load(Ordering::Acquire) / 2).min(MAX_IDLE_TIME)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Mono {
+        Mono::ZERO + Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn writes_get_connections_idle_for_less_than_half_of_the_shortest_close() {
+        let mut patience = Patience::default();
+        assert_eq!(patience.careful_limit(at(0)), MAX_IDLE_TIME);
+        patience.closed_after(at(1), Duration::from_secs(20));
+        patience.closed_after(at(2), Duration::from_secs(30));
+        assert_eq!(patience.careful_limit(at(3)), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_close_is_forgotten_after_two_periods_without_another() {
+        let mut patience = Patience::default();
+        patience.closed_after(at(1), Duration::from_millis(2));
+        assert_eq!(patience.careful_limit(at(599)), Duration::from_millis(1));
+        assert_eq!(patience.careful_limit(at(601)), Duration::from_millis(1), "the period before counts");
+        assert_eq!(patience.careful_limit(at(1_202)), MAX_IDLE_TIME);
+    }
+
+    #[test]
+    fn a_close_of_a_period_long_past_is_not_taken_for_the_period_before() {
+        let mut patience = Patience::default();
+        patience.closed_after(at(1), Duration::from_millis(2));
+        assert_eq!(patience.careful_limit(at(5_000)), MAX_IDLE_TIME);
     }
 }

@@ -11,18 +11,20 @@
 //!   arrives must drop the ticket.
 //! * `now` never decreases. Ids that are not (or no longer) known are ignored.
 
+mod refuse;
+mod view;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::breaker::Admission;
 use crate::event::Event;
-use crate::pace::ask::{Ask, Asked, Class, Refusal, RefusalReason, WaiterId, Woken};
+use crate::pace::ask::{Ask, Asked, Class, RefusalReason, WaiterId, Woken};
 use crate::pace::gate::Wish;
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::secs::{mono, secs};
-use crate::pace::snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
 use crate::pace::spec::{BankConfig, SpecProblem};
 use crate::pace::ticket::{Hold, Ticket, TicketId};
 use crate::pace::turns::Turns;
@@ -106,7 +108,7 @@ impl Bank {
     pub fn ask(&mut self, now: Mono, ask: &Ask<'_>) -> Asked {
         let lane = self.registry.lane(now, ask);
         if let Admission::Refuse(until) = self.admission(lane, now)
-            && !can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
+            && !refuse::can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
         {
             return Asked::Refused(self.refuse(now, lane, RefusalReason::Breaker, until));
         }
@@ -296,81 +298,6 @@ impl Bank {
         Some(waiter)
     }
 
-    /// Those whose moment has passed.
-    fn refuse_late(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
-        while let Some(&(moment, id)) = self.moments.first() {
-            if moment > now {
-                return;
-            }
-            self.moments.pop_first();
-            let Some(waiter) = self.remove_waiter(id) else { continue };
-            let forecast = self.forecast(now, waiter.lane, waiter.class);
-            let reason = RefusalReason::CannotMeet { forecast: forecast - now };
-            out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, forecast))));
-        }
-    }
-
-    /// Those who can no longer be served in time, and those an open breaker does not let wait.
-    fn refuse_hopeless(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
-        let mut hopeless = Vec::new();
-        for (&id, waiter) in &self.waiters {
-            let opens = self.opens(now, waiter.lane);
-            if let Admission::Refuse(until) = self.admission(waiter.lane, now)
-                && !can_wait(waiter.class, waiter.last_moment(), until)
-            {
-                hopeless.push((id, RefusalReason::Breaker, until));
-            } else if !self.can_meet(waiter.lane, waiter.deadline, waiter.give_up_at, opens) {
-                hopeless.push((id, RefusalReason::CannotMeet { forecast: opens - now }, opens));
-            }
-        }
-        hopeless.sort_by_key(|&(id, _, _)| id);
-        for (id, reason, earliest) in hopeless {
-            if let Some(waiter) = self.remove_waiter(id) {
-                out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, earliest))));
-            }
-        }
-    }
-
-    /// Until when a lane is closed for certain.
-    fn opens(&self, now: Mono, lane: usize) -> Mono {
-        let breaker = match self.admission(lane, now) {
-            Admission::Refuse(until) => until,
-            _ => now,
-        };
-        let gates = self.registry.lanes[lane].gates.iter();
-        gates
-            .filter_map(|&gate| self.registry.gates[gate].closed_for(now))
-            .map(|left| now + left)
-            .fold(breaker, Mono::max)
-    }
-
-    /// When a new waiter of `class` could go, behind those of its own and higher classes.
-    fn forecast(&self, now: Mono, lane: usize, class: Class) -> Mono {
-        let ahead = |gate: usize| self.registry.gates[gate].waiting[..=class.index()].iter().sum::<u32>();
-        let gates = self.registry.lanes[lane].gates.iter();
-        gates
-            .map(|&gate| self.registry.gates[gate].forecast(now, ahead(gate).saturating_add(1)))
-            .fold(self.opens(now, lane), Mono::max)
-    }
-
-    fn can_meet(&self, lane: usize, deadline: Option<Mono>, give_up_at: Option<Mono>, leaves: Mono) -> bool {
-        let gates = self.registry.lanes[lane].gates.iter();
-        let trip = gates.map(|&gate| self.registry.gates[gate].round_trip()).max().unwrap_or_default();
-        give_up_at.is_none_or(|bound| leaves < bound) && deadline.is_none_or(|bound| leaves + trip < bound)
-    }
-
-    fn refuse(&mut self, now: Mono, lane: usize, reason: RefusalReason, earliest: Mono) -> Refusal {
-        let gates = &self.registry.lanes[lane].gates;
-        let decisive = gates
-            .iter()
-            .copied()
-            .max_by_key(|&gate| (self.registry.gates[gate].forecast(now, 1), self.waiting_at(gate)))
-            .unwrap_or(gates[0]);
-        let gate = &mut self.registry.gates[decisive];
-        let slot = gate.slot(now, earliest);
-        Refusal { reason, retry_after: slot - now, limit: Arc::clone(&gate.name) }
-    }
-
     /// Puts the emptied list of a settled ticket aside for the next one.
     pub(super) fn recycle(&mut self, mut holds: Vec<Hold>) {
         holds.clear();
@@ -401,50 +328,5 @@ impl Bank {
     /// Which limit explained the wait for this ticket; empty if the ticket is not known.
     pub fn ticket_limit(&self, ticket: TicketId) -> Arc<str> {
         self.tickets.get(&ticket.0).map_or_else(|| Arc::from(""), |ticket| Arc::clone(&ticket.explained_by))
-    }
-
-    /// The state of everything, for people.
-    pub fn snapshot(&self, now: Mono) -> BankSnapshot {
-        let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let gates = self.registry.gates.iter().map(|(_, gate)| GateSnapshot {
-            name: gate.name.to_string(),
-            partition: gate.partition.clone(),
-            quota: gate.quota(),
-            remaining: gate.remaining(now),
-            in_flight: gate.in_flight(),
-            concurrency: gate.concurrency_bound(),
-            closed_for_ms: gate.closed_for(now).map_or(0, millis),
-            waiting: gate.waiting.iter().sum(),
-            state: gate.state(now),
-            throttles: gate.throttles,
-            accepted: gate.accepted,
-            strangers_per_second: gate.strangers(),
-        });
-        let breakers = self.registry.families.iter().map(|state| BreakerSnapshot {
-            family: state.family.to_string(),
-            state: state.breaker.state(now).name(),
-            refuses_for_ms: match state.breaker.admission(now) {
-                Admission::Refuse(until) => millis(until - now),
-                _ => 0,
-            },
-        });
-        let mut waiting = [0; 4];
-        for waiter in self.waiters.values() {
-            waiting[waiter.class.index()] += 1;
-        }
-        BankSnapshot {
-            gates: gates.collect(),
-            breakers: breakers.collect(),
-            waiting,
-            in_flight: self.tickets.len(),
-        }
-    }
-}
-
-/// While a breaker refuses until `until`, bulk without a bound waits, and so does everybody who said a later bound.
-fn can_wait(class: Class, last_moment: Option<Mono>, until: Mono) -> bool {
-    match last_moment {
-        Some(moment) => moment > until,
-        None => class == Class::Bulk,
     }
 }

@@ -27,6 +27,11 @@ impl Certificate {
         self.candidates.front().map(|&(_, remaining)| remaining)
     }
 
+    /// The latest send time among the answered.
+    pub(super) fn latest_sent(&self) -> Option<f64> {
+        self.latest_sent
+    }
+
     /// Attempts that ended without being included in the level for certain.
     pub(super) fn unseen(&self) -> usize {
         self.unseen.len()

@@ -23,7 +23,7 @@ pub(super) struct Closing {
 impl Closing {
     /// Waiting without any hint starts here and doubles.
     const FIRST_WAIT: Duration = Duration::from_secs(1);
-    const LONGEST_WAIT: Duration = Duration::from_secs(60);
+    const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
     /// Closes for `hint` (or a growing guess) plus `jitter`. True if this throttle is news, not part of a known burst.
     pub(super) fn close(&mut self, now: Mono, sent: Mono, hint: Option<Duration>, jitter: Duration) -> bool {

@@ -11,6 +11,9 @@
 pub(super) struct Concurrency {
     bound: f64,
     slow_start: bool,
+    /// Answers that may still raise the bound: as many as were in flight when it was last reached. A bound that is not
+    /// used does not grow.
+    credit: f64,
 }
 
 impl Concurrency {
@@ -19,12 +22,12 @@ impl Concurrency {
 
     /// No bound.
     pub(super) fn boundless() -> Self {
-        Self { bound: f64::INFINITY, slow_start: false }
+        Self { bound: f64::INFINITY, slow_start: false, credit: 0.0 }
     }
 
     /// Starts with one and doubles each clean round trip.
     pub(super) fn doubling() -> Self {
-        Self { bound: 1.0, slow_start: true }
+        Self { bound: 1.0, slow_start: true, credit: 0.0 }
     }
 
     pub(super) fn allows(&self, in_flight: u32) -> bool {
@@ -35,11 +38,20 @@ impl Concurrency {
         self.bound.is_finite().then_some(self.bound)
     }
 
-    /// A clean answer while `in_flight` others were on their way. An unused bound does not grow.
-    pub(super) fn accepted(&mut self, in_flight: u32) {
-        if self.bound.is_infinite() || f64::from(in_flight) + 1.0 < self.bound / 2.0 {
+    /// One more attempt left; `in_flight` counts it.
+    pub(super) fn taken(&mut self, in_flight: u32) {
+        let in_flight = f64::from(in_flight);
+        if self.bound.is_finite() && in_flight + 1.0 > self.bound {
+            self.credit = in_flight;
+        }
+    }
+
+    /// A clean answer.
+    pub(super) fn accepted(&mut self) {
+        if self.credit < 1.0 {
             return;
         }
+        self.credit -= 1.0;
         self.bound += if self.slow_start { 1.0 } else { 1.0 / self.bound };
         if self.bound >= Self::BOUNDLESS {
             *self = Self::boundless();
@@ -50,6 +62,7 @@ impl Concurrency {
     pub(super) fn throttled(&mut self, in_flight: u32) {
         let used = (f64::from(in_flight) + 1.0).min(self.bound);
         self.bound = (used / 2.0).max(1.0);
+        self.credit = 0.0;
         self.slow_start = false;
     }
 }
@@ -62,9 +75,10 @@ mod tests {
         let mut flight = 0;
         while concurrency.allows(flight) && flight < 5000 {
             flight += 1;
+            concurrency.taken(flight);
         }
-        for left in (0..flight).rev() {
-            concurrency.accepted(left.max(flight / 2));
+        for _ in 0..flight {
+            concurrency.accepted();
         }
         flight
     }
@@ -74,6 +88,17 @@ mod tests {
         let mut concurrency = Concurrency::doubling();
         let flights: Vec<u32> = (0..6).map(|_| round_trip(&mut concurrency)).collect();
         assert_eq!(flights, [1, 2, 4, 8, 16, 32]);
+    }
+
+    #[test]
+    fn an_unused_bound_does_not_grow() {
+        let mut concurrency = Concurrency::boundless();
+        concurrency.throttled(39);
+        for _ in 0..1000 {
+            concurrency.taken(1);
+            concurrency.accepted();
+        }
+        assert_eq!(concurrency.bound(), Some(20.0));
     }
 
     #[test]

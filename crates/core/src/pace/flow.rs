@@ -32,6 +32,14 @@ impl Flow {
         self.rate
     }
 
+    /// From here on something else is measured: another rule was found, or nothing could come back any more.
+    pub(super) fn interrupt(&mut self, forget: bool) {
+        self.points.clear();
+        if forget {
+            self.rate = 0.0;
+        }
+    }
+
     /// Adds an answer and returns the earlier one it is compared with and the certain gain since.
     pub(super) fn record(&mut self, point: Point, trip: f64) -> (Point, f64) {
         let by_count = if self.rate > 0.0 { 100.0 / self.rate } else { 0.0 };

@@ -5,13 +5,15 @@
 //! nothing: only concurrency is bounded). On top of each lies the closing after a throttle, a learnt bound on
 //! concurrency, and the spreading of what a refill releases at once.
 
+mod forecast;
+mod view;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
-use crate::pace::refill::Rule;
 use crate::pace::secs::{mono, num, secs, span, whole};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
@@ -41,7 +43,7 @@ pub(super) struct Wish {
 pub(super) struct Closed {
     /// Not part of a burst already known.
     pub(super) news: bool,
-    pub(super) closed_for: Duration,
+    pub(super) stay_away: Duration,
     /// The reset that contradicts the retry-after.
     pub(super) contradicted_by: Option<Duration>,
 }
@@ -152,13 +154,24 @@ impl Gate {
         }
         let at = secs(now);
         if self.closing.scouting() || matches!(self.knowledge, Knowledge::Unknown) {
-            return self.alone(at);
+            // What answers told is void; what was declared still holds.
+            let alone = self.alone(at);
+            return if matches!(self.knowledge, Knowledge::Told(_)) {
+                alone
+            } else {
+                alone.and(self.by_knowledge(at, wish))
+            };
         }
         if !self.concurrency.allows(self.in_flight) {
             return When::Event;
         }
+        let when = self.by_knowledge(at, wish);
+        if when == When::Now && at < self.release.until { When::at(self.release.next, at) } else { when }
+    }
+
+    fn by_knowledge(&self, at: f64, wish: Wish) -> When {
         let reserve = self.reserve(at, wish.reserve);
-        let rate = match &self.knowledge {
+        match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, wish.urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free, at),
@@ -166,8 +179,7 @@ impl Gate {
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
             Knowledge::Capped(_) | Knowledge::Unknown | Knowledge::Silent => When::Now,
-        };
-        if rate == When::Now && at < self.release.until { When::at(self.release.next, at) } else { rate }
+        }
     }
 
     /// One attempt at a time, but a lost one does not hold up the next for ever.
@@ -193,6 +205,7 @@ impl Gate {
             tide.take(at, self.in_flight, &mut attempt);
         }
         self.in_flight += 1;
+        self.concurrency.taken(self.in_flight);
         self.last_taken = at;
         self.release.next = at + self.release.gap;
         attempt
@@ -259,7 +272,7 @@ impl Gate {
         }
         if counts {
             self.accepted += 1;
-            self.concurrency.accepted(self.in_flight);
+            self.concurrency.accepted();
             if matches!(self.knowledge, Knowledge::Unknown) {
                 self.knowledge = Knowledge::Silent;
             }
@@ -274,7 +287,7 @@ impl Gate {
         let Some(reading) = reading.filter(|_| !self.pinned) else { return };
         let declares = reading.limit.zip(reading.window);
         match (&self.knowledge, reading.remaining) {
-            (Knowledge::Told(_) | Knowledge::Capped(_), _) => {}
+            (Knowledge::Told(_) | Knowledge::Capped(_), _) | (Knowledge::Declared(_), None) => {}
             (_, Some(_)) => {
                 self.knowledge = Knowledge::Told(Box::new(Tide::new()));
                 self.concurrency = Concurrency::boundless();
@@ -284,7 +297,6 @@ impl Gate {
                     self.knowledge = Knowledge::Declared(Sliding::new(quota, window.as_secs_f64()));
                 }
             }
-            (Knowledge::Declared(_), None) => {}
         }
     }
 
@@ -316,8 +328,8 @@ impl Gate {
         if contradicted_by.is_some() && !quota_left && self.knows_rate() {
             self.concurrency.throttled(self.in_flight);
         }
-        let closed_for = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
-        Closed { news, closed_for, contradicted_by }
+        let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
+        Closed { news, stay_away, contradicted_by }
     }
 
     fn learn_from_throttle(
@@ -378,46 +390,6 @@ impl Gate {
         }
     }
 
-    /// When the `place`-th waiter may go at the earliest, as far as one can tell.
-    pub(super) fn forecast(&self, now: Mono, place: u32) -> Mono {
-        let at = secs(now);
-        let opens = self.closing.closed_until(now).map_or(at, secs);
-        let wanted = f64::from(place);
-        let by_rate = match &self.knowledge {
-            Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
-            Knowledge::Declared(sliding) => {
-                let lap = (wanted / num(sliding.quota().max(1))).floor();
-                let within = wanted - lap * num(sliding.quota());
-                sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
-            }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => at,
-        };
-        mono(opens.max(by_rate))
-    }
-
-    /// A place of its own for a refused caller, not before `earliest`: places are one permit apart and start over
-    /// after two windows, because not everybody who was refused comes back.
-    pub(super) fn slot(&mut self, now: Mono, earliest: Mono) -> Mono {
-        let (spacing, window) = match &self.knowledge {
-            Knowledge::Told(tide) => (tide.spacing(), tide.length()),
-            Knowledge::Declared(sliding) => {
-                (sliding.window() / num(sliding.quota().max(1)), sliding.window())
-            }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => (self.spread / 32.0, 1.0),
-        };
-        let first = secs(earliest.max(now));
-        let next = self.last_slot + spacing;
-        self.last_slot = if next > first && next < first + 2.0 * window { next } else { first };
-        mono(self.last_slot)
-    }
-
-    pub(super) fn round_trip(&self) -> Duration {
-        match &self.knowledge {
-            Knowledge::Told(tide) => span(tide.trip()),
-            _ => Duration::ZERO,
-        }
-    }
-
     pub(super) fn is_idle(&self, now: Mono) -> bool {
         self.in_flight == 0 && self.lanes == 0 && self.closing.closed_until(now).is_none()
     }
@@ -428,56 +400,5 @@ impl Gate {
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {
         self.closing.closed_until(now).map(|until| until - now)
-    }
-
-    pub(super) fn concurrency_bound(&self) -> Option<f64> {
-        match &self.knowledge {
-            Knowledge::Capped(cap) => Some(f64::from(*cap)),
-            _ => self.concurrency.bound(),
-        }
-    }
-
-    pub(super) fn quota(&self) -> Option<u64> {
-        match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.limit()),
-            Knowledge::Declared(sliding) => Some(sliding.quota()),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
-        }
-    }
-
-    pub(super) fn remaining(&self, now: Mono) -> Option<f64> {
-        match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.available(self.in_flight).max(0.0)),
-            Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
-        }
-    }
-
-    pub(super) fn strangers(&self) -> f64 {
-        match &self.knowledge {
-            Knowledge::Told(tide) => tide.strangers(),
-            _ => 0.0,
-        }
-    }
-
-    /// The state in a word or two, for people.
-    pub(super) fn state(&self, now: Mono) -> &'static str {
-        if self.closing.closed_until(now).is_some() {
-            return "closed";
-        }
-        if self.closing.scouting() {
-            return "scouting";
-        }
-        match &self.knowledge {
-            Knowledge::Unknown => "unknown",
-            Knowledge::Told(tide) => match tide.rule() {
-                Rule::Step => "told: windows",
-                Rule::Log => "told: sliding log",
-                Rule::Continuous => "told: continuous refill",
-            },
-            Knowledge::Declared(_) => "declared",
-            Knowledge::Capped(_) => "capped",
-            Knowledge::Silent => "silent",
-        }
     }
 }

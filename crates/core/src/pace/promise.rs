@@ -38,6 +38,17 @@ impl ClockOffset {
     }
 }
 
+/// The answer a reset was told by. Times in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) sent: f64,
+    pub(super) answered: f64,
+    /// No more was left than before: the old window had not ended yet, if it is one.
+    pub(super) stood: bool,
+    /// More was left than before, for certain.
+    pub(super) rose: bool,
+}
+
 /// How an answer's promise relates to the one known before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -59,6 +70,11 @@ pub(super) enum Change {
 pub(super) struct Promise {
     due: Option<Interval>,
     opened: Interval,
+    /// The late end of the promise when the present window was first seen: it must not creep from there.
+    first_up: f64,
+    longest_after: f64,
+    /// The earliest instant at which the window before can have ended.
+    ended_before: f64,
     grain: f64,
     epoch: Option<f64>,
     offset: ClockOffset,
@@ -67,10 +83,14 @@ pub(super) struct Promise {
     seen_length: f64,
     /// Seconds by which the server was caught giving back later than its coarse number said.
     rounding: f64,
+    guessed_wrong: bool,
     passed: u32,
 }
 
 impl Promise {
+    /// Lengths of windows that are usually aligned to the clock, in seconds.
+    const ALIGNED: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0];
+
     /// Differences below this are noise of the server's arithmetic (headers with two decimals exist).
     const NOISE: f64 = 0.005;
 
@@ -78,12 +98,16 @@ impl Promise {
         Self {
             due: None,
             opened: Interval::ALL,
+            first_up: f64::INFINITY,
+            longest_after: 0.0,
+            ended_before: f64::INFINITY,
             grain: 0.0,
             epoch: None,
             offset: ClockOffset::new(),
             length: None,
             seen_length: f64::INFINITY,
             rounding: 0.0,
+            guessed_wrong: false,
             passed: 0,
         }
     }
@@ -108,24 +132,30 @@ impl Promise {
         self.passed
     }
 
-    /// Takes a reset told by an answer.
-    pub(super) fn tell(&mut self, reset: &Reset, date: Option<Wall>, sent: f64, answered: f64) -> Change {
+    /// Takes a reset told by an answer. `windows`: promises stand still within a window, as far as one knows.
+    pub(super) fn tell(&mut self, reset: &Reset, date: Option<Wall>, told: &Told, windows: bool) -> Change {
+        let &Told { sent, answered, .. } = told;
         let (seen, epoch) = self.read(reset, date, sent, answered);
         let Some(due) = self.due else {
             self.due = Some(seen);
+            self.first_up = seen.up;
             self.opened = Interval::new(sent, answered);
             self.epoch = epoch;
             self.learn_length();
             return Change::First;
         };
-        let change = self.compare(due, seen, epoch, answered);
+        let change = self.compare(due, seen, epoch, answered, windows);
         match change {
             Change::Stale => return change,
             Change::Later { early } => self.next_window(seen, sent, answered, early),
-            Change::First | Change::Same => self.same_window(due, seen, sent, answered),
+            Change::First | Change::Same => self.same_window(due, seen, told, windows),
         }
         self.epoch = epoch.or(self.epoch);
-        self.learn_length();
+        if windows {
+            self.learn_length();
+        } else {
+            self.raise_length();
+        }
         change
     }
 
@@ -144,10 +174,18 @@ impl Promise {
             return (Interval::new(at - self.grain - offset.up, at - offset.lo + self.rounding), Some(at));
         }
         let after = reset.after.as_secs_f64();
+        self.longest_after = self.longest_after.max(after);
         (Interval::new(sent + after - self.grain, answered + after + self.rounding), None)
     }
 
-    fn compare(&self, due: Interval, seen: Interval, epoch: Option<f64>, answered: f64) -> Change {
+    fn compare(
+        &self,
+        due: Interval,
+        seen: Interval,
+        epoch: Option<f64>,
+        answered: f64,
+        windows: bool,
+    ) -> Change {
         let early = answered < due.lo;
         if let (Some(old), Some(new)) = (self.epoch, epoch) {
             return if new > old + 1e-3 {
@@ -159,7 +197,8 @@ impl Promise {
             };
         }
         let shift = self.length.map_or(0.0, |length| 0.005 * length.lo).max(Self::NOISE);
-        if seen.lo > due.up + shift {
+        let latest = if windows { due.up.min(self.first_up) } else { due.up };
+        if seen.lo > latest + shift {
             Change::Later { early }
         } else if seen.up < due.lo - shift {
             Change::Stale
@@ -170,42 +209,81 @@ impl Promise {
 
     fn next_window(&mut self, seen: Interval, sent: f64, answered: f64, early: bool) {
         if !early {
+            // The first window may have been under way when it was first seen, which says nothing about the next.
+            // And an aligned one began at the reset, not when it was entered.
+            if self.passed > 0 {
+                self.seen_length = self.seen_length.min(answered - self.opened.lo.min(self.ended_before));
+            }
+            self.ended_before = self.due.map_or(f64::INFINITY, |due| due.lo);
             self.passed = self.passed.saturating_add(1);
-            self.seen_length = self.seen_length.min(answered - self.opened.lo);
         }
         self.due = Some(seen);
+        self.first_up = seen.up;
         self.opened = Interval::new(sent, answered);
     }
 
-    fn same_window(&mut self, due: Interval, seen: Interval, sent: f64, answered: f64) {
+    fn same_window(&mut self, due: Interval, seen: Interval, told: &Told, windows: bool) {
+        let &Told { sent, answered, stood, rose } = told;
         let mut both = due.and(seen, 0.0).unwrap_or(seen);
-        // Handled after `sent`, and the old window still stood.
-        both.lo = both.lo.max(sent.min(both.up));
+        if !windows {
+            // It creeps, and never back.
+            both = Interval::new(both.lo, due.up.max(seen.up));
+        }
+        if stood {
+            // Handled after `sent`, and the old window had not ended.
+            both.lo = both.lo.max(sent.min(both.up));
+        }
         self.due = Some(both);
-        self.opened = Interval::new(self.opened.lo.min(sent), self.opened.up.min(answered));
+        self.opened = if windows && !rose {
+            Interval::new(self.opened.lo.min(sent), self.opened.up.min(answered))
+        } else {
+            Interval::new(sent, answered)
+        };
     }
 
     fn learn_length(&mut self) {
         let Some(due) = self.due else { return };
+        if self.grain <= 0.0 && self.epoch.is_none() {
+            self.length =
+                Some(Interval::new(self.longest_after - Self::NOISE, self.longest_after + Self::NOISE));
+            return;
+        }
         let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
-        match self.length {
-            Some(known) if seen.up < known.lo => {}
-            Some(known) => match known.and(seen, 0.0) {
-                Some(both) => self.length = Some(both),
-                None => {
-                    self.length = Some(seen);
-                    self.seen_length = f64::INFINITY;
-                }
-            },
-            None => self.length = Some(seen),
+        let Some(known) = self.length else {
+            self.length = Some(seen);
+            return;
+        };
+        if let Some(both) = known.and(seen, 0.0) {
+            self.length = Some(both);
+        } else if seen.lo > known.up {
+            self.length = Some(seen);
+            self.seen_length = f64::INFINITY;
         }
     }
 
-    /// The answer shows more than the old window can have had left, though its coarse promise looks the same.
-    pub(super) fn renewed(&mut self, sent: f64, answered: f64) {
-        if let Some(length) = self.length {
-            self.next_window(Interval::new(sent + length.lo, answered + length.up), sent, answered, false);
+    /// A promise that creeps says only that nothing comes back later than it did before.
+    fn raise_length(&mut self) {
+        let (Some(due), Some(known)) = (self.due, self.length) else { return };
+        if self.grain <= 0.0 && self.epoch.is_none() {
+            self.learn_length();
+            return;
         }
+        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
+        if seen.lo > known.up {
+            self.length = Some(seen);
+        }
+    }
+
+    /// The answer shows more than the old window can have had left, though its coarse promise looks the same. True if a
+    /// new window explains it.
+    pub(super) fn renewed(&mut self, sent: f64, answered: f64) -> bool {
+        let (Some(length), Some(due)) = (self.length, self.due) else { return false };
+        let next = Interval::new(sent + length.lo, answered + length.up);
+        let plausible = due.up >= next.lo;
+        if plausible {
+            self.next_window(next, sent, answered, false);
+        }
+        plausible
     }
 
     /// An attempt was refused although it arrived after the promise: the coarse number was rounded down.
@@ -223,26 +301,36 @@ impl Promise {
     pub(super) fn send_at(&self, trip: &Trip, windows: bool) -> Option<f64> {
         let due = self.due?;
         let mut up = due.up;
-        if let (true, Some(length)) = (windows && self.grain > 0.0, self.length) {
-            let by_length = self.opened.up + self.seen_length.min(length.up);
-            // A window that was under way when it was first seen has no length: it would end before the promise.
-            if self.seen_length.is_finite() && by_length >= due.lo {
-                up = up.min(by_length);
-            }
+        let by_length = self.opened.up + self.seen_length;
+        if windows && self.grain > 0.0 && by_length >= due.lo {
+            up = up.min(by_length);
+        }
+        if let Some(guess) = self.guess(due) {
+            up = up.min(guess);
         }
         Some((up - trip.lead()).max(due.lo.min(up)))
     }
 
-    /// Where whole seconds hide the instant of the reset: the earliest whole length of this window that is possible.
-    /// Only a guess; it is for attempts that a certificate still covers, whose answers show whether it was right.
-    pub(super) fn guess(&self, trip: &Trip) -> Option<f64> {
-        let due = self.due?;
-        if self.grain <= 0.0 {
-            return None;
-        }
-        let length = (due.lo - self.opened.up).floor() + 1.0;
-        let at = self.opened.up + length - trip.lead();
-        (length >= 1.0 && at < due.up - trip.lead()).then_some(at)
+    /// Where an absolute whole second hides the instant of the reset: the end of the shortest window of whole seconds
+    /// that fits. A server that tells whole seconds has windows of whole seconds; one that an own attempt opened ends so
+    /// much later. Not so where windows are aligned: then the told second itself is the reset.
+    fn guess(&self, due: Interval) -> Option<f64> {
+        let epoch = self.epoch.filter(|_| self.grain >= 1.0 && !self.guessed_wrong)?;
+        let longest = due.up - self.opened.lo;
+        // If the told second is the reset itself, the window began no earlier than its usual length before.
+        let whole = due.lo + self.grain - self.opened.up;
+        let aligned = Self::ALIGNED.iter().any(|&length| whole <= length && epoch % length < 1e-3);
+        let shortest = self.length.map_or(f64::NEG_INFINITY, |known| known.lo).max(due.lo - self.opened.up);
+        let first = (shortest / self.grain).floor().mul_add(self.grain, self.grain);
+        // Where two lengths fit, the one that fits less narrowly.
+        let depth = |length: f64| (length - shortest).min(longest - length);
+        let length = if depth(first + self.grain) > depth(first) { first + self.grain } else { first };
+        (!aligned && length < longest).then_some(self.opened.up + length)
+    }
+
+    /// A scout sent by the guess was refused.
+    pub(super) fn guessed_wrong(&mut self) {
+        self.guessed_wrong = true;
     }
 
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
@@ -278,6 +366,10 @@ mod tests {
         Reset { after: Duration::from_secs_f64(after), grain: Duration::ZERO, at: None }
     }
 
+    fn told(sent: f64, answered: f64) -> Told {
+        Told { sent, answered, stood: true, rose: false }
+    }
+
     fn whole(after: u64) -> Reset {
         Reset { after: Duration::from_secs(after), grain: Duration::from_secs(1), at: None }
     }
@@ -294,9 +386,9 @@ mod tests {
     fn whole_seconds_of_several_answers_are_intersected() {
         let mut promise = Promise::new();
         // The reset is at 5.3 and numbers are rounded up.
-        promise.tell(&whole(6), None, 0.0, 0.02);
-        promise.tell(&whole(5), None, 0.31, 0.33);
-        promise.tell(&whole(5), None, 0.80, 0.82);
+        promise.tell(&whole(6), None, &told(0.0, 0.02), true);
+        promise.tell(&whole(5), None, &told(0.31, 0.33), true);
+        promise.tell(&whole(5), None, &told(0.80, 0.82), true);
         let due = promise.due().unwrap();
         assert!(due.lo <= 5.3 && 5.3 <= due.up, "{due:?}");
         assert!(due.width() < 0.6, "{due:?}");
@@ -309,13 +401,13 @@ mod tests {
         trip.observe(0.002);
         let reset = 5.3;
         let mut now = 0.0;
-        promise.tell(&whole(6), None, now, now + 0.002);
+        promise.tell(&whole(6), None, &told(now, now + 0.002), true);
         for _ in 0..4 {
             now = promise.halving(now + 0.01, &trip).unwrap();
             let handled = now + 0.001;
             let before = promise.blur();
-            let told = (reset - handled).ceil();
-            promise.tell(&exact_whole(told), None, now, now + 0.002);
+            let left = (reset - handled).ceil();
+            promise.tell(&exact_whole(left), None, &told(now, now + 0.002), true);
             assert!(promise.blur() < 0.6 * before, "{} after {before}", promise.blur());
         }
         let due = promise.due().unwrap();
@@ -332,7 +424,12 @@ mod tests {
         // The server's clock reads 1000.7 at the origin; its window ends at 1005.7, told as 1006.
         let dates = [(0.0, 1000), (0.31, 1001), (1.29, 1001), (1.32, 1002)];
         for (sent, date) in dates {
-            promise.tell(&epoch(1006), Some(Wall::from_unix_millis(date * 1000)), sent, sent + 0.01);
+            promise.tell(
+                &epoch(1006),
+                Some(Wall::from_unix_millis(date * 1000)),
+                &told(sent, sent + 0.01),
+                true,
+            );
         }
         assert!(promise.blur() < 0.1, "{}", promise.blur());
         let due = promise.due().unwrap();
@@ -342,15 +439,15 @@ mod tests {
     #[test]
     fn a_later_promise_is_a_new_window_and_an_earlier_one_is_stale() {
         let mut promise = Promise::new();
-        assert_eq!(promise.tell(&exact(5.0), None, 0.0, 0.02), Change::First);
-        assert_eq!(promise.tell(&exact(4.0), None, 1.0, 1.02), Change::Same);
-        assert_eq!(promise.tell(&exact(5.0), None, 5.01, 5.03), Change::Later { early: false });
+        assert_eq!(promise.tell(&exact(5.0), None, &told(0.0, 0.02), true), Change::First);
+        assert_eq!(promise.tell(&exact(4.0), None, &told(1.0, 1.02), true), Change::Same);
+        assert_eq!(promise.tell(&exact(5.0), None, &told(5.01, 5.03), true), Change::Later { early: false });
         assert_eq!(
-            promise.tell(&exact(0.5), None, 4.51, 5.04),
+            promise.tell(&exact(0.5), None, &told(4.51, 5.04), true),
             Change::Stale,
             "a late answer of the old window"
         );
-        assert_eq!(promise.tell(&exact(5.0), None, 7.0, 7.02), Change::Later { early: true });
+        assert_eq!(promise.tell(&exact(5.0), None, &told(7.0, 7.02), true), Change::Later { early: true });
     }
 
     #[test]
@@ -358,7 +455,7 @@ mod tests {
         let mut promise = Promise::new();
         let mut trip = Trip::new();
         trip.observe(0.02);
-        promise.tell(&exact(5.0), None, 0.0, 0.02);
+        promise.tell(&exact(5.0), None, &told(0.0, 0.02), true);
         let at = promise.send_at(&trip, false).unwrap();
         assert!((5.0..5.02).contains(&at), "{at}");
     }

@@ -44,6 +44,8 @@ pub(super) struct Evidence {
     pub(super) level_alone: Option<f64>,
     /// The promise at sending.
     pub(super) promised: Option<Interval>,
+    /// When a scout for that promise was to leave.
+    pub(super) send_at: Option<f64>,
     /// Own attempts in flight now, without this one.
     pub(super) in_flight: f64,
     pub(super) one_way: f64,
@@ -67,6 +69,7 @@ pub(super) struct Refill {
     accepted: u64,
     /// Standing entries of strangers, were it a log.
     strangers: f64,
+    weighed_at: f64,
     flow: Flow,
 }
 
@@ -84,6 +87,7 @@ impl Refill {
             own: VecDeque::new(),
             accepted: 0,
             strangers: 0.0,
+            weighed_at: 0.0,
             flow: Flow::default(),
         }
     }
@@ -114,11 +118,13 @@ impl Refill {
         self.flow.rate()
     }
 
-    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`.
-    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64) -> Option<f64> {
-        let gone = self.own.partition_point(|&at| at + length <= after);
-        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
-        self.own.get(gone.saturating_add(spare)).map(|at| at + length)
+    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`, when at most
+    /// `standing` entries were in it.
+    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64, standing: u64) -> Option<f64> {
+        let index = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let by_time = self.own.partition_point(|&at| at + length <= after);
+        let by_count = self.own.len().saturating_sub(index(standing));
+        self.own.get(by_time.max(by_count).saturating_add(index(spare))).map(|at| at + length)
     }
 
     /// Takes an accepted answer; returns the point of the ledger it stands for.
@@ -131,9 +137,15 @@ impl Refill {
             most: seen.remaining + num(self.accepted) + seen.in_flight,
         };
         if seen.change != Change::Stale {
+            let before = self.rule();
             self.weigh_step(seen);
             self.weigh_log(seen);
             self.weigh_flow(seen, point);
+            if self.rule() != before {
+                self.flow.interrupt(true);
+            } else if seen.remaining + seen.in_flight + 2.0 >= seen.limit {
+                self.flow.interrupt(false);
+            }
         }
         point
     }
@@ -190,7 +202,7 @@ impl Refill {
                 return;
             }
         }
-        if matches!(seen.change, Change::Later { .. }) && seen.sent + seen.one_way >= promised.up {
+        if matches!(seen.change, Change::Later { .. }) && seen.send_at.is_some_and(|at| seen.sent >= at) {
             let own_since = self.entries_after(promised.lo) + seen.in_flight;
             if seen.remaining < 0.5 * (seen.limit - own_since) {
                 self.vote(Belief::Refuted);
@@ -215,9 +227,10 @@ impl Refill {
             self.log = Belief::Refuted;
             return;
         }
-        if others > 2.0 || self.strangers > 0.0 {
-            self.strangers = (self.strangers + (others - self.strangers) / (2.0 + seen.in_flight)).max(0.0);
-        }
+        // Strangers come at some rate: what they hold changes over a window, not from one answer to the next.
+        let weight = ((seen.answered - self.weighed_at) / (0.5 * most_length)).clamp(0.0, 1.0);
+        self.weighed_at = seen.answered;
+        self.strangers = (self.strangers + (others - self.strangers) * weight).max(0.0);
         let oldest = self.own.front().copied().unwrap_or(seen.answered);
         let came_back = seen.remaining - (seen.limit - num(self.accepted)).max(0.0);
         if self.step == Belief::Refuted && came_back >= 3.0 && seen.sent >= oldest + least_length {
@@ -247,6 +260,7 @@ mod tests {
             change,
             level_alone: Some(level),
             promised: Some(Interval::new(promised, promised + 0.001)),
+            send_at: Some(promised),
             in_flight: 0.0,
             one_way: 0.0004,
             trip: 0.001,

@@ -187,7 +187,8 @@ impl Bank {
             date: observation.date,
             jitter,
         };
-        let Closed { news, closed_for, contradicted_by } = gate.throttled(now, &hold.attempt, &throttle);
+        let Closed { news, stay_away: closed_for, contradicted_by } =
+            gate.throttled(now, &hold.attempt, &throttle);
         let limit = gate.name.to_string();
         self.hopes_changed = true;
         if news {

@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     pub(super) level_alone: Option<u64>,
     /// The promised reset when it was taken.
     pub(super) promised: Option<Interval>,
+    /// When a scout for that reset was to leave.
+    pub(super) send_at: Option<f64>,
     /// Nothing covered it.
     pub(super) scout: bool,
 }

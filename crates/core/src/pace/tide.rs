@@ -6,12 +6,12 @@
 //!
 //! While something about the rule or the phase of the window is unknown, the last few permits of a window are held as
 //! **evidence**: attempts that a certificate still covers, sent alone at the instants at which their answers tell most
-//! (to see whether permits come back early; to halve what whole seconds hide; at the earliest possible reset; just
-//! after it). They cost nothing but the wait, and no throttle.
+//! (to see whether permits come back early; to halve what whole seconds hide). They cost nothing but a wait, and no
+//! throttle.
 
 use crate::observe::Reading;
 use crate::pace::certificate::Certificate;
-use crate::pace::promise::{Change, Promise};
+use crate::pace::promise::{Change, Promise, Told};
 use crate::pace::refill::{Evidence, Refill, Rule};
 use crate::pace::secs::{Interval, num, whole};
 use crate::pace::strangers::Strangers;
@@ -127,7 +127,7 @@ impl Tide {
         if available - 1.0 >= self.evidence_wanted() {
             return When::Now;
         }
-        let at = if in_flight > 0 { self.quiet() } else { self.evidence_at(available) };
+        let at = if in_flight > 0 { self.quiet() } else { self.evidence_at() };
         if urgent && at > now + Self::URGENT_PATIENCE { When::Now } else { When::at(at, now) }
     }
 
@@ -142,28 +142,23 @@ impl Tide {
 
     /// How many permits to keep as evidence attempts, at most an eighth of the quota.
     fn evidence_wanted(&self) -> f64 {
-        let wanted: f64 = match (self.refill.settled(), self.refill.rule()) {
-            (false, Rule::Step) if self.blurred() => 5.0,
-            (false, Rule::Step) => 3.0,
-            (false, _) => 2.0,
-            (true, Rule::Step) if self.promise.passed() < 2 && self.blurred() => 4.0,
+        let windows = self.refill.rule() == Rule::Step;
+        let wanted: f64 = match (self.refill.settled(), self.blurred()) {
+            (_, true) if windows && self.promise.passed() < 2 => 4.0,
+            (false, _) => 1.0,
             (true, _) => 0.0,
         };
         wanted.min((self.limit / 8.0).floor())
     }
 
-    /// When the answer of a held permit tells most.
-    fn evidence_at(&self, available: f64) -> f64 {
+    /// When the answer of a held permit tells most. In a window always early enough to be counted in it: what is left of
+    /// a window is lost.
+    fn evidence_at(&self) -> f64 {
         let pause = self.last_answer + 4.0 * self.length() / self.limit.max(1.0);
-        let send = self.promise.send_at(&self.trip, self.refill.is_proven_step());
-        let (Rule::Step, Some(send)) = (self.refill.rule(), send) else { return pause };
-        if available >= 3.0 {
-            let telling = if self.blurred() { self.promise.halving(pause, &self.trip) } else { Some(pause) };
-            if let Some(at) = telling.filter(|&at| at < send) {
-                return at;
-            }
-        }
-        self.promise.guess(&self.trip).unwrap_or(send).max(pause)
+        let (Rule::Step, Some(due)) = (self.refill.rule(), self.promise.due()) else { return pause };
+        let telling = if self.blurred() { self.promise.halving(pause, &self.trip) } else { None };
+        let latest = due.lo - 2.0 * self.trip.long();
+        telling.unwrap_or(pause).min(latest)
     }
 
     /// Nothing is covered: when would a lone attempt find a permit?
@@ -174,9 +169,17 @@ impl Tide {
                 return When::At(overdue);
             }
         }
-        let at = self.next_permit();
-        // In a window only the reset matters; otherwise an answer on its way knows better.
-        let at = if in_flight > 0 && self.refill.rule() != Rule::Step { at.max(self.quiet()) } else { at };
+        let mut at = self.next_permit();
+        let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
+        if answered_since {
+            // That instant has been looked at already, and nothing more was there.
+            at = self.last_answer + (1.5 * self.length() / self.limit.max(1.0)).max(self.length() / 50.0);
+        }
+        let under_way = self.last_event >= at - 2.0 * self.trip.mean();
+        if in_flight > 0 && (answered_since || under_way || self.refill.rule() != Rule::Step) {
+            // An answer on its way knows better.
+            at = at.max(self.quiet());
+        }
         When::at(at, now)
     }
 
@@ -196,7 +199,8 @@ impl Tide {
             }
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
-                let expiry = self.refill.next_expiry(length, self.last_answer, whole(spare));
+                let standing = self.limit - self.certificate.level().map_or(0.0, num);
+                let expiry = self.refill.next_expiry(length, self.last_answer, whole(spare), whole(standing));
                 expiry.map_or(send, |at| send.min(at - self.trip.lead()))
             }
             Rule::Continuous => {
@@ -217,6 +221,7 @@ impl Tide {
     pub(super) fn take(&mut self, now: f64, in_flight: u32, attempt: &mut Attempt) {
         self.last_event = now;
         attempt.promised = self.promise.due();
+        attempt.send_at = self.promise.send_at(&self.trip, self.refill.is_proven_step());
         attempt.scout = self.available(in_flight) < 1.0;
         if attempt.scout {
             self.scout_left = Some(now);
@@ -313,16 +318,18 @@ impl Tide {
         remaining: u64,
     ) -> Change {
         let Some(reset) = &reading.reset else { return Change::Same };
-        let change = self.promise.tell(reset, date, attempt.sent, now);
-        let came_back = attempt.level_alone.map(|level| num(remaining) - num(level));
+        let told = Told {
+            sent: attempt.sent,
+            answered: now,
+            stood: self.certificate.level().is_none_or(|level| remaining <= level),
+            rose: attempt.level_alone.is_some_and(|level| remaining > level),
+        };
+        let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         let missing = attempt.level_alone.map_or(0.0, |level| self.limit - num(level));
+        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - num(level));
         let due = attempt.promised.is_some_and(|due| now >= due.lo);
-        if change == Change::Same
-            && due
-            && missing > 2.0
-            && came_back.is_some_and(|back| back >= 0.5 * missing)
-        {
-            self.promise.renewed(attempt.sent, now);
+        let jumped = due && missing > 2.0 && came_back >= 0.5 * missing;
+        if change == Change::Same && jumped && self.promise.renewed(attempt.sent, now) {
             return Change::Later { early: false };
         }
         change
@@ -344,6 +351,7 @@ impl Tide {
             change,
             level_alone: attempt.level_alone.map(num),
             promised: attempt.promised,
+            send_at: attempt.send_at,
             in_flight: f64::from(in_flight),
             one_way: self.trip.one_way(),
             trip: self.trip.mean(),
@@ -365,18 +373,20 @@ impl Tide {
         self.give_back(attempt);
         self.trip.observe(now - attempt.sent);
         self.last_event = now;
-        if attempt.scout && attempt.promised.is_some() && self.refill.is_proven_step() {
+        if attempt.scout && attempt.promised.is_some() && self.refill.rule() == Rule::Step {
             self.trip.arrived_early();
+            self.promise.guessed_wrong();
             if attempt.promised.is_some_and(|due| attempt.sent >= due.up) {
                 self.promise.came_late();
             }
         }
-        if news {
+        if news && !attempt.scout {
             self.strangers.throttled(self.limit);
         }
         self.certificate.forget();
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
-        self.promise.tell(reset, date, attempt.sent, now);
+        let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
+        self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         self.promise.due().map(|due| due.up)
     }
 

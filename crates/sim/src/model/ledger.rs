@@ -6,10 +6,13 @@
 //! * A *write* is an executed call of POST, PUT, PATCH or DELETE with a 2xx answer, whether or not the answer arrived.
 //! * A *duplicate* is a POST or PATCH executed again with the same content under the same `X-Genesys-Request-Id`, or a user created
 //!   with an email that another user has. PUT and DELETE executed again are *repeats*: harmless by the method's definition.
+//! * Programs that name no request, or name every attempt anew, hide their duplicates from that count. For them there is
+//!   *repeated content*: a POST or PATCH executed again with the same path and content, under whatever id. It is a fair
+//!   measure only of a job that means to send nothing twice.
 //! * A write transaction is *lost* if its `X-Genesys-Request-Id` was seen but it was neither executed nor finally refused (an answer
 //!   other than 401, 408, 429 and 5xx). While calls are in flight the number is of course not final.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -75,6 +78,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// The part of `duplicates` that are users created with an email that another user has.
     pub duplicate_emails: u64,
+    /// POST and PATCH executed again with the same path and content, under whatever id or none.
+    pub repeated_content: u64,
     /// PUT and DELETE executed again under the same id.
     pub repeats: u64,
     /// Answers replayed by de-duplication, not executed.
@@ -127,6 +132,8 @@ pub struct Ledger {
     stats: Stats,
     timeline: BTreeMap<u64, Second>,
     transactions: HashMap<String, Transaction>,
+    /// Digests of everything POST and PATCH have executed.
+    contents: HashSet<u64>,
     in_flight: u64,
     logins: HashMap<String, u64>,
 }
@@ -237,6 +244,9 @@ impl Ledger {
     /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
     pub fn write_executed(&mut self, endpoint: &str, write: &WriteContent<'_>, same_emails: u32) {
         *self.stats.writes.entry(endpoint.to_owned()).or_insert(0) += 1;
+        if matches!(write.method, "POST" | "PATCH") && !self.contents.insert(write.digest()) {
+            self.stats.repeated_content += 1;
+        }
         let same_emails = u64::from(same_emails);
         self.stats.duplicate_emails += same_emails;
         // A POST repeated under its key usually repeats the email as well: one mistake, counted once.
@@ -334,6 +344,21 @@ mod tests {
         ledger.write_executed("POST /x", &write("a", "POST", b"y"), 0);
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.duplicates, stats.key_reuse), (0, 1));
+    }
+
+    #[test]
+    fn content_executed_again_is_seen_under_new_ids_and_under_none() {
+        let mut ledger = Ledger::new(1);
+        let unnamed = WriteContent { id: None, ..write("", "PATCH", b"x") };
+        ledger.write_executed("PATCH /x", &write("a", "PATCH", b"x"), 0);
+        ledger.write_executed("PATCH /x", &write("b", "PATCH", b"x"), 0);
+        ledger.write_executed("PATCH /x", &unnamed, 0);
+        ledger.write_executed("PATCH /x", &write("c", "PATCH", b"y"), 0);
+        for _ in 0..2 {
+            ledger.write_executed("PUT /x", &write("d", "PUT", b"x"), 0);
+        }
+        let stats = ledger.stats(Duration::ZERO);
+        assert_eq!((stats.repeated_content, stats.duplicates), (2, 0));
     }
 
     #[test]

@@ -1,0 +1,40 @@
+//! The pages of the commands name every flag, and no flag that does not exist.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Words that begin with two hyphens.
+fn flags(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_lowercase() || c == '-';
+    let after = text.match_indices("--").map(|(at, _)| &text[at..]);
+    let flags = after.map(|rest| rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())].to_owned());
+    flags.filter(|flag| flag.len() > 3 && !flag.starts_with("---") && !flag.ends_with('-')).collect()
+}
+
+fn of_command(command: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args([command, "--help"])
+        .output()
+        .expect("the program was built for this test");
+    flags(&String::from_utf8(output.stdout).expect("help is text"))
+}
+
+fn assert_documented(command: &str, page: &str) {
+    let (page, command) = (flags(page), of_command(command));
+    // Every command has these; they need no explanation.
+    let common = ["--help", "--version", "--verbose"].map(str::to_owned);
+    let missing: Vec<&String> = command.difference(&page).filter(|flag| !common.contains(flag)).collect();
+    assert!(missing.is_empty(), "the page does not name {missing:?}");
+    let invented: Vec<&String> = page.difference(&command).collect();
+    assert!(invented.is_empty(), "the page names {invented:?}, which the command does not know");
+}
+
+#[test]
+fn the_gateways_page_names_every_flag_of_serve() {
+    assert_documented("serve", include_str!("../../../docs/gateway.md"));
+}
+
+#[test]
+fn the_simulators_page_names_every_flag_of_sim() {
+    assert_documented("sim", include_str!("../../../docs/simulator.md"));
+}

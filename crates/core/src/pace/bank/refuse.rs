@@ -1,0 +1,109 @@
+//! Who is refused, and with which place in the queue.
+//!
+//! A call is refused as soon as it is known that it cannot be served in time: at the ask, when its moment passes, and
+//! when a closing or an opened breaker outlasts it. The time it is told is its own forecast place, one permit after the
+//! last one told, so that the refused come back spread.
+
+use std::sync::Arc;
+
+use super::Bank;
+use crate::breaker::Admission;
+use crate::pace::ask::{Class, Refusal, RefusalReason, WaiterId, Woken};
+use crate::time::Mono;
+
+impl Bank {
+    /// Those whose moment has passed.
+    pub(super) fn refuse_late(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
+        while let Some(&(moment, id)) = self.moments.first() {
+            if moment > now {
+                return;
+            }
+            self.moments.pop_first();
+            let Some(waiter) = self.remove_waiter(id) else { continue };
+            let forecast = self.forecast(now, waiter.lane, waiter.class);
+            let reason = RefusalReason::CannotMeet { forecast: forecast - now };
+            out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, forecast))));
+        }
+    }
+
+    /// Those who can no longer be served in time, and those an open breaker does not let wait.
+    pub(super) fn refuse_hopeless(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
+        let mut hopeless = Vec::new();
+        for (&id, waiter) in &self.waiters {
+            let opens = self.opens(now, waiter.lane);
+            if let Admission::Refuse(until) = self.admission(waiter.lane, now)
+                && !can_wait(waiter.class, waiter.last_moment(), until)
+            {
+                hopeless.push((id, RefusalReason::Breaker, until));
+            } else if !self.can_meet(waiter.lane, waiter.deadline, waiter.give_up_at, opens) {
+                hopeless.push((id, RefusalReason::CannotMeet { forecast: opens - now }, opens));
+            }
+        }
+        hopeless.sort_by_key(|&(id, _, _)| id);
+        for (id, reason, earliest) in hopeless {
+            if let Some(waiter) = self.remove_waiter(id) {
+                out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, earliest))));
+            }
+        }
+    }
+
+    /// Until when a lane is closed for certain.
+    fn opens(&self, now: Mono, lane: usize) -> Mono {
+        let breaker = match self.admission(lane, now) {
+            Admission::Refuse(until) => until,
+            _ => now,
+        };
+        let gates = self.registry.lanes[lane].gates.iter();
+        gates
+            .filter_map(|&gate| self.registry.gates[gate].closed_for(now))
+            .map(|left| now + left)
+            .fold(breaker, Mono::max)
+    }
+
+    /// When a new waiter of `class` could go, behind those of its own and higher classes.
+    pub(super) fn forecast(&self, now: Mono, lane: usize, class: Class) -> Mono {
+        let ahead = |gate: usize| self.registry.gates[gate].waiting[..=class.index()].iter().sum::<u32>();
+        let gates = self.registry.lanes[lane].gates.iter();
+        gates
+            .map(|&gate| self.registry.gates[gate].forecast(now, ahead(gate).saturating_add(1)))
+            .fold(self.opens(now, lane), Mono::max)
+    }
+
+    pub(super) fn can_meet(
+        &self,
+        lane: usize,
+        deadline: Option<Mono>,
+        give_up_at: Option<Mono>,
+        leaves: Mono,
+    ) -> bool {
+        let gates = self.registry.lanes[lane].gates.iter();
+        let trip = gates.map(|&gate| self.registry.gates[gate].round_trip()).max().unwrap_or_default();
+        give_up_at.is_none_or(|bound| leaves < bound) && deadline.is_none_or(|bound| leaves + trip < bound)
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        now: Mono,
+        lane: usize,
+        reason: RefusalReason,
+        earliest: Mono,
+    ) -> Refusal {
+        let gates = &self.registry.lanes[lane].gates;
+        let decisive = gates
+            .iter()
+            .copied()
+            .max_by_key(|&gate| (self.registry.gates[gate].forecast(now, 1), self.waiting_at(gate)))
+            .unwrap_or(gates[0]);
+        let gate = &mut self.registry.gates[decisive];
+        let slot = gate.slot(now, earliest);
+        Refusal { reason, retry_after: slot - now, limit: Arc::clone(&gate.name) }
+    }
+}
+
+/// While a breaker refuses until `until`, bulk without a bound waits, and so does everybody who said a later bound.
+pub(super) fn can_wait(class: Class, last_moment: Option<Mono>, until: Mono) -> bool {
+    match last_moment {
+        Some(moment) => moment > until,
+        None => class == Class::Bulk,
+    }
+}

@@ -1,0 +1,53 @@
+//! When those who wait will go, as far as one can tell.
+
+use std::time::Duration;
+
+use super::{Gate, Knowledge};
+use crate::pace::secs::{mono, num, secs, span};
+use crate::time::Mono;
+
+impl Gate {
+    /// When the `place`-th waiter may go at the earliest, as far as one can tell.
+    pub(in crate::pace) fn forecast(&self, now: Mono, place: u32) -> Mono {
+        let at = secs(now);
+        let opens = self.closing.closed_until(now).map_or(at, secs);
+        let wanted = f64::from(place);
+        if self.closing.scouting() {
+            // What the scout will find is not known.
+            return mono(opens);
+        }
+        let by_rate = match &self.knowledge {
+            Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
+            Knowledge::Declared(sliding) => {
+                let lap = (wanted / num(sliding.quota().max(1))).floor();
+                let within = wanted - lap * num(sliding.quota());
+                sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => at,
+        };
+        mono(opens.max(by_rate))
+    }
+
+    /// A place of its own for a refused caller, not before `earliest`: places are one permit apart and start over
+    /// after two windows, because not everybody who was refused comes back.
+    pub(in crate::pace) fn slot(&mut self, now: Mono, earliest: Mono) -> Mono {
+        let (spacing, window) = match &self.knowledge {
+            Knowledge::Told(tide) => (tide.spacing(), tide.length()),
+            Knowledge::Declared(sliding) => {
+                (sliding.window() / num(sliding.quota().max(1)), sliding.window())
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => (self.spread / 32.0, 1.0),
+        };
+        let first = secs(earliest.max(now));
+        let next = self.last_slot + spacing;
+        self.last_slot = if next > first && next < first + 2.0 * window { next } else { first };
+        mono(self.last_slot)
+    }
+
+    pub(in crate::pace) fn round_trip(&self) -> Duration {
+        match &self.knowledge {
+            Knowledge::Told(tide) => span(tide.trip()),
+            _ => Duration::ZERO,
+        }
+    }
+}

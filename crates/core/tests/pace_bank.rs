@@ -1,0 +1,505 @@
+//! What the bank promises its shell, call by call.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::time::Duration;
+
+use http::Method;
+use tidegate_core::event::{BreakerState, Event};
+use tidegate_core::glob::PathGlob;
+use tidegate_core::key::{CredentialId, Family};
+use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
+use tidegate_core::pace::{
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition,
+    RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
+};
+use tidegate_core::time::Mono;
+
+fn at(millis: u64) -> Mono {
+    Mono::from_nanos(millis * 1_000_000)
+}
+
+fn seconds(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+struct Caller {
+    family: Family,
+    credential: CredentialId,
+    class: Class,
+    method: Method,
+    deadline: Option<Mono>,
+    give_up_at: Option<Mono>,
+}
+
+impl Caller {
+    fn new() -> Self {
+        Self {
+            family: Family::new("/api/v2/users"),
+            credential: CredentialId::new("one"),
+            class: Class::Bulk,
+            method: Method::GET,
+            deadline: None,
+            give_up_at: None,
+        }
+    }
+
+    fn class(class: Class) -> Self {
+        Self { class, ..Self::new() }
+    }
+
+    fn ask(&self, bank: &mut Bank, now: Mono) -> Asked {
+        let path = format!("{}/7", self.family);
+        bank.ask(
+            now,
+            &Ask {
+                method: &self.method,
+                path: &path,
+                family: &self.family,
+                credential: &self.credential,
+                token: TokenSlot(0),
+                class: self.class,
+                deadline: self.deadline,
+                give_up_at: self.give_up_at,
+            },
+        )
+    }
+
+    fn granted(&self, bank: &mut Bank, now: Mono) -> TicketId {
+        match self.ask(bank, now) {
+            Asked::Granted(ticket) => ticket,
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    fn queued(&self, bank: &mut Bank, now: Mono) -> WaiterId {
+        match self.ask(bank, now) {
+            Asked::Queued(waiter) => waiter,
+            other => panic!("not queued: {other:?}"),
+        }
+    }
+}
+
+fn bank() -> Bank {
+    Bank::new(BankConfig { spread: Duration::ZERO, ..BankConfig::default() }).unwrap()
+}
+
+fn told(remaining: u64, reset_millis: u64) -> Observation {
+    let reset = Reset { after: Duration::from_millis(reset_millis), grain: Duration::ZERO, at: None };
+    let reading = Reading {
+        name: None,
+        limit: Some(300),
+        remaining: Some(remaining),
+        reset: Some(reset),
+        window: None,
+        dialect: Dialect::Guide,
+    };
+    Observation { readings: vec![reading], ..Observation::default() }
+}
+
+fn throttle(retry_after: u64) -> Observation {
+    Observation { retry_after: Some(seconds(retry_after)), ..Observation::default() }
+}
+
+fn answer(bank: &mut Bank, now: Mono, ticket: TicketId, kind: AnswerKind, observation: &Observation) {
+    bank.answered(now, ticket, &Answer { kind, observation });
+}
+
+fn advance(bank: &mut Bank, now: Mono) -> Vec<(WaiterId, Woken)> {
+    let mut woken = Vec::new();
+    bank.advance(now, &mut woken);
+    woken
+}
+
+/// A bank whose gate is open with `remaining` permits at 20 ms, window ending at 5 s.
+fn opened(remaining: u64) -> Bank {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(remaining, 4990));
+    bank
+}
+
+fn declared(key: &str, quota: u64, per: Vec<Partition>) -> LimitSpec {
+    LimitSpec {
+        key: key.to_owned(),
+        method: None,
+        path: PathGlob::parse("/**").unwrap(),
+        kind: LimitKind::Rate { quota, window: seconds(60) },
+        per,
+        pin: false,
+        observes: Observes::OwnName,
+    }
+}
+
+#[test]
+fn a_cold_start_sends_one_scout() {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    let waiters: Vec<WaiterId> = (0..39).map(|_| Caller::new().queued(&mut bank, at(0))).collect();
+    bank.sent(at(0), scout);
+    assert!(advance(&mut bank, at(10)).is_empty());
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4990));
+    let woken = advance(&mut bank, at(20));
+    assert_eq!(woken.len(), waiters.len());
+    assert_eq!(woken[0].0, waiters[0], "first come, first served");
+}
+
+#[test]
+fn waiters_wake_after_a_reset_spread_and_not_as_a_herd() {
+    let mut bank = Bank::new(BankConfig::default()).unwrap();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(0, 4990));
+    for _ in 0..40 {
+        let _ = Caller::new().queued(&mut bank, at(30));
+    }
+    let mut now = at(30);
+    let mut grants: Vec<(Mono, usize)> = Vec::new();
+    let mut scout = None;
+    while grants.iter().map(|&(_, count)| count).sum::<usize>() < 40 {
+        let woken = advance(&mut bank, now);
+        if !woken.is_empty() {
+            grants.push((now, woken.len()));
+        }
+        if let (None, Some((_, Woken::Granted(ticket)))) = (scout, woken.first()) {
+            scout = Some(*ticket);
+            bank.sent(now, *ticket);
+            now += Duration::from_millis(20);
+            answer(&mut bank, now, *ticket, AnswerKind::Accepted, &told(299, 4990));
+            continue;
+        }
+        let Some(wake) = bank.next_wake(now) else { break };
+        now = wake.max(now + Duration::from_nanos(1));
+    }
+    assert_eq!(grants.iter().map(|&(_, count)| count).sum::<usize>(), 40);
+    assert_eq!(grants[0].1, 1, "one scout");
+    assert!(grants[0].0 >= at(4990), "not before the reset: {:?}", grants[0]);
+    assert!(grants.iter().all(|&(_, count)| count <= 2), "{grants:?}");
+    let (first, last) = (grants[1].0, grants[grants.len() - 1].0);
+    assert!(
+        last - first >= Duration::from_millis(8) && last - first < Duration::from_millis(100),
+        "{grants:?}"
+    );
+}
+
+#[test]
+fn a_dropped_waiter_loses_no_wake_up() {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    let first = Caller::new().queued(&mut bank, at(0));
+    let second = Caller::new().queued(&mut bank, at(0));
+    bank.dropped(at(5), scout);
+    bank.abandon(at(5), first);
+    let woken = advance(&mut bank, at(5));
+    assert_eq!(woken.len(), 1);
+    assert_eq!(woken[0].0, second);
+}
+
+#[test]
+fn an_unsent_ticket_gives_everything_back() {
+    let mut bank = opened(40);
+    let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(30));
+    let before = bank.snapshot(at(30));
+    bank.dropped(at(40), ticket);
+    let after = bank.snapshot(at(40));
+    let left = |snapshot: &tidegate_core::pace::BankSnapshot| {
+        snapshot.gates.iter().find_map(|gate| gate.remaining).unwrap()
+    };
+    assert!((left(&after) - left(&before) - 1.0).abs() < 1e-9);
+    assert_eq!(after.in_flight, 0);
+}
+
+#[test]
+fn a_sent_ticket_that_is_dropped_stays_counted() {
+    let mut bank = opened(40);
+    for _ in 0..10 {
+        let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(30));
+        bank.sent(at(30), ticket);
+        bank.dropped(at(40), ticket);
+    }
+    let snapshot = bank.snapshot(at(40));
+    assert_eq!(snapshot.in_flight, 0);
+    assert!((snapshot.gates.iter().find_map(|gate| gate.remaining).unwrap() - 30.0).abs() < 1e-9);
+    let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(50));
+    bank.sent(at(50), ticket);
+    answer(&mut bank, at(70), ticket, AnswerKind::Accepted, &told(35, 4930));
+    let remaining = bank.snapshot(at(70)).gates.iter().find_map(|gate| gate.remaining).unwrap();
+    assert!((remaining - 35.0).abs() < 1e-9, "a later certificate includes them: {remaining}");
+}
+
+#[test]
+fn a_storm_of_throttles_closes_once() {
+    let mut bank = opened(100);
+    let tickets: Vec<TicketId> = (0..40).map(|_| Caller::new().granted(&mut bank, at(30))).collect();
+    for &ticket in &tickets {
+        bank.sent(at(30), ticket);
+    }
+    bank.drain_events();
+    for &ticket in &tickets {
+        answer(&mut bank, at(50), ticket, AnswerKind::Throttled, &throttle(2));
+    }
+    let throttles =
+        bank.drain_events().into_iter().filter(|event| matches!(event, Event::Throttled { .. })).count();
+    assert_eq!(throttles, 1);
+    let next = Caller::new().queued(&mut bank, at(60));
+    assert!(advance(&mut bank, at(2049)).is_empty(), "not before the hint");
+    let woken = advance(&mut bank, at(2050));
+    assert_eq!(woken.len(), 1, "one scout: {woken:?}");
+    assert_eq!(woken[0].0, next);
+    let _ = Caller::new().queued(&mut bank, at(2051));
+    assert!(advance(&mut bank, at(2052)).is_empty(), "and nobody else until it is answered");
+}
+
+#[test]
+fn contradicting_hints_are_reported_and_the_later_one_holds() {
+    let mut bank = opened(100);
+    let ticket = Caller::new().granted(&mut bank, at(30));
+    bank.sent(at(30), ticket);
+    let mut observation = told(0, 4000);
+    observation.retry_after = Some(seconds(30));
+    answer(&mut bank, at(50), ticket, AnswerKind::Throttled, &observation);
+    let mismatch = bank.drain_events().into_iter().find_map(|event| match event {
+        Event::HintMismatch { retry_after, reset, .. } => Some((retry_after, reset)),
+        _ => None,
+    });
+    let (retry_after, reset) = mismatch.unwrap();
+    assert_eq!(retry_after, seconds(30));
+    assert!(reset <= seconds(5));
+    let waiter = Caller::new().queued(&mut bank, at(60));
+    assert!(advance(&mut bank, at(30_049)).is_empty());
+    assert_eq!(advance(&mut bank, at(30_050))[0].0, waiter);
+}
+
+#[test]
+fn a_throttle_with_quota_left_lowers_concurrency_and_leaves_the_rate() {
+    let mut bank = opened(250);
+    let tickets: Vec<TicketId> = (0..20).map(|_| Caller::new().granted(&mut bank, at(30))).collect();
+    for &ticket in &tickets {
+        bank.sent(at(30), ticket);
+    }
+    let mut observation = told(230, 4900);
+    observation.retry_after = Some(seconds(1));
+    answer(&mut bank, at(50), tickets[0], AnswerKind::Throttled, &observation);
+    let gate = bank.snapshot(at(50)).gates.into_iter().find(|gate| gate.quota.is_some()).unwrap();
+    assert!((gate.concurrency.unwrap() - 10.0).abs() < 1e-9, "{gate:?}");
+    assert!(gate.closed_for_ms <= 1000, "not until the reset: {gate:?}");
+}
+
+#[test]
+fn a_throttle_that_names_a_limit_closes_that_limit_for_every_family() {
+    let limits = vec![declared("token.rate", 300, vec![Partition::Token])];
+    let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
+    let ticket = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), ticket);
+    let hit = HitLimit { key: Some("token.rate".to_owned()), namespace: None, value: Some(200) };
+    let observation = Observation { hit: Some(hit), ..throttle(7) };
+    answer(&mut bank, at(20), ticket, AnswerKind::Throttled, &observation);
+    let events = bank.drain_events();
+    assert!(
+        events.contains(&Event::LimitLearnt { limit: "token.rate".to_owned(), quota: 200 }),
+        "{events:?}"
+    );
+    let other = Caller { family: Family::new("/api/v2/routing"), ..Caller::new() };
+    let waiter = other.queued(&mut bank, at(30));
+    assert!(advance(&mut bank, at(7019)).is_empty());
+    assert_eq!(advance(&mut bank, at(7020))[0].0, waiter);
+}
+
+#[test]
+fn a_ticket_takes_from_all_limits_or_from_none() {
+    let mut patches = declared("patches", 1, vec![]);
+    patches.method = Some(Method::PATCH);
+    let limits = vec![declared("all", 100, vec![Partition::Credential]), patches];
+    let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &Observation::default());
+    let patch = Caller { method: Method::PATCH, ..Caller::new() };
+    let _ = patch.granted(&mut bank, at(30));
+    for _ in 0..5 {
+        let _ = patch.queued(&mut bank, at(30));
+    }
+    assert!(advance(&mut bank, at(40)).is_empty());
+    let all = bank.snapshot(at(40)).gates.into_iter().find(|gate| gate.name == "all").unwrap();
+    assert!((all.remaining.unwrap() - 98.0).abs() < 1e-9, "waiting takes nothing: {all:?}");
+}
+
+#[test]
+fn the_refused_come_back_spread_and_not_together() {
+    let mut bank = Bank::new(BankConfig { queue_bound: 0, ..BankConfig::default() }).unwrap();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(0, 4990));
+    let mut slots = Vec::new();
+    for _ in 0..50 {
+        let Asked::Refused(refusal) = Caller::new().ask(&mut bank, at(30)) else { panic!("no room to wait") };
+        assert_eq!(refusal.reason, RefusalReason::QueueFull);
+        assert_eq!(&*refusal.limit, "/api/v2/users");
+        slots.push(refusal.retry_after);
+    }
+    assert!(slots[0] >= Duration::from_millis(4900), "{:?}", slots[0]);
+    assert!(slots.windows(2).all(|pair| pair[0] < pair[1]), "{slots:?}");
+}
+
+#[test]
+fn who_cannot_be_served_in_time_is_refused_at_once() {
+    let mut bank = opened(0);
+    let hasty = Caller { give_up_at: Some(at(2000)), ..Caller::new() };
+    let Asked::Refused(refusal) = hasty.ask(&mut bank, at(30)) else { panic!("should be refused") };
+    assert!(matches!(refusal.reason, RefusalReason::CannotMeet { .. }));
+    let patient = Caller { give_up_at: Some(at(9000)), ..Caller::new() };
+    let waiter = patient.queued(&mut bank, at(30));
+    let scout = advance(&mut bank, at(5100));
+    assert_eq!(scout.len(), 1);
+    assert_eq!(scout[0].0, waiter);
+}
+
+#[test]
+fn a_closing_that_outlasts_a_waiter_refuses_it_at_once() {
+    let mut bank = opened(100);
+    let ticket = Caller::new().granted(&mut bank, at(30));
+    bank.sent(at(30), ticket);
+    answer(&mut bank, at(40), ticket, AnswerKind::Throttled, &throttle(1));
+    let waiter = Caller { give_up_at: Some(at(3000)), ..Caller::new() }.queued(&mut bank, at(50));
+    let scout = Caller::class(Class::Interactive).queued(&mut bank, at(50));
+    let woken = advance(&mut bank, at(1040));
+    let [(first, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+    assert_eq!(first, scout, "interactive goes first");
+    bank.sent(at(1040), ticket);
+    answer(&mut bank, at(1060), ticket, AnswerKind::Throttled, &throttle(60));
+    let woken = advance(&mut bank, at(1060));
+    assert_eq!(woken.len(), 1);
+    assert_eq!(woken[0].0, waiter);
+    assert!(
+        matches!(&woken[0].1, Woken::Refused(refusal) if refusal.retry_after >= seconds(60)),
+        "{woken:?}"
+    );
+}
+
+#[test]
+fn the_earliest_deadline_of_sync_goes_first() {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    let late = Caller { deadline: Some(at(90_000)), ..Caller::class(Class::Sync) }.queued(&mut bank, at(0));
+    let soon = Caller { deadline: Some(at(60_000)), ..Caller::class(Class::Sync) }.queued(&mut bank, at(1));
+    bank.sent(at(1), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4990));
+    let order: Vec<WaiterId> = advance(&mut bank, at(20)).into_iter().map(|(waiter, _)| waiter).collect();
+    assert_eq!(order, [soon, late]);
+}
+
+#[test]
+fn poll_leaves_the_last_permits_to_the_others() {
+    let mut bank = opened(20);
+    let mut granted = 0;
+    while let Asked::Granted(ticket) = Caller::class(Class::Poll).ask(&mut bank, at(30)) {
+        bank.sent(at(30), ticket);
+        granted += 1;
+    }
+    assert!((8..=10).contains(&granted), "{granted}");
+    let other = Caller { credential: CredentialId::new("one"), ..Caller::class(Class::Interactive) };
+    let waiter = other.queued(&mut bank, at(31));
+    assert!(
+        advance(&mut bank, at(31)).iter().any(|(woken, _)| *woken == waiter),
+        "interactive may take them"
+    );
+}
+
+#[test]
+fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
+    let mut bank = bank();
+    let mut now = at(0);
+    for _ in 0..5 {
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(20);
+        answer(&mut bank, now, ticket, AnswerKind::Throttled, &throttle(2));
+        now += Duration::from_millis(2001);
+    }
+    let opened_at = now.back(Duration::from_millis(2001));
+    let states: Vec<BreakerState> = bank
+        .drain_events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Breaker { state, .. } => Some(state),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(states, [BreakerState::Open]);
+    let during = opened_at + Duration::from_millis(500);
+    let Asked::Refused(refusal) = Caller::class(Class::Interactive).ask(&mut bank, during) else {
+        panic!("an open breaker refuses who cannot wait")
+    };
+    assert_eq!(refusal.reason, RefusalReason::Breaker);
+    assert!(refusal.retry_after >= Duration::from_millis(1500));
+    let waiter = Caller::new().queued(&mut bank, during);
+    let woken = advance(&mut bank, now);
+    let [(probe, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+    assert_eq!(probe, waiter, "bulk waits, and is the probe");
+    bank.sent(now, ticket);
+    answer(&mut bank, now + Duration::from_millis(20), ticket, AnswerKind::Accepted, &told(200, 3000));
+    assert!(bank.snapshot(now).breakers.iter().all(|breaker| breaker.state == "closed"));
+}
+
+#[test]
+fn invented_paths_get_no_gates_of_their_own() {
+    let mut bank = bank();
+    let mut now = at(0);
+    for index in 0..500 {
+        let caller = Caller { family: Family::new(format!("/api/v2/made-up-{index}")), ..Caller::new() };
+        let ticket = caller.granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::NotFound, &Observation::default());
+    }
+    let snapshot = bank.snapshot(now);
+    assert_eq!(snapshot.gates.len(), 1, "{:?}", snapshot.gates);
+    assert_eq!(snapshot.breakers.len(), 1);
+}
+
+#[test]
+fn families_beyond_the_bound_share_one_gate() {
+    let config = BankConfig { max_families: 3, ..BankConfig::default() };
+    let mut bank = Bank::new(config).unwrap();
+    let mut now = at(0);
+    for index in 0..50 {
+        let caller = Caller { family: Family::new(format!("/api/v2/family-{index}")), ..Caller::new() };
+        let ticket = caller.granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    assert_eq!(bank.snapshot(now).gates.len(), 4);
+}
+
+#[test]
+fn several_named_limits_in_one_header_are_all_respected() {
+    let mut bank = bank();
+    let reading = |name: &str, remaining, reset| {
+        let mut reading = told(remaining, reset).readings.remove(0);
+        reading.name = Some(name.to_owned());
+        reading
+    };
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    let both = Observation {
+        readings: vec![reading("daily", 5000, 80_000_000), reading("burst", 3, 990)],
+        ..Observation::default()
+    };
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &both);
+    let mut granted = 0;
+    while let Asked::Granted(ticket) = Caller::class(Class::Interactive).ask(&mut bank, at(2)) {
+        bank.sent(at(30), ticket);
+        granted += 1;
+    }
+    assert!((2..=3).contains(&granted), "{granted}");
+}
+
+#[test]
+fn all_problems_of_a_configuration_are_told_at_once() {
+    let mut zero = declared("a", 1, vec![]);
+    zero.kind = LimitKind::Concurrent { cap: 0 };
+    let limits = vec![declared("a", 0, vec![]), zero];
+    let problems = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+}

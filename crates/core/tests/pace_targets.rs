@@ -1,0 +1,165 @@
+//! The targets of pacing, in virtual time against independent servers: 40 callers in a closed loop, 1500 requests, 300
+//! per 5 s, round trips of 20 ms.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod pace_world;
+
+use std::time::Duration;
+
+use pace_world::{Form, Rule, Who, World};
+use tidegate_core::glob::PathGlob;
+use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Observes, Partition};
+
+const PHASES: [f64; 4] = [0.0, 0.2, 0.5, 0.8];
+const WINDOWS: [Rule; 2] = [Rule::Fixed, Rule::Aligned];
+const LOGS: [Rule; 2] = [Rule::LogOldest, Rule::LogNewest];
+const CONTINUOUS: [Rule; 3] = [Rule::Counter, Rule::BucketFull, Rule::BucketNext];
+const FORMS: [Form; 3] = [Form::Exact, Form::Whole, Form::Epoch];
+
+/// Efficiency and throttles of one world.
+fn run(world: &World) -> (f64, usize, String) {
+    let outcome = world.play(BankConfig::default());
+    let ideal = world.ideal(&outcome.stranger_times);
+    (ideal / outcome.makespan, outcome.throttled, format!("{:?}", outcome.states))
+}
+
+/// Every violation of a target at once.
+fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: usize) {
+    let mut violations = Vec::new();
+    for &rule in rules {
+        for &form in forms {
+            for (seed, phase) in (0..).zip(PHASES) {
+                let mut world = World::new(rule, form, phase, seed);
+                world.who = who;
+                let (reached, refused, states) = run(&world);
+                if reached < efficiency || refused > throttles {
+                    violations.push(format!(
+                        "{rule:?} {form:?} {phase}: {reached:.3}, {refused} throttles, {states}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn alone_in_windows_the_quota_is_reached_without_a_throttle() {
+    expect(&WINDOWS, &FORMS, Who::Nobody, 1.0 / 1.05, 0);
+}
+
+#[test]
+fn alone_under_continuous_refill_the_quota_is_reached_without_a_throttle() {
+    expect(&CONTINUOUS, &FORMS, Who::Nobody, 0.97, 0);
+}
+
+#[test]
+fn alone_under_a_sliding_log_exact_headers_reach_the_quota_without_a_throttle() {
+    expect(&LOGS, &[Form::Exact], Who::Nobody, 0.97, 0);
+}
+
+#[test]
+fn alone_under_a_sliding_log_coarse_headers_cost_time_but_no_throttle() {
+    expect(&LOGS, &[Form::Whole, Form::Epoch], Who::Nobody, 0.8, 0);
+}
+
+#[test]
+fn urgent_callers_reach_the_quota_of_windows_too() {
+    for form in FORMS {
+        for (seed, phase) in (0..).zip(PHASES) {
+            let mut world = World::new(Rule::Fixed, form, phase, seed);
+            world.class = Class::Interactive;
+            let (reached, throttled, _) = run(&world);
+            assert!(reached >= 1.0 / 1.05, "{form:?} {phase}: {reached:.3}");
+            assert_eq!(throttled, 0, "{form:?} {phase}");
+        }
+    }
+}
+
+#[test]
+fn any_phase_of_the_second_will_do() {
+    let mut violations = Vec::new();
+    for seed in 0..40_u32 {
+        let mut world = World::new(Rule::Fixed, Form::Epoch, f64::from(seed) / 40.0, u64::from(seed));
+        world.server.phase += 1.0;
+        let (reached, throttled, _) = run(&world);
+        if reached < 1.0 / 1.05 || throttled > 0 {
+            violations.push(format!("{}: {reached:.3}, {throttled} throttles", world.server.phase));
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn long_round_trips_cost_one_scout_a_window() {
+    for rule in WINDOWS {
+        for (seed, phase) in (0..).zip(PHASES) {
+            let mut world = World::new(rule, Form::Exact, phase, seed);
+            world.trip = 0.2;
+            let (reached, throttled, _) = run(&world);
+            assert!(reached >= 5.0 / (5.0 + 1.25 * 0.2), "{rule:?} {phase}: {reached:.3}");
+            assert_eq!(throttled, 0);
+        }
+    }
+}
+
+#[test]
+fn a_steady_stranger_costs_at_most_one_throttle_in_a_hundred() {
+    expect(&WINDOWS, &FORMS, Who::Steady(0.4), 0.95, 15);
+    expect(&CONTINUOUS, &FORMS, Who::Steady(0.4), 0.7, 15);
+    expect(&LOGS, &FORMS, Who::Steady(0.4), 0.5, 15);
+}
+
+#[test]
+fn a_declared_quota_of_a_silent_server_is_reached_without_a_throttle() {
+    let limit = LimitSpec {
+        key: "users".to_owned(),
+        method: None,
+        path: PathGlob::parse("/api/v2/users/**").unwrap(),
+        kind: LimitKind::Rate { quota: 300, window: Duration::from_secs(5) },
+        per: vec![Partition::Credential],
+        pin: false,
+        observes: Observes::OwnName,
+    };
+    for rule in [Rule::Fixed, Rule::Aligned, Rule::LogOldest] {
+        for (seed, phase) in (0..).zip(PHASES) {
+            let world = World::new(rule, Form::Silent, phase, seed);
+            let outcome = world.play(BankConfig { limits: vec![limit.clone()], ..BankConfig::default() });
+            let reached = world.ideal(&[]) / outcome.makespan;
+            assert_eq!(outcome.throttled, 0, "{rule:?} {phase}");
+            assert!(reached >= 0.95, "{rule:?} {phase}: {reached:.3}");
+        }
+    }
+}
+
+#[test]
+fn headers_replace_a_declared_number_that_is_too_low() {
+    let limit = LimitSpec {
+        key: "users".to_owned(),
+        method: None,
+        path: PathGlob::parse("/api/v2/users/**").unwrap(),
+        kind: LimitKind::Rate { quota: 30, window: Duration::from_secs(5) },
+        per: vec![Partition::Credential],
+        pin: false,
+        observes: Observes::OwnName,
+    };
+    let world = World::new(Rule::Fixed, Form::Exact, 0.2, 1);
+    let told = world.play(BankConfig { limits: vec![limit.clone()], ..BankConfig::default() });
+    assert!(world.ideal(&[]) / told.makespan > 0.95);
+    let pinned = LimitSpec { pin: true, ..limit };
+    let mut few = world;
+    few.requests = 90;
+    let kept = few.play(BankConfig { limits: vec![pinned], ..BankConfig::default() });
+    assert!(kept.makespan > 10.0, "the pinned number holds: {}", kept.makespan);
+}
+
+#[test]
+fn an_unlimited_silent_upstream_runs_at_full_speed_within_a_second() {
+    let mut world = World::new(Rule::BucketFull, Form::Silent, 0.0, 3);
+    world.server = pace_world::Server::new(Rule::BucketFull, 1_000_000, 1.0, 0.0);
+    world.requests = 4000;
+    let outcome = world.play(BankConfig::default());
+    assert_eq!(outcome.throttled, 0);
+    assert!(world.ideal(&[]) / outcome.makespan > 0.9, "{}", outcome.makespan);
+}

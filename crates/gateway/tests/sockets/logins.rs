@@ -1,0 +1,175 @@
+//! Who calls are made as: logins that pass through, tokens that never expire for their callers, borrowed credentials.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::Method;
+
+use crate::stage::{Canned, FIRST, LOGIN, field, play, play_with, stage};
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn a_login_through_the_gateway_brings_a_token_that_works() {
+    let played = play("genesys-guide", "limit = 0").await;
+    let bearer = played.caller.bearer().await;
+    let answer = played.caller.call(Method::GET, FIRST, &[("Authorization", &bearer)], "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(played.sim.stats().oauth.calls, 1, "the caller's own login, and none of ours");
+}
+
+#[tokio::test]
+async fn a_login_by_basic_works_as_well() {
+    let played = play("genesys-guide", "limit = 0").await;
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("demo-client:demo-secret"));
+    let headers = [("Authorization", &*basic), ("Content-Type", "application/x-www-form-urlencoded")];
+    let answer =
+        played.caller.call(Method::POST, "/oauth/token", &headers, "grant_type=client_credentials").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.json()["access_token"].is_string());
+}
+
+#[tokio::test]
+async fn an_expiring_token_never_reaches_the_caller_and_is_renewed_by_one_login_at_a_time() {
+    let sim = "limit = 0\nlatency = \"5ms\"\n[oauth]\ntoken_ttl = \"2s\"\nlatency = \"80ms\"";
+    let played = play("genesys-guide", sim).await;
+    let bearer = played.caller.bearer().await;
+    let end = Instant::now() + Duration::from_millis(5500);
+    let callers = (0..16).map(|_| {
+        let (caller, bearer) = (played.caller.clone(), bearer.clone());
+        tokio::spawn(async move {
+            while Instant::now() < end {
+                let answer = caller.call(Method::GET, FIRST, &[("Authorization", &bearer)], "").await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        })
+    });
+    futures_util::future::try_join_all(callers).await.unwrap();
+    let oauth = played.sim.stats().oauth;
+    assert_eq!(oauth.overlap_max, 1);
+    assert!((3..=5).contains(&oauth.calls), "a life of 2 s in 5.5 s: {oauth:?}");
+}
+
+#[tokio::test]
+async fn tokens_that_the_upstream_kills_early_are_renewed_by_one_login() {
+    let played = play("genesys-guide", "limit = 0\n[oauth]\nlatency = \"80ms\"").await;
+    let bearer = played.caller.bearer().await;
+    // Everything starts afresh at the upstream: the token is dead although its life is not over.
+    played.sim.reset("").unwrap();
+    let headers = [("Authorization", &*bearer)];
+    let calls = (0..16).map(|_| played.caller.call(Method::GET, FIRST, &headers, ""));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let oauth = played.sim.stats().oauth;
+    assert_eq!((oauth.calls, oauth.overlap_max), (1, 1));
+}
+
+#[tokio::test]
+async fn a_throttled_login_waits_and_succeeds() {
+    let throttle = "[oauth]\nthrottle = \"1 per 2s\"\nthrottle_hint = true";
+    let played = play("genesys-guide", &format!("limit = 0\n{throttle}")).await;
+    played.caller.bearer().await;
+    let begun = Instant::now();
+    played.caller.bearer().await;
+    assert!(begun.elapsed() > Duration::from_secs(1), "it waited");
+    assert_eq!(played.sim.stats().oauth.throttled, 1);
+}
+
+#[tokio::test]
+async fn a_login_throttled_beyond_the_bound_is_a_429_at_once() {
+    let throttle = "[oauth]\nthrottle = \"1 per 60s\"\nthrottle_hint = true";
+    let played = play("genesys-guide", &format!("limit = 0\n{throttle}")).await;
+    played.caller.bearer().await;
+    let begun = Instant::now();
+    let answer = played.caller.login(LOGIN).await;
+    assert!(answer.is_ours(429, ("tidegate-refused", "login-throttled")), "{answer:?}");
+    assert!((55..=62).contains(&answer.header("retry-after").parse::<u64>().unwrap()));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_brings_the_upstreams_own_answer() {
+    let played = play("genesys-guide", "").await;
+    let answer = played.caller.login(&LOGIN.replace("demo-secret", "wrong")).await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.json()["error"], "invalid_client");
+    assert_eq!(answer.header("tidegate-refused"), "");
+}
+
+#[tokio::test]
+async fn other_grants_pass_through() {
+    let played = play("genesys-guide", "").await;
+    let form = "grant_type=password&client_id=demo-client&client_secret=demo-secret";
+    let answer = played.caller.login(form).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["error"]), (400, &"unsupported_grant_type".into()));
+}
+
+#[tokio::test]
+async fn the_configured_credential_is_lent_only_where_authorization_is_absent() {
+    let played = play("genesys-guide", "limit = 0").await;
+    assert_eq!(played.caller.get(FIRST).await.status, 200);
+    for foreign in ["Bearer not-ours", "Basic eDp5", ""] {
+        let answer = played.caller.call(Method::GET, FIRST, &[("Authorization", foreign)], "").await;
+        assert_eq!(answer.status, 401, "{foreign:?}");
+        assert_eq!(answer.header("tidegate-attempts"), "1", "nothing of ours to renew");
+    }
+    assert_eq!(played.sim.stats().oauth.calls, 1);
+}
+
+#[tokio::test]
+async fn a_wrong_configured_secret_names_the_credential_and_not_the_secret() {
+    let sim = "[oauth]\nclients = [{ id = \"demo-client\", secret = \"another\" }]";
+    let played = play("genesys-guide", sim).await;
+    let answer = played.caller.get(FIRST).await;
+    assert!(answer.is_ours(502, ("tidegate-refused", "no-token")), "{answer:?}");
+    let message = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("credential demo") && !message.contains("demo-secret"), "{message}");
+    assert_eq!(played.sim.stats().accepted, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_bearer_passes_unchanged() {
+    let (canned, url) = Canned::start("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let stage = stage(&url).await;
+    stage.caller.call(Method::GET, "/api/v2/users", &[("Authorization", "Bearer of-theirs")], "").await;
+    stage.caller.get("/api/v2/users").await;
+    let heads = canned.heads();
+    assert_eq!(field(&heads[0], "authorization"), Some("Bearer of-theirs"));
+    assert_eq!(field(&heads[1], "authorization"), None);
+}
+
+#[tokio::test]
+async fn a_deleted_token_is_not_renewed_however_its_path_is_spelt() {
+    for path in ["/api/v2/tokens/me", "/api/v2//tokens/x/../me", "/api/v2/tokens/%6De"] {
+        let played = play("genesys-guide", "limit = 0").await;
+        let bearer = played.caller.bearer().await;
+        let headers = [("Authorization", &*bearer)];
+        assert_eq!(played.caller.call(Method::DELETE, path, &headers, "").await.status, 200, "{path}");
+        let answer = played.caller.call(Method::GET, FIRST, &headers, "").await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(played.sim.stats().oauth.calls, 1, "{path}: no login behind the caller's back");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_the_upstream_ends_is_a_401_and_then_forgotten() {
+    let played = play_with("genesys-guide", "limit = 0", |config| config.upstream.credential = None).await;
+    let bearer = played.caller.bearer().await;
+    played.sim.reset(r#"{"oauth": {"clients": [{"id": "demo-client", "secret": "changed"}]}}"#).unwrap();
+    let headers = [("Authorization", &*bearer)];
+    let answer = played.caller.call(Method::GET, FIRST, &headers, "").await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    let logins = played.sim.stats().oauth.calls;
+    assert_eq!(played.caller.call(Method::GET, FIRST, &headers, "").await.status, 401);
+    assert_eq!(played.sim.stats().oauth.calls, logins, "not tried again");
+}
+
+#[tokio::test]
+async fn an_unusual_spelling_of_the_token_path_is_a_login_too() {
+    let played = play("genesys-guide", "").await;
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let answer = played.caller.call(Method::POST, "//oauth/token/", &headers, LOGIN).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.json()["access_token"].is_string());
+}

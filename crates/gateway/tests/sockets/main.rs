@@ -1,0 +1,12 @@
+//! The gateway on real sockets: against the simulator, whose books are the judge, and against small upstreams that
+//! misbehave in ways the simulator does not.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod bodies;
+mod door;
+mod doubt;
+mod framing;
+mod logins;
+mod operation;
+mod pacing;
+mod stage;

@@ -1,0 +1,131 @@
+//! What operators see: health, metrics, state, and a stop that cuts nobody off.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::stage::{Caller, FIRST, Played, play, stage_with};
+use tidegate::Profile;
+use tokio::time::Instant;
+
+/// An address at which nobody listens.
+async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn an_unreachable_upstream_is_a_503_and_not_ready_but_alive() {
+    let url = nobody().await;
+    let stage = stage_with(&url, Profile::builtin("genesys").unwrap(), |config| {
+        config.max_wait = Duration::from_secs(2);
+    })
+    .await;
+    let answer = stage.caller.get(FIRST).await;
+    assert!(answer.is_ours(503, ("tidegate-refused", "upstream-unreachable")), "{answer:?}");
+    let message = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(&url) && message.contains("cannot connect"), "{message}");
+    let login = stage.caller.login(crate::stage::LOGIN).await;
+    assert!(login.is_ours(503, ("tidegate-refused", "login-unreachable")), "{login:?}");
+    let admin = Caller::new(stage.gateway.admin_addr());
+    assert_eq!(admin.get("/healthz").await.status, 200);
+    let ready = admin.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.starts_with(b"not ready: cannot connect to http://"), "{ready:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_is_ready_when_its_credential_has_a_token() {
+    let played = play("genesys-guide", "").await;
+    let admin = Caller::new(played.gateway.admin_addr());
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    played.sim.shutdown().await;
+    assert_eq!(admin.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_metrics_are_openmetrics_and_count() {
+    let played = play("genesys-guide", "limit = 100\n[faults]\nscript = [\"throttle\"]").await;
+    for _ in 0..3 {
+        assert_eq!(played.caller.get(FIRST).await.status, 200);
+    }
+    let answer = Caller::new(played.gateway.admin_addr()).get("/metrics").await;
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "# EOF" {
+            assert!(lines.peek().is_none(), "nothing after the end");
+        } else if let Some(comment) = line.strip_prefix("# ") {
+            let kind = comment.split(' ').next().unwrap();
+            assert!(["HELP", "TYPE", "UNIT"].contains(&kind), "{line}");
+        } else {
+            let (name, value) = line.rsplit_once(' ').expect(line);
+            assert!(name.starts_with("tidegate_") && value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    assert!(text.ends_with("# EOF\n"));
+    for expected in [
+        "tidegate_calls_total{class=\"interactive\",outcome=\"200\"} 3",
+        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"200\"} 3",
+        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"429\"} 1",
+        "tidegate_token_requests_total{credential=\"demo\",outcome=\"granted\"} 1",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+    assert!(text.contains("tidegate_throttles_total{"), "{text}");
+}
+
+#[tokio::test]
+async fn the_state_shows_the_gates_and_no_secret() {
+    let played = play("genesys-guide", "limit = 100").await;
+    let bearer = played.caller.bearer().await;
+    let headers = [("Authorization", &*bearer)];
+    played.caller.call(http::Method::GET, FIRST, &headers, "").await;
+    let answer = Caller::new(played.gateway.admin_addr()).get("/api/state").await;
+    let state = answer.json();
+    assert_eq!(state["profile"], "genesys-guide");
+    let tenant = &state["tenants"][0];
+    assert_eq!((&tenant["name"], &tenant["learnt_logins"]), (&"default".into(), &1.into()));
+    let gates = tenant["gates"].as_array().unwrap();
+    assert!(gates.iter().any(|gate| gate["quota"] == 100), "{state}");
+    let token = bearer.trim_start_matches("Bearer ");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(!text.contains(token) && !text.contains("demo-secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_drain_finishes_calls_in_flight_and_takes_no_new_ones() {
+    let Played { sim, gateway, caller } = play("genesys-guide", "limit = 0\nlatency = \"500ms\"").await;
+    let addr = gateway.data_addr();
+    let mut idle = caller.connect().await;
+    let in_flight = tokio::spawn(async move { caller.get(FIRST).await.status });
+    while sim.stats().max_in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    let drained = tokio::spawn(gateway.drain());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(TcpStream::connect(addr).await.is_err(), "nobody listens any more");
+    assert_eq!(idle.rest().await, "", "an idle connection is closed");
+    assert_eq!(in_flight.await.unwrap(), 200);
+    drained.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "and the drain ends with its last call");
+}
+
+#[tokio::test]
+async fn a_drain_ends_when_its_grace_is_over() {
+    let Played { sim, gateway, caller } =
+        crate::stage::play_with("genesys-guide", "limit = 0\nlatency = \"8s\"", |config| {
+            config.grace = Duration::from_millis(300);
+        })
+        .await;
+    let mut wire = caller.connect().await;
+    wire.write(&format!("GET {FIRST} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    while sim.stats().max_in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    gateway.drain().await;
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
