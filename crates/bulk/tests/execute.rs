@@ -1,6 +1,10 @@
 //! Carrying out a run, against the simulator on loopback: what is in the journal is what happened.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; real sockets take real time"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,14 +155,14 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
         key: "tight".to_owned(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
-        kind: LimitKind::Rate { quota: 5, window: Duration::from_secs(3_600) },
+        kind: LimitKind::Rate { quota: 5, window: Duration::from_hours(1) },
         per: Vec::new(),
         pin: true,
         observes: Observes::default(),
     }];
     let upstream = Upstream::new(config).unwrap();
     let (stop, stopping) = watch::channel(false);
-    let options = Options { concurrency: 8, patience: Duration::from_secs(60), header: None };
+    let options = Options { concurrency: 8, patience: Duration::from_mins(1), header: None };
     let progress = Progress::default();
     let begun = std::time::Instant::now();
     let told = async {
@@ -249,7 +253,7 @@ async fn a_journal_that_takes_no_intent_stops_the_run_before_anything_is_sent() 
     let world = World::new("limit = 0\n").await;
     let journal = Journal::create(&world.path(), &RunHeader::default()).unwrap();
     tokio::task::block_in_place(|| {
-        journal.append_blocking((1..=9).map(|seq| item(seq, PATH)).collect()).unwrap()
+        journal.append_blocking((1..=9).map(|seq| item(seq, PATH)).collect()).unwrap();
     });
     let ended = run(&Arc::new(journal), upstream("genesys", &world.sim.url(), "demo-secret")).await;
     assert!(matches!(&ended, Err(Stopped::Journal(_))), "{ended:?}");

@@ -32,7 +32,7 @@ impl Failure {
     }
 
     /// Both, in their order; the exit code is the first one's.
-    fn and(self, other: Self) -> Self {
+    fn and(self, other: &Self) -> Self {
         Self { exit: self.exit, message: format!("{}\n{}", self.message, other.message) }
     }
 
@@ -52,6 +52,6 @@ pub(crate) fn together<A, B>(both: (Result<A, Failure>, Result<B, Failure>)) -> 
     match both {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => Err(failure),
-        (Err(one), Err(other)) => Err(one.and(other)),
+        (Err(one), Err(other)) => Err(one.and(&other)),
     }
 }

@@ -1,7 +1,11 @@
 //! Everything a person can hand over wrongly, exactly what they are told, and with which exit code. Nothing of it is
 //! applied, and nothing is left behind.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; real processes take real time"
+)]
 
 mod common;
 

@@ -1,7 +1,11 @@
 //! Runs that do not get to their end at the first try: nothing is lost, nothing is done twice, and what nobody can
 //! know is said so.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; real processes take real time"
+)]
 #![cfg(unix)]
 
 mod common;
@@ -123,8 +127,8 @@ fn an_upstream_that_goes_away_leaves_the_rest_pending_and_resumable() {
     run.assert(4, &["Connection refused", " 0 failed, 0 unknown, ", "go on with: tidegate bulk resume"]);
     // Still away: nothing changes, also not for what is in doubt.
     resume(&world).assert(4, &["cannot connect to", "nothing was sent; check --api, --region or --via"]);
-    let status = ran(world.bulk(&["status", "--journal", "a.csv.journal"]));
-    assert!(status.out.contains(" 0 failed, 0 unknown, "), "{}", status.out);
+    let look = ran(world.bulk(&["status", "--journal", "a.csv.journal"]));
+    assert!(look.out.contains(" 0 failed, 0 unknown, "), "{}", look.out);
     cable.mend(&world);
     resume(&world).assert(0, &["150 ok, 0 failed, 0 unknown, 0 pending"]);
     let stats = world.stats();

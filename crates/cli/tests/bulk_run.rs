@@ -1,6 +1,10 @@
 //! Whole runs of the real binary against the simulator, which is the judge.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; real processes take real time"
+)]
 
 mod common;
 
@@ -107,14 +111,15 @@ fn requests_written_out_one_per_line_are_sent_as_they_are() {
     assert!(failed[5].contains("not found") || failed[5].contains("not.found"), "{failed:?}");
     let stats = world.stats();
     assert_eq!(stats.users_total, 501);
-    assert_eq!(stats.users.unwrap()[user]["10000000-0000-4000-8000-000000000001"], 4.0);
+    let skills = &stats.users.unwrap()[user];
+    assert!((skills["10000000-0000-4000-8000-000000000001"] - 4.0).abs() < 1e-9, "{skills:?}");
     // `report` and `status` say the same again, from the journal alone.
     let report = ran(world.bulk(&["report", "--journal", "r.ndjson.journal"]));
     report.assert(1, &[]);
     assert_eq!(report.out, std::fs::read_to_string(world.path("r.csv")).unwrap());
-    let status = ran(world.bulk(&["status", "--journal", "r.ndjson.journal", "--format", "json"]));
-    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
-    assert_eq!((&status["ok"], &status["failed"], &status["items"]), (&2.into(), &1.into(), &3.into()));
+    let look = ran(world.bulk(&["status", "--journal", "r.ndjson.journal", "--format", "json"]));
+    let look: serde_json::Value = serde_json::from_str(&look.out).unwrap();
+    assert_eq!((&look["ok"], &look["failed"], &look["items"]), (&2.into(), &1.into(), &3.into()));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Call {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Whether it changes nothing: a safe method that its caller does not call harmful.

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -216,10 +217,12 @@ pub(crate) fn agents(count: usize, skills: usize) -> String {
     let mut text = String::from("user_id,skill_id,proficiency\n");
     for agent in 1..=count {
         for skill in 1..=skills {
-            text.push_str(&format!(
-                "00000000-0000-4000-8000-{agent:012x},10000000-0000-4000-8000-{skill:012x},{}\n",
+            writeln!(
+                text,
+                "00000000-0000-4000-8000-{agent:012x},10000000-0000-4000-8000-{skill:012x},{}",
                 (agent + skill) % 6
-            ));
+            )
+            .unwrap();
         }
     }
     text
@@ -233,12 +236,11 @@ pub(crate) fn expected(csv: &str) -> BTreeMap<String, BTreeMap<String, f64>> {
     let at = |name: &str| header.iter().position(|column| *column == name);
     let mut users: BTreeMap<String, BTreeMap<String, f64>> = BTreeMap::new();
     for row in rows {
-        let skill = match at("skill_id") {
-            Some(column) => row[column].to_owned(),
-            None => {
-                let name = row[at("skill").unwrap()];
-                skills::id(skills::NAMES.iter().position(|known| *known == name).unwrap())
-            }
+        let skill = if let Some(column) = at("skill_id") {
+            row[column].to_owned()
+        } else {
+            let name = row[at("skill").unwrap()];
+            skills::id(skills::NAMES.iter().position(|known| *known == name).unwrap())
         };
         let proficiency = row[at("proficiency").unwrap()].parse().unwrap();
         users.entry(row[at("user_id").unwrap()].to_owned()).or_default().insert(skill, proficiency);
