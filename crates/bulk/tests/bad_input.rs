@@ -252,7 +252,7 @@ fn a_body_too_large_to_resend_is_refused() {
     let found = skills(&input);
     assert!(found[0].starts_with("line 2: the body of `u1` has "), "{found:?}");
     assert!(
-        found[0].ends_with("above 524288 it could not be resent (limit merged items with `merge.max`)"),
+        found[0].ends_with("above 512000 it could not be resent (limit merged items with `merge.max`)"),
         "{found:?}"
     );
 }

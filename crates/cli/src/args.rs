@@ -49,8 +49,8 @@ pub(crate) enum Command {
 /// Where the upstream is, and who calls it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
-    /// Configuration file; `tidegate.toml` in the working folder is read if it is there.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    /// Configuration file, or TIDEGATE_CONFIG; `tidegate.toml` in the working folder is read if it is there.
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// A built-in profile, or a profile file.
     #[arg(long, value_name = "NAME|FILE")]
@@ -114,6 +114,9 @@ pub(crate) struct BulkCommon {
     /// Writes in flight at once, at most. The quota decides how many leave; this bounds how many wait for answers.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: u16,
+    /// How long an upstream that cannot be reached is waited for before the run stops, resumable.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) patience: Duration,
     /// Result file, CSV: id,status,http_status,attempts,key,error.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -132,10 +135,10 @@ pub(crate) struct BulkRunArgs {
     /// Format of the input, where its ending does not tell.
     #[arg(long, value_enum)]
     pub(crate) input_format: Option<InputFormat>,
-    /// The journal; default: the input's name with .journal.
+    /// The journal; default: beside the input, its name with .journal.
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
-    /// Plan and show the first requests and a forecast; send no write.
+    /// Plan, show the first requests and a forecast, and send no write. Names are looked up if the input has any.
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

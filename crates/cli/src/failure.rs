@@ -31,6 +31,11 @@ impl Failure {
         Self::new(Exit::Interrupted, message)
     }
 
+    /// Both, in their order; the exit code is the first one's.
+    fn and(self, other: &Self) -> Self {
+        Self { exit: self.exit, message: format!("{}\n{}", self.message, other.message) }
+    }
+
     /// It has been told already; only the exit code is left.
     pub(crate) fn told(exit: Exit) -> Self {
         Self::new(exit, "")
@@ -39,5 +44,14 @@ impl Failure {
     /// Should not happen.
     pub(crate) fn internal(message: impl fmt::Display) -> Self {
         Self::new(Exit::Internal, message)
+    }
+}
+
+/// Both values, or all failures at once.
+pub(crate) fn together<A, B>(both: (Result<A, Failure>, Result<B, Failure>)) -> Result<(A, B), Failure> {
+    match both {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => Err(failure),
+        (Err(one), Err(other)) => Err(one.and(&other)),
     }
 }

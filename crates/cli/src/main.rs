@@ -4,6 +4,7 @@ mod args;
 mod bulk;
 mod demo;
 mod failure;
+mod listen;
 mod output;
 mod profile;
 mod progress;
@@ -23,7 +24,9 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.verbose);
+    if let Err(failure) = start_logging(cli.verbose) {
+        return end(Err(failure));
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::internal(format!("cannot start: {error}")))),
@@ -55,15 +58,19 @@ fn end(ended: Result<(), Failure>) -> ExitCode {
 }
 
 /// Warnings unless more is asked for; `TIDEGATE_LOG` takes the filters of `tracing`.
-fn start_logging(verbose: u8) {
+fn start_logging(verbose: u8) -> Result<(), Failure> {
     let default = match verbose {
         0 => "warn",
         1 => "info,tidegate=debug",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let given = std::env::var("TIDEGATE_LOG").ok().filter(|given| !given.is_empty());
+    let filter = given.as_deref().unwrap_or(default).parse::<EnvFilter>().map_err(|error| {
+        Failure::usage(format!("TIDEGATE_LOG: {error} (write a filter such as info or tidegate=debug)"))
+    })?;
     // Control codes in a log file are noise; https://no-color.org says who does not want them on a terminal either.
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(|| output::Log).init();
+    Ok(())
 }

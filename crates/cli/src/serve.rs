@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use tidegate::observe::{Observer, Traced};
 use tidegate_gateway::{GatewayConfig, StartError};
-use tokio::net::TcpListener;
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;
+use crate::listen::bind;
 use crate::output;
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::load(&args.connection, |name| std::env::var(name).ok())?;
+    let settings = Settings::load(&args.connection, |name| std::env::var_os(name))?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let upstream = settings.upstream()?;
     let mut config = GatewayConfig::new(upstream);
@@ -44,17 +44,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         () = gateway.drain() => Ok(()),
         () = interrupted() => Err(Failure::interrupted("ended with calls in flight")),
     }
-}
-
-async fn bind(addr: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(addr).await.map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::AddrInUse {
-            format!(" (another program has it: choose another with {flag}, or port 0 for a free one)")
-        } else {
-            String::new()
-        };
-        Failure::usage(format!("cannot listen on {addr}: {error}{hint}"))
-    })
 }
 
 fn bad_settings(problems: &[tidegate::ConfigError]) -> Failure {

@@ -1,7 +1,8 @@
 //! Settings from everywhere they can stand: flags win over the environment, the environment over `tidegate.toml`,
-//! that over defaults. All problems of the file and of the environment are told at once.
+//! that over defaults. All problems of the file and of the environment are told at once, each with its place.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,36 +18,45 @@ use tidegate_core::profile::{parse_duration, read_limits};
 use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors};
 
 use crate::args::Connection;
-use crate::failure::Failure;
+use crate::failure::{Failure, together};
 
 /// The file that is read if it is there.
 const DEFAULT_FILE: &str = "tidegate.toml";
 
-/// One key of the configuration that has a flag or an environment form.
+/// Names the configuration file where no flag does.
+const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
+
+/// One key of the configuration that has an environment form.
 struct Key {
     /// As in the file; a dot separates the table.
     name: &'static str,
     /// Environment variables, first wins. The first is the key's own form, the others are Genesys'.
     env: &'static [&'static str],
+    /// What its text has to be, wherever it stands: what is wrong with it, and in parentheses what to write.
+    check: fn(&str) -> Result<(), String>,
 }
 
-const PROFILE: Key = Key { name: "profile", env: &["TIDEGATE_PROFILE"] };
-const REGION: Key = Key { name: "region", env: &["TIDEGATE_REGION", "GENESYSCLOUD_REGION"] };
-const API: Key = Key { name: "api", env: &["TIDEGATE_API"] };
-const LOGIN: Key = Key { name: "login", env: &["TIDEGATE_LOGIN"] };
-const TENANT: Key = Key { name: "tenant", env: &["TIDEGATE_TENANT"] };
-const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"] };
-const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"] };
-const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"] };
-const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"] };
+const PROFILE: Key = Key { name: "profile", env: &["TIDEGATE_PROFILE"], check: some };
+const REGION: Key = Key { name: "region", env: &["TIDEGATE_REGION", "GENESYSCLOUD_REGION"], check: some };
+const API: Key = Key { name: "api", env: &["TIDEGATE_API"], check: some };
+const LOGIN: Key = Key { name: "login", env: &["TIDEGATE_LOGIN"], check: some };
+const TENANT: Key = Key { name: "tenant", env: &["TIDEGATE_TENANT"], check: some };
+const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"], check: address };
+const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"], check: address };
+const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"], check: wait };
+const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"], check: some };
 const CLIENT_ID: Key = Key {
     name: "credential.client_id",
     env: &["TIDEGATE_CREDENTIAL_CLIENT_ID", "GENESYSCLOUD_OAUTHCLIENT_ID"],
+    check: some,
 };
-const CLIENT_SECRET_FILE: Key =
-    Key { name: "credential.client_secret_file", env: &["TIDEGATE_CREDENTIAL_CLIENT_SECRET_FILE"] };
-const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"] };
-const ORIGINS: Key = Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"] };
+const CLIENT_SECRET_FILE: Key = Key {
+    name: "credential.client_secret_file",
+    env: &["TIDEGATE_CREDENTIAL_CLIENT_SECRET_FILE"],
+    check: some,
+};
+const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"], check: some };
+const ORIGINS: Key = Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"], check: some };
 
 /// All keys with an environment form, in the order they are documented.
 const KEYS: [&Key; 13] = [
@@ -68,6 +78,26 @@ const KEYS: [&Key; 13] = [
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
 const SECRET_ENV: [&str; 2] = ["TIDEGATE_CREDENTIAL_CLIENT_SECRET", "GENESYSCLOUD_OAUTHCLIENT_SECRET"];
 
+fn some(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        Err("is empty (write a value, or leave the key out)".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn address(text: &str) -> Result<(), String> {
+    let parsed: Result<SocketAddr, _> = text.parse();
+    parsed.map(drop).map_err(|_| format!("`{text}` is not an address (write it like 127.0.0.1:8787)"))
+}
+
+fn wait(text: &str) -> Result<(), String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("is zero (write a duration above zero, such as \"14s\")".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// Everything that was set, as text by key, and what has no flag.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -78,34 +108,37 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the file and the environment, and lays the flags over them.
+    ///
+    /// # Errors
+    /// Every problem of both.
     pub(crate) fn load(
         connection: &Connection,
-        env: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
-        let mut settings = match config_file(connection)? {
-            None => Self::default(),
-            Some((path, text)) => {
-                reader::read(&text, &path.display().to_string(), from_file).map_err(Failure::usage)?
-            }
-        };
-        for key in KEYS {
-            if let Some(value) = key.env.iter().find_map(|name| env(name)) {
-                settings.texts.insert(key.name, value);
-            }
-        }
-        settings.secret = SECRET_ENV.iter().find_map(|name| env(name)).map(SecretString::from);
+        let env = Env { read: env };
+        let (mut settings, environment) = together((from_config(connection, &env), from_env(&env)))?;
+        settings.texts.extend(environment.texts);
+        settings.secret = environment.secret;
         let flags = [
-            (&PROFILE, &connection.profile),
-            (&REGION, &connection.region),
-            (&API, &connection.api),
-            (&LOGIN, &connection.login),
-            (&CLIENT_ID, &connection.client_id),
+            (&PROFILE, connection.profile.clone()),
+            (&REGION, connection.region.clone()),
+            (&API, connection.api.clone()),
+            (&LOGIN, connection.login.clone()),
+            (&CLIENT_ID, connection.client_id.clone()),
+            (
+                &CLIENT_SECRET_FILE,
+                connection.client_secret_file.as_ref().map(|path| path.display().to_string()),
+            ),
         ];
         for (key, flag) in flags {
-            settings.set(key, flag.clone());
+            settings.set(key, flag);
         }
-        let secret_file = connection.client_secret_file.as_ref().map(|path| path.display().to_string());
-        settings.set(&CLIENT_SECRET_FILE, secret_file);
+        // A place named by a stronger source replaces the whole place: an API from a flag and a region from a file
+        // would otherwise name two organisations.
+        if connection.region.is_some() && connection.api.is_none() {
+            settings.texts.remove(API.name);
+            settings.texts.remove(LOGIN.name);
+        }
         Ok(settings)
     }
 
@@ -119,9 +152,14 @@ impl Settings {
         self.texts.get(key.name).map(String::as_str)
     }
 
+    /// The profile as it was named.
+    pub(crate) fn profile_name(&self) -> &str {
+        self.get(&PROFILE).unwrap_or("genesys")
+    }
+
     /// The profile: a built-in one by name, or a file.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
-        let name = self.get(&PROFILE).unwrap_or("genesys");
+        let name = self.profile_name();
         if let Some(profile) = Profile::builtin(name) {
             return Ok(profile);
         }
@@ -136,16 +174,19 @@ impl Settings {
         Profile::parse(&text, name).map_err(Failure::usage)
     }
 
+    /// The organisation.
+    pub(crate) fn tenant(&self) -> Tenant {
+        Tenant::new(self.get(&TENANT).unwrap_or("default"))
+    }
+
     /// Where the upstream is and who calls it.
     pub(crate) fn upstream(&self) -> Result<UpstreamConfig, Failure> {
-        let profile = self.profile()?;
-        let (api, login) = self.hosts(&profile)?;
+        let place = self.profile().and_then(|profile| self.hosts(&profile).map(|hosts| (profile, hosts)));
+        let ((profile, (api, login)), credential) = together((place, self.credential()))?;
         let mut config = UpstreamConfig::new(Arc::new(profile), api, login);
-        if let Some(tenant) = self.get(&TENANT) {
-            config.tenant = Tenant::new(tenant);
-        }
+        config.tenant = self.tenant();
         config.limits.clone_from(&self.limits);
-        config.credential = self.credential()?;
+        config.credential = credential;
         Ok(config)
     }
 
@@ -174,14 +215,21 @@ impl Settings {
     }
 
     fn credential(&self) -> Result<Option<(CredentialId, ClientCredentials)>, Failure> {
-        let file_secret = match self.get(&CLIENT_SECRET_FILE) {
-            Some(path) => {
-                Some(SecretString::from(read(Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned()))
-            }
-            None => None,
-        };
-        let secret = self.secret.clone().or(file_secret);
         let name = CredentialId::new(self.get(&CREDENTIAL_NAME).unwrap_or("default"));
+        let secret = match (&self.secret, self.get(&CLIENT_SECRET_FILE)) {
+            (Some(secret), _) => Some(secret.clone()),
+            (None, Some(path)) => {
+                let text = read(Path::new(path))?;
+                let text = text.trim_end_matches(['\r', '\n']);
+                if text.is_empty() {
+                    return Err(Failure::usage(format!(
+                        "credential `{name}`: {path} is empty (write the secret into it)"
+                    )));
+                }
+                Some(SecretString::from(text))
+            }
+            (None, None) => None,
+        };
         match (self.get(&CLIENT_ID), secret) {
             (None, None) => Ok(None),
             (Some(id), Some(secret)) => Ok(Some((name, ClientCredentials::new(id, &secret)))),
@@ -213,9 +261,8 @@ impl Settings {
     ) -> Result<(SocketAddr, SocketAddr), Failure> {
         let addr = |flag: Option<SocketAddr>, key: &Key, default: &str| {
             let text = self.get(key).unwrap_or(default);
-            flag.map_or_else(|| text.parse(), Ok).map_err(|_| {
-                Failure::usage(format!("{}: `{text}` is not an address (write it like {default})", key.name))
-            })
+            flag.map_or_else(|| text.parse(), Ok)
+                .map_err(|_| Failure::usage(format!("{}: `{text}` is not an address", key.name)))
         };
         Ok((addr(data, &LISTEN, "127.0.0.1:8787")?, addr(admin, &ADMIN, "127.0.0.1:8788")?))
     }
@@ -225,8 +272,9 @@ impl Settings {
         match (flag, self.get(&MAX_WAIT)) {
             (Some(max_wait), _) => Ok(max_wait),
             (None, None) => Ok(DEFAULT_MAX_WAIT),
-            (None, Some(text)) => parse_duration(text)
-                .map_err(|why| Failure::usage(format!("{}: `{text}` {why}", MAX_WAIT.name))),
+            (None, Some(text)) => {
+                parse_duration(text).map_err(|why| Failure::usage(format!("{}: {why}", MAX_WAIT.name)))
+            }
         }
     }
 }
@@ -234,18 +282,69 @@ impl Settings {
 fn unknown_region(profile: &Profile, region: &str) -> Failure {
     let regions = profile.regions.as_ref();
     let near = regions.and_then(|regions| regions.nearest(region));
-    let hint = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+    let hint = near.map_or_else(
+        || format!(" (`tidegate profile show {}` lists them)", profile.name),
+        |near| format!(" (did you mean `{near}`?)"),
+    );
     Failure::usage(format!("region `{region}` is not one of profile `{}`{hint}", profile.name))
 }
 
-fn config_file(connection: &Connection) -> Result<Option<(PathBuf, String)>, Failure> {
-    let path = match &connection.config {
-        Some(path) => path.clone(),
-        None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
-        None => return Ok(None),
+/// The environment: a variable that is set to nothing counts as not set.
+struct Env<F> {
+    read: F,
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Env<F> {
+    fn get(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(value) = (self.read)(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+        value.into_string().map(Some).map_err(|_| format!("{name}: is not UTF-8"))
+    }
+
+    /// The first of `names` that is set.
+    fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>, String> {
+        for name in names {
+            if let Some(value) = self.get(name)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn from_env<F: Fn(&str) -> Option<OsString>>(env: &Env<F>) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    let mut problems = Vec::new();
+    for key in KEYS {
+        match env.first(key.env) {
+            Err(problem) => problems.push(problem),
+            Ok(None) => {}
+            Ok(Some((name, text))) => match (key.check)(&text) {
+                Ok(()) => settings.set(key, Some(text)),
+                Err(what) => problems.push(format!("{name}: {what}")),
+            },
+        }
+    }
+    match env.first(&SECRET_ENV) {
+        Err(problem) => problems.push(problem),
+        Ok(secret) => settings.secret = secret.map(|(_, secret)| SecretString::from(secret)),
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(Failure::usage(problems.join("\n"))) }
+}
+
+fn from_config<F: Fn(&str) -> Option<OsString>>(
+    connection: &Connection,
+    env: &Env<F>,
+) -> Result<Settings, Failure> {
+    let named = match &connection.config {
+        Some(path) => Some(path.clone()),
+        None => env.get(CONFIG_ENV).map_err(Failure::usage)?.map(PathBuf::from),
     };
-    let text = read(&path)?;
-    Ok(Some((path, text)))
+    let path = match named {
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
+        None => return Ok(Settings::default()),
+    };
+    reader::read(&read(&path)?, &path.display().to_string(), from_file).map_err(Failure::usage)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -255,19 +354,15 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 fn from_file(file: &Section<'_>) -> Settings {
     let mut settings = Settings::default();
-    for key in [&PROFILE, &REGION, &API, &LOGIN, &TENANT] {
-        settings.set(key, file.string(key.name));
+    let text = |section: &Section<'_>, key: &Key| {
+        section.parsed(last(key.name), |text| (key.check)(text).map(|()| text.to_owned()))
+    };
+    for key in [&PROFILE, &REGION, &API, &LOGIN, &TENANT, &LISTEN, &ADMIN, &MAX_WAIT] {
+        settings.set(key, text(file, key));
     }
-    for key in [&LISTEN, &ADMIN] {
-        let addr: Option<SocketAddr> = file
-            .parsed(key.name, |text| text.parse().map_err(|_| "is not an address (write 127.0.0.1:8787)"));
-        settings.set(key, addr.map(|addr| addr.to_string()));
-    }
-    let max_wait = file.duration_above_zero(MAX_WAIT.name);
-    settings.set(&MAX_WAIT, max_wait.map(|wait| format!("{}ms", wait.as_millis())));
     if let Some(credential) = file.section("credential") {
         for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
-            settings.set(key, credential.string(last(key.name)));
+            settings.set(key, text(&credential, key));
         }
         if credential.has("client_secret") {
             credential.problem(
@@ -288,4 +383,146 @@ fn from_file(file: &Section<'_>) -> Settings {
 
 fn last(name: &'static str) -> &'static str {
     name.rsplit('.').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection {
+            config: None,
+            profile: None,
+            region: None,
+            api: None,
+            login: None,
+            client_id: None,
+            client_secret_file: None,
+        }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        let pairs: BTreeMap<String, String> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        move |name| pairs.get(name).map(OsString::from)
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tidegate.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, Connection { config: Some(path), ..connection() })
+    }
+
+    fn api(connection: &Connection, pairs: &[(&str, &str)]) -> String {
+        Settings::load(connection, env(pairs)).unwrap().upstream().unwrap().api
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
+        let (_folder, in_file) = file("region = \"mypurecloud.ie\"\n");
+        let flagged = Connection { region: Some("mypurecloud.jp".to_owned()), ..in_file.clone() };
+        let set = [("TIDEGATE_REGION", "mypurecloud.de"), ("GENESYSCLOUD_REGION", "mypurecloud.com.au")];
+        assert_eq!(api(&flagged, &set), "https://api.mypurecloud.jp");
+        assert_eq!(api(&in_file, &set), "https://api.mypurecloud.de", "the key's own form goes first");
+        assert_eq!(api(&in_file, &set[1..]), "https://api.mypurecloud.com.au");
+        assert_eq!(api(&in_file, &[]), "https://api.mypurecloud.ie");
+        assert_eq!(api(&connection(), &[]), "https://api.mypurecloud.com");
+        assert_eq!(
+            api(&in_file, &[("TIDEGATE_REGION", "")]),
+            "https://api.mypurecloud.ie",
+            "empty is not set"
+        );
+    }
+
+    #[test]
+    fn a_region_by_flag_is_not_overridden_by_an_address_of_the_file() {
+        let (_folder, in_file) = file("api = \"https://api.example.com\"\n");
+        let flagged = Connection { region: Some("eu-central-1".to_owned()), ..in_file };
+        assert_eq!(api(&flagged, &[]), "https://api.mypurecloud.de");
+    }
+
+    #[test]
+    fn an_api_without_a_login_host_serves_both() {
+        let (_folder, in_file) = file("api = \"http://127.0.0.1:8790\"\n");
+        let upstream = Settings::load(&in_file, env(&[])).unwrap().upstream().unwrap();
+        assert_eq!(upstream.login, "http://127.0.0.1:8790");
+    }
+
+    #[test]
+    fn all_problems_of_file_and_environment_are_told_at_once() {
+        let (_folder, in_file) = file(
+            "regoin = \"x\"\nmax_wait = \"14\"\nlisten = \"here\"\n[credential]\nclient_secret = \"hunter2\"\n[[limit]]\nkey = \"users\"\n",
+        );
+        let set = [("TIDEGATE_ADMIN", "8788"), ("TIDEGATE_MAX_WAIT", "0s")];
+        let told = Settings::load(&in_file, env(&set)).unwrap_err().message;
+        for part in [
+            "tidegate.toml:1: regoin: is not a known key (did you mean `region`?)",
+            "tidegate.toml:2: max_wait: `14` is no duration (write a number and ms, s, m, h or d, such as \"5s\")",
+            "tidegate.toml:3: listen: `here` is not an address (write it like 127.0.0.1:8787)",
+            "tidegate.toml:5: credential.client_secret: secrets do not belong into this file",
+            "has neither a quota nor `concurrent`",
+            "TIDEGATE_ADMIN: `8788` is not an address",
+            "TIDEGATE_MAX_WAIT: is zero",
+        ] {
+            assert!(told.contains(part), "{part} is missing in:\n{told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn place_and_credential_are_told_together() {
+        let wrong = Connection {
+            region: Some("mypurecloud.dd".to_owned()),
+            client_id: Some("id".to_owned()),
+            ..connection()
+        };
+        let told = Settings::load(&wrong, env(&[])).unwrap().upstream().unwrap_err().message;
+        assert_eq!(
+            told,
+            "region `mypurecloud.dd` is not one of profile `genesys` (did you mean `mypurecloud.de`?)\n\
+             credential `default` has a client id but no secret: set GENESYSCLOUD_OAUTHCLIENT_SECRET or --client-secret-file"
+        );
+    }
+
+    #[test]
+    fn every_key_of_the_environment_has_a_form_of_its_own() {
+        for key in KEYS {
+            let form = format!("TIDEGATE_{}", key.name.replace('.', "_").to_uppercase());
+            assert_eq!(key.env[0], form);
+        }
+    }
+
+    #[test]
+    fn every_key_and_variable_is_documented() {
+        let text = include_str!("../../../docs/configuration.md");
+        for key in KEYS {
+            assert!(text.contains(&format!("`{}`", key.name)), "{}", key.name);
+            key.env.iter().for_each(|name| assert!(text.contains(&format!("`{name}`")), "{name}"));
+        }
+        for name in SECRET_ENV.iter().chain(&[CONFIG_ENV, "TIDEGATE_LOG"]) {
+            assert!(text.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_secret_file_ends_without_its_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "s3cret\r\n").unwrap();
+        let with_file = Connection { client_secret_file: Some(path.clone()), ..connection() };
+        let settings = Settings::load(&with_file, env(&[("GENESYSCLOUD_OAUTHCLIENT_ID", "id")])).unwrap();
+        assert_eq!(settings.upstream().unwrap().credential.unwrap().1.client_id(), "id");
+        std::fs::write(&path, "\n").unwrap();
+        let told = settings.upstream().unwrap_err().message;
+        assert!(told.contains("is empty (write the secret into it)"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_utf8_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let read = |name: &str| (name == "TIDEGATE_TENANT").then(|| OsString::from_vec(vec![0xff]));
+        assert_eq!(Settings::load(&connection(), read).unwrap_err().message, "TIDEGATE_TENANT: is not UTF-8");
+    }
 }

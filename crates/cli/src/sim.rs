@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 use tidegate_sim::{Scenario, SimConfig};
-use tokio::net::TcpListener;
 
 use crate::args::SimArgs;
 use crate::failure::Failure;
+use crate::listen::bind;
 use crate::output;
 use crate::signals::interrupted;
 
@@ -17,9 +17,7 @@ pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
         output::data(&text);
         return Ok(());
     }
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| Failure::usage(format!("cannot listen on {}: {error}", args.listen)))?;
+    let listener = bind(args.listen, "--listen").await?;
     let sim = tidegate_sim::serve(listener, config).await.map_err(Failure::usage)?;
     output::data(&format!("listening on {}\n", sim.url()));
     output::talk(

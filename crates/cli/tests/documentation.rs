@@ -13,7 +13,8 @@ fn flags(text: &str) -> BTreeSet<String> {
 
 fn of_command(command: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-        .args([command, "--help"])
+        .args(command.split(' '))
+        .arg("--help")
         .output()
         .expect("the program was built for this test");
     flags(&String::from_utf8(output.stdout).expect("help is text"))
@@ -37,4 +38,16 @@ fn the_gateways_page_names_every_flag_of_serve() {
 #[test]
 fn the_simulators_page_names_every_flag_of_sim() {
     assert_documented("sim", include_str!("../../../docs/simulator.md"));
+}
+
+#[test]
+fn the_bulk_and_configuration_pages_name_every_flag_of_bulk() {
+    let pages = [include_str!("../../../docs/bulk.md"), include_str!("../../../docs/configuration.md")];
+    let named = flags(&pages.join("\n"));
+    for command in ["bulk run", "bulk resume", "bulk status", "bulk report"] {
+        let common = ["--help", "--version", "--verbose", "--format"].map(str::to_owned);
+        let missing: Vec<String> =
+            of_command(command).difference(&named).filter(|flag| !common.contains(flag)).cloned().collect();
+        assert!(missing.is_empty(), "the pages do not name {missing:?} of {command}");
+    }
 }

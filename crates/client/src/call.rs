@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tidegate_core::key::Family;
 use tidegate_core::pace::Class;
 use tidegate_core::time::Mono;
+use tokio::sync::watch;
 
 use crate::credential::Credential;
 
@@ -30,6 +31,9 @@ pub struct CallOptions {
     pub idempotent: Option<bool>,
     /// How long before this call the same write was already sent with an outcome nobody knows, from a journal.
     pub sent_before: Option<Duration>,
+    /// Becomes true when no further attempt is wanted. An attempt that has left is awaited, a wait for another one ends at
+    /// once, with what is known of the earlier ones. A call that has not been sent at all is simply dropped instead.
+    pub called_off: Option<watch::Receiver<bool>>,
     /// Who the call is made as; the client's own credential unless said otherwise.
     pub credential: Option<Credential>,
 }
@@ -70,6 +74,7 @@ pub(crate) struct Call {
     pub(crate) dedup: Option<Duration>,
     /// How long before this call the same write was already sent, with an outcome nobody knows.
     pub(crate) sent_before: Option<Duration>,
+    called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
@@ -98,10 +103,21 @@ impl Call {
             idempotent: options.idempotent,
             dedup: None,
             sent_before: options.sent_before,
+            called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
         }
+    }
+
+    /// Returns when no further attempt is wanted; never if nobody can say so.
+    pub(crate) async fn called_off(&self) {
+        if let Some(mut signal) = self.called_off.clone()
+            && signal.wait_for(|off| *off).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Whether it changes nothing: a safe method that its caller does not call harmful.

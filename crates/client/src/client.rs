@@ -200,6 +200,12 @@ impl CallBuilder<'_> {
         self
     }
 
+    /// Ends waits for further attempts when it becomes true; see [`CallOptions::called_off`].
+    pub fn called_off_by(mut self, signal: tokio::sync::watch::Receiver<bool>) -> Self {
+        self.options.called_off = Some(signal);
+        self
+    }
+
     /// Attaches a value that layers of your own find in the extensions of each attempt's request.
     pub fn extension<T: Clone + std::marker::Send + Sync + 'static>(mut self, value: T) -> Self {
         self.request.extensions_mut().insert(value);

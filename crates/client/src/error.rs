@@ -62,6 +62,7 @@ struct Inner {
     retry_after: Option<Duration>,
     refusal: Option<RefusalReason>,
     token: Option<TokenError>,
+    settles: bool,
     source: Option<BoxError>,
 }
 
@@ -75,6 +76,7 @@ impl Error {
             retry_after: None,
             refusal: None,
             token: None,
+            settles: false,
             source: None,
         };
         Self { inner: Box::new(inner) }
@@ -94,6 +96,11 @@ impl Error {
         self.inner.retry_after = error.retry_after;
         self.inner.source = Some(Box::new(error.clone()));
         self.inner.token = Some(error);
+        self
+    }
+
+    pub(crate) fn with_settles(mut self, settles: bool) -> Self {
+        self.inner.settles = settles;
         self
     }
 
@@ -120,6 +127,13 @@ impl Error {
     /// What the token endpoint said, where there is no token.
     pub fn token(&self) -> Option<&TokenError> {
         self.inner.token.as_ref()
+    }
+
+    /// Whether the doubt of an [`ErrorKind::OutcomeUnknown`] can still be settled: the last attempt is proven not to
+    /// have been executed, an earlier one may have been, and sending the same write again with its key does no harm
+    /// yet. A caller with a journal keeps such a write and sends it again when the upstream is back.
+    pub fn can_settle(&self) -> bool {
+        self.inner.settles
     }
 
     /// What was tried.

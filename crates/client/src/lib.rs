@@ -61,4 +61,4 @@ pub use self::call::{CallOptions, CallReport};
 pub use self::client::{CallBuilder, Client, ClientBuilder};
 pub use self::credential::Credential;
 pub use self::error::{Error, ErrorKind};
-pub use self::upstream::{ConfigError, ConfigErrors, Upstream, UpstreamConfig};
+pub use self::upstream::{ConfigError, ConfigErrors, NotReady, Upstream, UpstreamConfig};

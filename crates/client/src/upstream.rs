@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::observe::Observers;
 use crate::pacer::Pacer;
-use crate::token::{ClientCredentials, TokenEndpoint, TokenManager};
+use crate::token::{ClientCredentials, TokenEndpoint, TokenError, TokenManager};
 use crate::transport::{SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
@@ -84,6 +84,17 @@ pub struct ConfigError {
     pub value: String,
     /// What is wrong with it and what to do.
     pub rule: String,
+}
+
+/// Why calls cannot be served now.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// The API does not accept connections.
+    #[error(transparent)]
+    Api(#[from] SendError),
+    /// The configured credential has no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 /// Every setting that cannot be used.
@@ -226,11 +237,11 @@ impl Upstream {
     ///
     /// # Errors
     /// What is missing.
-    pub async fn check(&self) -> Result<(), String> {
-        let api = self.api_base.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-        self.wire.check(&api).await.map_err(|error| error.to_string())?;
+    pub async fn check(&self) -> Result<(), NotReady> {
+        let api = self.api_base.parse().expect("it was checked when the upstream was set up");
+        self.wire.check(&api).await?;
         match &self.credential {
-            Credential::Managed(manager) => manager.lend().await.map(drop).map_err(|error| error.to_string()),
+            Credential::Managed(manager) => Ok(manager.lend().await.map(drop)?),
             Credential::Bearer(_) | Credential::Anonymous => Ok(()),
         }
     }

@@ -148,5 +148,5 @@ async fn check_says_what_is_missing() {
     // The pooled connection was closed by the simulator; a new one is refused.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let why = upstream.check().await.unwrap_err();
-    assert!(why.contains(&url), "{why}");
+    assert!(why.to_string().contains(&url), "{why}");
 }

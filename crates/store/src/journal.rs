@@ -63,6 +63,24 @@ impl Journal {
         create().map_err(|kind| Error::new(path, kind))
     }
 
+    /// Whether a journal can be created at `path`: to be asked before the work that only a new journal justifies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if a run is writing to the one that is there, [`ErrorKind::PlanIncomplete`] if it may be
+    /// deleted, otherwise [`ErrorKind::Exists`].
+    pub fn vacant(path: &Path) -> Result<(), Error> {
+        let look = || {
+            if !path.try_exists()? {
+                return Ok(());
+            }
+            let Ok(connection) = format::open(path, Access::Read) else { return Err(ErrorKind::Exists) };
+            drop(Lock::take(path)?);
+            let planned = format::run(&connection)?.planned.is_some();
+            Err(if planned { ErrorKind::Exists } else { ErrorKind::PlanIncomplete })
+        };
+        look().map_err(|kind| Error::new(path, kind))
+    }
+
     /// Opens an existing journal to continue its run.
     ///
     /// # Errors

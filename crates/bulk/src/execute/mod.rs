@@ -6,36 +6,44 @@
 //! to recognise its key, or where sending it twice does no harm; otherwise it is reported as unknown.
 //!
 //! A run stops early, with everything in the journal, when it is told to, when the journal fails, or when the
-//! upstream cannot be reached or refuses the credential: sending the remaining thousands would not go better.
+//! upstream stays away or refuses the credential: sending the remaining thousands would not go better. Then items that
+//! only waited for quota, or for another attempt, are let go at once, and attempts that have left are awaited.
+//!
+//! An item stays pending, for a later pass or a resume, where it is proven not to have been executed, and also where an
+//! earlier sending is in doubt but a later one can still settle that.
 
+mod health;
 mod intent;
+mod judge;
+mod pages;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
-use tidegate::{CallReport, Class, Client, Error, ErrorKind, Upstream};
-use tidegate_store::{Change, Event, Journal, Outcome, Pending, Reader};
+use parking_lot::Mutex;
+use tidegate::{Class, Client, Upstream};
+use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::watch;
 
-use self::intent::{IntentLayer, Journalled};
+use self::health::Health;
+use self::intent::{Exit, IntentLayer};
+use self::judge::{ForTheRun, Judged};
+use self::pages::Pages;
 
-/// Items read from the journal at once.
-const PAGE: u32 = 512;
-
-/// Calls in a row that could not reach the upstream before the run stops.
-const MAX_UNREACHABLE: u32 = 5;
-
-/// How much of an error's body is kept as the reason.
-const MAX_REASON: usize = 16 * 1024;
+/// How often it is looked whether the upstream is still away.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How a run is carried out.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Calls in flight at once, at most.
     pub concurrency: usize,
+    /// How long an upstream that cannot be reached is waited for before the run stops.
+    pub patience: Duration,
     /// A header every request carries, such as the class for a gateway in between.
     pub header: Option<(HeaderName, HeaderValue)>,
 }
@@ -56,13 +64,23 @@ impl Progress {
     pub fn ended(&self) -> u64 {
         [&self.ok, &self.failed, &self.unknown].iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
+
+    fn count(&self, event: Event) {
+        let count = match event {
+            Event::Succeed => &self.ok,
+            Event::Fail => &self.failed,
+            Event::LoseTrack => &self.unknown,
+            Event::Intend | Event::Unsent | Event::Cancel => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a run ended before all its items had.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Stopped {
     /// It was told to stop.
-    #[error("interrupted; resume to go on")]
+    #[error("interrupted")]
     Interrupted,
     /// The upstream cannot be reached, or refused the credential.
     #[error("{0}")]
@@ -72,8 +90,8 @@ pub enum Stopped {
     Journal(#[from] tidegate_store::Error),
 }
 
-/// Sends what is pending in `journal`, until all items have ended or the run has to stop. What was in flight when
-/// it stops is awaited.
+/// Sends what is pending in `journal`, until all items have ended or the run has to stop. What has left when it stops
+/// is awaited.
 ///
 /// # Errors
 /// [`Stopped`] says why items are left.
@@ -84,18 +102,43 @@ pub async fn execute(
     progress: &Progress,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Stopped> {
-    let layer = IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock() };
+    let mut pages = Pages::new(&journal)?;
+    let health = Arc::new(Health::default());
+    let layer =
+        IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
     let client = Client::with_layer(upstream, layer);
-    let sender = Sender { client, journal, options, progress, unreachable: AtomicU32::new(0) };
-    let reader = sender.journal.reader()?;
+    let (halt, _) = watch::channel(false);
+    let sender = Sender { client, journal, options, progress, halt, health, reason: Mutex::new(None) };
+    let stopped = sender.stopped(stop);
+    tokio::pin!(stopped);
     // An item that could not be sent stays pending; it is tried again once the others have had their turn.
     loop {
         let before = progress.ended();
-        sender.pass(&reader, &stop).await?;
-        match reader.pending(0, 1)?.is_empty() {
-            true => return Ok(()),
-            false if progress.ended() > before => {}
-            false => return Err(Stopped::Upstream("nothing more can be sent; resume later".to_owned())),
+        let why = {
+            let pass = sender.pass(&mut pages);
+            tokio::pin!(pass);
+            tokio::select! {
+                biased;
+                ended = &mut pass => {
+                    ended?;
+                    None
+                }
+                why = &mut stopped => {
+                    sender.halt.send_replace(true);
+                    pass.await?;
+                    Some(why)
+                }
+            }
+        };
+        if pages.after(0).await?.is_empty() {
+            return Ok(());
+        }
+        if let Some(why) = why {
+            return Err(why);
+        }
+        if progress.ended() == before {
+            let reason = sender.reason.lock().take().unwrap_or_else(|| "nothing more can be sent".to_owned());
+            return Err(Stopped::Upstream(reason));
         }
     }
 }
@@ -105,69 +148,130 @@ struct Sender<'a> {
     journal: Arc<Journal>,
     options: Options,
     progress: &'a Progress,
-    unreachable: AtomicU32,
-}
-
-/// What is to be written about an item, and whether the run can go on.
-struct Judged {
-    event: Event,
-    outcome: Outcome,
-    stop: Option<Stopped>,
+    /// Given when nothing more is to leave.
+    halt: watch::Sender<bool>,
+    health: Arc<Health>,
+    /// Why the latest item that stays pending does.
+    reason: Mutex<Option<String>>,
 }
 
 impl Sender<'_> {
-    /// Walks all pending items once.
-    async fn pass(&self, reader: &Reader, stop: &watch::Receiver<bool>) -> Result<(), Stopped> {
+    /// Returns when the run is told to stop, or the upstream has been away for too long.
+    async fn stopped(&self, mut stop: watch::Receiver<bool>) -> Stopped {
+        let gone = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let now = self.client.upstream().clock().now();
+                if let Some(why) = self.health.gone(now, self.options.patience) {
+                    return Stopped::Upstream(why);
+                }
+            }
+        };
+        tokio::select! {
+            () = told(&mut stop) => Stopped::Interrupted,
+            why = gone => why,
+        }
+    }
+
+    /// Walks all pending items once, or until nothing more is to leave; awaits what has left.
+    async fn pass(&self, pages: &mut Pages) -> Result<(), Stopped> {
         let mut after = 0;
         let mut in_flight = FuturesUnordered::new();
-        let mut ended = None;
-        while ended.is_none() {
-            let page = reader.pending(after, PAGE)?;
+        let mut ended = Ok(());
+        'pages: loop {
+            let page = pages.after(after).await?;
             let Some(last) = page.last() else { break };
             after = last.item.request.seq;
             for pending in page {
-                while in_flight.len() >= self.options.concurrency && ended.is_none() {
-                    ended = in_flight.next().await.and_then(Result::err);
+                while in_flight.len() >= self.options.concurrency && ended.is_ok() {
+                    ended = in_flight.next().await.unwrap_or(Ok(()));
                 }
-                if ended.is_none() && *stop.borrow() {
-                    ended = Some(Stopped::Interrupted);
-                }
-                if ended.is_some() {
-                    break;
+                if ended.is_err() || *self.halt.borrow() {
+                    break 'pages;
                 }
                 in_flight.push(self.send(pending));
             }
         }
-        while let Some(result) = in_flight.next().await {
-            ended = ended.or(result.err());
+        loop {
+            if ended.is_err() {
+                self.halt.send_replace(true);
+            }
+            let Some(result) = in_flight.next().await else { return ended };
+            ended = ended.and(result);
         }
-        ended.map_or(Ok(()), Err)
     }
 
     async fn send(&self, pending: Pending) -> Result<(), Stopped> {
-        let seq = pending.item.request.seq;
-        let intended = Arc::new(AtomicBool::new(false));
-        let judged = self.call(&pending, Journalled { seq, intended: Arc::clone(&intended) }).await;
-        match judged.event {
-            Event::Succeed => self.progress.ok.fetch_add(1, Ordering::Relaxed),
-            Event::Fail => self.progress.failed.fetch_add(1, Ordering::Relaxed),
-            Event::LoseTrack => self.progress.unknown.fetch_add(1, Ordering::Relaxed),
-            _ => 0,
+        let exit = Exit::new(pending.item.request.seq);
+        let judged = tokio::select! {
+            biased;
+            judged = self.call(&pending, &exit) => judged,
+            // It has not left and never will: it is what the journal says it is.
+            () = self.held(&exit) => return Ok(()),
         };
-        let written = judged.event != Event::Unsent || intended.load(Ordering::Acquire);
-        if written {
-            let change = Change { seq, event: judged.event, outcome: judged.outcome };
-            self.journal.record(vec![change], self.client.upstream().clock().wall()).await?;
+        if let Some(error) = exit.failure() {
+            return Err(Stopped::Journal(error));
         }
-        judged.stop.map_or(Ok(()), Err)
+        let seen = self.consider(&judged);
+        if let Some(event) = judged.event {
+            self.write(&pending, &exit, event, judged).await?;
+            self.progress.count(event);
+        }
+        seen
     }
 
-    async fn call(&self, pending: &Pending, journalled: Journalled) -> Judged {
+    /// Writes what became of an item.
+    async fn write(
+        &self,
+        pending: &Pending,
+        exit: &Exit,
+        event: Event,
+        judged: Judged,
+    ) -> Result<(), Stopped> {
+        let seq = pending.item.request.seq;
+        let wall = || self.client.upstream().clock().wall();
+        if !exit.is_intended() {
+            if event == Event::Unsent {
+                return Ok(());
+            }
+            if pending.item.state == State::Planned {
+                // An end is told of an intent, also where the request turned out to be one that cannot be sent.
+                self.journal.intend(vec![seq], wall()).await?;
+            }
+        }
+        let change = Change { seq, event, outcome: judged.outcome };
+        Ok(self.journal.record(vec![change], wall()).await?)
+    }
+
+    /// What an item's end means for the run.
+    fn consider(&self, judged: &Judged) -> Result<(), Stopped> {
+        let reason = || judged.outcome.error.clone().unwrap_or_default();
+        match judged.run {
+            ForTheRun::Nothing => {}
+            ForTheRun::Stop => return Err(Stopped::Upstream(reason())),
+            ForTheRun::Unserved => {
+                self.health.away(self.client.upstream().clock().now(), reason());
+                *self.reason.lock() = Some(reason());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when the run is to end and the item could be kept from leaving.
+    async fn held(&self, exit: &Exit) {
+        told(&mut self.halt.subscribe()).await;
+        if !exit.hold() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn call(&self, pending: &Pending, exit: &Exit) -> Judged {
         let item = &pending.item;
+        let upstream = self.client.upstream();
         let Ok(method) = item.request.method.parse::<Method>() else {
-            return Judged::failed(format!("`{}` is not a method", item.request.method));
+            return Judged::invalid(format!("`{}` is not a method", item.request.method));
         };
-        let now = self.client.upstream().clock().wall();
+        let now = upstream.clock().wall();
         let doubtful_since = item.first_sent.filter(|_| pending.maybe_executed);
         let mut call = self
             .client
@@ -175,7 +279,8 @@ impl Sender<'_> {
             .class(Class::Bulk)
             .key(item.request.key.to_string())
             .sent_before(doubtful_since.map(|first| now.since(first).unwrap_or_default()))
-            .extension(journalled);
+            .called_off_by(self.halt.subscribe())
+            .extension(exit.clone());
         if let Some(body) = &item.request.body {
             call = call.json(body.clone());
         }
@@ -183,75 +288,15 @@ impl Sender<'_> {
             call = call.header(name.clone(), value.clone());
         }
         match call.send().await {
-            Ok(response) => {
-                self.unreachable.store(0, Ordering::Relaxed);
-                judge_answer(response).await
-            }
-            Err(error) => self.judge_error(&error),
+            Ok(response) => Judged::answer(response, upstream.profile()).await,
+            Err(error) => Judged::error(&error),
         }
     }
-
-    fn judge_error(&self, error: &Error) -> Judged {
-        let event = match error.kind() {
-            ErrorKind::OutcomeUnknown => Event::LoseTrack,
-            ErrorKind::NoAnswer | ErrorKind::Unreadable | ErrorKind::Invalid => Event::Fail,
-            _ => Event::Unsent,
-        };
-        let stop = match error.kind() {
-            ErrorKind::Token => Some(Stopped::Upstream(error.to_string())),
-            ErrorKind::Unreachable => {
-                let in_a_row = self.unreachable.fetch_add(1, Ordering::Relaxed) + 1;
-                (in_a_row >= MAX_UNREACHABLE).then(|| Stopped::Upstream(error.to_string()))
-            }
-            _ => None,
-        };
-        let reason = Some(error.to_string());
-        Judged { event, outcome: outcome(error.report(), None, reason), stop }
-    }
 }
 
-impl Judged {
-    fn failed(reason: String) -> Self {
-        Self { event: Event::Fail, outcome: outcome(&CallReport::default(), None, Some(reason)), stop: None }
-    }
-}
-
-fn outcome(report: &CallReport, http_status: Option<u16>, error: Option<String>) -> Outcome {
-    Outcome { attempts: report.attempts, http_status, error }
-}
-
-async fn judge_answer(mut response: http::Response<tidegate::ResponseBody>) -> Judged {
-    let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
-    let status = response.status();
-    let unknown = response.headers().get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
-    // The body is read in every case, so that its connection can carry the next call.
-    let body = response.into_body().bytes(MAX_REASON).await.unwrap_or_default();
-    let event = match () {
-        () if unknown => Event::LoseTrack,
-        () if status.is_success() => Event::Succeed,
-        () => Event::Fail,
-    };
-    let error = (event != Event::Succeed).then(|| reason(&body).unwrap_or_else(|| status.to_string()));
-    let stop = (status == http::StatusCode::UNAUTHORIZED).then(|| {
-        Stopped::Upstream(format!(
-            "the upstream refused the credential: {}",
-            reason(&body).unwrap_or_default()
-        ))
-    });
-    let event = if stop.is_some() { Event::Unsent } else { event };
-    Judged { event, outcome: outcome(&report, Some(status.as_u16()), error), stop }
-}
-
-/// The message of the upstream's error, if its body holds one.
-fn reason(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct ErrorBody {
-        message: Option<String>,
-        code: Option<String>,
-    }
-    let body: ErrorBody = serde_json::from_slice(body).ok()?;
-    match (body.code, body.message) {
-        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-        (one, other) => one.or(other),
+/// Returns when `signal` is given; never if nobody can give it any more.
+async fn told(signal: &mut watch::Receiver<bool>) {
+    if signal.wait_for(|told| *told).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -42,7 +42,7 @@ use crate::recipe::{Kind, Recipe, Template};
 
 /// Largest request body: what the client keeps for resending. A larger one could never be sent twice, not even when
 /// that is known to be safe.
-pub const MAX_BODY_BYTES: usize = 512 << 10;
+pub const MAX_BODY_BYTES: usize = tidegate::body::REPLAY_CAP;
 
 /// A request that a row, or several merged ones, became.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,6 +42,12 @@ impl Input {
         open(&self.path)
     }
 
+    /// Whether the upstream has to be asked what names of the input stand for.
+    pub(crate) fn has_names(&self) -> bool {
+        let lookups = self.recipe.lookups().iter();
+        lookups.filter_map(|lookup| self.survey.names(&lookup.column)).any(|names| !names.is_empty())
+    }
+
     /// Asks the upstream what the input's names stand for.
     pub(crate) async fn resolve(&self, client: &Client) -> Result<Lookups, Failure> {
         resolve(client, &self.recipe, &self.survey, &self.name).await.map_err(|error| match error {
@@ -50,11 +56,12 @@ impl Input {
         })
     }
 
-    /// Plans the input into a new journal at `path`.
+    /// Plans the input into a new journal at `path`. `route` is kept there for a resume.
     pub(crate) fn plan(
         &self,
         lookups: &Lookups,
         upstream: &Upstream,
+        route: String,
         path: &Path,
     ) -> Result<Journal, Failure> {
         let (profile, tenant) = (upstream.profile(), upstream.tenant());
@@ -72,7 +79,7 @@ impl Input {
             input_digest: self.survey.digest(),
             tenant: tenant.to_string(),
             profile: profile.name.clone(),
-            options: String::new(),
+            options: route,
             created: now,
         };
         let journal = Journal::create(path, &header).map_err(Failure::usage)?;
@@ -84,9 +91,17 @@ impl Input {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok(BufReader::new(file))
+    let cannot = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(cannot)?;
+    if file.metadata().map_err(cannot)?.is_file() {
+        Ok(BufReader::new(file))
+    } else {
+        // It is read several times: to check it whole before the first write.
+        Err(Failure::usage(format!(
+            "{} is not a regular file (write the input to a file first)",
+            path.display()
+        )))
+    }
 }
 
 fn key(request: &PlannedRequest, tenant: &Tenant, profile: &Profile) -> uuid::Uuid {

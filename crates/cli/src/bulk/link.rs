@@ -1,12 +1,14 @@
-//! The way of a run to its upstream: straight, or through a running gateway.
+//! The way to the upstream, and how a resume finds the one its run took.
 
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 use tidegate::observe::{Observer, Observers, Traced};
-use tidegate::{Profile, Upstream, UpstreamConfig};
+use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
+use tidegate_core::key::Tenant;
 
-use crate::args::BulkCommon;
+use crate::args::{BulkCommon, Connection};
 use crate::failure::Failure;
 use crate::progress::Watch;
 use crate::settings::Settings;
@@ -17,26 +19,63 @@ pub(crate) struct Link {
     pub(crate) watch: Arc<Watch>,
     /// What every request carries for a gateway in between.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    route: Route,
+}
+
+/// Where a run was sent; its journal keeps it, so that a resume goes there without being told again.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Route {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
 }
 
 impl Link {
-    /// As the command line says.
+    /// As the command line says. Nothing is sent.
     pub(crate) fn new(common: &BulkCommon) -> Result<Self, Failure> {
-        let settings = Settings::load(&common.connection, |name| std::env::var(name).ok())?;
-        match &common.via {
-            None => Self::over(settings.upstream()?, None),
-            Some(gateway) => Self::via(settings.profile()?, gateway),
-        }
+        let settings = Settings::load(&common.connection, |name| std::env::var_os(name))?;
+        let mut link = match &common.via {
+            None => {
+                let config = settings.upstream()?;
+                let route = Route {
+                    api: Some(config.api.clone()),
+                    login: Some(config.login.clone()),
+                    ..Route::default()
+                };
+                Self::over(config, route, None)?
+            }
+            Some(gateway) => Self::through(settings.profile()?, settings.tenant(), gateway)?,
+        };
+        link.route.profile = Some(absolute(settings.profile_name()));
+        Ok(link)
     }
 
-    /// Through the gateway at `gateway`, which knows the limits and holds the credential.
-    pub(crate) fn via(mut profile: Profile, gateway: &str) -> Result<Self, Failure> {
+    /// Through the gateway at `gateway`, for the default tenant.
+    pub(crate) fn via(profile: Profile, gateway: &str) -> Result<Self, Failure> {
+        Self::through(profile, Tenant::new("default"), gateway)
+    }
+
+    /// Through a gateway, which knows the limits and holds the credential.
+    fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
         profile.limits.clear();
         let class = (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk"));
-        Self::over(UpstreamConfig::new(Arc::new(profile), gateway, gateway), Some(class))
+        let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
+        config.tenant = tenant;
+        let route = Route { via: Some(gateway.to_owned()), ..Route::default() };
+        Self::over(config, route, Some(class))
     }
 
-    fn over(mut config: UpstreamConfig, header: Option<(HeaderName, HeaderValue)>) -> Result<Self, Failure> {
+    fn over(
+        mut config: UpstreamConfig,
+        route: Route,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Self, Failure> {
         let watch = Arc::new(Watch::default());
         let observers: [Arc<dyn Observer>; 2] = [Arc::new(Traced), Arc::clone(&watch) as Arc<dyn Observer>];
         config.observers = Observers::new(observers);
@@ -44,6 +83,56 @@ impl Link {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::usage(lines.join("\n"))
         })?;
-        Ok(Self { upstream, watch, header })
+        Ok(Self { upstream, watch, header, route })
     }
+
+    /// Where this goes, for the journal.
+    pub(crate) fn route(&self) -> String {
+        serde_json::to_string(&self.route).expect("texts serialise")
+    }
+
+    /// Finds out whether calls can be served at all, before there is a journal or an intent.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let upstream = &self.upstream;
+        let anonymous = matches!(upstream.credential(), Credential::Anonymous);
+        if anonymous && self.header.is_none() && upstream.profile().oauth.is_some() {
+            return Err(Failure::usage(format!(
+                "no credential for {}: set GENESYSCLOUD_OAUTHCLIENT_ID and GENESYSCLOUD_OAUTHCLIENT_SECRET, or send --via a gateway that has one",
+                upstream.api_base()
+            )));
+        }
+        upstream.check().await.map_err(|error| {
+            let hint = match &error {
+                NotReady::Token(token) if token.refused => {
+                    "check the client id and secret, and that they belong to this region"
+                }
+                NotReady::Token(_) => "check --login or --region, and try again",
+                NotReady::Api(_) => "check --api, --region or --via, and try again",
+            };
+            Failure::upstream(format!("{error}; nothing was sent; {hint}"))
+        })
+    }
+}
+
+/// A profile file by its full path, so that it is found from another folder; a built-in one by its name.
+fn absolute(profile: &str) -> String {
+    match std::path::absolute(profile) {
+        Ok(path) if path.is_file() => path.display().to_string(),
+        _ => profile.to_owned(),
+    }
+}
+
+/// The flags of a resume, with what they do not say taken from where the run went.
+pub(super) fn as_it_ran(common: &BulkCommon, options: &str) -> BulkCommon {
+    // A journal of another version may have other words here; then the flags and the configuration decide.
+    let route: Route = serde_json::from_str(options).unwrap_or_default();
+    let given = &common.connection;
+    let mut common = common.clone();
+    common.connection.profile = given.profile.clone().or(route.profile);
+    if common.via.is_none() && given.api.is_none() && given.region.is_none() {
+        common.via = route.via;
+        common.connection =
+            Connection { api: route.api, login: given.login.clone().or(route.login), ..common.connection };
+    }
+    common
 }

@@ -35,6 +35,9 @@ use crate::output;
 use crate::progress::{self, Line};
 use crate::signals::interrupted;
 
+/// How long the gateway of this process may be away: it is not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Writes in flight at once, as `bulk run` has by default.
 const CONCURRENCY: usize = 64;
 
@@ -137,14 +140,14 @@ async fn tidegate_run(
     let input = tokio::task::block_in_place(|| read_input(folder.path(), csv))?;
     let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
     let path = folder.path().join("journal");
-    let journal = tokio::task::block_in_place(|| input.plan(&lookups, &link.upstream, &path))?;
+    let journal = tokio::task::block_in_place(|| input.plan(&lookups, &link.upstream, link.route(), &path))?;
     let journal = Arc::new(journal);
     let reader = journal.reader().map_err(Failure::internal)?;
     let writes = reader.counts().map_err(Failure::internal)?.total();
     let progress = Arc::new(Progress::default());
     let look = progress::of_run(0, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("agents", writes, false, look);
-    let options = Options { concurrency: CONCURRENCY, header: link.header };
+    let options = Options { concurrency: CONCURRENCY, patience: PATIENCE, header: link.header };
     let (_stop, stopping) = watch::channel(false);
     let ended = execute(journal, link.upstream, options, &progress, stopping).await;
     let took = began.elapsed();

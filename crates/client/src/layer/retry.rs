@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
 use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
@@ -25,6 +25,9 @@ use crate::credential::Credential;
 use crate::error::{Error, ErrorKind};
 use crate::token::TokenError;
 use crate::transport::SendError;
+
+/// What a gateway of ours marks an answer with that it gave without sending anything.
+const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
 
 /// How much of an answer is kept in memory while another attempt is waited for.
 const KEEP: usize = 64 * 1024;
@@ -152,9 +155,10 @@ impl Run {
             let send_by = self.attempts.send_by();
             let attempt = Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
-                Ok(()) => inner.call(attempt).await,
-                Err(error) => Err(error),
+                Ok(()) => self.unless_called_off(inner.call(attempt)).await,
+                Err(error) => Some(Err(error)),
             };
+            let Some(sent) = sent else { return self.called_off() };
             let (at, why) = match self.judge(sent, next.is_some()).await {
                 Step::Done(result) => return result,
                 Step::Again(at, why) => (at, why),
@@ -162,9 +166,33 @@ impl Run {
             let now = self.layer.clock.now();
             if at > now {
                 self.call.add_wait(at - now, || Arc::from(why));
-                tokio::time::sleep_until(self.layer.clock.instant(at)).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(self.layer.clock.instant(at)) => {}
+                    () = self.call.called_off() => return self.called_off(),
+                }
             }
         }
+    }
+
+    /// Carries out an attempt; `None` if it is a further one and was called off before it left.
+    async fn unless_called_off<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
+        let before = self.call.attempts();
+        tokio::pin!(attempt);
+        if before > 0 {
+            tokio::select! {
+                biased;
+                sent = &mut attempt => return Some(sent),
+                () = self.call.called_off() => {}
+            }
+            if self.call.attempts() == before {
+                return None;
+            }
+        }
+        Some(attempt.await)
+    }
+
+    fn called_off(&mut self) -> Result<Response<ResponseBody>, Error> {
+        self.ended(|run| run.error(ErrorKind::Stopped).with_source("no further attempt was wanted"))
     }
 
     async fn judge(&mut self, sent: Result<Answered, AttemptError>, replayable: bool) -> Step {
@@ -185,7 +213,8 @@ impl Run {
                 return Step::Again(at, reason(ordered));
             }
             Next::Unknown { .. } => {
-                return Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(error)));
+                let unsent = error.failure.delivery() == Delivery::NotSent;
+                return Step::Done(Err(self.unknown(unsent).with_source(error)));
             }
             Next::GiveUp { retry_at, .. } => retry_at,
             _ => None,
@@ -206,7 +235,10 @@ impl Run {
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
-        match self.next(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
+        // A gateway of ours that marks its answer has not sent anything, whatever the status would say otherwise.
+        let throttled = throttled || response.headers().contains_key(REFUSED);
+        let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
+        match self.next(&outcome) {
             Next::Retry { at, ordered, .. } if replayable => {
                 self.keep(response).await;
                 Step::Again(at, reason(ordered))
@@ -216,8 +248,9 @@ impl Run {
                 Step::Again(self.layer.clock.now(), TOKEN)
             }
             Next::Unknown { .. } => {
+                let refused = self.layer.policy.matrix.delivery(&outcome) == Delivery::Refused;
                 let why = format!("the upstream answered {status}, which does not tell");
-                Step::Done(Err(self.error(ErrorKind::OutcomeUnknown).with_source(why)))
+                Step::Done(Err(self.unknown(refused || status == StatusCode::UNAUTHORIZED).with_source(why)))
             }
             _ => Step::Done(Ok(response)),
         }
@@ -243,8 +276,11 @@ impl Run {
         let in_time = again.filter(|at| {
             self.attempts.send_by().map_or(*at - now <= self.layer.policy.hint_ceiling, |end| *at < end)
         });
+        // A login host that is away did not order the wait: it is tried as often as an API that is away.
+        let policy = &self.layer.policy;
+        let most = if error.throttled { policy.max_ordered_waits } else { policy.max_retries };
         match in_time {
-            Some(at) if self.token_waits < self.layer.policy.max_ordered_waits => {
+            Some(at) if self.token_waits < most => {
                 self.token_waits += 1;
                 Step::Again(at, TOKEN)
             }
@@ -269,15 +305,17 @@ impl Run {
     /// A layer of somebody else's stopped the attempt. Its word goes before the upstream's last one, but not before
     /// a doubt.
     fn stopped(&self, why: BoxError) -> Error {
-        let doubt = self.attempts.in_doubt();
-        self.error(if doubt { ErrorKind::OutcomeUnknown } else { ErrorKind::Stopped }).with_source(why)
+        let stopped =
+            if self.attempts.in_doubt() { self.unknown(true) } else { self.error(ErrorKind::Stopped) };
+        stopped.with_source(why)
     }
 
     /// No further attempt is possible: doubt if there is any, else the upstream's last answer, else how the last
     /// attempt failed, else `error`. Only a call that sent nothing is refused.
     fn ended(&mut self, error: impl FnOnce(&Self) -> Error) -> Result<Response<ResponseBody>, Error> {
         if self.attempts.in_doubt() {
-            return Err(self.error(ErrorKind::OutcomeUnknown).with_source("no further attempt was possible"));
+            let why = error(self).to_string();
+            return Err(self.unknown(true).with_source(why));
         }
         if let Some(last) = self.last.take() {
             return Ok(last);
@@ -287,6 +325,13 @@ impl Run {
             Some(failure) => Err(self.failed(failure).with_retry_after(refused.retry_after())),
             None => Err(refused),
         }
+    }
+
+    /// The end in doubt. `unsent`: the last attempt is proven not to have been executed, so that only an earlier one
+    /// leaves the doubt, and sending again later may settle it.
+    fn unknown(&self, unsent: bool) -> Error {
+        let settles = unsent && self.attempts.may_start(self.layer.clock.now()).is_ok();
+        self.error(ErrorKind::OutcomeUnknown).with_settles(settles)
     }
 
     fn error(&self, kind: ErrorKind) -> Error {

@@ -31,6 +31,8 @@ pub struct TokenError {
     pub why: String,
     /// Whether the credential itself was refused: trying again will not help.
     pub refused: bool,
+    /// Whether the token endpoint ordered the wait. Otherwise `retry_after` is only how long the failure is remembered.
+    pub throttled: bool,
     /// When to ask again, from now.
     pub retry_after: Option<Duration>,
 }
@@ -158,6 +160,7 @@ impl TokenManager {
                 credential: self.id.clone(),
                 why: "the token endpoint did not answer in time".to_owned(),
                 refused: false,
+                throttled: false,
                 retry_after: None,
             }),
         }
@@ -194,6 +197,7 @@ impl TokenManager {
         TokenError {
             credential: self.id.clone(),
             why: state.failure.clone().unwrap_or_else(|| why.name().to_owned()),
+            throttled: why == TokenFailure::Throttled,
             refused: matches!(why, TokenFailure::Refused | TokenFailure::Rejected),
             retry_after: Some(left),
         }

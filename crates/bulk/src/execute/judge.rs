@@ -1,0 +1,153 @@
+//! What an answer, or its absence, means for an item and for the run.
+
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
+use tidegate_core::classify::{self, Delivery};
+use tidegate_store::{Event, Outcome};
+
+/// How much of an answer is read, so that its connection can carry the next call and an error can be told.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// How much of an answer that is no error of the vendor's shape is told.
+const MAX_TOLD: usize = 300;
+
+/// What is to be written about an item, and what it means for the run.
+pub(super) struct Judged {
+    /// What happened; `None` leaves the item as the journal has it: in doubt, and to be sent again later.
+    pub(super) event: Option<Event>,
+    pub(super) outcome: Outcome,
+    pub(super) run: ForTheRun,
+}
+
+/// What one item's end says about the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ForTheRun {
+    /// Nothing.
+    Nothing,
+    /// The upstream could not be reached, or did not take the call.
+    Unserved,
+    /// No other item would fare better.
+    Stop,
+}
+
+impl Judged {
+    /// A request that cannot be sent.
+    pub(super) fn invalid(reason: String) -> Self {
+        let outcome = outcome(&CallReport::default(), None, Some(reason));
+        Self { event: Some(Event::Fail), outcome, run: ForTheRun::Nothing }
+    }
+
+    /// Judges a call that brought no answer.
+    pub(super) fn error(error: &Error) -> Self {
+        let (event, run) = match error.kind() {
+            ErrorKind::OutcomeUnknown if error.can_settle() => (None, ForTheRun::Unserved),
+            ErrorKind::OutcomeUnknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
+            // Only of reads: a write without an answer is `OutcomeUnknown`.
+            ErrorKind::NoAnswer | ErrorKind::Unreadable | ErrorKind::Invalid => {
+                (Some(Event::Fail), ForTheRun::Nothing)
+            }
+            ErrorKind::Token => (Some(Event::Unsent), ForTheRun::Stop),
+            ErrorKind::Unreachable => (Some(Event::Unsent), ForTheRun::Unserved),
+            _ => (Some(Event::Unsent), ForTheRun::Nothing),
+        };
+        Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run }
+    }
+
+    /// Judges an answer.
+    pub(super) async fn answer(mut response: http::Response<ResponseBody>, profile: &Profile) -> Self {
+        let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
+        let status = response.status();
+        let headers = response.headers();
+        let unknown = headers.get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
+        let hint = headers.get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
+        let unserved = headers.contains_key("tidegate-refused")
+            || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
+        // Read in every case. A body that is cut or too long takes nothing from what the status says.
+        let body = response.into_body().bytes(MAX_ANSWER).await.unwrap_or_default();
+        let (event, run) = match () {
+            () if unknown => (Event::LoseTrack, ForTheRun::Nothing),
+            () if status.is_success() => (Event::Succeed, ForTheRun::Nothing),
+            () if status == StatusCode::UNAUTHORIZED => (Event::Unsent, ForTheRun::Stop),
+            () if unserved => (Event::Unsent, ForTheRun::Unserved),
+            () => (Event::Fail, ForTheRun::Nothing),
+        };
+        let error = match event {
+            Event::Succeed => None,
+            Event::Unsent if status == StatusCode::UNAUTHORIZED => {
+                Some(format!("the upstream refused the credential: {}", reason(status, &body)))
+            }
+            _ => Some(reason(status, &body)),
+        };
+        Self { event: Some(event), outcome: outcome(&report, Some(status.as_u16()), error), run }
+    }
+}
+
+fn outcome(report: &CallReport, http_status: Option<u16>, error: Option<String>) -> Outcome {
+    Outcome { attempts: report.attempts, http_status, error }
+}
+
+/// The message of the upstream's error; the beginning of its text if it has another shape.
+fn reason(status: StatusCode, body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct ErrorBody {
+        message: Option<String>,
+        code: Option<String>,
+    }
+    let told =
+        serde_json::from_slice(body).ok().and_then(|ErrorBody { message, code }| match (code, message) {
+            (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+            (one, other) => one.or(other),
+        });
+    told.unwrap_or_else(|| {
+        let text: String = String::from_utf8_lossy(body).trim().chars().take(MAX_TOLD).collect();
+        if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vendors_error_is_told_in_its_own_words() {
+        let told = |body: &str| reason(StatusCode::BAD_REQUEST, body.as_bytes());
+        assert_eq!(
+            told(r#"{"code":"bad.skill","message":"no such skill","status":400}"#),
+            "bad.skill: no such skill"
+        );
+        assert_eq!(told(r#"{"message":"no such skill"}"#), "no such skill");
+        assert_eq!(told("<html>nope</html>\n"), "400 Bad Request: <html>nope</html>");
+        assert_eq!(told(""), "400 Bad Request");
+        assert_eq!(told(&"x".repeat(5_000)).len(), "400 Bad Request: ".len() + MAX_TOLD);
+    }
+
+    async fn judged(status: u16, headers: &[(&'static str, &'static str)]) -> (Option<Event>, ForTheRun) {
+        let mut response = http::Response::new(ResponseBody::from(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in headers {
+            response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
+        }
+        let profile = Profile::builtin("genesys").unwrap();
+        let judged = Judged::answer(response, &profile).await;
+        (judged.event, judged.run)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_proves_nothing_was_done_leaves_the_item_pending() {
+        let unserved = (Some(Event::Unsent), ForTheRun::Unserved);
+        assert_eq!(judged(429, &[]).await, unserved);
+        assert_eq!(judged(503, &[("retry-after", "4000")]).await, unserved);
+        assert_eq!(judged(502, &[("tidegate-refused", "no-token")]).await, unserved);
+        assert_eq!(judged(401, &[]).await, (Some(Event::Unsent), ForTheRun::Stop));
+    }
+
+    #[tokio::test]
+    async fn final_answers_end_the_item() {
+        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
+        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
+        let unknown = judged(424, &[("tidegate-outcome", "unknown")]).await;
+        assert_eq!(unknown, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
+    }
+}

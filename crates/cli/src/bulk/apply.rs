@@ -1,0 +1,96 @@
+//! Sends what is pending in a journal, and reports.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_bulk::execute::{Options, Progress, Stopped, execute};
+use tidegate_bulk::exit::exit;
+use tidegate_bulk::{Ending, Exit};
+use tidegate_store::{Counts, Journal};
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+
+use super::link::Link;
+use super::look::ResultFile;
+use crate::args::BulkCommon;
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::{self, Line, Watch};
+use crate::signals::interrupted;
+
+/// Sends what is pending and reports.
+pub(super) async fn carry_out(
+    journal: Journal,
+    link: Link,
+    common: &BulkCommon,
+    result: Option<ResultFile>,
+) -> Result<(), Failure> {
+    let journal = Arc::new(journal);
+    let reader = journal.reader().map_err(Failure::internal)?;
+    let before = reader.counts().map_err(Failure::internal)?;
+    let progress = Arc::new(Progress::default());
+    let already = before.total() - before.pending();
+    let look = progress::of_run(already, Arc::clone(&progress), Arc::clone(&link.watch));
+    let shown = Line::start("items", before.total(), common.quiet, look);
+    let (stop, stopping) = watch::channel(false);
+    let listen = tokio::spawn(async move {
+        interrupted().await;
+        output::talk(
+            "stopping: calls that have left are awaited; Ctrl-C again ends at once, and can be resumed as well",
+        );
+        stop.send_replace(true);
+        interrupted().await;
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    });
+    let options = Options {
+        concurrency: usize::from(common.concurrency),
+        patience: common.patience,
+        header: link.header,
+    };
+    let began = link.upstream.clock().now();
+    let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;
+    let took = link.upstream.clock().now() - began;
+    shown.finish();
+    listen.abort();
+    let counts = reader.counts().map_err(Failure::internal)?;
+    output::talk(&summary(&counts, &link.watch, took));
+    if let Some(result) = result {
+        block_in_place(|| result.write(&reader, journal.path()))?;
+    }
+    conclude(ended, &counts, journal.path())
+}
+
+fn conclude(ended: Result<(), Stopped>, counts: &Counts, journal: &Path) -> Result<(), Failure> {
+    let (ending, why) = match ended {
+        Ok(()) => (Ending::Finished, None),
+        // The last item ended while the run was stopping.
+        Err(Stopped::Interrupted) if counts.pending() == 0 => (Ending::Finished, None),
+        Err(why @ Stopped::Interrupted) => (Ending::Interrupted, Some(why)),
+        Err(why @ Stopped::Upstream(_)) => (Ending::UpstreamRefused, Some(why)),
+        Err(why @ Stopped::Journal(_)) => (Ending::Internal, Some(why)),
+    };
+    if let Some(why) = why {
+        output::talk(&format!("tidegate: {why}"));
+    }
+    if counts.pending() > 0 {
+        output::talk(&format!("go on with: tidegate bulk resume --journal {}", journal.display()));
+    }
+    match exit(ending, counts) {
+        Exit::Done => Ok(()),
+        code => Err(Failure::told(code)),
+    }
+}
+
+fn summary(counts: &Counts, watch: &Watch, took: Duration) -> String {
+    format!(
+        "{} ok, {} failed, {} unknown, {} pending; {} attempts, {} throttles, {:.1} s",
+        counts.ok,
+        counts.failed + counts.cancelled,
+        counts.unknown,
+        counts.pending(),
+        watch.attempts(),
+        watch.throttles(),
+        took.as_secs_f64()
+    )
+}

@@ -1,0 +1,142 @@
+//! Looking at a journal: `status` and `report`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tidegate_bulk::exit::exit;
+use tidegate_bulk::{Ending, Exit, report};
+use tidegate_store::Reader;
+
+use crate::args::{BulkReportArgs, BulkStatusArgs, OutputFormat};
+use crate::failure::Failure;
+
+pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
+    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let run = reader.run().map_err(Failure::internal)?;
+    let counts = reader.counts().map_err(Failure::internal)?;
+    let text = match args.format {
+        OutputFormat::Json => serde_json::json!({
+            "recipe": run.header.recipe,
+            "input": run.header.input_name,
+            "tenant": run.header.tenant,
+            "profile": run.header.profile,
+            "planned": run.planned.is_some(),
+            "items": counts.total(),
+            "ok": counts.ok,
+            "failed": counts.failed,
+            "unknown": counts.unknown,
+            "cancelled": counts.cancelled,
+            "pending": counts.pending(),
+        })
+        .to_string(),
+        OutputFormat::Text => format!(
+            "{} by recipe {} for tenant {}: {} items, {} ok, {} failed, {} unknown, {} pending",
+            run.header.input_name,
+            run.header.recipe,
+            run.header.tenant,
+            counts.total(),
+            counts.ok,
+            counts.failed + counts.cancelled,
+            counts.unknown,
+            counts.pending()
+        ),
+    };
+    let mut out = std::io::stdout().lock();
+    // A closed pipe means that the reader has what it wanted.
+    drop(writeln!(out, "{text}"));
+    Ok(())
+}
+
+/// Writes the result of every item.
+pub(super) fn write_report(args: &BulkReportArgs) -> Result<(), Failure> {
+    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let counts = match &args.output {
+        Some(path) => {
+            ResultFile::open(path)?.write(&reader, &args.journal)?;
+            reader.counts().map_err(Failure::internal)?
+        }
+        None => match report::write_csv(&reader, std::io::stdout().lock()) {
+            Ok(counts) => counts,
+            Err(error) if error.is_broken_pipe() => return Ok(()),
+            Err(error) => return Err(Failure::internal(error)),
+        },
+    };
+    match exit(Ending::Finished, &counts) {
+        Exit::Done => Ok(()),
+        code => Err(Failure::told(code)),
+    }
+}
+
+/// A result file that appears under its name when it is complete, and replaces what was there only then. Opened
+/// before the run, so that a folder that cannot be written is known before anything is sent.
+pub(super) struct ResultFile {
+    file: File,
+    path: PathBuf,
+    /// Where it is written until then; `None` for what is not a regular file, such as a pipe.
+    draft: Option<PathBuf>,
+}
+
+impl ResultFile {
+    /// Opens the draft of `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let cannot = |error: std::io::Error| {
+            Failure::usage(format!("--output: cannot write {}: {error}", path.display()))
+        };
+        let special = match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => {
+                return Err(Failure::usage(format!(
+                    "--output: {} is a folder (name a file)",
+                    path.display()
+                )));
+            }
+            Ok(there) => !there.is_file(),
+            Err(_) => false,
+        };
+        if special {
+            let file = File::options().write(true).open(path).map_err(cannot)?;
+            return Ok(Self { file, path: path.to_owned(), draft: None });
+        }
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".new");
+        let draft = PathBuf::from(draft);
+        let file = File::create(&draft).map_err(cannot)?;
+        Ok(Self { file, path: path.to_owned(), draft: Some(draft) })
+    }
+
+    /// Writes it and puts it in place.
+    pub(super) fn write(mut self, reader: &Reader, journal: &Path) -> Result<(), Failure> {
+        let written = (|| {
+            let mut out = BufWriter::new(&self.file);
+            report::write_csv(reader, &mut out).map_err(|error| error.to_string())?;
+            out.flush().map_err(|error| error.to_string())?;
+            drop(out);
+            match &self.draft {
+                None => Ok(()),
+                Some(draft) => {
+                    self.file.sync_all().map_err(|error| error.to_string())?;
+                    std::fs::rename(draft, &self.path).map_err(|error| error.to_string())
+                }
+            }
+        })();
+        if written.is_ok() {
+            self.draft = None;
+        }
+        written.map_err(|why| {
+            Failure::internal(format!(
+                "cannot write {}: {why}; the journal has everything: tidegate bulk report --journal {} --output FILE",
+                self.path.display(),
+                journal.display()
+            ))
+        })
+    }
+}
+
+impl Drop for ResultFile {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            // Nothing was written that anybody needs; what cannot be removed does no harm.
+            drop(std::fs::remove_file(draft));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `tidegate bulk`: plan a file, apply it, go on after an interruption, say how it went.
+
+mod apply;
+mod dry_run;
+pub(crate) mod input;
+pub(crate) mod link;
+mod look;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidegate::Client;
+use tidegate_bulk::{Format, Recipe};
+use tidegate_store::Journal;
+use tokio::task::block_in_place;
+
+use self::apply::carry_out;
+use self::input::Input;
+use self::link::{Link, as_it_ran};
+use self::look::ResultFile;
+use crate::args::{BulkCommand, BulkResumeArgs, BulkRunArgs, InputFormat};
+use crate::failure::Failure;
+use crate::output;
+
+pub(crate) async fn run(command: BulkCommand) -> Result<(), Failure> {
+    match command {
+        BulkCommand::Run(args) => start(args).await,
+        BulkCommand::Resume(args) => resume(args).await,
+        BulkCommand::Status(args) => look::status(&args),
+        BulkCommand::Report(args) => look::write_report(&args),
+    }
+}
+
+async fn start(args: BulkRunArgs) -> Result<(), Failure> {
+    let (input, checked) = block_in_place(|| {
+        let recipe = Recipe::load(&args.recipe).map_err(Failure::usage)?;
+        let format = match args.input_format {
+            Some(InputFormat::Csv) => Format::Csv,
+            Some(InputFormat::Ndjson) => Format::Ndjson,
+            None => Format::of(&args.input),
+        };
+        Input::check(&args.input, format, recipe)
+    })?;
+    let link = Link::new(&args.common)?;
+    let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
+    if !args.dry_run {
+        // Told before the upstream is asked for anything.
+        Journal::vacant(&path).map_err(Failure::usage)?;
+    }
+    if !args.dry_run || input.has_names() {
+        link.check().await?;
+    }
+    let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
+    if args.dry_run {
+        return block_in_place(|| dry_run::dry_run(&input, &lookups, link.upstream.profile()));
+    }
+    let result = args.common.output.as_deref().map(ResultFile::open).transpose()?;
+    for note in &checked.notes {
+        output::talk(note);
+    }
+    let journal = block_in_place(|| input.plan(&lookups, &link.upstream, link.route(), &path))?;
+    let items = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?.total();
+    output::talk(&format!(
+        "{}: {} rows become {items} requests; journal {}",
+        input.name,
+        checked.rows,
+        path.display()
+    ));
+    carry_out(journal, link, &args.common, result).await
+}
+
+/// Beside the input, wherever the command is run: a file that is being applied is found to be so from every folder.
+fn default_journal(input: &Path) -> PathBuf {
+    let mut name = OsString::from(input);
+    name.push(".journal");
+    PathBuf::from(name)
+}
+
+async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
+    let journal = block_in_place(|| Journal::open(&args.journal)).map_err(Failure::usage)?;
+    let header = &journal.run().header;
+    let common = as_it_ran(&args.common, &header.options);
+    let link = Link::new(&common)?;
+    if link.upstream.tenant().as_str() != header.tenant {
+        return Err(Failure::usage(format!(
+            "{} is a run for tenant `{}`, not `{}` (set tenant in tidegate.toml or TIDEGATE_TENANT)",
+            args.journal.display(),
+            header.tenant,
+            link.upstream.tenant()
+        )));
+    }
+    let result = common.output.as_deref().map(ResultFile::open).transpose()?;
+    let pending = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?.pending();
+    if pending > 0 {
+        link.check().await?;
+    }
+    carry_out(journal, link, &common, result).await
+}
