@@ -2,7 +2,8 @@
 //!
 //! Every cell is efficiency (ideal makespan / makespan) and throttles, at four phases of the wall second: 300 per 5 s,
 //! 1500 requests by 40 callers. With `--trace RULE FORM PHASE [TRIP] [strangers]` it prints one world second by second
-//! instead; RULE and FORM as in the table.
+//! instead; RULE and FORM as in the table. With `--only WORD...` it prints the rows that contain one of the words, as in
+//! `Log`, `Whole` or `0.02`.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -28,16 +29,21 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.split_first() {
         Some((first, rest)) if first == "--trace" => trace(rest),
-        _ => table(),
+        Some((first, rest)) if first == "--only" => table(rest),
+        _ => table(&[]),
     }
 }
 
-fn table() {
+fn table(only: &[String]) {
     for (who, name) in [(Who::Nobody, "alone"), (Who::Steady(0.4), "strangers 40 %")] {
         for trip in [0.02, 0.2] {
             println!("\n{name}, round trip {:.0} ms", trip * 1000.0);
             for rule in RULES {
                 for form in FORMS {
+                    let row = format!("{rule:?} {form:?} {trip}");
+                    if !only.is_empty() && !only.iter().any(|word| row.contains(word.as_str())) {
+                        continue;
+                    }
                     let cells: Vec<String> =
                         PHASES.iter().map(|&phase| cell(rule, form, phase, trip, who)).collect();
                     println!("  {:<12}{:<8}{}", format!("{rule:?}"), format!("{form:?}"), cells.join("  "));

@@ -12,6 +12,7 @@
 //! | `certificate` | what the server is known to have left |
 //! | `promise` | when it promised to give back, as an interval on the own clock |
 //! | `refill`, `flow` | by which rule it gives back, and how fast |
+//! | `own`, `ride` | own attempts as a sliding log holds them; spending them as they come back |
 //! | `strangers` | what others take |
 //! | `sliding` | a declared quota as a sliding log of own attempts times a learnt share |
 //! | `concurrency`, `closing` | bounds on attempts in flight; what a throttle closes |
@@ -25,9 +26,11 @@ mod concurrency;
 mod flow;
 mod gate;
 mod lane;
+mod own;
 mod promise;
 mod refill;
 mod registry;
+mod ride;
 mod secs;
 mod settle;
 mod slab;

@@ -49,6 +49,11 @@ impl Strangers {
         }
     }
 
+    /// Where permits come back at any time the rate is not seen in a drop: it is what refill or standing entries show.
+    pub(super) fn is_known(&mut self, rate: f64) {
+        self.rate = rate.max(0.0);
+    }
+
     /// An accepted answer: what throttles taught fades.
     pub(super) fn accepted(&mut self) {
         self.pad *= 0.998;

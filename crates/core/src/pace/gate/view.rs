@@ -23,7 +23,7 @@ impl Gate {
 
     pub(in crate::pace) fn remaining(&self, now: Mono) -> Option<f64> {
         match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.available(self.in_flight).max(0.0)),
+            Knowledge::Told(tide) => Some(tide.available(secs(now), self.in_flight).max(0.0)),
             Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
             Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
         }
