@@ -57,6 +57,10 @@ impl Tide {
     const URGENT_PATIENCE: f64 = 1.0;
     /// Where neither a reset nor a window is told, a scout goes this often.
     const BLIND_WAIT: f64 = 1.0;
+    /// A net refill below this share of the quota is not believed.
+    const NEXT_PERMIT: f64 = 0.02;
+    /// Of the gross refill so much is measured at least.
+    const GROSS: f64 = 0.9;
     /// After so many answers without a word about the limit the server has stopped telling.
     const SILENCE: u32 = 64;
 
@@ -107,10 +111,17 @@ impl Tide {
     /// Permits covered beyond what is in flight and what strangers may take, for an attempt that leaves at `now`.
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);
-        let left = certified - self.strangers.margin(self.trip.long());
+        let left = certified - self.margin();
         let level =
             self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.ride_margin(now)).max(left));
         level - f64::from(in_flight) - num(self.certificate.unseen() as u64)
+    }
+
+    fn margin(&self) -> f64 {
+        match self.refill.rule() {
+            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long(), self.refill.rate()),
+            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long()),
+        }
     }
 
     fn ride_margin(&self, now: f64) -> f64 {
@@ -313,6 +324,9 @@ impl Tide {
         }
         self.certificate.certify(attempt.sent, now, num(remaining));
         self.certify_ride(attempt, now, num(remaining));
+        if self.refill.rule() == Rule::Continuous && self.strangers.met() {
+            self.strangers.is_known(self.missing_refill());
+        }
         if self.refill.rule() == Rule::Step {
             let stretch = (2.0 * self.trip.mean()).max(0.02 * self.length());
             self.strangers.observe(now, point.least, point.most, stretch);
@@ -323,6 +337,18 @@ impl Tide {
             opened: (before < 1.0 && after >= 8.0).then_some(after),
             strangers: self.strangers.news(self.limit / self.length()),
         }
+    }
+
+    /// What a continuous refill gives but never shows, permits per second: others take it.
+    fn missing_refill(&self) -> f64 {
+        let net = self.refill.rate();
+        if net <= 0.0 {
+            return 0.0;
+        }
+        let gross = self.limit / self.length();
+        // A reset may tell the next permit alone.
+        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / self.length() } else { gross };
+        (Self::GROSS * gross - net).min(net)
     }
 
     fn certify_ride(&mut self, attempt: &Attempt, now: f64, remaining: f64) {
