@@ -66,7 +66,6 @@ impl Strangers {
 
     /// A throttle, once per burst.
     pub(super) fn throttled(&mut self, limit: f64) {
-        self.met = true;
         self.pad = (self.pad + 2.0).min(0.1 * limit);
     }
 
@@ -79,7 +78,12 @@ impl Strangers {
     /// The same where `net` permits per second come back on balance: only chance can take more than they bring.
     pub(super) fn margin_of_flow(&self, trip: f64, net: f64) -> f64 {
         let chance = Self::DEVIATIONS * (self.rate * trip).sqrt();
-        (chance - 0.5 * net * trip).max(0.0) + self.pad
+        (chance - 0.25 * net * trip).max(0.0) + self.pad
+    }
+
+    /// A throttle, whatever attempt met it: others are there, or refill is slower than it seems.
+    pub(super) fn meet(&mut self) {
+        self.met = true;
     }
 
     /// Whether a throttle was ever taken that others must have caused.

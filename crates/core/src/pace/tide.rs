@@ -347,7 +347,8 @@ impl Tide {
         }
         let gross = self.limit / self.length();
         // A reset may tell the next permit alone.
-        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / self.length() } else { gross };
+        let next = self.promise.length().map_or(self.length(), |length| length.lo).max(1e-3);
+        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / next } else { gross };
         (Self::GROSS * gross - net).min(net)
     }
 
@@ -447,6 +448,7 @@ impl Tide {
                 self.promise.came_late();
             }
         }
+        self.strangers.meet();
         if news && !attempt.scout {
             self.strangers.throttled(self.limit);
         }
