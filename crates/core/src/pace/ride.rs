@@ -22,6 +22,14 @@ pub(super) struct Swell<'o> {
     pub(super) one_way: f64,
 }
 
+impl Swell<'_> {
+    /// When `wanted` permits more than now will surely have come back.
+    pub(super) fn next(&self, now: f64, wanted: f64) -> Option<f64> {
+        let back = self.own.surely_back(now, self.length, self.one_way);
+        self.own.send_at(back, wanted.ceil().max(1.0), self.length.up, self.one_way)
+    }
+}
+
 /// Certificates of a log, carried forward.
 #[derive(Debug, Default)]
 pub(super) struct Ride {
@@ -57,12 +65,6 @@ impl Ride {
         }
         carried.max(swell.limit - (swell.own.accepted() - back))
     }
-
-    /// When `wanted` permits more than now will surely have come back.
-    pub(super) fn next(&self, now: f64, wanted: f64, swell: &Swell<'_>) -> Option<f64> {
-        let back = swell.own.surely_back(now, swell.length, swell.one_way);
-        swell.own.send_at(back, wanted.ceil().max(1.0), swell.length.up, swell.one_way)
-    }
 }
 
 #[cfg(test)]
@@ -89,7 +91,7 @@ mod tests {
         let (own, ride) = used_up();
         assert!((ride.level(4.99, &swell(&own), 0.0) - 0.0).abs() < 1e-9);
         assert!((ride.level(5.25, &swell(&own), 0.0) - 3.0).abs() < 1e-9);
-        assert!(ride.next(5.25, 2.0, &swell(&own)).is_some_and(|at| (at - 5.4).abs() < 1e-5));
+        assert!(swell(&own).next(5.25, 2.0).is_some_and(|at| (at - 5.4).abs() < 1e-5));
     }
 
     #[test]

@@ -146,10 +146,7 @@ impl Tide {
             return self.hold(now, available, in_flight, urgent);
         }
         let missing = 1.0 + reserve - available;
-        let next = self
-            .swell()
-            .filter(|_| missing.is_finite())
-            .and_then(|swell| self.ride.next(now, missing, &swell));
+        let next = self.swell().filter(|_| missing.is_finite()).and_then(|swell| swell.next(now, missing));
         match next {
             Some(at) if at > now => When::At(at),
             _ => self.scout(now, in_flight),
@@ -347,8 +344,8 @@ impl Tide {
         }
         let gross = self.limit / self.length();
         // A reset may tell the next permit alone.
-        let next = self.promise.length().map_or(self.length(), |length| length.lo).max(1e-3);
-        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / next } else { gross };
+        let permit = self.promise.length().map_or(self.length(), |length| length.lo).max(1e-3);
+        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / permit } else { gross };
         (Self::GROSS * gross - net).min(net)
     }
 
