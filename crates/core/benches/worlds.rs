@@ -5,7 +5,11 @@
 //! instead; RULE and FORM as in the table. With `--only WORD...` it prints the rows that contain one of the words, as in
 //! `Log`, `Whole` or `0.02`.
 
-#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program of its own: it reads arguments and prints"
+)]
 
 #[path = "../tests/pace_world/mod.rs"]
 mod pace_world;

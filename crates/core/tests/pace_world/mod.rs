@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the world")]
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
