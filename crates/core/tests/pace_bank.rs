@@ -281,7 +281,7 @@ fn a_throttle_with_quota_left_lowers_concurrency_and_leaves_the_rate() {
     observation.retry_after = Some(seconds(1));
     answer(&mut bank, at(50), tickets[0], AnswerKind::Throttled, &observation);
     let gate = bank.snapshot(at(50)).gates.into_iter().find(|gate| gate.quota.is_some()).unwrap();
-    assert!((gate.concurrency.unwrap() - 10.0).abs() < 1e-9, "{gate:?}");
+    assert!((gate.concurrency.unwrap() - 14.0).abs() < 1e-9, "{gate:?}");
     assert!(gate.closed_for_ms <= 1000, "not until the reset: {gate:?}");
 }
 

@@ -14,7 +14,7 @@
 mod refuse;
 mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ use crate::time::Mono;
 pub struct Bank {
     pub(super) config: Arc<BankConfig>,
     pub(super) registry: Registry,
-    waiters: HashMap<u64, Waiter>,
-    pub(super) tickets: HashMap<u64, Ticket>,
+    waiters: BTreeMap<u64, Waiter>,
+    pub(super) tickets: BTreeMap<u64, Ticket>,
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
     /// Lanes with waiters.
@@ -90,8 +90,8 @@ impl Bank {
         let config = Arc::new(config);
         Ok(Self {
             registry: Registry::new(Arc::clone(&config)),
-            waiters: HashMap::new(),
-            tickets: HashMap::new(),
+            waiters: BTreeMap::new(),
+            tickets: BTreeMap::new(),
             moments: BTreeSet::new(),
             active: Vec::new(),
             turns: Turns::default(),

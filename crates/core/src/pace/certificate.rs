@@ -16,14 +16,14 @@ pub(super) struct Certificate {
     /// Latest send time among the answered: what was answered before it cannot have been handled last.
     latest_sent: Option<f64>,
     /// Answers that may have been handled last: (answered, remaining), both ascending.
-    candidates: VecDeque<(f64, u64)>,
+    candidates: VecDeque<(f64, f64)>,
     /// When attempts ended that no certificate is known to include, ascending.
     unseen: VecDeque<f64>,
 }
 
 impl Certificate {
     /// What was left at least, when the last attempt was handled.
-    pub(super) fn level(&self) -> Option<u64> {
+    pub(super) fn level(&self) -> Option<f64> {
         self.candidates.front().map(|&(_, remaining)| remaining)
     }
 
@@ -38,7 +38,7 @@ impl Certificate {
     }
 
     /// An answer certified `remaining`.
-    pub(super) fn certify(&mut self, sent: f64, answered: f64, remaining: u64) {
+    pub(super) fn certify(&mut self, sent: f64, answered: f64, remaining: f64) {
         let latest = self.latest_sent.map_or(sent, |latest| latest.max(sent));
         self.latest_sent = Some(latest);
         while self.candidates.back().is_some_and(|&(_, other)| other >= remaining) {
@@ -76,11 +76,11 @@ mod tests {
     #[test]
     fn out_of_order_answers_do_not_raise_the_level() {
         let mut certificate = Certificate::default();
-        certificate.certify(0.0, 0.10, 7);
-        certificate.certify(0.0, 0.11, 9);
+        certificate.certify(0.0, 0.10, 7.0);
+        certificate.certify(0.0, 0.11, 9.0);
         assert_eq!(
             certificate.level(),
-            Some(7),
+            Some(7.0),
             "both were in flight together: the lower one may be the later"
         );
     }
@@ -88,19 +88,19 @@ mod tests {
     #[test]
     fn an_attempt_sent_after_an_answer_was_handled_after_it() {
         let mut certificate = Certificate::default();
-        certificate.certify(0.0, 0.1, 2);
-        certificate.certify(0.2, 0.3, 50);
-        assert_eq!(certificate.level(), Some(50), "permits came back in between");
+        certificate.certify(0.0, 0.1, 2.0);
+        certificate.certify(0.2, 0.3, 50.0);
+        assert_eq!(certificate.level(), Some(50.0), "permits came back in between");
     }
 
     #[test]
     fn a_lost_attempt_stays_spent_until_a_later_one_is_certified() {
         let mut certificate = Certificate::default();
-        certificate.certify(0.0, 0.1, 10);
+        certificate.certify(0.0, 0.1, 10.0);
         certificate.ended_unseen(0.5);
-        certificate.certify(0.4, 0.6, 9);
+        certificate.certify(0.4, 0.6, 9.0);
         assert_eq!(certificate.unseen(), 1, "it left before the lost one ended");
-        certificate.certify(0.7, 0.8, 7);
+        certificate.certify(0.7, 0.8, 7.0);
         assert_eq!(certificate.unseen(), 0);
     }
 }

@@ -3,8 +3,11 @@
 //! Two reasons to bound it. An upstream that says nothing about its limits is entered like an unknown network: one
 //! attempt, then two for every answer, so concurrency doubles each clean round trip and an unlimited upstream runs at
 //! full speed within a second. And a throttle while quota is left means another limit than the rate: a concurrency cap
-//! or a burst rule. Either way a throttle halves the bound, once per burst, and it grows by one per clean round trip
-//! (additive increase, multiplicative decrease, as TCP does). The rate is left alone.
+//! or a burst rule. Then the bound is cut, once per burst, and grows by one per clean round trip (additive increase,
+//! multiplicative decrease, as TCP does). The rate is left alone.
+//!
+//! Plain AIMD uses three quarters of a cap. A cap does not move, though: a throttle at the level of the one before
+//! confirms it, so the bound is cut to just below it and each further probe is twice as far away, up to a limit.
 
 /// A bound on attempts in flight.
 #[derive(Debug)]
@@ -14,20 +17,40 @@ pub(super) struct Concurrency {
     /// Answers that may still raise the bound: as many as were in flight when it was last reached. A bound that is not
     /// used does not grow.
     credit: f64,
+    /// Where the last throttle was met.
+    ceiling: f64,
+    /// What the present burst of throttles leaves: each of them was one too many.
+    held: f64,
+    /// Clean round trips for one more, close to the ceiling.
+    patience: f64,
 }
 
 impl Concurrency {
     /// From here on the bound means nothing to anybody and is dropped.
     const BOUNDLESS: f64 = 4096.0;
+    /// What a throttle at an unexpected level leaves.
+    const CUT: f64 = 0.7;
+    /// What a throttle near the known ceiling leaves; from there on growth is slow.
+    const BELOW: f64 = 0.95;
+    /// Throttles within this share of each other are the same ceiling.
+    const SAME: f64 = 0.1;
+    const LONGEST_PATIENCE: f64 = 16.0;
 
     /// No bound.
     pub(super) fn boundless() -> Self {
-        Self { bound: f64::INFINITY, slow_start: false, credit: 0.0 }
+        Self {
+            bound: f64::INFINITY,
+            slow_start: false,
+            credit: 0.0,
+            ceiling: f64::INFINITY,
+            held: f64::INFINITY,
+            patience: 1.0,
+        }
     }
 
     /// Starts with one and doubles each clean round trip.
     pub(super) fn doubling() -> Self {
-        Self { bound: 1.0, slow_start: true, credit: 0.0 }
+        Self { bound: 1.0, slow_start: true, ..Self::boundless() }
     }
 
     pub(super) fn allows(&self, in_flight: u32) -> bool {
@@ -52,7 +75,11 @@ impl Concurrency {
             return;
         }
         self.credit -= 1.0;
-        self.bound += if self.slow_start { 1.0 } else { 1.0 / self.bound };
+        self.bound += match self.slow_start {
+            true => 1.0,
+            false if (self.bound - self.ceiling).abs() > Self::SAME * self.ceiling => 1.0 / self.bound,
+            false => 1.0 / (self.bound * self.patience),
+        };
         if self.bound >= Self::BOUNDLESS {
             *self = Self::boundless();
         }
@@ -61,9 +88,26 @@ impl Concurrency {
     /// A throttle, once per burst, while `in_flight` others were on their way.
     pub(super) fn throttled(&mut self, in_flight: u32) {
         let used = (f64::from(in_flight) + 1.0).min(self.bound);
-        self.bound = (used / 2.0).max(1.0);
+        let confirmed = self.ceiling.is_finite() && (used - self.ceiling).abs() <= Self::SAME * self.ceiling;
+        let leaves = if confirmed {
+            self.patience = (2.0 * self.patience).min(Self::LONGEST_PATIENCE);
+            Self::BELOW
+        } else {
+            self.patience = 1.0;
+            Self::CUT
+        };
+        self.ceiling = used;
+        self.held = Self::BELOW * used;
+        self.bound = (leaves * used).max(1.0);
         self.credit = 0.0;
         self.slow_start = false;
+    }
+
+    /// Another throttle of the burst that cut the bound: what was in flight was too much by one more.
+    pub(super) fn crowded(&mut self) {
+        self.held = (self.held - 1.0).max(1.0);
+        self.bound = self.bound.min(self.held);
+        self.ceiling = self.ceiling.min(self.held / Self::BELOW);
     }
 }
 
@@ -98,15 +142,43 @@ mod tests {
             concurrency.taken(1);
             concurrency.accepted();
         }
-        assert_eq!(concurrency.bound(), Some(20.0));
+        assert_eq!(concurrency.bound(), Some(28.0));
     }
 
     #[test]
-    fn a_throttle_halves_and_clean_round_trips_add_one() {
+    fn a_throttle_cuts_and_clean_round_trips_add_one() {
         let mut concurrency = Concurrency::boundless();
         concurrency.throttled(39);
-        assert_eq!(round_trip(&mut concurrency), 20);
-        assert!((20..=21).contains(&round_trip(&mut concurrency)));
-        assert!((21..=22).contains(&round_trip(&mut concurrency)));
+        assert_eq!(round_trip(&mut concurrency), 28);
+        assert!((28..=29).contains(&round_trip(&mut concurrency)));
+        assert!((29..=30).contains(&round_trip(&mut concurrency)));
+    }
+
+    #[test]
+    fn a_burst_of_throttles_tells_how_many_were_too_many() {
+        let mut concurrency = Concurrency::boundless();
+        concurrency.throttled(199);
+        for _ in 0..149 {
+            concurrency.crowded();
+        }
+        assert!(concurrency.bound().is_some_and(|bound| (35.0..50.0).contains(&bound)));
+    }
+
+    #[test]
+    fn a_cap_met_twice_is_probed_ever_more_rarely() {
+        let mut concurrency = Concurrency::boundless();
+        concurrency.throttled(70);
+        let (mut attempts, mut throttles, mut used) = (0, 0, 0);
+        for _ in 0..400 {
+            let flight = round_trip(&mut concurrency);
+            attempts += flight;
+            used += flight.min(50);
+            if flight > 50 {
+                throttles += flight - 50;
+                concurrency.throttled(flight - 1);
+            }
+        }
+        assert!(throttles * 100 <= attempts, "{throttles} of {attempts}");
+        assert!(used * 10 >= 400 * 50 * 9, "{used}");
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Flow {
 
 impl Flow {
     const MEMORY: usize = 4096;
+    /// An even refill never looks faster than this, by noise.
+    const UNEVEN: f64 = 1.4;
 
     /// Permits per second that came back for certain; zero while unknown.
     pub(super) fn rate(&self) -> f64 {
@@ -38,6 +40,12 @@ impl Flow {
         if forget {
             self.rate = 0.0;
         }
+    }
+
+    /// Since some earlier answer more came back than an even refill of at most `rate` permits per second can give.
+    pub(super) fn outruns(&self, point: Point, rate: f64) -> bool {
+        let even = |from: &Point| Self::UNEVEN * rate * (point.answered - from.sent) + 3.0;
+        self.points.iter().any(|from| point.least - from.most >= even(from))
     }
 
     /// Adds an answer and returns the earlier one it is compared with and the certain gain since.

@@ -2,7 +2,7 @@
 //!
 //! A gate is, in this order of trust: *told* (answers describe the limit), *declared* (a number from the profile, paced as
 //! a sliding log), *capped* (a bound on attempts in flight), *unknown* (a scout is asked first) or *silent* (the answers say
-//! nothing: only concurrency is bounded). On top of each lies the closing after a throttle, a learnt bound on
+//! nothing: a rate is learnt from throttles). On top of each lies the closing after a throttle, a learnt bound on
 //! concurrency, and the spreading of what a refill releases at once.
 
 mod forecast;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
+use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, num, secs, span, whole};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
@@ -28,7 +29,7 @@ pub(super) enum Knowledge {
     Told(Box<Tide>),
     Declared(Sliding),
     Capped(u32),
-    Silent,
+    Silent(Learnt),
 }
 
 /// How much a caller's class must leave, and whether it may use up held evidence.
@@ -82,6 +83,8 @@ pub(super) struct Gate {
     release: Release,
     spread: f64,
     in_flight: u32,
+    /// When the bound on attempts in flight was last cut: what left before belongs to the same crowd.
+    crowded_at: f64,
     /// When the permit for the last attempt was taken.
     last_taken: f64,
     pub(super) waiting: [u32; 4],
@@ -112,6 +115,7 @@ impl Gate {
             release: Release::default(),
             spread: spread.as_secs_f64(),
             in_flight: 0,
+            crowded_at: 0.0,
             last_taken: 0.0,
             waiting: [0; 4],
             lanes: 0,
@@ -143,8 +147,12 @@ impl Gate {
         self.in_flight
     }
 
-    pub(super) fn knows_rate(&self) -> bool {
-        matches!(self.knowledge, Knowledge::Told(_) | Knowledge::Declared(_))
+    fn knows_rate(&self, now: f64) -> bool {
+        match &self.knowledge {
+            Knowledge::Told(_) | Knowledge::Declared(_) => true,
+            Knowledge::Silent(learnt) => learnt.rate(now).is_some(),
+            Knowledge::Unknown | Knowledge::Capped(_) => false,
+        }
     }
 
     /// When one more attempt may go.
@@ -178,7 +186,8 @@ impl Gate {
                 None => When::Event,
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
-            Knowledge::Capped(_) | Knowledge::Unknown | Knowledge::Silent => When::Now,
+            Knowledge::Silent(learnt) => When::at(learnt.next(), at),
+            Knowledge::Capped(_) | Knowledge::Unknown => When::Now,
         }
     }
 
@@ -192,7 +201,7 @@ impl Gate {
         let quota = match &self.knowledge {
             Knowledge::Told(tide) => tide.limit(),
             Knowledge::Declared(sliding) => whole(sliding.allowed(now)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => 0,
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => 0,
         };
         num(wanted.min(quota / 4))
     }
@@ -201,8 +210,10 @@ impl Gate {
     pub(super) fn take(&mut self, now: Mono) -> Attempt {
         let at = secs(now);
         let mut attempt = Attempt { sent: at, ..Attempt::default() };
-        if let Knowledge::Told(tide) = &mut self.knowledge {
-            tide.take(at, self.in_flight, &mut attempt);
+        match &mut self.knowledge {
+            Knowledge::Told(tide) => tide.take(at, self.in_flight, &mut attempt),
+            Knowledge::Silent(learnt) => learnt.taken(at),
+            Knowledge::Unknown | Knowledge::Declared(_) | Knowledge::Capped(_) => {}
         }
         self.in_flight += 1;
         self.concurrency.taken(self.in_flight);
@@ -223,7 +234,7 @@ impl Gate {
     pub(super) fn moved_on(&mut self, attempt: &Attempt) {
         self.give_back(attempt);
         if matches!(self.knowledge, Knowledge::Unknown) {
-            self.knowledge = Knowledge::Silent;
+            self.knowledge = Knowledge::Silent(Learnt::new(attempt.sent));
         }
     }
 
@@ -247,7 +258,7 @@ impl Gate {
                 }
             }
             Knowledge::Declared(sliding) => sliding.spent(secs(now)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => {}
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => {}
         }
     }
 
@@ -274,7 +285,10 @@ impl Gate {
             self.accepted += 1;
             self.concurrency.accepted();
             if matches!(self.knowledge, Knowledge::Unknown) {
-                self.knowledge = Knowledge::Silent;
+                self.knowledge = Knowledge::Silent(Learnt::new(attempt.sent));
+            }
+            if let Knowledge::Silent(learnt) = &mut self.knowledge {
+                learnt.accepted(attempt.sent);
             }
             let opened = self.closing.accepted(now, mono(attempt.sent));
             self.spread_release(now, lesson.opened.filter(|_| !was_scouting || opened));
@@ -292,7 +306,7 @@ impl Gate {
                 self.knowledge = Knowledge::Told(Box::new(Tide::new()));
                 self.concurrency = Concurrency::boundless();
             }
-            (Knowledge::Unknown | Knowledge::Silent, None) => {
+            (Knowledge::Unknown | Knowledge::Silent(_), None) => {
                 if let Some((quota, window)) = declares {
                     self.knowledge = Knowledge::Declared(Sliding::new(quota, window.as_secs_f64()));
                 }
@@ -309,27 +323,48 @@ impl Gate {
 
     /// A throttle that this gate explains.
     pub(super) fn throttled(&mut self, now: Mono, attempt: &Attempt, throttle: &Throttle<'_>) -> Closed {
-        let sent = mono(attempt.sent);
+        let (at, sent) = (secs(now), mono(attempt.sent));
         let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
         self.throttles += 1;
         self.in_flight = self.in_flight.saturating_sub(1);
+        if quota_left && throttle.retry_after.is_none() {
+            return self.crowded(now, attempt);
+        }
         let news = !self.closing.scouting() || sent >= self.closing.began();
         let mut reset = self.learn_from_throttle(now, attempt, throttle, news);
         if quota_left {
             // Another limit than the rate: the reset says nothing about it.
             reset = None;
         }
-        if news && (quota_left || !self.knows_rate()) {
+        if news && (quota_left || !self.knows_rate(at)) {
             self.concurrency.throttled(self.in_flight);
         }
         let hint = throttle.retry_after.max(reset);
         self.closing.close(now, sent, hint, throttle.jitter);
+        if let (Knowledge::Silent(learnt), true) = (&mut self.knowledge, news && !self.backed) {
+            learnt.throttled(at, self.closing.closed_until(now).map_or(at, secs));
+        }
         let contradicted_by = self.contradiction(throttle, reset).filter(|_| news);
-        if contradicted_by.is_some() && !quota_left && self.knows_rate() {
+        if contradicted_by.is_some() && !quota_left && self.knows_rate(at) {
             self.concurrency.throttled(self.in_flight);
         }
         let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
         Closed { news, stay_away, contradicted_by }
+    }
+
+    /// Throttled with quota left and no word of how long: too many at once. The rate is left alone.
+    fn crowded(&mut self, now: Mono, attempt: &Attempt) -> Closed {
+        if let Knowledge::Told(tide) = &mut self.knowledge {
+            tide.ended_unseen(secs(now), attempt, true);
+        }
+        let news = attempt.sent >= self.crowded_at;
+        if news {
+            self.crowded_at = secs(now);
+            self.concurrency.throttled(self.in_flight);
+        } else {
+            self.concurrency.crowded();
+        }
+        Closed { news, stay_away: Duration::ZERO, contradicted_by: None }
     }
 
     fn learn_from_throttle(
@@ -351,7 +386,7 @@ impl Gate {
                 }
                 throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
             }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => {
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => {
                 throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
             }
         }

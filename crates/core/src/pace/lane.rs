@@ -12,7 +12,7 @@ use crate::pace::ask::{Ask, Class, TokenSlot};
 use crate::time::Mono;
 
 /// What callers of one lane have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) family: Family,
     pub(super) credential: CredentialId,

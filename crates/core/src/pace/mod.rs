@@ -12,8 +12,11 @@
 //! | `certificate` | what the server is known to have left |
 //! | `promise` | when it promised to give back, as an interval on the own clock |
 //! | `refill`, `flow` | by which rule it gives back, and how fast |
+//! | `own`, `ride` | own attempts as a sliding log holds them; spending them as they come back |
 //! | `strangers` | what others take |
 //! | `sliding` | a declared quota as a sliding log of own attempts times a learnt share |
+//! | `learnt` | a rate learnt from throttles where nothing is told or declared |
+//! | `cubic` | the curve on which a cut level returns |
 //! | `concurrency`, `closing` | bounds on attempts in flight; what a throttle closes |
 //! | `ticket` | permission for one attempt, and what its loss means at each stage |
 
@@ -22,12 +25,16 @@ mod bank;
 mod certificate;
 mod closing;
 mod concurrency;
+mod cubic;
 mod flow;
 mod gate;
 mod lane;
+mod learnt;
+mod own;
 mod promise;
 mod refill;
 mod registry;
+mod ride;
 mod secs;
 mod settle;
 mod slab;

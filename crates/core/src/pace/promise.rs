@@ -73,6 +73,8 @@ pub(super) struct Promise {
     /// The late end of the promise when the present window was first seen: it must not creep from there.
     first_up: f64,
     longest_after: f64,
+    /// The farthest absolute reset, from its answer and from its sending, on the server's clock less the own one.
+    ahead: Option<Interval>,
     /// The earliest instant at which the window before can have ended.
     ended_before: f64,
     grain: f64,
@@ -94,12 +96,16 @@ impl Promise {
     /// Differences below this are noise of the server's arithmetic (headers with two decimals exist).
     const NOISE: f64 = 0.005;
 
+    /// A longest reset seen that falls short of a whole second by less than this share belongs to it.
+    const SHORT_OF: f64 = 0.05;
+
     pub(super) fn new() -> Self {
         Self {
             due: None,
             opened: Interval::ALL,
             first_up: f64::INFINITY,
             longest_after: 0.0,
+            ahead: None,
             ended_before: f64::INFINITY,
             grain: 0.0,
             epoch: None,
@@ -125,6 +131,33 @@ impl Promise {
     /// The length of the longest window seen.
     pub(super) fn length(&self) -> Option<Interval> {
         self.length
+    }
+
+    /// The length of a sliding log, which is never shorter than a reset told. A server that tells whole seconds has
+    /// windows of whole seconds: a length left is rounded up to it, and the second of an absolute reset lies less than
+    /// one after it. `shown`: a bound that what came back has shown.
+    pub(super) fn log_length(&self, shown: f64) -> Option<Interval> {
+        let known = self.length?;
+        if self.grain < 1.0 {
+            // The log may never have been empty: lengths just below a whole second are that second.
+            let second = known.lo.ceil();
+            let up =
+                if second - known.lo <= Self::SHORT_OF * second { second.max(known.up) } else { known.up };
+            return Some(Interval::new(known.lo, up));
+        }
+        let told = match self.ahead {
+            Some(ahead) => {
+                Interval::new(ahead.lo - self.grain - self.offset.range.up, ahead.up - self.offset.range.lo)
+            }
+            None => Interval::new(self.longest_after - self.grain, self.longest_after),
+        };
+        let told = Interval::new(told.lo, told.up.min(shown.max(told.lo)));
+        let longest = told.up.floor();
+        if self.guessed_wrong || longest <= told.lo {
+            return Some(told);
+        }
+        let lo = if longest - 1.0 <= told.lo { longest } else { told.lo };
+        Some(Interval::new(lo, longest))
     }
 
     /// Windows that ended when they were promised to.
@@ -171,6 +204,8 @@ impl Promise {
             self.offset.learn(wall(date), sent, answered);
             let at = wall(at);
             let offset = self.offset.range;
+            let ahead = self.ahead.unwrap_or(Interval::new(f64::NEG_INFINITY, f64::NEG_INFINITY));
+            self.ahead = Some(Interval::new(ahead.lo.max(at - answered), ahead.up.max(at - sent)));
             return (Interval::new(at - self.grain - offset.up, at - offset.lo + self.rounding), Some(at));
         }
         let after = reset.after.as_secs_f64();

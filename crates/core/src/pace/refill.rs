@@ -7,11 +7,10 @@
 //! Rules: evidence is what is **certain** under every order of overlapping attempts. The hypotheses never spend
 //! anything: they only say when a scout has something to find, so a wrong one costs one attempt, not a herd.
 
-use std::collections::VecDeque;
-
 use crate::pace::flow::{Flow, Point};
+use crate::pace::own::Own;
 use crate::pace::promise::Change;
-use crate::pace::secs::{Interval, num};
+use crate::pace::secs::Interval;
 
 /// What is known of a hypothesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +55,8 @@ pub(super) struct Evidence {
     pub(super) due: Interval,
     /// The longest window seen.
     pub(super) length: Interval,
+    /// The length of a window, were it a log.
+    pub(super) log_length: Interval,
 }
 
 /// The hypotheses and the measurements behind them.
@@ -64,18 +65,18 @@ pub(super) struct Refill {
     step: Belief,
     log: Belief,
     again: u8,
-    /// Answer times of own accepted attempts that may still be in a log's window, ascending.
-    own: VecDeque<f64>,
-    accepted: u64,
+    own: Own,
     /// Standing entries of strangers, were it a log.
     strangers: f64,
+    /// At the last answer some entry was surely a stranger's.
+    company: bool,
+    /// No log can be longer that gave back what came back.
+    shown: f64,
     weighed_at: f64,
     flow: Flow,
 }
 
 impl Refill {
-    /// Own attempts remembered. A log with more entries per window is ridden by its measured rate.
-    const MEMORY: usize = 8192;
     /// A refuted step must restore so many windows in a row to return.
     const COMEBACK: u8 = 3;
 
@@ -84,9 +85,10 @@ impl Refill {
             step: Belief::Unproven,
             log: Belief::Unproven,
             again: 0,
-            own: VecDeque::new(),
-            accepted: 0,
+            own: Own::default(),
             strangers: 0.0,
+            company: false,
+            shown: f64::INFINITY,
             weighed_at: 0.0,
             flow: Flow::default(),
         }
@@ -118,13 +120,29 @@ impl Refill {
         self.flow.rate()
     }
 
-    /// When the next own entry after `spare` others leaves the log, at the latest, counted from `after`, when at most
-    /// `standing` entries were in it.
-    pub(super) fn next_expiry(&self, length: f64, after: f64, spare: u64, standing: u64) -> Option<f64> {
-        let index = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let by_time = self.own.partition_point(|&at| at + length <= after);
-        let by_count = self.own.len().saturating_sub(index(standing));
-        self.own.get(by_time.max(by_count).saturating_add(index(spare))).map(|at| at + length)
+    /// Own attempts as a log would hold them.
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// A log of the own attempts explains everything, and all of it is remembered: each comes back on its own.
+    pub(super) fn is_proven_log(&self) -> bool {
+        self.rule() == Rule::Log && self.log == Belief::Proven && self.own.is_whole()
+    }
+
+    /// Entries of strangers in the log, if it is one.
+    pub(super) fn strangers(&self) -> f64 {
+        self.strangers
+    }
+
+    /// The greatest length of a log that explains what came back.
+    pub(super) fn shown(&self) -> f64 {
+        self.shown
+    }
+
+    /// Whether the last answer showed an entry of a stranger for certain, were it a log.
+    pub(super) fn company(&self) -> bool {
+        self.company
     }
 
     /// Takes an accepted answer; returns the point of the ledger it stands for.
@@ -133,13 +151,13 @@ impl Refill {
         let point = Point {
             sent: seen.sent,
             answered: seen.answered,
-            least: seen.remaining + self.counted_before(seen.sent) + 1.0,
-            most: seen.remaining + num(self.accepted) + seen.in_flight,
+            least: seen.remaining + self.own.answered_before(seen.sent) + 1.0,
+            most: seen.remaining + self.own.accepted() + seen.in_flight,
         };
         if seen.change != Change::Stale {
             let before = self.rule();
             self.weigh_step(seen);
-            self.weigh_log(seen);
+            self.weigh_log(seen, point);
             self.weigh_flow(seen, point);
             if self.rule() != before {
                 self.flow.interrupt(true);
@@ -151,23 +169,8 @@ impl Refill {
     }
 
     fn remember(&mut self, seen: &Evidence) {
-        self.accepted += 1;
-        self.own.push_back(seen.answered);
         let gone = seen.answered - 2.0 * seen.length.up.max(1.0);
-        while self.own.len() > Self::MEMORY || self.own.front().is_some_and(|&at| at < gone) {
-            self.own.pop_front();
-        }
-    }
-
-    /// Own accepted attempts that were answered by `at`: handled before anything sent then.
-    fn counted_before(&self, at: f64) -> f64 {
-        num(self.accepted) - self.entries_after(at)
-    }
-
-    /// Own accepted attempts answered after `at`.
-    fn entries_after(&self, at: f64) -> f64 {
-        let after = self.own.len() - self.own.partition_point(|&answered| answered <= at);
-        num(after as u64)
+        self.own.remember(seen.sent, seen.answered, gone);
     }
 
     fn vote(&mut self, belief: Belief) {
@@ -203,7 +206,7 @@ impl Refill {
             }
         }
         if matches!(seen.change, Change::Later { .. }) && seen.send_at.is_some_and(|at| seen.sent >= at) {
-            let own_since = self.entries_after(promised.lo) + seen.in_flight;
+            let own_since = self.own.answered_after(promised.lo) + seen.in_flight;
             if seen.remaining < 0.5 * (seen.limit - own_since) {
                 self.vote(Belief::Refuted);
             }
@@ -211,15 +214,15 @@ impl Refill {
     }
 
     /// Does a log of the own attempts explain what is left? The bounds are of own entries in its window.
-    fn weigh_log(&mut self, seen: &Evidence) {
+    fn weigh_log(&mut self, seen: &Evidence, point: Point) {
         if self.log == Belief::Refuted {
             return;
         }
-        let (least_length, most_length) = (seen.length.lo.max(0.0), seen.length.up.max(1e-3));
-        let most = seen.in_flight + self.entries_after(seen.sent + 2.0 * seen.one_way - most_length);
-        let surely_handled = self.counted_before(seen.sent);
+        let (least_length, most_length) = (seen.log_length.lo.max(0.0), seen.log_length.up.max(1e-3));
+        let most = seen.in_flight + self.own.answered_after(seen.sent + 2.0 * seen.one_way - most_length);
+        let surely_handled = self.own.answered_before(seen.sent);
         let maybe_expired =
-            self.counted_before(seen.answered - 2.0 * seen.one_way - least_length + 2.0 * seen.trip);
+            self.own.answered_before(seen.answered - 2.0 * seen.one_way - least_length + 2.0 * seen.trip);
         let least = (surely_handled - maybe_expired).max(0.0) + 1.0;
         let others = seen.limit - seen.remaining - most;
         if seen.remaining > seen.limit - least + 0.5 || others - self.strangers > (0.3 * seen.limit).max(8.0)
@@ -227,13 +230,16 @@ impl Refill {
             self.log = Belief::Refuted;
             return;
         }
+        self.company = others >= 0.5;
         // Strangers come at some rate: what they hold changes over a window, not from one answer to the next.
         let weight = ((seen.answered - self.weighed_at) / (0.5 * most_length)).clamp(0.0, 1.0);
         self.weighed_at = seen.answered;
         self.strangers = (self.strangers + (others - self.strangers) * weight).max(0.0);
-        let oldest = self.own.front().copied().unwrap_or(seen.answered);
-        let came_back = seen.remaining - (seen.limit - num(self.accepted)).max(0.0);
-        if self.step == Belief::Refuted && came_back >= 3.0 && seen.sent >= oldest + least_length {
+        let shown = self.own.length_shown(point.least - seen.limit, seen.answered, seen.one_way);
+        self.shown = self.shown.min(shown);
+        // Bursts that come back as bursts: neither a counter nor a bucket does that.
+        let evenly = seen.limit / least_length.max(1e-3);
+        if self.step == Belief::Refuted && self.log == Belief::Unproven && self.flow.outruns(point, evenly) {
             self.log = Belief::Proven;
         }
     }
@@ -267,6 +273,7 @@ mod tests {
             opened: Interval::new(0.0, 0.001),
             due: Interval::new(promised + 5.0, promised + 5.001),
             length: Interval::new(4.999, 5.001),
+            log_length: Interval::new(4.999, 5.001),
         }
     }
 

@@ -8,7 +8,7 @@
 //! Of a family's gates the first is implicit: what headers without a name describe, unless a declared limit observes
 //! them or has the same scope (the family, all methods). Limits that only headers name get gates as they appear.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::breaker::Breaker;
@@ -32,7 +32,7 @@ pub(super) struct FamilyState {
     pub(super) breaker: Breaker,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum GateKey {
     Declared {
         limit: usize,
@@ -53,11 +53,11 @@ pub(super) struct Registry {
     config: Arc<BankConfig>,
     names: Vec<Arc<str>>,
     pub(super) gates: Slab<Gate>,
-    gate_ids: HashMap<GateKey, usize>,
+    gate_ids: BTreeMap<GateKey, usize>,
     pub(super) lanes: Slab<Lane>,
-    lane_ids: HashMap<LaneKey, usize>,
+    lane_ids: BTreeMap<LaneKey, usize>,
     pub(super) families: Vec<FamilyState>,
-    family_ids: HashMap<Family, usize>,
+    family_ids: BTreeMap<Family, usize>,
 }
 
 impl Registry {
@@ -71,11 +71,11 @@ impl Registry {
         Self {
             names: config.limits.iter().map(|limit| Arc::from(limit.key.as_str())).collect(),
             gates: Slab::new(),
-            gate_ids: HashMap::new(),
+            gate_ids: BTreeMap::new(),
             lanes: Slab::new(),
-            lane_ids: HashMap::new(),
+            lane_ids: BTreeMap::new(),
             families: vec![other],
-            family_ids: HashMap::new(),
+            family_ids: BTreeMap::new(),
             config,
         }
     }

@@ -243,6 +243,8 @@ impl Bank {
         let change: Option<Transition> = match kind {
             AnswerKind::Accepted => state.breaker.succeeded(sent),
             AnswerKind::NotFound | AnswerKind::Unauthorized => state.breaker.alive(sent),
+            // Too many at once, and nothing closed: the upstream is alive.
+            AnswerKind::Throttled if hint == Some(Duration::ZERO) => state.breaker.alive(sent),
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
             AnswerKind::HardFailure => state.breaker.failed(now, sent),
         };

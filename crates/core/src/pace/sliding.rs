@@ -5,11 +5,11 @@
 //! after its answer, because the server handled it no later than that.
 //!
 //! Others may use the same quota, or the declaration may be wrong, so it is multiplied by a learnt share: cut on a
-//! throttle to a little below what was in use, and recovered along a cubic curve (RFC 9438: fast back to near the old
-//! level, flat around it, then probing).
+//! throttle to a little below what was in use, and recovered along a cubic curve.
 
 use std::collections::VecDeque;
 
+use crate::pace::cubic::Cubic;
 use crate::pace::secs::num;
 
 /// One declared quota. Times in seconds.
@@ -20,36 +20,19 @@ pub(super) struct Sliding {
     /// Ended attempts: (latest time at which the server can have counted them, how many), ascending.
     ended: VecDeque<(f64, u64)>,
     used: u64,
-    share: Share,
-}
-
-#[derive(Debug)]
-struct Share {
-    before_cut: f64,
-    cut_at: Option<f64>,
-}
-
-impl Share {
-    /// What a cut leaves (RFC 9438 section 4.6).
-    const KEEP: f64 = 0.7;
-    /// Growth per cubed window: a cut is made good after about two windows.
-    const GROWTH: f64 = 0.05;
-    const LEAST: f64 = 0.05;
-
-    fn now(&self, windows_since_cut: Option<f64>) -> f64 {
-        let Some(windows) = windows_since_cut else { return 1.0 };
-        let plateau = (self.before_cut * (1.0 - Self::KEEP) / Self::GROWTH).cbrt();
-        (self.before_cut + Self::GROWTH * (windows - plateau).powi(3)).clamp(Self::LEAST, 1.0)
-    }
+    /// The learnt share, over windows; the whole quota until the first throttle.
+    share: Option<Cubic>,
 }
 
 impl Sliding {
     /// Entries closer together than this share of a window are kept as one, at the later time.
     const GRAIN: f64 = 1.0 / 2048.0;
+    /// Growth per cubed window: a cut is made good after about two windows.
+    const GROWTH: f64 = 0.05;
+    const LEAST: f64 = 0.05;
 
     pub(super) fn new(quota: u64, window: f64) -> Self {
-        let share = Share { before_cut: 1.0, cut_at: None };
-        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share }
+        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share: None }
     }
 
     pub(super) fn quota(&self) -> u64 {
@@ -71,7 +54,8 @@ impl Sliding {
     }
 
     fn share(&self, now: f64) -> f64 {
-        self.share.now(self.share.cut_at.map(|at| (now - at) / self.window))
+        let windows = now / self.window;
+        self.share.map_or(1.0, |share| share.level(windows).clamp(Self::LEAST, 1.0))
     }
 
     /// Permits per window at the present share; at least one.
@@ -134,8 +118,8 @@ impl Sliding {
     pub(super) fn throttled(&mut self, now: f64, in_flight: u32) {
         self.expire(now);
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
-        self.share.before_cut = self.share(now).min(in_use).max(Share::LEAST);
-        self.share.cut_at = Some(now);
+        let before = self.share(now).min(in_use).max(Self::LEAST);
+        self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Strangers {
     from: Option<(f64, f64)>,
     /// Extra permits, taught by throttles.
     pad: f64,
+    /// A throttle was taken.
+    met: bool,
     /// The rate last reported.
     told: f64,
 }
@@ -23,7 +25,7 @@ impl Strangers {
     const DEVIATIONS: f64 = 2.5;
 
     pub(super) fn new() -> Self {
-        Self { rate: 0.0, from: None, pad: 0.0, told: 0.0 }
+        Self { rate: 0.0, from: None, pad: 0.0, met: false, told: 0.0 }
     }
 
     pub(super) fn rate(&self) -> f64 {
@@ -49,6 +51,11 @@ impl Strangers {
         }
     }
 
+    /// Where permits come back at any time the rate is not seen in a drop: it is what refill or standing entries show.
+    pub(super) fn is_known(&mut self, rate: f64) {
+        self.rate = rate.max(0.0);
+    }
+
     /// An accepted answer: what throttles taught fades.
     pub(super) fn accepted(&mut self) {
         self.pad *= 0.998;
@@ -66,6 +73,22 @@ impl Strangers {
     pub(super) fn margin(&self, trip: f64) -> f64 {
         let draw = self.rate * trip;
         if draw > 0.05 { draw + Self::DEVIATIONS * draw.sqrt() + self.pad } else { self.pad }
+    }
+
+    /// The same where `net` permits per second come back on balance: only chance can take more than they bring.
+    pub(super) fn margin_of_flow(&self, trip: f64, net: f64) -> f64 {
+        let chance = Self::DEVIATIONS * (self.rate * trip).sqrt();
+        (chance - 0.25 * net * trip).max(0.0) + self.pad
+    }
+
+    /// A throttle, whatever attempt met it: others are there, or refill is slower than it seems.
+    pub(super) fn meet(&mut self) {
+        self.met = true;
+    }
+
+    /// Whether a throttle was ever taken that others must have caused.
+    pub(super) fn met(&self) -> bool {
+        self.met
     }
 
     /// The rate, if it is worth reporting: more than a twentieth of the quota and twice what was reported last.

@@ -20,7 +20,7 @@ pub(super) struct Attempt {
     /// When it left; until then, when its permit was taken.
     pub(super) sent: f64,
     /// The certified level, if it was taken with nothing else in flight.
-    pub(super) level_alone: Option<u64>,
+    pub(super) level_alone: Option<f64>,
     /// The promised reset when it was taken.
     pub(super) promised: Option<Interval>,
     /// When a scout for that reset was to leave.

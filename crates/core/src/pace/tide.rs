@@ -13,6 +13,7 @@ use crate::observe::Reading;
 use crate::pace::certificate::Certificate;
 use crate::pace::promise::{Change, Promise, Told};
 use crate::pace::refill::{Evidence, Refill, Rule};
+use crate::pace::ride::{Ride, Swell};
 use crate::pace::secs::{Interval, num, whole};
 use crate::pace::strangers::Strangers;
 use crate::pace::ticket::Attempt;
@@ -38,6 +39,7 @@ pub(super) struct Tide {
     certificate: Certificate,
     promise: Promise,
     refill: Refill,
+    ride: Ride,
     strangers: Strangers,
     trip: Trip,
     /// The window a header names, used where no reset is told.
@@ -55,6 +57,10 @@ impl Tide {
     const URGENT_PATIENCE: f64 = 1.0;
     /// Where neither a reset nor a window is told, a scout goes this often.
     const BLIND_WAIT: f64 = 1.0;
+    /// A net refill below this share of the quota is not believed.
+    const NEXT_PERMIT: f64 = 0.02;
+    /// Of the gross refill so much is measured at least.
+    const GROSS: f64 = 0.9;
     /// After so many answers without a word about the limit the server has stopped telling.
     const SILENCE: u32 = 64;
 
@@ -64,6 +70,7 @@ impl Tide {
             certificate: Certificate::default(),
             promise: Promise::new(),
             refill: Refill::new(),
+            ride: Ride::default(),
             strangers: Strangers::new(),
             trip: Trip::new(),
             named_window: None,
@@ -96,30 +103,53 @@ impl Tide {
 
     /// The length of a window, as far as known.
     pub(super) fn length(&self) -> f64 {
-        self.promise
-            .length()
-            .map(|length| length.up)
-            .or(self.named_window)
-            .unwrap_or(Self::BLIND_WAIT)
-            .max(1e-3)
+        let log = self.refill.rule() == Rule::Log;
+        let length = if log { self.log_length() } else { self.promise.length() };
+        length.map(|length| length.up).or(self.named_window).unwrap_or(Self::BLIND_WAIT).max(1e-3)
     }
 
-    /// Permits a certificate covers beyond what is in flight and what strangers may take.
-    pub(super) fn available(&self, in_flight: u32) -> f64 {
-        let Some(level) = self.certificate.level() else { return f64::NEG_INFINITY };
-        num(level)
-            - f64::from(in_flight)
-            - num(self.certificate.unseen() as u64)
-            - self.strangers.margin(self.trip.long())
+    /// Permits covered beyond what is in flight and what strangers may take, for an attempt that leaves at `now`.
+    pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
+        let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);
+        let left = certified - self.margin();
+        let level =
+            self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.ride_margin(now)).max(left));
+        level - f64::from(in_flight) - num(self.certificate.unseen() as u64)
+    }
+
+    fn margin(&self) -> f64 {
+        match self.refill.rule() {
+            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long(), self.refill.rate()),
+            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long()),
+        }
+    }
+
+    fn ride_margin(&self, now: f64) -> f64 {
+        let age = (now - self.last_answer).clamp(0.0, self.length());
+        self.strangers.margin(self.trip.long() + age)
+    }
+
+    fn log_length(&self) -> Option<Interval> {
+        self.promise.log_length(self.refill.shown())
+    }
+
+    /// The log to ride, if one is proven.
+    fn swell(&self) -> Option<Swell<'_>> {
+        let length = self.log_length().filter(|_| self.refill.is_proven_log())?;
+        Some(Swell { own: self.refill.own(), limit: self.limit, length, one_way: self.trip.one_way() })
     }
 
     /// When one more attempt may go.
     pub(super) fn when(&self, now: f64, in_flight: u32, reserve: f64, urgent: bool) -> When {
-        let available = self.available(in_flight);
+        let available = self.available(now, in_flight);
         if available - reserve >= 1.0 {
-            self.hold(now, available, in_flight, urgent)
-        } else {
-            self.scout(now, in_flight)
+            return self.hold(now, available, in_flight, urgent);
+        }
+        let missing = 1.0 + reserve - available;
+        let next = self.swell().filter(|_| missing.is_finite()).and_then(|swell| swell.next(now, missing));
+        match next {
+            Some(at) if at > now => When::At(at),
+            _ => self.scout(now, in_flight),
         }
     }
 
@@ -142,9 +172,10 @@ impl Tide {
 
     /// How many permits to keep as evidence attempts, at most an eighth of the quota.
     fn evidence_wanted(&self) -> f64 {
-        let windows = self.refill.rule() == Rule::Step;
+        // In a log what is held now would come back as late in every window.
+        let windows = self.refill.is_proven_step();
         let wanted: f64 = match (self.refill.settled(), self.blurred()) {
-            (_, true) if windows && self.promise.passed() < 2 => 4.0,
+            (_, true) if windows && self.promise.passed() < 3 => 4.0,
             (false, _) => 1.0,
             (true, _) => 0.0,
         };
@@ -194,17 +225,18 @@ impl Tide {
             Rule::Step if self.refill.is_proven_step() => send,
             Rule::Step => {
                 // Unproven: late enough that a continuous refill has given one back too.
-                let coarse = if self.blurred() { (length / 8.0).min(0.25) } else { 0.0 };
+                let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
                 send + (1.5 * permit).min(length / 4.0).max(coarse)
             }
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
-                let standing = self.limit - self.certificate.level().map_or(0.0, num);
-                let expiry = self.refill.next_expiry(length, self.last_answer, whole(spare), whole(standing));
+                let standing = self.limit - self.certificate.level().unwrap_or(0.0);
+                let expiry =
+                    self.refill.own().next_expiry(length, self.last_answer, whole(spare), whole(standing));
                 expiry.map_or(send, |at| send.min(at - self.trip.lead()))
             }
             Rule::Continuous => {
-                let missing = 1.5 - self.available(0).clamp(-self.limit, 1.0);
+                let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
                 let rate = self.refill.rate();
                 if rate > 0.0 {
                     self.last_answer + missing / rate
@@ -222,7 +254,7 @@ impl Tide {
         self.last_event = now;
         attempt.promised = self.promise.due();
         attempt.send_at = self.promise.send_at(&self.trip, self.refill.is_proven_step());
-        attempt.scout = self.available(in_flight) < 1.0;
+        attempt.scout = self.available(now, in_flight) < 1.0;
         if attempt.scout {
             self.scout_left = Some(now);
         }
@@ -242,6 +274,7 @@ impl Tide {
     pub(super) fn ended_unseen(&mut self, now: f64, attempt: &Attempt, answered: bool) {
         self.give_back(attempt);
         self.certificate.ended_unseen(now);
+        self.ride.company(now, self.length());
         self.last_event = now;
         if answered {
             self.unread = self.unread.saturating_add(1);
@@ -267,7 +300,7 @@ impl Tide {
         self.trip.observe(now - attempt.sent);
         self.strangers.accepted();
         let quota = self.learn_limit(reading, remaining);
-        let before = self.available(in_flight);
+        let before = self.available(now, in_flight);
         let change = self.promise_of(attempt, now, reading, date, remaining);
         if attempt.scout
             && change == Change::Same
@@ -286,17 +319,48 @@ impl Tide {
             self.certificate.void();
             self.strangers.new_window();
         }
-        self.certificate.certify(attempt.sent, now, remaining);
+        self.certificate.certify(attempt.sent, now, num(remaining));
+        self.certify_ride(attempt, now, num(remaining));
+        if self.refill.rule() == Rule::Continuous && self.strangers.met() {
+            self.strangers.is_known(self.missing_refill());
+        }
         if self.refill.rule() == Rule::Step {
             let stretch = (2.0 * self.trip.mean()).max(0.02 * self.length());
             self.strangers.observe(now, point.least, point.most, stretch);
         }
-        let after = self.available(in_flight);
+        let after = self.available(now, in_flight);
         Lesson {
             quota,
             opened: (before < 1.0 && after >= 8.0).then_some(after),
             strangers: self.strangers.news(self.limit / self.length()),
         }
+    }
+
+    /// What a continuous refill gives but never shows, permits per second: others take it.
+    fn missing_refill(&self) -> f64 {
+        let net = self.refill.rate();
+        if net <= 0.0 {
+            return 0.0;
+        }
+        let gross = self.limit / self.length();
+        // A reset may tell the next permit alone.
+        let permit = self.promise.length().map_or(self.length(), |length| length.lo).max(1e-3);
+        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / permit } else { gross };
+        (Self::GROSS * gross - net).min(net)
+    }
+
+    fn certify_ride(&mut self, attempt: &Attempt, now: f64, remaining: f64) {
+        let length = self.length();
+        if self.refill.company() {
+            self.ride.company(now, length);
+        }
+        let Some(length) = self.log_length().filter(|_| self.refill.is_proven_log()) else {
+            self.ride.forget();
+            return;
+        };
+        self.strangers.is_known(self.refill.strangers() / length.up);
+        let swell = Swell { own: self.refill.own(), limit: self.limit, length, one_way: self.trip.one_way() };
+        self.ride.certify(attempt.sent, now, remaining, &swell);
     }
 
     fn learn_limit(&mut self, reading: &Reading, remaining: u64) -> Option<u64> {
@@ -321,12 +385,12 @@ impl Tide {
         let told = Told {
             sent: attempt.sent,
             answered: now,
-            stood: self.certificate.level().is_none_or(|level| remaining <= level),
-            rose: attempt.level_alone.is_some_and(|level| remaining > level),
+            stood: self.certificate.level().is_none_or(|level| num(remaining) <= level),
+            rose: attempt.level_alone.is_some_and(|level| num(remaining) > level),
         };
         let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
-        let missing = attempt.level_alone.map_or(0.0, |level| self.limit - num(level));
-        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - num(level));
+        let missing = attempt.level_alone.map_or(0.0, |level| self.limit - level);
+        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - level);
         let due = attempt.promised.is_some_and(|due| now >= due.lo);
         let jumped = due && missing > 2.0 && came_back >= 0.5 * missing;
         if change == Change::Same && jumped && self.promise.renewed(attempt.sent, now) {
@@ -349,7 +413,7 @@ impl Tide {
             limit: self.limit,
             remaining,
             change,
-            level_alone: attempt.level_alone.map(num),
+            level_alone: attempt.level_alone,
             promised: attempt.promised,
             send_at: attempt.send_at,
             in_flight: f64::from(in_flight),
@@ -358,6 +422,7 @@ impl Tide {
             opened: self.promise.opened(),
             due: self.promise.due().unwrap_or(Interval::ALL),
             length: self.promise.length().unwrap_or(Interval::new(0.0, self.length())),
+            log_length: self.log_length().unwrap_or(Interval::new(0.0, self.length())),
         }
     }
 
@@ -380,19 +445,28 @@ impl Tide {
                 self.promise.came_late();
             }
         }
+        self.strangers.meet();
         if news && !attempt.scout {
             self.strangers.throttled(self.limit);
         }
         self.certificate.forget();
+        self.ride.forget();
+        if self.refill.is_proven_log() {
+            // The log holds what is not known, or is longer than it seemed.
+            self.ride.company(now, self.length());
+            self.promise.guessed_wrong();
+        }
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
         let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
         self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
-        self.promise.due().map(|due| due.up)
+        // Where permits come back at any time the reset tells when all are back, not when one is.
+        let windows = self.refill.rule() == Rule::Step;
+        self.promise.due().filter(|_| windows).map(|due| due.up)
     }
 
     /// When `wanted` permits will have been available, as far as one can tell.
     pub(super) fn forecast(&self, now: f64, in_flight: u32, wanted: f64) -> f64 {
-        let missing = wanted - self.available(in_flight).max(0.0);
+        let missing = wanted - self.available(now, in_flight).max(0.0);
         if missing <= 0.0 {
             return now;
         }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the world")]
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -43,6 +44,28 @@ pub(crate) enum Who {
     Nobody,
     /// A share of the quota, Poisson.
     Steady(f64),
+    /// The same, from this second on.
+    From(f64, f64),
+    /// A share of the quota on average, each second window ten times as dense for a tenth of two windows.
+    Bursts(f64),
+}
+
+impl Who {
+    /// When the next of them comes after `now`, for a quota of `rate` per second and `window` seconds.
+    fn next(self, rng: &mut fastrand::Rng, now: f64, rate: f64, window: f64) -> Option<f64> {
+        match self {
+            Self::Nobody => None,
+            Self::Steady(share) => Some(now + exponential(rng, share * rate)),
+            Self::From(share, from) => Some(now.max(from) + exponential(rng, share * rate)),
+            Self::Bursts(share) => {
+                // Time that passes in bursts only, unfolded.
+                let (cycle, burst) = (2.0 * window, 0.2 * window);
+                let inner = (now / cycle).floor() * burst + (now % cycle).min(burst);
+                let inner = inner + exponential(rng, 10.0 * share * rate);
+                Some((inner / burst).floor() * cycle + inner % burst)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +78,8 @@ pub(crate) struct World {
     pub(crate) trip: f64,
     pub(crate) seed: u64,
     pub(crate) class: Class,
+    /// Attempts the server handles at once; the rest is throttled though quota is left.
+    pub(crate) cap: Option<u32>,
     /// Tell every throttle.
     pub(crate) trace: bool,
 }
@@ -64,6 +89,8 @@ pub(crate) struct Outcome {
     pub(crate) makespan: f64,
     pub(crate) accepted: usize,
     pub(crate) throttled: usize,
+    /// When answers came back, and whether they were accepted.
+    pub(crate) answers: Vec<(f64, bool)>,
     pub(crate) stranger_times: Vec<f64>,
     pub(crate) stranger_throttled: usize,
     /// When attempts left.
@@ -76,6 +103,7 @@ enum What {
     Stranger,
     Arrive(usize, u64),
     Answer(usize, u64),
+    Handled,
     Wake,
 }
 
@@ -169,6 +197,8 @@ struct Play<'w> {
     waiting: HashMap<WaiterId, usize>,
     tickets: HashMap<u64, TicketId>,
     answers: HashMap<u64, (bool, Observation)>,
+    /// Attempts the server is handling.
+    busy: u32,
     names: u64,
     woke: f64,
     family: Family,
@@ -187,6 +217,7 @@ impl World {
             trip: 0.02,
             seed,
             class: Class::Bulk,
+            cap: None,
             trace: std::env::var_os("PACE_TRACE").is_some(),
         }
     }
@@ -203,6 +234,7 @@ impl World {
             waiting: HashMap::new(),
             tickets: HashMap::new(),
             answers: HashMap::new(),
+            busy: 0,
             names: 0,
             woke: f64::INFINITY,
             family: Family::new("/api/v2/users"),
@@ -234,6 +266,7 @@ impl World {
             match what {
                 What::Stranger => server.charge(now),
                 What::Arrive(..) => parked += 1,
+                What::Handled => {}
                 What::Wake => woke = f64::INFINITY,
                 What::Answer(..) => {
                     done += 1;
@@ -262,11 +295,7 @@ impl World {
 
 impl Play<'_> {
     fn run(&mut self) {
-        if let Who::Steady(share) = self.world.who {
-            let rate = share * self.server.quota / self.server.window;
-            let at = exponential(&mut self.rng, rate);
-            self.agenda.push(at, What::Stranger);
-        }
+        self.next_stranger(0.0);
         let mut now = 0.0;
         for caller in 0..self.world.callers.min(self.todo) {
             self.todo -= 1;
@@ -288,6 +317,7 @@ impl Play<'_> {
                 What::Stranger => self.stranger(now),
                 What::Arrive(caller, name) => self.arrive(now, caller, name),
                 What::Answer(caller, name) => self.answer(now, caller, name),
+                What::Handled => self.busy -= 1,
                 What::Wake => self.woke = f64::INFINITY,
             }
             self.advance(now);
@@ -303,9 +333,14 @@ impl Play<'_> {
         } else {
             self.out.stranger_throttled += 1;
         }
-        let Who::Steady(share) = self.world.who else { return };
-        let next = now + exponential(&mut self.rng, share * self.server.quota / self.server.window);
-        self.agenda.push(next, What::Stranger);
+        self.next_stranger(now);
+    }
+
+    fn next_stranger(&mut self, now: f64) {
+        let (rate, window) = (self.server.quota / self.server.window, self.server.window);
+        if let Some(at) = self.world.who.next(&mut self.rng, now, rate, window) {
+            self.agenda.push(at, What::Stranger);
+        }
     }
 
     fn ask(&mut self, now: f64, caller: usize) {
@@ -338,18 +373,30 @@ impl Play<'_> {
     }
 
     fn arrive(&mut self, now: f64, caller: usize, name: u64) {
-        let fits = self.server.fits(now);
+        let room = self.world.cap.is_none_or(|cap| self.busy < cap);
+        let left = self.server.fits(now);
+        let fits = room && left;
         if fits {
             self.server.charge(now);
+            self.busy += 1;
         }
         let mut observation = observe(&mut self.server, now, self.world.form);
-        if !fits {
+        if !left {
             let wait = (self.server.retry_at(now) - now).ceil().max(1.0);
             observation.retry_after = Some(Duration::from_secs_f64(wait));
         }
         self.answers.insert(name, (fits, observation));
-        let at = now + one_way(&mut self.rng, self.world.trip);
-        self.agenda.push(at, What::Answer(caller, name));
+        // A server with a cap takes time to handle what it accepts.
+        let handling = if fits && self.world.cap.is_some() {
+            4.0 * self.world.trip * (0.5 + self.rng.f64())
+        } else {
+            0.0
+        };
+        let at = now + handling;
+        if handling > 0.0 {
+            self.agenda.push(at, What::Handled);
+        }
+        self.agenda.push(at + one_way(&mut self.rng, self.world.trip), What::Answer(caller, name));
     }
 
     fn answer(&mut self, now: f64, caller: usize, name: u64) {
@@ -357,6 +404,7 @@ impl Play<'_> {
         let (fits, observation) = self.answers.remove(&name).unwrap();
         let kind = if fits { AnswerKind::Accepted } else { AnswerKind::Throttled };
         self.bank.answered(mono(now), ticket, &Answer { kind, observation: &observation });
+        self.out.answers.push((now, fits));
         if fits {
             self.out.accepted += 1;
             if self.todo == 0 {
@@ -392,4 +440,16 @@ impl Play<'_> {
             }
         }
     }
+}
+
+/// A server that handles 50 at once, each for two to six round trips, 200 callers and more quota than they can use: the share of the cap
+/// in use, and throttles per 100 accepted.
+#[expect(clippy::cast_precision_loss, reason = "small counts")]
+pub(crate) fn capped(form: Form, trip: f64, requests: usize) -> (f64, f64) {
+    let mut world = World::new(Rule::BucketFull, form, 0.0, 5);
+    world.server = Server::new(Rule::BucketFull, 1_000_000, 5.0, 0.0);
+    (world.cap, world.callers, world.trip, world.requests) = (Some(50), 200, trip, requests);
+    let outcome = world.play(BankConfig::default());
+    let fastest = requests as f64 * 4.0 * trip / 50.0;
+    (fastest / outcome.makespan, 100.0 * outcome.throttled as f64 / outcome.accepted as f64)
 }

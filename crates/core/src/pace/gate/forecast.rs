@@ -23,7 +23,10 @@ impl Gate {
                 let within = wanted - lap * num(sliding.quota());
                 sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
             }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => at,
+            Knowledge::Silent(learnt) => {
+                learnt.rate(at).map_or(at, |rate| learnt.next().max(at) + (wanted - 1.0) / rate)
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) => at,
         };
         mono(opens.max(by_rate))
     }
@@ -36,7 +39,10 @@ impl Gate {
             Knowledge::Declared(sliding) => {
                 (sliding.window() / num(sliding.quota().max(1)), sliding.window())
             }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => (self.spread / 32.0, 1.0),
+            Knowledge::Silent(learnt) => {
+                (learnt.rate(secs(now)).map_or(self.spread / 32.0, |rate| 1.0 / rate), 1.0)
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) => (self.spread / 32.0, 1.0),
         };
         let first = secs(earliest.max(now));
         let next = self.last_slot + spacing;

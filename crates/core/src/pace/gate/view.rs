@@ -17,15 +17,15 @@ impl Gate {
         match &self.knowledge {
             Knowledge::Told(tide) => Some(tide.limit()),
             Knowledge::Declared(sliding) => Some(sliding.quota()),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => None,
         }
     }
 
     pub(in crate::pace) fn remaining(&self, now: Mono) -> Option<f64> {
         match &self.knowledge {
-            Knowledge::Told(tide) => Some(tide.available(self.in_flight).max(0.0)),
+            Knowledge::Told(tide) => Some(tide.available(secs(now), self.in_flight).max(0.0)),
             Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent => None,
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => None,
         }
     }
 
@@ -53,7 +53,7 @@ impl Gate {
             },
             Knowledge::Declared(_) => "declared",
             Knowledge::Capped(_) => "capped",
-            Knowledge::Silent => "silent",
+            Knowledge::Silent(_) => "silent",
         }
     }
 }
