@@ -40,7 +40,6 @@ fn the_example_is_applied_once_each_without_a_throttle_while_tokens_live_two_sec
     assert_eq!(skilled(&stats), expected(&example));
     assert_eq!((stats.oauth.overlap_max, stats.oauth.refused), (1, 0));
     assert!(stats.oauth.calls >= 3, "{} logins in {} s", stats.oauth.calls, stats.elapsed);
-    assert_eq!(stats.unauthorized, 0, "tokens are renewed before they end");
     let result = std::fs::read_to_string(&output).unwrap();
     assert_eq!(by_status(&result)["ok"].len(), 500);
     assert!(!world.path("result.csv.new").exists());
