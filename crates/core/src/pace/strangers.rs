@@ -56,6 +56,14 @@ impl Strangers {
         self.rate = rate.max(0.0);
     }
 
+    /// An own attempt ended without an answer that says anything: whether it was counted nobody knows, so what is missing
+    /// of it is not missing for certain.
+    pub(super) fn ended_unseen(&mut self) {
+        if let Some((_, before)) = &mut self.from {
+            *before -= 1.0;
+        }
+    }
+
     /// An accepted answer: what throttles taught fades.
     pub(super) fn accepted(&mut self) {
         self.pad *= 0.998;
@@ -117,6 +125,20 @@ mod tests {
             strangers.observe(at, 95.0, 100.0, 0.05);
         }
         assert!(strangers.rate() <= 0.0);
+    }
+
+    #[test]
+    fn own_attempts_that_were_cut_off_are_nobody_elses() {
+        let mut strangers = Strangers::new();
+        for step in 0..50_u32 {
+            let at = f64::from(step) * 0.1;
+            let left = 100.0 - f64::from(step / 10);
+            if step > 0 && step.is_multiple_of(10) {
+                strangers.ended_unseen();
+            }
+            strangers.observe(at, left, left, 0.05);
+        }
+        assert!(strangers.rate() <= 0.0, "{}", strangers.rate());
     }
 
     #[test]

@@ -275,6 +275,7 @@ impl Tide {
         self.give_back(attempt);
         self.certificate.ended_unseen(now);
         self.ride.company(now, self.length());
+        self.strangers.ended_unseen();
         self.last_event = now;
         if answered {
             self.unread = self.unread.saturating_add(1);
@@ -480,10 +481,12 @@ impl Tide {
     /// Seconds per permit in the long run.
     pub(super) fn spacing(&self) -> f64 {
         let rate = self.refill.rate();
+        let declared = self.length() / self.limit.max(1.0);
         if self.refill.rule() == Rule::Continuous && rate > 0.0 {
-            1.0 / rate
+            // A rate measured while others draw, or over a burst, is too small; a caller must not be refused for it.
+            declared.min(1.0 / rate)
         } else {
-            self.length() / self.limit.max(1.0)
+            declared
         }
     }
 }
