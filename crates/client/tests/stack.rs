@@ -16,6 +16,8 @@ use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
 use tidegate::observe::{CallDone, Observer, Observers, Outcome};
 use tidegate::{Client, ErrorKind, Upstream};
 use tidegate_core::classify::Failure;
+use tidegate_core::glob::PathGlob;
+use tidegate_core::pace::{LimitKind, LimitSpec, Observes};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -123,6 +125,31 @@ async fn an_upstream_that_stays_away_is_unreachable_and_named_so() {
     let error = client.get(USERS).send().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert_eq!(wire.seen().len(), 3, "one attempt and two retries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_port_uses_up_no_quota() {
+    let wire = Fake::new((0..4).map(|_| fail(Failure::ConnectFailed)));
+    let mut config = config("genesys");
+    config.max_retries = 1;
+    config.limits = vec![LimitSpec {
+        key: "all".to_owned(),
+        method: None,
+        path: PathGlob::parse("/**").unwrap(),
+        kind: LimitKind::Rate { quota: 4, window: 60 * S },
+        per: Vec::new(),
+        pin: true,
+        observes: Observes::OwnName,
+    }];
+    let client = Client::over(Upstream::with_wire(config, Arc::new(wire.clone())).unwrap());
+    for _ in 0..2 {
+        assert_eq!(client.get(USERS).send().await.unwrap_err().kind(), ErrorKind::Unreachable);
+    }
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(client.get(USERS).send().await.unwrap().status(), 200);
+    }
+    assert!(began.elapsed() < S, "all four permits are left: {:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -442,6 +442,41 @@ fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
 }
 
 #[test]
+fn attempts_that_never_left_cost_no_quota_but_count_as_failures() {
+    let limits = vec![declared("all", 4, vec![])];
+    let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();
+    let remaining = |bank: &Bank, now| {
+        let snapshot = bank.snapshot(now);
+        snapshot.gates.iter().find(|gate| gate.name == "all").and_then(|gate| gate.remaining)
+    };
+    let mut now = at(0);
+    for _ in 0..5 {
+        assert_eq!(bank.snapshot(now).in_flight, 0);
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::NotSent, &Observation::default());
+        assert_eq!(remaining(&bank, now), Some(4.0));
+    }
+    assert!(bank.snapshot(now).breakers.iter().any(|breaker| breaker.state == "open"), "the fifth opens it");
+}
+
+#[test]
+fn a_scout_that_never_left_is_followed_by_the_next_at_once() {
+    let mut bank = opened(0);
+    let waiters = [(); 2].map(|()| Caller::new().queued(&mut bank, at(30)));
+    let mut now = at(5100);
+    for waiter in waiters {
+        let woken = advance(&mut bank, now);
+        let [(scout, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+        assert_eq!(scout, waiter);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::NotSent, &Observation::default());
+    }
+}
+
+#[test]
 fn invented_paths_get_no_gates_of_their_own() {
     let mut bank = bank();
     let mut now = at(0);

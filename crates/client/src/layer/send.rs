@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use tidegate_core::classify::Failure;
+use tidegate_core::classify::{Delivery, Failure};
 use tidegate_core::observe::{Observation, observe, observe_body};
 use tidegate_core::pace::{Answer, AnswerKind, Class};
 use tidegate_core::profile::Profile;
@@ -87,7 +87,7 @@ impl Send {
             Err(error) => {
                 if let Some(ticket) = ticket {
                     let nothing = Observation::default();
-                    let answer = Answer { kind: AnswerKind::HardFailure, observation: &nothing };
+                    let answer = Answer { kind: failure_kind(error.failure), observation: &nothing };
                     ticket.answered(&answer, &call.family, None);
                 }
                 Err(AttemptError::Send(error))
@@ -149,6 +149,11 @@ async fn outlive_caller(
         Ok(sent) => sent,
         Err(stopped) => Err(AttemptError::Send(SendError::new(Failure::Interrupted, stopped))),
     }
+}
+
+/// What never left costs no quota; what may have left does.
+fn failure_kind(failure: Failure) -> AnswerKind {
+    if failure.delivery() == Delivery::NotSent { AnswerKind::NotSent } else { AnswerKind::HardFailure }
 }
 
 fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {
