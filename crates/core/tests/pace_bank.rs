@@ -442,6 +442,20 @@ fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
 }
 
 #[test]
+fn failures_among_missing_pages_do_not_open_the_breaker() {
+    let mut bank = opened(200);
+    let mut now = at(30);
+    for index in 0..60 {
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        let kind = if index % 10 == 9 { AnswerKind::HardFailure } else { AnswerKind::NotFound };
+        answer(&mut bank, now, ticket, kind, &Observation::default());
+    }
+    assert!(bank.snapshot(now).breakers.iter().all(|breaker| breaker.state == "closed"));
+}
+
+#[test]
 fn attempts_that_never_left_cost_no_quota_but_count_as_failures() {
     let limits = vec![declared("all", 4, vec![])];
     let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();

@@ -244,8 +244,9 @@ impl Bank {
         let family = self.registry.lanes[ticket.lane].family;
         let state = &mut self.registry.families[family];
         let change: Option<Transition> = match kind {
-            AnswerKind::Accepted => state.breaker.succeeded(sent),
-            AnswerKind::NotFound | AnswerKind::Unauthorized => state.breaker.alive(sent),
+            AnswerKind::Accepted | AnswerKind::NotFound | AnswerKind::Unauthorized => {
+                state.breaker.alive(sent)
+            }
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
             AnswerKind::HardFailure | AnswerKind::NotSent => state.breaker.failed(now, sent),
         };
