@@ -140,9 +140,12 @@ impl Breaker {
         }
     }
 
-    /// An admitted attempt ended without an answer that says anything; another may probe.
-    pub fn lost(&mut self) {
-        if let State::HalfOpen { since, .. } = self.state {
+    /// The attempt that was admitted at `admitted` ended without an answer that says anything. If it was the probe,
+    /// another may probe; one from before the opening leaves the probe its place.
+    pub fn lost(&mut self, admitted: Mono) {
+        if let State::HalfOpen { since, probe } = self.state
+            && probe == Some(admitted)
+        {
             self.state = State::HalfOpen { since, probe: None };
         }
     }
@@ -291,7 +294,9 @@ mod tests {
         assert_eq!(breaker.alive(at(3)), None, "it left before the breaker opened");
         assert_eq!(breaker.state(at(6)), BreakerState::Open);
         breaker.admitted(at(35));
-        breaker.lost();
+        breaker.lost(at(2));
+        assert_eq!(breaker.admission(at(36)), Admission::AwaitProbe, "what was lost is not the probe");
+        breaker.lost(at(35));
         assert_eq!(breaker.admission(at(36)), Admission::Probe, "a lost probe is replaced");
         breaker.admitted(at(36));
         assert_eq!(breaker.alive(at(36)).map(|change| change.state), Some(BreakerState::Closed));

@@ -456,6 +456,32 @@ fn failures_among_missing_pages_do_not_open_the_breaker() {
 }
 
 #[test]
+fn a_lost_attempt_from_before_the_opening_does_not_let_a_second_probe_go() {
+    let mut bank = opened(200);
+    let old = Caller::new().granted(&mut bank, at(25));
+    bank.sent(at(25), old);
+    let mut now = at(30);
+    for _ in 0..5 {
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::HardFailure, &Observation::default());
+    }
+    let waiters = [(); 2].map(|()| Caller::new().queued(&mut bank, now));
+    now += seconds(31);
+    let woken = advance(&mut bank, now);
+    let [(probe, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+    assert_eq!(probe, waiters[0]);
+    bank.sent(now, ticket);
+    now += Duration::from_millis(10);
+    bank.dropped(now, old);
+    assert!(advance(&mut bank, now).is_empty(), "the probe is still on its way");
+    now += Duration::from_millis(10);
+    bank.dropped(now, ticket);
+    assert_eq!(advance(&mut bank, now).len(), 1, "a lost probe is replaced");
+}
+
+#[test]
 fn attempts_that_never_left_cost_no_quota_but_count_as_failures() {
     let limits = vec![declared("all", 4, vec![])];
     let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();

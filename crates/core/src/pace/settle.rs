@@ -44,7 +44,7 @@ impl Bank {
         }
         let lane = &mut self.registry.lanes[ticket.lane];
         lane.tickets -= 1;
-        self.registry.families[lane.family].breaker.lost();
+        self.registry.families[lane.family].breaker.lost(ticket.granted);
         self.recycle(ticket.holds);
     }
 
