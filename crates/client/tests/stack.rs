@@ -209,6 +209,20 @@ async fn a_second_401_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_that_is_refused_after_a_401_names_the_credential() {
+    for before in [None, Some(fail(Failure::ConnectFailed))] {
+        let sends = 1 + usize::from(before.is_some());
+        let first = answer(200).body(r#"{"access_token":"t1","expires_in":86400}"#);
+        let refused = answer(401).body(r#"{"error":"invalid_client","description":"wrong secret"}"#);
+        let wire = Fake::new(before.into_iter().chain([answer(401)])).logins([first, refused]);
+        let error = client(&wire, "genesys").get(USERS).send().await.unwrap_err();
+        assert_eq!((error.kind(), wire.seen().len()), (ErrorKind::Token, sends), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("tests") && text.contains("wrong secret"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn forty_callers_log_in_once() {
     let wire = Fake::new([]);
     let client = client(&wire, "genesys");

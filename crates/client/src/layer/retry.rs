@@ -284,7 +284,16 @@ impl Run {
                 self.token_waits += 1;
                 Step::Again(at, TOKEN)
             }
-            _ => Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error))),
+            _ => {
+                if error.refused
+                    && self.last.as_ref().is_some_and(|last| last.status() == StatusCode::UNAUTHORIZED)
+                {
+                    // The bare 401 of a token of ours tells the caller nothing; what its endpoint says names the cause.
+                    self.last = None;
+                    self.failure = None;
+                }
+                Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error)))
+            }
         }
     }
 
