@@ -202,10 +202,18 @@ async fn a_401_renews_the_token_once_and_is_never_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_401_is_the_answer() {
+async fn a_second_401_is_the_answer_and_reported_as_one_of_the_credential() {
     let wire = Fake::new([answer(401), answer(401)]);
-    let response = client(&wire, "genesys").get(USERS).send().await.unwrap();
+    let client = client(&wire, "genesys");
+    let response = client.get(USERS).send().await.unwrap();
     assert_eq!((response.status().as_u16(), wire.seen().len()), (401, 2));
+    assert!(response.extensions().get::<tidegate::CallReport>().unwrap().unauthorized);
+
+    let wire = Fake::new([answer(401)]);
+    let response = support::client(&wire, "genesys").get(USERS).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let report = response.extensions().get::<tidegate::CallReport>().unwrap();
+    assert!(!report.unauthorized, "the refresh helped");
 }
 
 #[tokio::test(start_paused = true)]

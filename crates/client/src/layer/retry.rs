@@ -252,7 +252,28 @@ impl Run {
                 let why = format!("the upstream answered {status}, which does not tell");
                 Step::Done(Err(self.unknown(refused || status == StatusCode::UNAUTHORIZED).with_source(why)))
             }
+            Next::Deliver { unauthorized: true } => {
+                self.tell_unauthorized();
+                Step::Done(Ok(response))
+            }
             _ => Step::Done(Ok(response)),
+        }
+    }
+
+    /// The 401 is the answer: no other token of this credential will do better. A caller's own token is the caller's
+    /// business, so it is no warning.
+    fn tell_unauthorized(&self) {
+        let Call { credential, family, .. } = &*self.call;
+        self.call.note_unauthorized();
+        if matches!(credential, Credential::Managed(_)) {
+            tracing::warn!(
+                target: "tidegate",
+                credential = %credential.id(),
+                %family,
+                "the upstream rejects the credential's tokens (401), fresh ones too: check its roles and its org"
+            );
+        } else {
+            tracing::debug!(target: "tidegate", credential = %credential.id(), %family, "the upstream rejects the token (401)");
         }
     }
 
