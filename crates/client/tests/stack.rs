@@ -313,6 +313,19 @@ async fn a_write_that_has_left_outlives_its_caller_and_its_answer_teaches_the_ga
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_401_to_a_write_whose_caller_has_gone_ends_the_token() {
+    let wire = Fake::new([answer(200), answer(401).after(2 * S)]);
+    let client = client(&wire, "genesys");
+    client.get(USERS).send().await.unwrap();
+    let write = client.request(Method::POST, USERS).json("{}").send();
+    tokio::time::timeout(S, write).await.expect_err("the caller hangs up");
+    tokio::time::sleep(2 * S).await;
+    client.get(USERS).send().await.unwrap();
+    let tokens: Vec<_> = wire.seen().into_iter().map(|seen| seen.authorization.unwrap()).collect();
+    assert_eq!(tokens, ["Bearer t1", "Bearer t1", "Bearer t2"], "the next call does not try the dead one");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_ends_with_its_caller_and_frees_its_place() {
     let wire = Fake::new([answer(200).after(20 * S)]);
     let client = client(&wire, "genesys");

@@ -153,7 +153,8 @@ impl Run {
             };
             next = copy(&request);
             let send_by = self.attempts.send_by();
-            let attempt = Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by };
+            let attempt =
+                Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by, lent: None };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
                 Ok(()) => self.unless_called_off(inner.call(attempt)).await,
                 Err(error) => Some(Err(error)),
