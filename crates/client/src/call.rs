@@ -1,7 +1,7 @@
 //! One logical request: what its caller wants of it, what is known while it runs, what is reported at its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -52,6 +52,8 @@ pub struct CallReport {
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
+    /// The answer is a 401 that no other token of the credential would have changed.
+    pub unauthorized: bool,
 }
 
 /// What is known of a call while it runs; shared by the layers through its attempts.
@@ -76,6 +78,7 @@ pub(crate) struct Call {
     pub(crate) sent_before: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
+    unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
 }
@@ -105,6 +108,7 @@ impl Call {
             sent_before: options.sent_before,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
+            unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
         }
@@ -127,6 +131,10 @@ impl Call {
 
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_unauthorized(&self) {
+        self.unauthorized.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn attempts(&self) -> u32 {
@@ -153,6 +161,7 @@ impl Call {
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
             limit: self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             key: self.key.clone(),
+            unauthorized: self.unauthorized.load(Ordering::Relaxed),
         }
     }
 }

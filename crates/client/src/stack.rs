@@ -11,11 +11,10 @@
 //!
 //! 3. [`PaceLayer`]: wait for a ticket from every gate; breaker and deadline are asked by the same bank, before any
 //!    quota is taken. Outside the token, because waiting is where tokens age.
-//! 4. [`AuthLayer`]: attach the token now that the attempt may leave. A 401 is told to the manager here, where it is
-//!    known which token was sent.
-//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send, settle the ticket with the answer.
-//!    The time-out is innermost, so that no wait above can trip it; the settling too, because a write goes on here
-//!    when its caller has gone.
+//! 4. [`AuthLayer`]: attach the token now that the attempt may leave, and note which one it was.
+//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send, settle the ticket with the answer, tell
+//!    a 401 to the token's manager. The time-out is innermost, so that no wait above can trip it; the settling too,
+//!    because a write goes on here when its caller has gone.
 
 use std::sync::Arc;
 

@@ -16,6 +16,8 @@ use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
 use tidegate::observe::{CallDone, Observer, Observers, Outcome};
 use tidegate::{Client, ErrorKind, Upstream};
 use tidegate_core::classify::Failure;
+use tidegate_core::glob::PathGlob;
+use tidegate_core::pace::{LimitKind, LimitSpec, Observes};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -126,6 +128,31 @@ async fn an_upstream_that_stays_away_is_unreachable_and_named_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_port_uses_up_no_quota() {
+    let wire = Fake::new((0..4).map(|_| fail(Failure::ConnectFailed)));
+    let mut config = config("genesys");
+    config.max_retries = 1;
+    config.limits = vec![LimitSpec {
+        key: "all".to_owned(),
+        method: None,
+        path: PathGlob::parse("/**").unwrap(),
+        kind: LimitKind::Rate { quota: 4, window: 60 * S },
+        per: Vec::new(),
+        pin: true,
+        observes: Observes::OwnName,
+    }];
+    let client = Client::over(Upstream::with_wire(config, Arc::new(wire.clone())).unwrap());
+    for _ in 0..2 {
+        assert_eq!(client.get(USERS).send().await.unwrap_err().kind(), ErrorKind::Unreachable);
+    }
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(client.get(USERS).send().await.unwrap().status(), 200);
+    }
+    assert!(began.elapsed() < S, "all four permits are left: {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_was_sent_is_never_called_refused() {
     // The breaker opens on the fifth failure and refuses the sixth attempt.
     let wire = Fake::new((0..50).map(|_| fail(INTERRUPTED)));
@@ -175,10 +202,32 @@ async fn a_401_renews_the_token_once_and_is_never_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_401_is_the_answer() {
+async fn a_second_401_is_the_answer_and_reported_as_one_of_the_credential() {
     let wire = Fake::new([answer(401), answer(401)]);
-    let response = client(&wire, "genesys").get(USERS).send().await.unwrap();
+    let client = client(&wire, "genesys");
+    let response = client.get(USERS).send().await.unwrap();
     assert_eq!((response.status().as_u16(), wire.seen().len()), (401, 2));
+    assert!(response.extensions().get::<tidegate::CallReport>().unwrap().unauthorized);
+
+    let wire = Fake::new([answer(401)]);
+    let response = support::client(&wire, "genesys").get(USERS).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let report = response.extensions().get::<tidegate::CallReport>().unwrap();
+    assert!(!report.unauthorized, "the refresh helped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_is_refused_after_a_401_names_the_credential() {
+    for before in [None, Some(fail(Failure::ConnectFailed))] {
+        let sends = 1 + usize::from(before.is_some());
+        let first = answer(200).body(r#"{"access_token":"t1","expires_in":86400}"#);
+        let refused = answer(401).body(r#"{"error":"invalid_client","description":"wrong secret"}"#);
+        let wire = Fake::new(before.into_iter().chain([answer(401)])).logins([first, refused]);
+        let error = client(&wire, "genesys").get(USERS).send().await.unwrap_err();
+        assert_eq!((error.kind(), wire.seen().len()), (ErrorKind::Token, sends), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("tests") && text.contains("wrong secret"), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,6 +310,19 @@ async fn a_write_that_has_left_outlives_its_caller_and_its_answer_teaches_the_ga
     client.get(USERS).send().await.unwrap();
     let seen = wire.seen();
     assert!(seen[2].at >= seen[1].at + 32 * S, "the throttle of the orphan holds the others: {seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_to_a_write_whose_caller_has_gone_ends_the_token() {
+    let wire = Fake::new([answer(200), answer(401).after(2 * S)]);
+    let client = client(&wire, "genesys");
+    client.get(USERS).send().await.unwrap();
+    let write = client.request(Method::POST, USERS).json("{}").send();
+    tokio::time::timeout(S, write).await.expect_err("the caller hangs up");
+    tokio::time::sleep(2 * S).await;
+    client.get(USERS).send().await.unwrap();
+    let tokens: Vec<_> = wire.seen().into_iter().map(|seen| seen.authorization.unwrap()).collect();
+    assert_eq!(tokens, ["Bearer t1", "Bearer t1", "Bearer t2"], "the next call does not try the dead one");
 }
 
 #[tokio::test(start_paused = true)]

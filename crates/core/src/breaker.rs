@@ -4,11 +4,11 @@
 //! refusing, *half-open* lets one probe through.
 //!
 //! Rules:
-//! * It opens after a run of consecutive throttled scouts or hard failures. One accepted answer ends the run.
+//! * It opens after a run of consecutive throttled scouts or hard failures. Any other answer ends the run: one such as
+//!   401 or 404 shows that the upstream is alive, too.
 //! * One burst is one event: of attempts in flight together only the first failure counts. A throttle counts only if its
 //!   attempt left after the previous hint had ended; otherwise the caller's own pacing was at fault, not the upstream.
 //! * The cool-down is the newest hint; without one it starts at 30 s and doubles to a cap.
-//! * An answer such as 401 or 404 shows that the upstream is alive. It never counts as a failure.
 //! * What left before the breaker opened has no say in when it closes.
 
 use std::time::Duration;
@@ -140,30 +140,24 @@ impl Breaker {
         }
     }
 
-    /// An admitted attempt ended without an answer that says anything; another may probe.
-    pub fn lost(&mut self) {
-        if let State::HalfOpen { since, .. } = self.state {
+    /// The attempt that was admitted at `admitted` ended without an answer that says anything. If it was the probe,
+    /// another may probe; one from before the opening leaves the probe its place.
+    pub fn lost(&mut self, admitted: Mono) {
+        if let State::HalfOpen { since, probe } = self.state
+            && probe == Some(admitted)
+        {
             self.state = State::HalfOpen { since, probe: None };
         }
     }
 
-    /// An attempt that left at `sent` was accepted.
-    pub fn succeeded(&mut self, sent: Mono) -> Option<Transition> {
-        match self.state {
-            State::Closed => {
-                if sent >= self.counted_until {
-                    self.run = 0;
-                    self.openings = 0;
-                }
-                None
-            }
-            _ => self.alive(sent),
-        }
-    }
-
-    /// An attempt that left at `sent` got an answer that is no failure of the upstream (401, 404, other 4xx).
+    /// An attempt that left at `sent` got an answer that is no failure of the upstream: it was accepted, or the
+    /// fault is the caller's (401, 404, other 4xx).
     pub fn alive(&mut self, sent: Mono) -> Option<Transition> {
         match self.state {
+            State::Closed if sent >= self.counted_until => {
+                self.run = 0;
+                None
+            }
             State::HalfOpen { since, .. } if sent >= since => {
                 self.state = State::Closed;
                 self.run = 0;
@@ -256,17 +250,24 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_answer_ends_the_run_and_a_missing_page_does_not_start_one() {
+    fn failures_with_other_answers_between_them_are_no_run() {
         let mut breaker = Breaker::new(BreakerConfig::default());
-        for round in 0..4 {
-            breaker.failed(at(2 * round + 1), at(2 * round));
-        }
-        breaker.succeeded(at(9));
-        assert_eq!(breaker.failed(at(11), at(10)), None);
         for round in 0..40 {
-            assert_eq!(breaker.alive(at(12 + round)), None);
+            for failure in 0..4 {
+                let sent = at(20 * round + 2 * failure);
+                assert_eq!(breaker.failed(sent + Duration::from_secs(1), sent), None);
+            }
+            assert_eq!(breaker.alive(at(20 * round + 9)), None);
         }
-        assert_eq!(breaker.state(at(60)), BreakerState::Closed);
+        assert_eq!(breaker.state(at(800)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn an_answer_to_an_attempt_of_a_counted_burst_does_not_end_the_run() {
+        let mut breaker = Breaker::new(BreakerConfig { threshold: 2, ..BreakerConfig::default() });
+        assert_eq!(breaker.failed(at(5), at(4)), None);
+        assert_eq!(breaker.alive(at(3)), None, "it left before the failure was known");
+        assert!(breaker.failed(at(7), at(6)).is_some());
     }
 
     #[test]
@@ -290,12 +291,14 @@ mod tests {
     fn only_the_probe_closes_it() {
         let mut breaker = Breaker::new(BreakerConfig { threshold: 1, ..BreakerConfig::default() });
         breaker.failed(at(5), at(4));
-        assert_eq!(breaker.succeeded(at(3)), None, "it left before the breaker opened");
+        assert_eq!(breaker.alive(at(3)), None, "it left before the breaker opened");
         assert_eq!(breaker.state(at(6)), BreakerState::Open);
         breaker.admitted(at(35));
-        breaker.lost();
+        breaker.lost(at(2));
+        assert_eq!(breaker.admission(at(36)), Admission::AwaitProbe, "what was lost is not the probe");
+        breaker.lost(at(35));
         assert_eq!(breaker.admission(at(36)), Admission::Probe, "a lost probe is replaced");
         breaker.admitted(at(36));
-        assert_eq!(breaker.succeeded(at(36)).map(|change| change.state), Some(BreakerState::Closed));
+        assert_eq!(breaker.alive(at(36)).map(|change| change.state), Some(BreakerState::Closed));
     }
 }

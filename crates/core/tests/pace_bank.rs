@@ -442,6 +442,81 @@ fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
 }
 
 #[test]
+fn failures_among_missing_pages_do_not_open_the_breaker() {
+    let mut bank = opened(200);
+    let mut now = at(30);
+    for index in 0..60 {
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        let kind = if index % 10 == 9 { AnswerKind::HardFailure } else { AnswerKind::NotFound };
+        answer(&mut bank, now, ticket, kind, &Observation::default());
+    }
+    assert!(bank.snapshot(now).breakers.iter().all(|breaker| breaker.state == "closed"));
+}
+
+#[test]
+fn a_lost_attempt_from_before_the_opening_does_not_let_a_second_probe_go() {
+    let mut bank = opened(200);
+    let old = Caller::new().granted(&mut bank, at(25));
+    bank.sent(at(25), old);
+    let mut now = at(30);
+    for _ in 0..5 {
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::HardFailure, &Observation::default());
+    }
+    let waiters = [(); 2].map(|()| Caller::new().queued(&mut bank, now));
+    now += seconds(31);
+    let woken = advance(&mut bank, now);
+    let [(probe, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+    assert_eq!(probe, waiters[0]);
+    bank.sent(now, ticket);
+    now += Duration::from_millis(10);
+    bank.dropped(now, old);
+    assert!(advance(&mut bank, now).is_empty(), "the probe is still on its way");
+    now += Duration::from_millis(10);
+    bank.dropped(now, ticket);
+    assert_eq!(advance(&mut bank, now).len(), 1, "a lost probe is replaced");
+}
+
+#[test]
+fn attempts_that_never_left_cost_no_quota_but_count_as_failures() {
+    let limits = vec![declared("all", 4, vec![])];
+    let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();
+    let remaining = |bank: &Bank, now| {
+        let snapshot = bank.snapshot(now);
+        snapshot.gates.iter().find(|gate| gate.name == "all").and_then(|gate| gate.remaining)
+    };
+    let mut now = at(0);
+    for _ in 0..5 {
+        assert_eq!(bank.snapshot(now).in_flight, 0);
+        let ticket = Caller::new().granted(&mut bank, now);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::NotSent, &Observation::default());
+        assert_eq!(remaining(&bank, now), Some(4.0));
+    }
+    assert!(bank.snapshot(now).breakers.iter().any(|breaker| breaker.state == "open"), "the fifth opens it");
+}
+
+#[test]
+fn a_scout_that_never_left_is_followed_by_the_next_at_once() {
+    let mut bank = opened(0);
+    let waiters = [(); 2].map(|()| Caller::new().queued(&mut bank, at(30)));
+    let mut now = at(5100);
+    for waiter in waiters {
+        let woken = advance(&mut bank, now);
+        let [(scout, Woken::Granted(ticket))] = woken[..] else { panic!("{woken:?}") };
+        assert_eq!(scout, waiter);
+        bank.sent(now, ticket);
+        now += Duration::from_millis(10);
+        answer(&mut bank, now, ticket, AnswerKind::NotSent, &Observation::default());
+    }
+}
+
+#[test]
 fn invented_paths_get_no_gates_of_their_own() {
     let mut bank = bank();
     let mut now = at(0);

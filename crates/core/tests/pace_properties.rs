@@ -229,6 +229,7 @@ impl Shell {
                         1 => AnswerKind::HardFailure,
                         2 => AnswerKind::NotFound,
                         3 => AnswerKind::Unauthorized,
+                        4 => AnswerKind::NotSent,
                         _ => AnswerKind::Accepted,
                     };
                     let observation = observation(said, self.now);

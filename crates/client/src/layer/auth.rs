@@ -1,12 +1,12 @@
 //! Attaches the token, after the wait for the ticket, so that it cannot age in the queue.
 //!
-//! A 401 is told to the token's manager by generation: it ends that token and no newer one. Whether the attempt is
-//! sent again is the retry layer's decision.
+//! A 401 is told to the token's manager by generation: it ends that token and no newer one. So the attempt carries
+//! which token it was lent; [`Send`](super::Send) tells, because it hears the answer even if the caller has gone. Whether
+//! the attempt is sent again is the retry layer's decision.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::StatusCode;
 use http::header::AUTHORIZATION;
 use tower::{Layer, Service};
 
@@ -48,27 +48,19 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let call = Arc::clone(&attempt.call);
             let headers = attempt.request.headers_mut();
-            let lent = match &call.credential {
+            match &attempt.call.credential {
                 Credential::Managed(manager) => {
                     let lent = manager.lend_by(attempt.send_by).await.map_err(AttemptError::Token)?;
                     headers.insert(AUTHORIZATION, lent.value);
-                    Some((manager, lent.generation))
+                    attempt.lent = Some((Arc::clone(manager), lent.generation));
                 }
                 Credential::Bearer(bearer) => {
                     headers.insert(AUTHORIZATION, bearer.value());
-                    None
                 }
-                Credential::Anonymous => None,
-            };
-            let answered = inner.call(attempt).await?;
-            if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) =
-                (lent, answered.response.status())
-            {
-                manager.rejected(generation);
+                Credential::Anonymous => {}
             }
-            Ok(answered)
+            inner.call(attempt).await
         })
     }
 }

@@ -18,6 +18,7 @@ use http::{Request, Response};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::Refusal;
 use tidegate_core::time::Mono;
+use tidegate_core::token::Generation;
 
 pub use self::auth::{Auth, AuthLayer};
 pub use self::pace::{Pace, PaceLayer};
@@ -27,7 +28,7 @@ pub use self::send::Send;
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::pacer::Ticket;
-use crate::token::TokenError;
+use crate::token::{TokenError, TokenManager};
 use crate::transport::SendError;
 
 /// The future of every layer. Boxed: a call makes a handful of allocations against a network round trip.
@@ -52,6 +53,8 @@ pub struct Attempt {
     pub(crate) ticket: Option<Ticket>,
     /// From here on it must not be sent any more.
     pub(crate) send_by: Option<Mono>,
+    /// Whose token it carries, and which: who is to be told of a 401.
+    pub(crate) lent: Option<(Arc<TokenManager>, Generation)>,
 }
 
 impl Attempt {

@@ -153,7 +153,8 @@ impl Run {
             };
             next = copy(&request);
             let send_by = self.attempts.send_by();
-            let attempt = Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by };
+            let attempt =
+                Attempt { call: Arc::clone(&self.call), request, ticket: None, send_by, lent: None };
             let sent = match std::future::poll_fn(|cx| inner.poll_ready(cx)).await {
                 Ok(()) => self.unless_called_off(inner.call(attempt)).await,
                 Err(error) => Some(Err(error)),
@@ -252,7 +253,28 @@ impl Run {
                 let why = format!("the upstream answered {status}, which does not tell");
                 Step::Done(Err(self.unknown(refused || status == StatusCode::UNAUTHORIZED).with_source(why)))
             }
+            Next::Deliver { unauthorized: true } => {
+                self.tell_unauthorized();
+                Step::Done(Ok(response))
+            }
             _ => Step::Done(Ok(response)),
+        }
+    }
+
+    /// The 401 is the answer: no other token of this credential will do better. A caller's own token is the caller's
+    /// business, so it is no warning.
+    fn tell_unauthorized(&self) {
+        let Call { credential, family, .. } = &*self.call;
+        self.call.note_unauthorized();
+        if matches!(credential, Credential::Managed(_)) {
+            tracing::warn!(
+                target: "tidegate",
+                credential = %credential.id(),
+                %family,
+                "the upstream rejects the credential's tokens (401), fresh ones too: check its roles and its org"
+            );
+        } else {
+            tracing::debug!(target: "tidegate", credential = %credential.id(), %family, "the upstream rejects the token (401)");
         }
     }
 
@@ -284,7 +306,16 @@ impl Run {
                 self.token_waits += 1;
                 Step::Again(at, TOKEN)
             }
-            _ => Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error))),
+            _ => {
+                if error.refused
+                    && self.last.as_ref().is_some_and(|last| last.status() == StatusCode::UNAUTHORIZED)
+                {
+                    // The bare 401 of a token of ours tells the caller nothing; what its endpoint says names the cause.
+                    self.last = None;
+                    self.failure = None;
+                }
+                Step::Done(self.ended(|run| run.error(ErrorKind::Token).with_token(error)))
+            }
         }
     }
 

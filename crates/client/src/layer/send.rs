@@ -4,25 +4,24 @@
 //! cut it in half and leave its outcome unknown. Its ticket is settled in that task too.
 //!
 //! Every answer is told to the gates, the last attempt's and the failed ones' too: a limiter that is fed only by
-//! retries never learns that it has overshot.
+//! retries never learns that it has overshot. A 401 is told to the token's manager here for the same reason.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
-use tidegate_core::classify::Failure;
+use http::{Response, StatusCode};
+use tidegate_core::classify::{Delivery, Failure};
 use tidegate_core::observe::{Observation, observe, observe_body};
 use tidegate_core::pace::{Answer, AnswerKind, Class};
 use tidegate_core::profile::Profile;
 use tower::Service;
 
 use super::{Answered, Attempt, AttemptError, BoxFuture};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::observe::{AttemptDone, Observers};
-use crate::pacer::Ticket;
 use crate::transport::{SendError, SendOptions, Wire};
 
 /// How much of a throttle's body is looked into for the limit it names.
@@ -60,12 +59,8 @@ impl Send {
     }
 
     /// Sends, and tells everybody how it ended.
-    async fn exchange(
-        self,
-        call: Arc<Call>,
-        request: Request<RequestBody>,
-        ticket: Option<Ticket>,
-    ) -> Result<Answered, AttemptError> {
+    async fn exchange(self, attempt: Attempt) -> Result<Answered, AttemptError> {
+        let Attempt { call, request, ticket, lent, .. } = attempt;
         let left_at = self.clock.now();
         let sent = self.wire.send(request, self.options(&call)).await;
         let took = self.clock.now() - left_at;
@@ -77,6 +72,9 @@ impl Send {
         });
         match sent {
             Ok(response) => {
+                if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) = (lent, response.status()) {
+                    manager.rejected(generation);
+                }
                 let (response, seen, throttled) = self.read(response).await;
                 if let Some(ticket) = ticket {
                     let answer = Answer { kind: kind_of(response.status(), throttled), observation: &seen };
@@ -87,7 +85,7 @@ impl Send {
             Err(error) => {
                 if let Some(ticket) = ticket {
                     let nothing = Observation::default();
-                    let answer = Answer { kind: AnswerKind::HardFailure, observation: &nothing };
+                    let answer = Answer { kind: failure_kind(error.failure), observation: &nothing };
                     ticket.answered(&answer, &call.family, None);
                 }
                 Err(AttemptError::Send(error))
@@ -124,19 +122,18 @@ impl Service<Attempt> for Send {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
+    fn call(&mut self, mut attempt: Attempt) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let Attempt { call, request, mut ticket, send_by } = attempt;
-            if send_by.is_some_and(|end| this.clock.now() >= end) {
+            if attempt.send_by.is_some_and(|end| this.clock.now() >= end) {
                 return Err(AttemptError::TooLate);
             }
-            if let Some(ticket) = &mut ticket {
+            if let Some(ticket) = &mut attempt.ticket {
                 ticket.leave();
             }
-            call.count_attempt();
-            let outlives = !call.is_read();
-            let exchange = this.exchange(call, request, ticket);
+            attempt.call.count_attempt();
+            let outlives = !attempt.call.is_read();
+            let exchange = this.exchange(attempt);
             if outlives { outlive_caller(exchange).await } else { exchange.await }
         })
     }
@@ -149,6 +146,11 @@ async fn outlive_caller(
         Ok(sent) => sent,
         Err(stopped) => Err(AttemptError::Send(SendError::new(Failure::Interrupted, stopped))),
     }
+}
+
+/// What never left costs no quota; what may have left does.
+fn failure_kind(failure: Failure) -> AnswerKind {
+    if failure.delivery() == Delivery::NotSent { AnswerKind::NotSent } else { AnswerKind::HardFailure }
 }
 
 fn kind_of(status: StatusCode, throttled: bool) -> AnswerKind {

@@ -149,8 +149,10 @@ pub enum AnswerKind {
     Accepted,
     /// "Too fast": a 429, or what the profile says is one.
     Throttled,
-    /// 5xx, no connection, time-out.
+    /// 5xx, a connection lost on the way, time-out.
     HardFailure,
+    /// No connection, or a failure before anything left: the upstream cannot have counted it.
+    NotSent,
     /// 404: proves nothing about the family.
     NotFound,
     /// 401.

@@ -2,7 +2,8 @@
 //!
 //! An answer is told to every gate the ticket came from. Readings go to the limit they name; those without a name go to
 //! the limit that observes them, else to the family's own. A throttle closes one gate: the one the body names, else one
-//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own.
+//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. An attempt that
+//! failed before anything left costs no quota; it says something to the breaker only.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ impl Bank {
         }
         let lane = &mut self.registry.lanes[ticket.lane];
         lane.tickets -= 1;
-        self.registry.families[lane.family].breaker.lost();
+        self.registry.families[lane.family].breaker.lost(ticket.granted);
         self.recycle(ticket.holds);
     }
 
@@ -52,7 +53,7 @@ impl Bank {
     pub fn answered(&mut self, now: Mono, ticket: TicketId, answer: &Answer<'_>) {
         let Some(known) = self.tickets.get(&ticket.0) else { return };
         let (lane, family) = (known.lane, known.family.clone());
-        if answer.kind != AnswerKind::NotFound && answer.kind != AnswerKind::HardFailure {
+        if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
             self.promote(now, &family);
         }
         let targets = self.targets(lane, answer.observation);
@@ -67,7 +68,9 @@ impl Bank {
             None
         };
         for hold in &ticket.holds {
-            if closed.is_none_or(|(gate, _)| gate != hold.gate) {
+            if answer.kind == AnswerKind::NotSent {
+                self.registry.gates[hold.gate].give_back(&hold.attempt);
+            } else if closed.is_none_or(|(gate, _)| gate != hold.gate) {
                 self.tell(now, hold, answer, &targets);
             }
         }
@@ -241,12 +244,13 @@ impl Bank {
         let family = self.registry.lanes[ticket.lane].family;
         let state = &mut self.registry.families[family];
         let change: Option<Transition> = match kind {
-            AnswerKind::Accepted => state.breaker.succeeded(sent),
-            AnswerKind::NotFound | AnswerKind::Unauthorized => state.breaker.alive(sent),
+            AnswerKind::Accepted | AnswerKind::NotFound | AnswerKind::Unauthorized => {
+                state.breaker.alive(sent)
+            }
             // Too many at once, and nothing closed: the upstream is alive.
             AnswerKind::Throttled if hint == Some(Duration::ZERO) => state.breaker.alive(sent),
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
-            AnswerKind::HardFailure => state.breaker.failed(now, sent),
+            AnswerKind::HardFailure | AnswerKind::NotSent => state.breaker.failed(now, sent),
         };
         if let Some(Transition { state: to, cause }) = change {
             self.hopes_changed = true;
