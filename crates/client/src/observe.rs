@@ -57,8 +57,10 @@ pub enum Outcome {
 pub struct TokenDone<'a> {
     /// Whose token.
     pub credential: &'a CredentialId,
-    /// Whether a token came back.
-    pub ok: bool,
+    /// `granted`, `refused`, `throttled`, `unexpected` or `unreachable`.
+    pub outcome: &'static str,
+    /// Why there is no token, in the token endpoint's words where it said any.
+    pub why: Option<&'a str>,
     /// How long it took.
     pub took: Duration,
 }
@@ -129,10 +131,10 @@ impl Observer for Traced {
     }
 
     fn token(&self, token: &TokenDone<'_>) {
-        if token.ok {
-            tracing::debug!(target: "tidegate", credential = %token.credential, took = ?token.took, "token renewed");
-        } else {
-            tracing::warn!(target: "tidegate", credential = %token.credential, took = ?token.took, "token refused");
+        let TokenDone { credential, outcome, why, took } = token;
+        match why {
+            None => tracing::debug!(target: "tidegate", %credential, ?took, "token {outcome}"),
+            Some(why) => tracing::warn!(target: "tidegate", %credential, ?took, "no token: {why}"),
         }
     }
 }

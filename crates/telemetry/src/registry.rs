@@ -225,9 +225,8 @@ impl Observer for Metrics {
     }
 
     fn token(&self, token: &TokenDone<'_>) {
-        let outcome = if token.ok { "granted" } else { "refused" };
         let credential = self.fields.value(token.credential.as_str());
-        let labels = vec![("credential", credential), ("outcome", outcome.to_owned())];
+        let labels = vec![("credential", credential), ("outcome", token.outcome.to_owned())];
         self.token_requests.get_or_create(&labels).inc();
     }
 }

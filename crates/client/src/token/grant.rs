@@ -113,6 +113,16 @@ pub enum GrantError {
 }
 
 impl GrantError {
+    /// What it was, for metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Throttled { .. } => "throttled",
+            Self::Refused { .. } => "refused",
+            Self::Unexpected { .. } => "unexpected",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+
     /// What this means for the token's life.
     pub(super) fn as_failure(&self) -> RefreshFailure {
         match self {

@@ -232,10 +232,13 @@ impl Flight {
         let manager = Arc::clone(&self.manager);
         let requested_at = manager.clock.now();
         let outcome = manager.endpoint.fetch(&manager.credentials).await;
-        let (took, ok) = (manager.clock.now() - requested_at, outcome.is_ok());
+        let took = manager.clock.now() - requested_at;
+        let name = outcome.as_ref().map_or_else(GrantError::name, |_| "granted");
+        let why = outcome.as_ref().err().map(ToString::to_string);
         self.landed = true;
         manager.settle(requested_at, outcome);
-        manager.observers.token(&TokenDone { credential: &manager.id, ok, took });
+        let done = TokenDone { credential: &manager.id, outcome: name, why: why.as_deref(), took };
+        manager.observers.token(&done);
     }
 }
 
