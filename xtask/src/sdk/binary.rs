@@ -12,14 +12,16 @@ const OVERRIDE: &str = "TIDEGATE_TEST_BINARY";
 
 /// Builds it, unless the environment names one.
 ///
-/// The whole workspace is named although one program is wanted: cargo then unifies features as it did for the tests,
-/// and nothing is compiled a second time.
+/// The whole workspace is named although one program is wanted, and a test beside it: cargo then unifies features as it
+/// did for the tests, those of dev-dependencies included, and nothing is compiled a second time.
 pub(crate) fn build() -> Result<(), Failure> {
     if let Some(path) = env::var_os(OVERRIDE) {
         eprintln!("using {} (from {OVERRIDE})", PathBuf::from(path).display());
         return Ok(());
     }
-    Program::cargo().args(["build", "--workspace", "--bin", "tidegate", "--locked"]).run()
+    Program::cargo()
+        .args(["build", "--workspace", "--bin", "tidegate", "--test", "documentation", "--locked"])
+        .run()
 }
 
 /// Where it is.
