@@ -52,7 +52,7 @@ pub struct CallReport {
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
-    /// The answer is a 401 that no other token of the credential would have changed.
+    /// The answer is a 401: another token of the credential did not help, or could not be tried.
     pub unauthorized: bool,
 }
 

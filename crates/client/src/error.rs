@@ -15,7 +15,7 @@ use crate::token::TokenError;
 pub enum ErrorKind {
     /// Nothing was sent: the quota does not allow it in time. Come back after [`Error::retry_after`].
     Refused,
-    /// Nothing was sent: there is no token.
+    /// Nothing was executed: there is no token, or the one that was sent was rejected (401) and there is no other.
     Token,
     /// Nothing was sent: the upstream cannot be reached.
     Unreachable,
@@ -148,7 +148,7 @@ impl fmt::Display for Error {
         write!(f, "{method} {path}: ")?;
         match kind {
             ErrorKind::Refused => f.write_str("not sent, the quota does not allow it in time")?,
-            ErrorKind::Token => f.write_str("not sent, there is no token")?,
+            ErrorKind::Token => f.write_str("not executed, there is no token")?,
             ErrorKind::Unreachable => f.write_str("not sent, the upstream cannot be reached")?,
             ErrorKind::NoAnswer => f.write_str("the upstream did not answer")?,
             ErrorKind::Unreadable => f.write_str("the upstream's answer cannot be read")?,

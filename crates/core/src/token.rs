@@ -125,21 +125,6 @@ impl TokenFailure {
     }
 }
 
-/// What can be said of a token from outside, for pages and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenState {
-    /// None was ever fetched, or the last one was rejected.
-    Missing,
-    /// Serving.
-    Fresh,
-    /// Serving, and due for a refresh.
-    Due,
-    /// Past its end.
-    Expired,
-    /// None to serve, and the last refresh failed a moment ago.
-    Failing(TokenFailure),
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Held {
     requested: Mono,
@@ -285,29 +270,6 @@ impl TokenLife {
         self.last_rejection = Some(now);
     }
 
-    /// The state at `now`.
-    pub fn state(&self, now: Mono) -> TokenState {
-        match (self.serving(now), self.held) {
-            (Some(held), _) if now >= held.due => TokenState::Due,
-            (Some(_), _) => TokenState::Fresh,
-            (None, held) => match self.remembered.filter(|failure| now < failure.until) {
-                Some(failure) => TokenState::Failing(failure.why),
-                None if held.is_some() => TokenState::Expired,
-                None => TokenState::Missing,
-            },
-        }
-    }
-
-    /// Whether a refresh is in flight.
-    pub const fn is_refreshing(&self) -> bool {
-        self.refreshing.is_some()
-    }
-
-    /// When the token held ends.
-    pub fn expires_at(&self) -> Option<Mono> {
-        self.held.map(|held| held.expires)
-    }
-
     fn serving(&self, now: Mono) -> Option<Held> {
         self.held.filter(|held| now < held.expires)
     }
@@ -391,7 +353,7 @@ mod tests {
         let due = |seed| {
             let mut life = TokenLife::new(TokenRules::default());
             life.refreshed(at(0), at(0), Some(DAY), &mut Rng::with_seed(seed));
-            (85_000..86_400).find(|s| life.state(at(*s)) == TokenState::Due).unwrap()
+            (85_000..86_400).find(|s| matches!(life.plan(at(*s)), Plan::UseAndRefresh(_))).unwrap()
         };
         let times: std::collections::BTreeSet<u64> = (0..50).map(due).collect();
         assert!(times.len() > 30, "{times:?}");
@@ -402,7 +364,6 @@ mod tests {
     fn a_late_401_of_an_older_generation_changes_nothing() {
         let mut life = with_token(DAY);
         life.rejected(at(10), Generation(1));
-        assert_eq!(life.state(at(10)), TokenState::Missing);
         assert_eq!(life.plan(at(10)), Plan::Refresh);
         renew(&mut life, at(11), DAY);
         for _ in 0..5 {
@@ -442,7 +403,6 @@ mod tests {
             life.refresh_failed(now, RefreshFailure::Transient);
             let until = now + memory * S;
             assert_eq!(life.plan(now), Plan::Fail { until, why: TokenFailure::Transient });
-            assert_eq!(life.state(now), TokenState::Failing(TokenFailure::Transient));
             now = until;
         }
         assert_eq!(life.plan(now), Plan::Refresh);
@@ -489,14 +449,14 @@ mod tests {
         life.refresh_abandoned();
         assert_eq!(life.plan(at(5)), Plan::Refresh);
         assert_eq!(life.refreshed(at(6), at(0), Some(100 * S), &mut Rng::with_seed(1)), Some(Generation(1)));
-        assert!(life.is_refreshing());
         assert_eq!(life.plan(at(6)), Plan::Use(Generation(1)));
+        assert_eq!(life.plan(at(100)), Plan::Wait, "the refresh that replaced it is still in flight");
         renew(&mut life, at(7), 100 * S);
-        assert!(!life.is_refreshing());
         let late = life.refreshed(at(8), at(1), Some(100 * S), &mut Rng::with_seed(1));
         assert_eq!(late, None, "what is held is newer");
         assert_eq!(life.plan(at(8)), Plan::Use(Generation(2)));
-        assert_eq!(life.expires_at(), Some(at(107)));
+        assert_eq!(life.plan(at(106)), Plan::UseAndRefresh(Generation(2)), "nobody is fetching one any more");
+        assert_eq!(life.plan(at(107)), Plan::Wait);
     }
 
     #[test]
@@ -515,14 +475,15 @@ mod tests {
         assert_eq!(life.plan(at(86_000 + 300)), Plan::UseAndRefresh(Generation(1)));
         assert_eq!(renew(&mut life, at(86_301), 60 * S), Some(Generation(2)));
         assert_eq!(life.plan(at(86_302)), Plan::Use(Generation(2)));
-        assert_eq!(life.expires_at(), Some(at(86_361)));
+        assert_eq!(life.plan(at(86_360)), Plan::UseAndRefresh(Generation(2)));
+        assert_eq!(life.plan(at(86_361)), Plan::Wait);
     }
 
     #[test]
     fn an_answer_without_a_life_gets_the_default_one() {
         let mut life = TokenLife::new(TokenRules::default());
         life.refreshed(at(0), at(0), None, &mut Rng::with_seed(1));
-        assert_eq!(life.expires_at(), Some(at(300)));
-        assert_eq!(life.state(at(300)), TokenState::Expired);
+        assert_eq!(life.plan(at(299)), Plan::UseAndRefresh(Generation(1)));
+        assert_eq!(life.plan(at(300)), Plan::Wait);
     }
 }

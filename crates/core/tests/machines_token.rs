@@ -116,7 +116,10 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(life.is_refreshing(), world.in_flight.is_some());
+            // When every token and every memory has ended, one waits for the refresh in flight or starts one.
+            let in_ten_years = world.now + Duration::from_hours(24 * 3650);
+            let waits = life.clone().plan(in_ten_years) == Plan::Wait;
+            prop_assert_eq!(waits, world.in_flight.is_some());
         }
         // Whatever happened, the credential recovers: the next refresh that succeeds serves.
         let mut patience = 0;

@@ -261,8 +261,7 @@ impl Run {
         }
     }
 
-    /// The 401 is the answer: no other token of this credential will do better. A caller's own token is the caller's
-    /// business, so it is no warning.
+    /// The 401 is the answer. A caller's own token is the caller's business, so it is no warning.
     fn tell_unauthorized(&self) {
         let Call { credential, family, .. } = &*self.call;
         self.call.note_unauthorized();
@@ -271,7 +270,7 @@ impl Run {
                 target: "tidegate",
                 credential = %credential.id(),
                 %family,
-                "the upstream rejects the credential's tokens (401), fresh ones too: check its roles and its org"
+                "the upstream rejects the credential's token (401); another one did not help, or could not be tried"
             );
         } else {
             tracing::debug!(target: "tidegate", credential = %credential.id(), %family, "the upstream rejects the token (401)");

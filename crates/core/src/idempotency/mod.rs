@@ -7,7 +7,7 @@
 //!
 //! Rules:
 //!
-//! * every POST, PUT and PATCH carries a key ([`needs_key`]);
+//! * which methods carry a key is the profile's word: POST, PUT and PATCH unless it says otherwise;
 //! * the parts are hashed with their lengths before them, so that no two different lists of parts give the same
 //!   bytes;
 //! * the body counts by its JSON value (RFC 8785), so that a caller that writes its members in another order after
@@ -31,11 +31,6 @@ pub use canonical::canonical_json;
 
 /// Separates these hashes from any other use of SHA-256 over the same parts, and versions their layout.
 const LAYOUT: &[u8] = b"tidegate key 1";
-
-/// Whether requests with `method` carry a key.
-pub fn needs_key(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
 
 /// SHA-256 of a body, by which two bodies count as the same write or not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -187,23 +182,6 @@ mod tests {
         let body = BodyDigest::of(None, body.as_bytes());
         let transaction = Transaction::Given(transaction);
         Write { tenant: &tenant, transaction, method, target, body: &body }.key(Stamp::V4)
-    }
-
-    #[test]
-    fn only_writes_that_can_create_or_change_carry_a_key() {
-        let carrying: Vec<Method> = [
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::DELETE,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-        ]
-        .into_iter()
-        .filter(needs_key)
-        .collect();
-        assert_eq!(carrying, [Method::POST, Method::PUT, Method::PATCH]);
     }
 
     #[test]
