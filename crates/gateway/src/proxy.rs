@@ -8,16 +8,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::key::normalise;
-use tidegate_core::observe::observe;
 
-use crate::hygiene::{Doors, Refused, clean_request, clean_response};
+use crate::hygiene::{Doors, Refused, clean_request};
 use crate::login;
 use crate::respond;
 use crate::tenant::Tenant;
@@ -89,22 +88,10 @@ impl Proxy {
         }
     }
 
-    /// Hands over the upstream's answer, in terms that every SDK can read.
+    /// Hands over the upstream's answer, and what the call went through.
     fn deliver(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-        let status = response.status();
-        let headers = response.headers_mut();
-        clean_response(headers);
-        if headers.contains_key(RETRY_AFTER) {
-            let upstream = &self.tenant.upstream;
-            let seen = observe(&upstream.profile().headers, status, headers, upstream.clock().wall());
-            // A fraction or garbage makes the Python SDK crash; whole seconds, rounded up, are true for everybody.
-            match seen.retry_after {
-                Some(wait) => headers.insert(RETRY_AFTER, HeaderValue::from(respond::whole_seconds(wait))),
-                None => headers.remove(RETRY_AFTER),
-            };
-        }
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
-        mark(response, &report)
+        mark(respond::of_upstream(&self.tenant.upstream, response), &report)
     }
 
     async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -113,19 +100,19 @@ impl Proxy {
             Ok(form) => form.to_bytes(),
             Err(error) => return respond::refused(&unread(&error)),
         };
-        let credentials = Some(&parts.method)
-            .filter(|method| **method == Method::POST)
-            .and_then(|_| login::read_credentials(&parts.headers, &form));
+        // What a query asks for is not ours to understand: such a login passes through as it is.
+        let ours = parts.method == Method::POST && parts.uri.query().is_none_or(str::is_empty);
+        let credentials =
+            Some(&parts.headers).filter(|_| ours).and_then(|headers| login::read_credentials(headers, &form));
         if let Some(credentials) = credentials {
             return login::client_credentials_login(&self.tenant, credentials, self.max_wait).await;
         }
+        let harmless = parts.method.is_safe() || login::is_client_credentials(&form);
         clean_request(&mut parts.headers);
-        match self.tenant.upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
-            Ok(mut response) => {
-                clean_response(response.headers_mut());
-                response
-            }
-            Err(error) => respond::token_endpoint_failed(&error),
+        let upstream = &self.tenant.upstream;
+        match upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
+            Ok(response) => respond::of_upstream(upstream, response),
+            Err(error) => respond::login_failed(&error, harmless),
         }
     }
 }

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use tidegate::{Error, ErrorKind, ResponseBody};
+use tidegate::transport::SendError;
+use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
+use tidegate_core::classify::{Delivery, Failure};
+use tidegate_core::observe::observe;
 use tidegate_core::pace::RefusalReason;
 
-use crate::hygiene::Refused;
+use crate::hygiene::{Refused, clean_response};
 
 /// Marks an answer as the gateway's, with the reason nothing was sent.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
@@ -39,6 +42,26 @@ struct ErrorBody<'a> {
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
     whole.clamp(1, MAX_RETRY_AFTER)
+}
+
+/// The upstream's own answer, in terms that every SDK can read.
+pub(crate) fn of_upstream(
+    upstream: &Upstream,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    let status = response.status();
+    let headers = response.headers_mut();
+    clean_response(headers);
+    if headers.contains_key(RETRY_AFTER) {
+        let seen = observe(&upstream.profile().headers, status, headers, upstream.clock().wall());
+        // A fraction or garbage makes the Python SDK crash. A whole number, rounded up, is obeyed by all; one above
+        // 180 s says less than the upstream did, and the caller that comes back then is told the rest.
+        match seen.retry_after {
+            Some(wait) => headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait))),
+            None => headers.remove(RETRY_AFTER),
+        };
+    }
+    response
 }
 
 fn answer(
@@ -108,10 +131,29 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
     }
 }
 
-/// The token endpoint could not be asked, or answered without a token.
-pub(crate) fn token_endpoint_failed(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+/// A login that brought no answer. `harmless` says that a second one would do no harm, which is not true of grants
+/// whose code or refresh token can be used once.
+pub(crate) fn login_failed(error: &SendError, harmless: bool) -> Response<ResponseBody> {
     let message = format!("the login was not answered: {error}");
-    answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, (REFUSED, "login-unreachable"))
+    match error.failure {
+        failure if failure.delivery() == Delivery::NotSent => answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service.unavailable",
+            &message,
+            (REFUSED, "login-unreachable"),
+        ),
+        _ if !harmless => {
+            answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
+        }
+        Failure::AnswerUnreadable => login_unreadable(error),
+        _ => answer(StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+    }
+}
+
+/// The token endpoint's answer did not come to its end.
+pub(crate) fn login_unreadable(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+    let message = format!("the login's answer cannot be read: {error}");
+    answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
 }
 
 /// The upstream no longer renews the login that a token came from.
