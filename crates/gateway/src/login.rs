@@ -13,7 +13,6 @@ use secrecy::SecretString;
 use tidegate::ResponseBody;
 use tidegate::token::{ClientCredentials, GrantError};
 
-use crate::learnt::identity;
 use crate::respond;
 use crate::tenant::Tenant;
 
@@ -37,7 +36,7 @@ pub(crate) async fn client_credentials_login(
         let requested_at = clock.now();
         match endpoint.fetch(&credentials).await {
             Ok(grant) => {
-                let manager = tenant.upstream.manager(identity(credentials.client_id()), credentials);
+                let manager = tenant.upstream.manager(tenant.identity(credentials.client_id()), credentials);
                 manager.adopt(&grant, requested_at);
                 tenant.learnt.remember(grant.bearer.as_bytes(), manager, clock.now());
                 return respond::of_upstream(&tenant.upstream, grant.answer.map(ResponseBody::from));
