@@ -26,6 +26,9 @@ pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome
 /// The longest wait we name; the caller asks again after it.
 const MAX_RETRY_AFTER: u64 = 180;
 
+/// When to ask again where nothing tells when the upstream can be reached: soon enough for a restart, and no storm.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The error body of the Platform API.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +106,13 @@ pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> 
     response
 }
 
+/// Names the time to ask again. SDKs obey it for writes too, so only what was provably not executed may carry it.
+fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Response<ResponseBody> {
+    let seconds = whole_seconds(wait.unwrap_or(ASK_AGAIN));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// Answers a call that brought no answer of the upstream.
 pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
     let message = error.to_string();
@@ -111,13 +121,15 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
             let reason = error.refusal().map_or("quota", RefusalReason::name);
             too_many_requests(error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
         }
-        ErrorKind::Token => answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
-        ErrorKind::Unreachable => answer(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "service.unavailable",
-            &message,
-            (REFUSED, "upstream-unreachable"),
+        ErrorKind::Token => later(
+            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
+            error.retry_after(),
         ),
+        ErrorKind::Unreachable => {
+            let mark = (REFUSED, "upstream-unreachable");
+            let answer = answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark);
+            later(answer, error.retry_after())
+        }
         ErrorKind::Invalid => {
             answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
@@ -136,12 +148,10 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
 pub(crate) fn login_failed(error: &SendError, harmless: bool) -> Response<ResponseBody> {
     let message = format!("the login was not answered: {error}");
     match error.failure {
-        failure if failure.delivery() == Delivery::NotSent => answer(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "service.unavailable",
-            &message,
-            (REFUSED, "login-unreachable"),
-        ),
+        failure if failure.delivery() == Delivery::NotSent => {
+            let mark = (REFUSED, "login-unreachable");
+            later(answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
+        }
         _ if !harmless => {
             answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
         }

@@ -27,6 +27,8 @@ async fn an_unreachable_upstream_is_a_503_and_not_ready_but_alive() {
     assert!(message.contains(&url) && message.contains("cannot connect"), "{message}");
     let login = stage.caller.login(crate::stage::LOGIN).await;
     assert!(login.is_ours(503, ("tidegate-refused", "login-unreachable")), "{login:?}");
+    assert!((1..=180).contains(&answer.header("retry-after").parse::<u64>().unwrap()), "nothing was sent");
+    assert_eq!(login.header("retry-after"), "5");
     let admin = Caller::new(stage.gateway.admin_addr());
     assert_eq!(admin.get("/healthz").await.status, 200);
     let ready = admin.get("/readyz").await;
