@@ -17,6 +17,7 @@ use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, Re
 use tidegate_core::key::normalise;
 
 use crate::hygiene::{Doors, Refused, clean_request};
+use crate::learnt::Learnt;
 use crate::login;
 use crate::respond;
 use crate::tenant::Tenant;
@@ -73,13 +74,19 @@ impl Proxy {
             Err(error) => return respond::refused(&unread(&error)),
         };
         parts.extensions.insert(options);
+        let login = bearer.as_ref().filter(|_| identified.learnt).map(HeaderValue::as_bytes);
+        let logout = login
+            .filter(|_| logs_out)
+            .map(|bearer| Logout { learnt: &self.tenant.learnt, bearer: Some(bearer) });
         let called = self.tenant.client.call(Request::from_parts(parts, body)).await;
-        let (refused_login, ok) = match &called {
-            Ok(response) => (false, response.status().is_success()),
-            Err(error) => (error.token().is_some_and(|token| token.refused), false),
-        };
-        if let Some(bearer) = bearer.filter(|_| identified.learnt && (refused_login || logs_out && ok)) {
-            self.tenant.learnt.forget(bearer.as_bytes());
+        match logout {
+            Some(logout) if !may_be_logged_out(&called) => logout.undo(),
+            logout => drop(logout),
+        }
+        let refused_login =
+            called.as_ref().is_err_and(|error| error.token().is_some_and(|token| token.refused));
+        if let Some(bearer) = login.filter(|_| refused_login) {
+            self.tenant.learnt.forget(bearer);
         }
         match called {
             Ok(response) => self.deliver(response),
@@ -114,6 +121,40 @@ impl Proxy {
             Ok(response) => respond::of_upstream(upstream, response),
             Err(error) => respond::login_failed(&error, harmless),
         }
+    }
+}
+
+/// A call that deletes the token of a login. However it ends the login is forgotten, also when its caller hangs up:
+/// a login that outlived its logout would be renewed behind its owner's back.
+struct Logout<'a> {
+    learnt: &'a Learnt,
+    bearer: Option<&'a [u8]>,
+}
+
+impl Logout<'_> {
+    /// The token is alive, and so is its login.
+    fn undo(mut self) {
+        self.bearer = None;
+    }
+}
+
+impl Drop for Logout<'_> {
+    fn drop(&mut self) {
+        if let Some(bearer) = self.bearer {
+            self.learnt.forget(bearer);
+        }
+    }
+}
+
+/// Whether the upstream may have ended a login: it was asked to, and did not clearly refuse. Where it says that the
+/// token is invalid or gone, it has ended.
+fn may_be_logged_out(called: &Result<Response<ResponseBody>, Error>) -> bool {
+    match called {
+        Ok(response) => {
+            let ended = [StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+            !response.status().is_client_error() || ended.contains(&response.status())
+        }
+        Err(error) => error.report().attempts > 0,
     }
 }
 
