@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId,
+    Woken,
 };
 use tidegate_core::time::Mono;
 use tokio::sync::{Notify, oneshot};
@@ -285,7 +286,8 @@ impl Ticket {
         self.settled = true;
         self.pacer.locked(|state, now| {
             state.bank.answered(now, self.id, answer);
-            let Some(took) = took else { return };
+            // Every mistyped path is a family of its own: those must not take the place of real ones.
+            let Some(took) = took.filter(|_| answer.kind != AnswerKind::NotFound) else { return };
             if let Some(recent) = state.answer_times.get_mut(family) {
                 recent.record(took);
             } else if state.answer_times.len() < MAX_TIMED_FAMILIES {
@@ -299,6 +301,44 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.settled {
             self.pacer.locked(|state, now| state.bank.dropped(now, self.id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::key::CredentialId;
+    use tidegate_core::observe::Observation;
+    use tidegate_core::pace::{Class, TokenSlot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answer_times_are_kept_of_families_that_exist() {
+        let pacer = Pacer::new(BankConfig::default(), Clock::start(), Observers::default()).expect("a bank");
+        let credential = CredentialId::new("c");
+        for (path, kind, known) in
+            [("/api/v2/users", AnswerKind::Accepted, true), ("/api/v2/typo", AnswerKind::NotFound, false)]
+        {
+            let family = Family::of(path);
+            let ask = Ask {
+                method: &http::Method::GET,
+                path,
+                family: &family,
+                credential: &credential,
+                token: TokenSlot(1),
+                class: Class::Interactive,
+                deadline: None,
+                give_up_at: None,
+            };
+            for _ in 0..32 {
+                let mut ticket = pacer.acquire(&ask).await.expect("a ticket");
+                ticket.leave();
+                let nothing = Observation::default();
+                let answer = Answer { kind, observation: &nothing };
+                ticket.answered(&answer, &family, Some(Duration::from_millis(5)));
+            }
+            assert_eq!(pacer.answer_time(&family).is_some(), known, "{path}");
         }
     }
 }
