@@ -20,7 +20,7 @@ use tidegate_core::pace::{
     Woken,
 };
 use tidegate_core::time::Mono;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::observe::Observers;
@@ -39,6 +39,8 @@ struct Shared {
     changed: Notify,
     clock: Clock,
     observers: Observers,
+    /// Attempts that go on when their caller has gone.
+    outliving: watch::Sender<usize>,
 }
 
 struct State {
@@ -73,7 +75,8 @@ impl Pacer {
             wake: None,
             answer_times: HashMap::new(),
         };
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers };
+        let outliving = watch::Sender::new(0);
+        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers, outliving };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -115,6 +118,17 @@ impl Pacer {
     /// The 95th percentile of the family's latest answer times, if any is known.
     pub fn answer_time(&self, family: &Family) -> Option<Duration> {
         self.shared.state.lock().answer_times.get(family).and_then(Recent::p95)
+    }
+
+    /// Attempts in flight that go on when their caller has gone.
+    pub fn outliving(&self) -> usize {
+        *self.shared.outliving.borrow()
+    }
+
+    /// Waits until there is none of them.
+    pub async fn idle(&self) {
+        // The sender lives as long as this pacer, so there is always an answer.
+        drop(self.shared.outliving.subscribe().wait_for(|outliving| *outliving == 0).await);
     }
 
     /// Waits to be told; `None` if the timer ended without telling.
@@ -281,6 +295,12 @@ impl Ticket {
         self.pacer.locked(|state, now| state.bank.sent(now, self.id));
     }
 
+    /// Counts its attempt among those that outlive their callers, until the returned value is dropped.
+    pub(crate) fn outlive(&self) -> Outliving {
+        self.pacer.shared.outliving.send_modify(|outliving| *outliving += 1);
+        Outliving { pacer: self.pacer.clone() }
+    }
+
     /// Settles the ticket with what the answer said, and how long it took to come.
     pub fn answered(mut self, answer: &Answer<'_>, family: &Family, took: Option<Duration>) {
         self.settled = true;
@@ -302,6 +322,17 @@ impl Drop for Ticket {
         if !self.settled {
             self.pacer.locked(|state, now| state.bank.dropped(now, self.id));
         }
+    }
+}
+
+/// One attempt that goes on when its caller has gone.
+pub(crate) struct Outliving {
+    pacer: Pacer,
+}
+
+impl Drop for Outliving {
+    fn drop(&mut self) {
+        self.pacer.shared.outliving.send_modify(|outliving| *outliving -= 1);
     }
 }
 

@@ -252,6 +252,17 @@ impl Upstream {
         }
     }
 
+    /// Waits until no write is in flight any more, those whose callers have gone included: a program that ends
+    /// before cuts them, and their outcome is unknown.
+    pub async fn idle(&self) {
+        self.pacer.idle().await;
+    }
+
+    /// Writes in flight, those whose callers have gone included.
+    pub fn writes_in_flight(&self) -> usize {
+        self.pacer.outliving()
+    }
+
     /// The vendor's rules.
     pub fn profile(&self) -> &Arc<Profile> {
         &self.profile

@@ -135,9 +135,17 @@ impl Service<Attempt> for Send {
                 ticket.leave();
             }
             call.count_attempt();
-            let outlives = !call.is_read();
+            if call.is_read() {
+                return this.exchange(call, request, ticket).await;
+            }
+            let counted = ticket.as_ref().map(Ticket::outlive);
             let exchange = this.exchange(call, request, ticket);
-            if outlives { outlive_caller(exchange).await } else { exchange.await }
+            outlive_caller(async move {
+                let sent = exchange.await;
+                drop(counted);
+                sent
+            })
+            .await
         })
     }
 }
