@@ -13,6 +13,7 @@ mod login;
 mod proxy;
 mod respond;
 mod serve;
+mod silence;
 mod tenant;
 
 use std::net::SocketAddr;

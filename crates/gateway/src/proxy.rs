@@ -20,6 +20,7 @@ use crate::hygiene::{Doors, Refused, clean_request};
 use crate::learnt::Learnt;
 use crate::login;
 use crate::respond;
+use crate::silence::Heard;
 use crate::tenant::Tenant;
 
 const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
@@ -69,7 +70,7 @@ impl Proxy {
         options.credential = Some(identified.credential);
         clean_request(&mut parts.headers);
         let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
-        let body = match RequestBody::buffer(body, &self.bodies).await {
+        let body = match RequestBody::buffer(Heard::new(body), &self.bodies).await {
             Ok(body) => body,
             Err(error) => return respond::refused(&unread(&error)),
         };
@@ -103,7 +104,7 @@ impl Proxy {
 
     async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
-        let form = match http_body_util::Limited::new(body, login::MAX_FORM).collect().await {
+        let form = match http_body_util::Limited::new(Heard::new(body), login::MAX_FORM).collect().await {
             Ok(form) => form.to_bytes(),
             Err(error) => return respond::refused(&unread(&error)),
         };
