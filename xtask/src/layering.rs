@@ -34,10 +34,7 @@ const ALLOWED: &[(&str, May)] = &[
     (CORE, May::Only(&[])),
     // The independent oracle: if it used the core's types, one mistake would hide in both.
     (SIMULATOR, May::Only(&[])),
-    ("tidegate-quota", May::Only(&[CORE])),
-    ("tidegate-quota-redis", May::Only(&[CORE, "tidegate-quota"])),
-    ("tidegate-quota-dynamodb", May::Only(&[CORE, "tidegate-quota"])),
-    ("tidegate", May::Only(&[CORE, "tidegate-quota"])),
+    ("tidegate", May::Only(&[CORE])),
     ("tidegate-telemetry", May::Only(&[CORE, "tidegate"])),
     ("tidegate-store", May::Only(&[CORE])),
     ("tidegate-bulk", May::Only(&[CORE, "tidegate", "tidegate-store"])),

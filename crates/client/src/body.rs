@@ -107,8 +107,8 @@ impl RequestBody {
             let frame = frame.map_err(Into::into)?;
             match frame.into_data() {
                 Ok(data) => read.extend_from_slice(&data),
-                // Trailers cannot be replayed with the bytes, so the rest goes through as a stream.
-                Err(trailers) => return Ok(Self::once(Resumed::new(read.freeze(), Some(trailers), body))),
+                // Trailers end a body, and the connection does not send them: they are no reason to send it only once.
+                Err(_trailers) => break,
             }
             let more = read.len().saturating_sub(held.num_permits());
             match budget.hold(more) {
@@ -469,16 +469,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trailers_make_a_body_a_stream_that_still_has_them() {
+    async fn a_body_with_trailers_can_be_sent_again_without_them() {
         let mut fields = http::HeaderMap::new();
         fields.insert("x-sum", http::HeaderValue::from_static("7"));
         let frames: [Result<_, std::convert::Infallible>; 2] =
             [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(fields))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let body = RequestBody::buffer(body, &ByteBudget::new(100)).await.expect("streamed");
-        assert!(!body.is_replayable());
-        let whole = body.collect().await.expect("whole");
-        assert_eq!(whole.trailers().and_then(|fields| fields.get("x-sum")).expect("kept"), "7");
-        assert_eq!(whole.to_bytes(), "data");
+        let body = RequestBody::buffer(body, &ByteBudget::new(100)).await.expect("held");
+        assert_eq!(body.bytes().expect("held"), "data");
     }
 }

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId,
+    Woken,
 };
 use tidegate_core::time::Mono;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::observe::Observers;
@@ -38,6 +39,8 @@ struct Shared {
     changed: Notify,
     clock: Clock,
     observers: Observers,
+    /// Attempts that go on when their caller has gone.
+    outliving: watch::Sender<usize>,
 }
 
 struct State {
@@ -72,7 +75,8 @@ impl Pacer {
             wake: None,
             answer_times: HashMap::new(),
         };
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers };
+        let outliving = watch::Sender::new(0);
+        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers, outliving };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -114,6 +118,17 @@ impl Pacer {
     /// The 95th percentile of the family's latest answer times, if any is known.
     pub fn answer_time(&self, family: &Family) -> Option<Duration> {
         self.shared.state.lock().answer_times.get(family).and_then(Recent::p95)
+    }
+
+    /// Attempts in flight that go on when their caller has gone.
+    pub fn outliving(&self) -> usize {
+        *self.shared.outliving.borrow()
+    }
+
+    /// Waits until there is none of them.
+    pub async fn idle(&self) {
+        // The sender lives as long as this pacer, so there is always an answer.
+        drop(self.shared.outliving.subscribe().wait_for(|outliving| *outliving == 0).await);
     }
 
     /// Waits to be told; `None` if the timer ended without telling.
@@ -280,12 +295,19 @@ impl Ticket {
         self.pacer.locked(|state, now| state.bank.sent(now, self.id));
     }
 
+    /// Counts its attempt among those that outlive their callers, until the returned value is dropped.
+    pub(crate) fn outlive(&self) -> Outliving {
+        self.pacer.shared.outliving.send_modify(|outliving| *outliving += 1);
+        Outliving { pacer: self.pacer.clone() }
+    }
+
     /// Settles the ticket with what the answer said, and how long it took to come.
     pub fn answered(mut self, answer: &Answer<'_>, family: &Family, took: Option<Duration>) {
         self.settled = true;
         self.pacer.locked(|state, now| {
             state.bank.answered(now, self.id, answer);
-            let Some(took) = took else { return };
+            // Every mistyped path is a family of its own: those must not take the place of real ones.
+            let Some(took) = took.filter(|_| answer.kind != AnswerKind::NotFound) else { return };
             if let Some(recent) = state.answer_times.get_mut(family) {
                 recent.record(took);
             } else if state.answer_times.len() < MAX_TIMED_FAMILIES {
@@ -299,6 +321,55 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.settled {
             self.pacer.locked(|state, now| state.bank.dropped(now, self.id));
+        }
+    }
+}
+
+/// One attempt that goes on when its caller has gone.
+pub(crate) struct Outliving {
+    pacer: Pacer,
+}
+
+impl Drop for Outliving {
+    fn drop(&mut self) {
+        self.pacer.shared.outliving.send_modify(|outliving| *outliving -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::key::CredentialId;
+    use tidegate_core::observe::Observation;
+    use tidegate_core::pace::{Class, TokenSlot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answer_times_are_kept_of_families_that_exist() {
+        let pacer = Pacer::new(BankConfig::default(), Clock::start(), Observers::default()).expect("a bank");
+        let credential = CredentialId::new("c");
+        for (path, kind, known) in
+            [("/api/v2/users", AnswerKind::Accepted, true), ("/api/v2/typo", AnswerKind::NotFound, false)]
+        {
+            let family = Family::of(path);
+            let ask = Ask {
+                method: &http::Method::GET,
+                path,
+                family: &family,
+                credential: &credential,
+                token: TokenSlot(1),
+                class: Class::Interactive,
+                deadline: None,
+                give_up_at: None,
+            };
+            for _ in 0..32 {
+                let mut ticket = pacer.acquire(&ask).await.expect("a ticket");
+                ticket.leave();
+                let nothing = Observation::default();
+                let answer = Answer { kind, observation: &nothing };
+                ticket.answered(&answer, &family, Some(Duration::from_millis(5)));
+            }
+            assert_eq!(pacer.answer_time(&family).is_some(), known, "{path}");
         }
     }
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate_core::budget::{Budget, BudgetRules};
+use tidegate_core::classify::Failure;
 use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{BankConfig, LimitSpec, SpecProblem};
 use tidegate_core::profile::Profile;
 use tidegate_core::retry::RetryPolicy;
 use tidegate_core::token::TokenRules;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::observe::Observers;
@@ -220,7 +221,7 @@ impl Upstream {
         )
     }
 
-    /// Sends a login that is not ours to keep to the token endpoint, once and as it is.
+    /// Sends a login that is not ours to keep to the token endpoint, once and as it is, its query too.
     ///
     /// # Errors
     /// [`SendError`] says how far it got.
@@ -228,7 +229,12 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, SendError> {
-        *request.uri_mut() = self.token_uri.clone();
+        let mut uri = self.token_uri.clone().into_parts();
+        if let Some(query) = request.uri().query() {
+            let target = format!("{}?{query}", self.token_uri.path()).parse();
+            uri.path_and_query = Some(target.map_err(too_long)?);
+        }
+        *request.uri_mut() = Uri::from_parts(uri).map_err(too_long)?;
         let options = SendOptions { timeout: self.profile.timeouts.write, careful: true };
         self.wire.send(request, options).await
     }
@@ -244,6 +250,17 @@ impl Upstream {
             Credential::Managed(manager) => Ok(manager.lend().await.map(drop)?),
             Credential::Bearer(_) | Credential::Anonymous => Ok(()),
         }
+    }
+
+    /// Waits until no write is in flight any more, those whose callers have gone included: a program that ends
+    /// before cuts them, and their outcome is unknown.
+    pub async fn idle(&self) {
+        self.pacer.idle().await;
+    }
+
+    /// Writes in flight, those whose callers have gone included.
+    pub fn writes_in_flight(&self) -> usize {
+        self.pacer.outliving()
     }
 
     /// The vendor's rules.
@@ -296,6 +313,11 @@ impl Upstream {
     pub(crate) fn budget(&self) -> &Arc<Mutex<Budget>> {
         &self.budget
     }
+}
+
+/// The one thing that can be wrong with a URI that is made of two valid ones.
+fn too_long(error: impl Into<BoxError>) -> SendError {
+    SendError::new(Failure::ZeroBytesWritten, error)
 }
 
 /// The profile's limits with those of the configuration: the same key replaces.

@@ -3,7 +3,8 @@
 //! An SDK logs in once and keeps its token until it fails. So a login that the upstream accepted through us is
 //! remembered, in memory only, and when a call arrives with the token it brought, the token is exchanged for one
 //! that is valid now: the SDK never sees its token expire. Each login keeps a token of its own, as the caller asked
-//! for; limits per client are still paced together, because all logins of one client id share an identity.
+//! for; limits per client are still paced together, because all logins of one client id share an identity, the
+//! configured credential's if it is the same client.
 //!
 //! A login is forgotten when the caller deletes its token, when the upstream refuses to renew it, or 24 hours after
 //! it was made. What then arrives with the old token passes through unchanged, and the upstream answers it.

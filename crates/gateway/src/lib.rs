@@ -13,6 +13,7 @@ mod login;
 mod proxy;
 mod respond;
 mod serve;
+mod silence;
 mod tenant;
 
 use std::net::SocketAddr;
@@ -116,7 +117,7 @@ pub fn start(
     let (stop, stopping) = watch::channel(false);
     let router = admin::router(admin::Admin { tenant, metrics, doors: config.doors });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
-    let admin = tokio::spawn(serve_admin(admin, router, stopping));
+    let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
     Ok(Gateway { data_addr, admin_addr, stop, data, admin })
 }
 
@@ -142,13 +143,28 @@ impl Gateway {
     }
 }
 
-async fn serve_admin(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
-    let stopped = async move {
+/// Serves the admin port until `stop` says so, then waits for the requests in flight, up to `grace`: a connection
+/// that has sent half a head would otherwise be waited for without end.
+async fn serve_admin(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
         // An error means that the gateway is gone, which is a reason to stop as well.
         drop(stop.wait_for(|stop| *stop).await);
     };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-        tracing::warn!(target: "tidegate", "the admin port ended: {error}");
+    let too_late = async {
+        stopped(stop.clone()).await;
+        tokio::time::sleep(grace).await;
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped(stop.clone()));
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            tracing::warn!(target: "tidegate", "the admin port ended: {error}");
+        },
+        () = too_late => tracing::debug!(target: "tidegate", "admin connections still open after {grace:?} were cut off"),
     }
 }
 

@@ -7,14 +7,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Response};
 use secrecy::SecretString;
 use tidegate::ResponseBody;
 use tidegate::token::{ClientCredentials, GrantError};
 
-use crate::learnt::identity;
 use crate::respond;
 use crate::tenant::Tenant;
 
@@ -38,10 +36,10 @@ pub(crate) async fn client_credentials_login(
         let requested_at = clock.now();
         match endpoint.fetch(&credentials).await {
             Ok(grant) => {
-                let manager = tenant.upstream.manager(identity(credentials.client_id()), credentials);
+                let manager = tenant.upstream.manager(tenant.identity(credentials.client_id()), credentials);
                 manager.adopt(&grant, requested_at);
                 tenant.learnt.remember(grant.bearer.as_bytes(), manager, clock.now());
-                return json(StatusCode::OK, grant.answer);
+                return respond::of_upstream(&tenant.upstream, grant.answer.map(ResponseBody::from));
             }
             Err(GrantError::Throttled { hint }) => {
                 // Spread, so that many programs that start together do not come back together.
@@ -52,30 +50,33 @@ pub(crate) async fn client_credentials_login(
                 tokio::time::sleep(wait).await;
                 backoff *= 2;
             }
-            Err(GrantError::Refused { status, answer, .. }) => return json(status, answer),
-            Err(error) => return respond::token_endpoint_failed(&error),
+            Err(GrantError::Refused { answer, .. } | GrantError::Unexpected { answer: Some(answer), .. }) => {
+                return respond::of_upstream(&tenant.upstream, answer.map(ResponseBody::from));
+            }
+            Err(GrantError::Unreachable(error)) => return respond::login_failed(&error, true),
+            Err(error) => return respond::login_unreadable(&error),
         }
     }
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// Whether a form asks for the client-credentials grant, of which a second one does no harm.
+pub(crate) fn is_client_credentials(form: &[u8]) -> bool {
+    Form::parse(form).get("grant_type") == Some("client_credentials")
 }
 
-/// The client id and secret of a client-credentials login, from Basic or from the form (RFC 6749 §2.3.1).
+/// The client id and secret of a client-credentials login, from Basic or from the form (RFC 6749 §2.3.1), and all
+/// other fields of the form: a scope that got lost would give the caller more rights than it asked for.
 pub(crate) fn read_credentials(headers: &HeaderMap, form: &[u8]) -> Option<ClientCredentials> {
     let fields = Form::parse(form);
     if fields.get("grant_type") != Some("client_credentials") {
         return None;
     }
     if let Some(basic) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        return ClientCredentials::from_basic(basic);
+        return Some(ClientCredentials::from_basic(basic)?.with_fields(fields.without(&["grant_type"])));
     }
     let secret = SecretString::from(fields.get("client_secret")?);
-    Some(ClientCredentials::new(fields.get("client_id")?, &secret))
+    let credentials = ClientCredentials::new(fields.get("client_id")?, &secret);
+    Some(credentials.with_fields(fields.without(&["grant_type", "client_id", "client_secret"])))
 }
 
 /// The fields of a form, decoded.
@@ -89,6 +90,11 @@ impl Form {
             (form_decode(name), form_decode(value))
         };
         Self(text.split('&').filter(|pair| !pair.is_empty()).map(field).collect())
+    }
+
+    fn without<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let fields = self.0.iter().map(|(field, value)| (field.as_str(), value.as_str()));
+        fields.filter(|(field, _)| !names.contains(field))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -124,6 +130,8 @@ fn form_decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn read(basic: Option<&'static str>, form: &str) -> Option<String> {

@@ -8,18 +8,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::key::normalise;
-use tidegate_core::observe::observe;
 
-use crate::hygiene::{Doors, Refused, clean_request, clean_response};
+use crate::hygiene::{Doors, Refused, clean_request};
+use crate::learnt::Learnt;
 use crate::login;
 use crate::respond;
+use crate::silence::Heard;
 use crate::tenant::Tenant;
 
 const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
@@ -69,18 +70,24 @@ impl Proxy {
         options.credential = Some(identified.credential);
         clean_request(&mut parts.headers);
         let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
-        let body = match RequestBody::buffer(body, &self.bodies).await {
+        let body = match RequestBody::buffer(Heard::new(body), &self.bodies).await {
             Ok(body) => body,
             Err(error) => return respond::refused(&unread(&error)),
         };
         parts.extensions.insert(options);
+        let login = bearer.as_ref().filter(|_| identified.learnt).map(HeaderValue::as_bytes);
+        let logout = login
+            .filter(|_| logs_out)
+            .map(|bearer| Logout { learnt: &self.tenant.learnt, bearer: Some(bearer) });
         let called = self.tenant.client.call(Request::from_parts(parts, body)).await;
-        let (refused_login, ok) = match &called {
-            Ok(response) => (false, response.status().is_success()),
-            Err(error) => (error.token().is_some_and(|token| token.refused), false),
-        };
-        if let Some(bearer) = bearer.filter(|_| identified.learnt && (refused_login || logs_out && ok)) {
-            self.tenant.learnt.forget(bearer.as_bytes());
+        match logout {
+            Some(logout) if !may_be_logged_out(&called) => logout.undo(),
+            logout => drop(logout),
+        }
+        let refused_login =
+            called.as_ref().is_err_and(|error| error.token().is_some_and(|token| token.refused));
+        if let Some(bearer) = login.filter(|_| refused_login) {
+            self.tenant.learnt.forget(bearer);
         }
         match called {
             Ok(response) => self.deliver(response),
@@ -89,44 +96,66 @@ impl Proxy {
         }
     }
 
-    /// Hands over the upstream's answer, in terms that every SDK can read.
+    /// Hands over the upstream's answer, and what the call went through.
     fn deliver(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-        let status = response.status();
-        let headers = response.headers_mut();
-        clean_response(headers);
-        if headers.contains_key(RETRY_AFTER) {
-            let upstream = &self.tenant.upstream;
-            let seen = observe(&upstream.profile().headers, status, headers, upstream.clock().wall());
-            // A fraction or garbage makes the Python SDK crash; whole seconds, rounded up, are true for everybody.
-            match seen.retry_after {
-                Some(wait) => headers.insert(RETRY_AFTER, HeaderValue::from(respond::whole_seconds(wait))),
-                None => headers.remove(RETRY_AFTER),
-            };
-        }
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
-        mark(response, &report)
+        mark(respond::of_upstream(&self.tenant.upstream, response), &report)
     }
 
     async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
-        let form = match http_body_util::Limited::new(body, login::MAX_FORM).collect().await {
+        let form = match http_body_util::Limited::new(Heard::new(body), login::MAX_FORM).collect().await {
             Ok(form) => form.to_bytes(),
             Err(error) => return respond::refused(&unread(&error)),
         };
-        let credentials = Some(&parts.method)
-            .filter(|method| **method == Method::POST)
-            .and_then(|_| login::read_credentials(&parts.headers, &form));
+        // What a query asks for is not ours to understand: such a login passes through as it is.
+        let ours = parts.method == Method::POST && parts.uri.query().is_none_or(str::is_empty);
+        let credentials =
+            Some(&parts.headers).filter(|_| ours).and_then(|headers| login::read_credentials(headers, &form));
         if let Some(credentials) = credentials {
             return login::client_credentials_login(&self.tenant, credentials, self.max_wait).await;
         }
+        let harmless = parts.method.is_safe() || login::is_client_credentials(&form);
         clean_request(&mut parts.headers);
-        match self.tenant.upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
-            Ok(mut response) => {
-                clean_response(response.headers_mut());
-                response
-            }
-            Err(error) => respond::token_endpoint_failed(&error),
+        let upstream = &self.tenant.upstream;
+        match upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
+            Ok(response) => respond::of_upstream(upstream, response),
+            Err(error) => respond::login_failed(&error, harmless),
         }
+    }
+}
+
+/// A call that deletes the token of a login. However it ends the login is forgotten, also when its caller hangs up:
+/// a login that outlived its logout would be renewed behind its owner's back.
+struct Logout<'a> {
+    learnt: &'a Learnt,
+    bearer: Option<&'a [u8]>,
+}
+
+impl Logout<'_> {
+    /// The token is alive, and so is its login.
+    fn undo(mut self) {
+        self.bearer = None;
+    }
+}
+
+impl Drop for Logout<'_> {
+    fn drop(&mut self) {
+        if let Some(bearer) = self.bearer {
+            self.learnt.forget(bearer);
+        }
+    }
+}
+
+/// Whether the upstream may have ended a login: it was asked to, and did not clearly refuse. Where it says that the
+/// token is invalid or gone, it has ended.
+fn may_be_logged_out(called: &Result<Response<ResponseBody>, Error>) -> bool {
+    match called {
+        Ok(response) => {
+            let ended = [StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+            !response.status().is_client_error() || ended.contains(&response.status())
+        }
+        Err(error) => error.report().attempts > 0,
     }
 }
 

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use tidegate::{Error, ErrorKind, ResponseBody};
+use tidegate::transport::SendError;
+use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
+use tidegate_core::classify::{Delivery, Failure};
+use tidegate_core::observe::observe;
 use tidegate_core::pace::RefusalReason;
 
-use crate::hygiene::Refused;
+use crate::hygiene::{Refused, clean_response};
 
 /// Marks an answer as the gateway's, with the reason nothing was sent.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
@@ -22,6 +25,9 @@ pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome
 
 /// The longest wait we name; the caller asks again after it.
 const MAX_RETRY_AFTER: u64 = 180;
+
+/// When to ask again where nothing tells when the upstream can be reached: soon enough for a restart, and no storm.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The error body of the Platform API.
 #[derive(Debug, Serialize)]
@@ -39,6 +45,26 @@ struct ErrorBody<'a> {
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     let whole = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
     whole.clamp(1, MAX_RETRY_AFTER)
+}
+
+/// The upstream's own answer, in terms that every SDK can read.
+pub(crate) fn of_upstream(
+    upstream: &Upstream,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    let status = response.status();
+    let headers = response.headers_mut();
+    clean_response(headers);
+    if headers.contains_key(RETRY_AFTER) {
+        let seen = observe(&upstream.profile().headers, status, headers, upstream.clock().wall());
+        // A fraction or garbage makes the Python SDK crash. A whole number, rounded up, is obeyed by all; one above
+        // 180 s says less than the upstream did, and the caller that comes back then is told the rest.
+        match seen.retry_after {
+            Some(wait) => headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait))),
+            None => headers.remove(RETRY_AFTER),
+        };
+    }
+    response
 }
 
 fn answer(
@@ -80,6 +106,13 @@ pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> 
     response
 }
 
+/// Names the time to ask again. SDKs obey it for writes too, so only what was provably not executed may carry it.
+fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Response<ResponseBody> {
+    let seconds = whole_seconds(wait.unwrap_or(ASK_AGAIN));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// Answers a call that brought no answer of the upstream.
 pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
     let message = error.to_string();
@@ -88,13 +121,15 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
             let reason = error.refusal().map_or("quota", RefusalReason::name);
             too_many_requests(error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
         }
-        ErrorKind::Token => answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
-        ErrorKind::Unreachable => answer(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "service.unavailable",
-            &message,
-            (REFUSED, "upstream-unreachable"),
+        ErrorKind::Token => later(
+            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
+            error.retry_after(),
         ),
+        ErrorKind::Unreachable => {
+            let mark = (REFUSED, "upstream-unreachable");
+            let answer = answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark);
+            later(answer, error.retry_after())
+        }
         ErrorKind::Invalid => {
             answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
@@ -108,10 +143,27 @@ pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
     }
 }
 
-/// The token endpoint could not be asked, or answered without a token.
-pub(crate) fn token_endpoint_failed(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+/// A login that brought no answer. `harmless` says that a second one would do no harm, which is not true of grants
+/// whose code or refresh token can be used once.
+pub(crate) fn login_failed(error: &SendError, harmless: bool) -> Response<ResponseBody> {
     let message = format!("the login was not answered: {error}");
-    answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, (REFUSED, "login-unreachable"))
+    match error.failure {
+        failure if failure.delivery() == Delivery::NotSent => {
+            let mark = (REFUSED, "login-unreachable");
+            later(answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
+        }
+        _ if !harmless => {
+            answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
+        }
+        Failure::AnswerUnreadable => login_unreadable(error),
+        _ => answer(StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+    }
+}
+
+/// The token endpoint's answer did not come to its end.
+pub(crate) fn login_unreadable(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+    let message = format!("the login's answer cannot be read: {error}");
+    answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
 }
 
 /// The upstream no longer renews the login that a token came from.

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::proxy::Proxy;
 
@@ -25,7 +26,7 @@ use crate::proxy::Proxy;
 pub(crate) const MAX_CONNECTIONS: usize = 8192;
 
 /// A caller must have sent its request's head within this time, and a kept-alive one its next request's.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The largest head of a request, in bytes. Tokens and cookies fit, abuse does not.
 const MAX_HEAD: usize = 64 * 1024;
@@ -60,8 +61,15 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    let end = Instant::now() + grace;
+    if tokio::time::timeout_at(end, graceful.shutdown()).await.is_err() {
         tracing::warn!(target: "tidegate", "calls still in flight after {grace:?} were cut off");
+    }
+    // A write whose caller hung up has no connection that is waited for.
+    let upstream = &proxy.tenant.upstream;
+    if tokio::time::timeout_at(end, upstream.idle()).await.is_err() {
+        let cut = upstream.writes_in_flight();
+        tracing::warn!(target: "tidegate", "writes not answered within {grace:?}, their outcome is unknown: {cut}");
     }
 }
 

@@ -6,8 +6,9 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tidegate::credential::Bearer;
 use tidegate::{Client, ConfigError, Credential, Upstream, UpstreamConfig};
+use tidegate_core::key::CredentialId;
 
-use crate::learnt::Learnt;
+use crate::learnt::{self, Learnt};
 
 /// One organisation.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Tenant {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) client: Client,
     pub(crate) learnt: Learnt,
+    /// The client id and the name of the configured credential.
+    configured: Option<(String, CredentialId)>,
 }
 
 /// Who a request is made as, and why.
@@ -27,8 +30,20 @@ pub(crate) struct Identified {
 
 impl Tenant {
     pub(crate) fn new(config: UpstreamConfig) -> Result<Self, Vec<ConfigError>> {
+        let configured = config.credential.as_ref();
+        let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone()));
         let upstream = Upstream::new(config)?;
-        Ok(Self { client: Client::over(Arc::clone(&upstream)), upstream, learnt: Learnt::default() })
+        let client = Client::over(Arc::clone(&upstream));
+        Ok(Self { client, upstream, learnt: Learnt::default(), configured })
+    }
+
+    /// Who the upstream counts the calls of `client_id` for. A login as the configured client shares its identity:
+    /// with one of its own, the client's limits would be paced at twice what they allow.
+    pub(crate) fn identity(&self, client_id: &str) -> CredentialId {
+        match &self.configured {
+            Some((configured, id)) if configured == client_id => id.clone(),
+            _ => learnt::identity(client_id),
+        }
     }
 
     /// The configured credential is lent only where the caller brought none; a token from a login through us is

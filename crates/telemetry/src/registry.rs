@@ -3,7 +3,7 @@
 //! Values are kept by `prometheus-client`; this file only maps facts to metrics. Label values that come from
 //! requests (families, field names) are bounded: what lies beyond the bound is counted under `other`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -115,22 +115,45 @@ impl Metrics {
         for gauges in [&self.limit_quota, &self.limit_remaining, &self.limit_in_flight, &self.waiting] {
             gauges.clear();
         }
-        let mut busiest: Vec<_> = snapshot.gates.iter().collect();
-        busiest.sort_by_key(|gate| std::cmp::Reverse(gate.accepted));
-        for gate in busiest.into_iter().take(MAX_VALUES) {
-            let labels = vec![("limit", gate.name.clone())];
-            if let Some(quota) = gate.quota {
+        let mut busiest: Vec<_> = limits(snapshot).into_iter().collect();
+        busiest.sort_by_key(|(_, limit)| std::cmp::Reverse(limit.accepted));
+        for (name, limit) in busiest.into_iter().take(MAX_VALUES) {
+            let labels = vec![("limit", name.to_owned())];
+            if let Some(quota) = limit.quota {
                 self.limit_quota.get_or_create(&labels).set(as_f64(quota));
             }
-            if let Some(remaining) = gate.remaining {
+            if let Some(remaining) = limit.remaining {
                 self.limit_remaining.get_or_create(&labels).set(remaining);
             }
-            self.limit_in_flight.get_or_create(&labels).set(f64::from(gate.in_flight));
+            self.limit_in_flight.get_or_create(&labels).set(as_f64(limit.in_flight));
         }
         for (class, waiting) in Class::ALL.into_iter().zip(snapshot.waiting) {
             self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
         }
     }
+}
+
+/// One limit over all that have a count of their own: credentials, tokens, families.
+#[derive(Default)]
+struct Limit {
+    quota: Option<u64>,
+    remaining: Option<f64>,
+    in_flight: u64,
+    accepted: u64,
+}
+
+/// The gates of each limit as one. A label for whose count it is would be as many values as there are logins; so an
+/// operator sees the whole load, and the count that is nearest to its end.
+fn limits(snapshot: &BankSnapshot) -> BTreeMap<&str, Limit> {
+    let mut limits: BTreeMap<&str, Limit> = BTreeMap::new();
+    for gate in &snapshot.gates {
+        let limit = limits.entry(&gate.name).or_default();
+        limit.quota = [limit.quota, gate.quota].into_iter().flatten().min();
+        limit.remaining = [limit.remaining, gate.remaining].into_iter().flatten().reduce(f64::min);
+        limit.in_flight += u64::from(gate.in_flight);
+        limit.accepted += gate.accepted;
+    }
+    limits
 }
 
 #[expect(
@@ -228,5 +251,43 @@ impl Observer for Metrics {
         let credential = self.fields.value(token.credential.as_str());
         let labels = vec![("credential", credential), ("outcome", token.outcome.to_owned())];
         self.token_requests.get_or_create(&labels).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::pace::GateSnapshot;
+
+    use super::*;
+
+    fn gate(partition: &str, remaining: f64, in_flight: u32) -> GateSnapshot {
+        GateSnapshot {
+            name: "users".to_owned(),
+            partition: partition.to_owned(),
+            quota: Some(300),
+            remaining: Some(remaining),
+            in_flight,
+            concurrency: None,
+            closed_for_ms: 0,
+            waiting: 0,
+            state: "open",
+            throttles: 0,
+            accepted: 1,
+            strangers_per_second: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_gates_of_two_credentials_are_one_limit() {
+        let gates = vec![gate("credential=a", 7.0, 2), gate("credential=b", 250.0, 3)];
+        let snapshot = BankSnapshot { gates, breakers: Vec::new(), waiting: [0; 4], in_flight: 5 };
+        let text = Metrics::new().render(&snapshot);
+        for line in [
+            "tidegate_limit_quota{limit=\"users\"} 300",
+            "tidegate_limit_remaining{limit=\"users\"} 7",
+            "tidegate_limit_in_flight{limit=\"users\"} 5",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
     }
 }

@@ -132,9 +132,17 @@ impl Service<Attempt> for Send {
                 ticket.leave();
             }
             attempt.call.count_attempt();
-            let outlives = !attempt.call.is_read();
+            if attempt.call.is_read() {
+                return this.exchange(attempt).await;
+            }
+            let counted = attempt.ticket.as_ref().map(Ticket::outlive);
             let exchange = this.exchange(attempt);
-            if outlives { outlive_caller(exchange).await } else { exchange.await }
+            outlive_caller(async move {
+                let sent = exchange.await;
+                drop(counted);
+                sent
+            })
+            .await
         })
     }
 }

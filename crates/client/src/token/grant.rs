@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,11 +25,16 @@ use crate::transport::{SendError, SendOptions, Wire};
 /// A token answer larger than this is not one.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// A client id and its secret, as the `Authorization` header of a login.
+/// The form of a login that asks for nothing in particular.
+const FORM: &str = "grant_type=client_credentials";
+
+/// A client id and its secret, as the `Authorization` header of a login, and what the login asks for.
 #[derive(Clone)]
 pub struct ClientCredentials {
     client_id: String,
     basic: SecretString,
+    /// Masked like the secret: what a vendor lets a login carry beside its scope is not for logs either.
+    form: SecretString,
 }
 
 impl ClientCredentials {
@@ -36,7 +42,7 @@ impl ClientCredentials {
     pub fn new(client_id: &str, client_secret: &SecretString) -> Self {
         let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.expose_secret()));
         let basic = SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(pair)));
-        Self { client_id: client_id.to_owned(), basic }
+        Self { client_id: client_id.to_owned(), basic, form: SecretString::from(FORM) }
     }
 
     /// From the `Authorization` header of somebody's login, kept as it is: many clients skip the form-encoding, and
@@ -48,7 +54,20 @@ impl ClientCredentials {
         scheme.eq_ignore_ascii_case("basic").then(|| Self {
             client_id: String::from_utf8_lossy(client_id).into_owned(),
             basic: SecretString::from(header),
+            form: SecretString::from(FORM),
         })
+    }
+
+    /// Adds fields to the form of every login (`scope`, RFC 6749 §4.4.2, and what a vendor knows beside it): a login
+    /// that asks for less than the client may have must not be given all of it.
+    #[must_use]
+    pub fn with_fields<'a>(mut self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut form = self.form.expose_secret().to_owned();
+        for (name, value) in fields {
+            form.extend(["&", &form_encode(name), "=", &form_encode(value)]);
+        }
+        self.form = SecretString::from(form);
+        self
     }
 
     /// The client id. Not secret, but not for logs either: the credential has a name.
@@ -71,7 +90,7 @@ pub struct Grant {
     /// Its life, if the endpoint said.
     pub expires_in: Option<Duration>,
     /// The endpoint's answer as it came, to be handed to a caller that logged in through us.
-    pub answer: bytes::Bytes,
+    pub answer: Response<Bytes>,
 }
 
 impl fmt::Debug for Grant {
@@ -97,7 +116,7 @@ pub enum GrantError {
         /// Its words.
         text: String,
         /// Its answer as it came.
-        answer: bytes::Bytes,
+        answer: Box<Response<Bytes>>,
     },
     /// The endpoint answered, but not with a token.
     #[error("the token endpoint answered {status} without a token ({text})")]
@@ -106,6 +125,8 @@ pub enum GrantError {
         status: StatusCode,
         /// What was wrong.
         text: String,
+        /// Its answer as it came, if it came to its end.
+        answer: Option<Box<Response<Bytes>>>,
     },
     /// The endpoint could not be reached.
     #[error("{0}")]
@@ -182,22 +203,20 @@ impl TokenEndpoint {
         let response =
             self.wire.send(self.request(credentials), SendOptions { timeout, careful: true }).await?;
         let (parts, body) = response.into_parts();
-        let unexpected = |text: String| GrantError::Unexpected { status: parts.status, text };
+        let unexpected = |text: String| GrantError::Unexpected { status: parts.status, text, answer: None };
         let answer = tokio::time::timeout(timeout, body.bytes(MAX_ANSWER))
             .await
             .map_err(|_| unexpected(format!("its body did not end within {timeout:?}")))?
             .map_err(|error| unexpected(error.to_string()))?;
-        if parts.status.is_success() {
-            return read_grant(parts.status, answer);
-        }
-        Err(self.refusal(&Response::from_parts(parts, answer)))
+        let answer = Response::from_parts(parts, answer);
+        if answer.status().is_success() { read_grant(answer) } else { Err(self.refusal(answer)) }
     }
 
     fn request(&self, credentials: &ClientCredentials) -> Request<RequestBody> {
         let mut basic =
             HeaderValue::from_str(credentials.basic.expose_secret()).expect("it was a header, or is base64");
         basic.set_sensitive(true);
-        let mut request = Request::new(RequestBody::from("grant_type=client_credentials"));
+        let mut request = Request::new(RequestBody::from(credentials.form.expose_secret().to_owned()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
@@ -207,7 +226,7 @@ impl TokenEndpoint {
         request
     }
 
-    fn refusal(&self, response: &Response<bytes::Bytes>) -> GrantError {
+    fn refusal(&self, response: Response<Bytes>) -> GrantError {
         let status = response.status();
         let body = response.body();
         let text = serde_json::from_slice::<TokenRefusal>(body).unwrap_or_default().text();
@@ -218,22 +237,30 @@ impl TokenEndpoint {
         }
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                GrantError::Refused { status, text, answer: body.clone() }
+                GrantError::Refused { status, text, answer: Box::new(response) }
             }
-            _ => GrantError::Unexpected { status, text },
+            _ => GrantError::Unexpected { status, text, answer: Some(Box::new(response)) },
         }
     }
 }
 
-fn read_grant(status: StatusCode, answer: bytes::Bytes) -> Result<Grant, GrantError> {
-    let unexpected = |text: &str| GrantError::Unexpected { status, text: text.to_owned() };
-    let token: TokenAnswer =
-        serde_json::from_slice(&answer).map_err(|_| unexpected("its body is not a token answer"))?;
+fn read_grant(answer: Response<Bytes>) -> Result<Grant, GrantError> {
+    match read_token(answer.body()) {
+        Ok((bearer, expires_in)) => Ok(Grant { bearer, expires_in, answer }),
+        Err(wrong) => {
+            let (status, text) = (answer.status(), wrong.to_owned());
+            Err(GrantError::Unexpected { status, text, answer: Some(Box::new(answer)) })
+        }
+    }
+}
+
+/// The token of an answer and its life, or what is wrong with it.
+fn read_token(body: &[u8]) -> Result<(HeaderValue, Option<Duration>), &'static str> {
+    let token: TokenAnswer = serde_json::from_slice(body).map_err(|_| "its body is not a token answer")?;
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.access_token))
-        .map_err(|_| unexpected("the token is not a valid header value"))?;
+        .map_err(|_| "the token is not a valid header value")?;
     bearer.set_sensitive(true);
-    let expires_in = token.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Ok(Grant { bearer, expires_in, answer })
+    Ok((bearer, token.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())))
 }
 
 /// `application/x-www-form-urlencoded`, as RFC 6749 appendix B asks.
@@ -268,10 +295,11 @@ mod tests {
 
     #[test]
     fn secrets_never_show_in_debug_output() {
-        let credentials = ClientCredentials::new("id", &SecretString::from("hunter2"));
+        let credentials = ClientCredentials::new("id", &SecretString::from("hunter2"))
+            .with_fields([("assertion", "hunter3")]);
         let shown = format!("{credentials:?}");
         assert!(
-            !shown.contains("hunter2") && !shown.contains(&BASE64_STANDARD.encode("id:hunter2")),
+            !shown.contains("hunter") && !shown.contains(&BASE64_STANDARD.encode("id:hunter2")),
             "{shown}"
         );
     }
@@ -290,9 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_a_login_are_form_encoded_behind_its_grant() {
+        let credentials = ClientCredentials::new("id", &SecretString::from("s"))
+            .with_fields([("scope", "users:readonly a&b"), ("audience", "")]);
+        let form = "grant_type=client_credentials&scope=users%3Areadonly+a%26b&audience=";
+        assert_eq!(credentials.form.expose_secret(), form);
+    }
+
+    #[test]
     fn an_answer_without_a_life_is_a_token_all_the_same() {
-        let grant =
-            read_grant(StatusCode::OK, bytes::Bytes::from_static(br#"{"access_token":"t"}"#)).expect("token");
+        let answer = Response::new(Bytes::from_static(br#"{"access_token":"t"}"#));
+        let grant = read_grant(answer).expect("token");
         assert_eq!(grant.expires_in, None);
         assert!(grant.bearer.is_sensitive());
     }

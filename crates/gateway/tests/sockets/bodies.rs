@@ -192,3 +192,19 @@ async fn an_upload_that_stands_still_is_given_up() {
     let head = wire.head().await;
     assert!(head.starts_with("HTTP/1.1 424 "), "{head}");
 }
+
+#[tokio::test]
+async fn the_trailers_of_a_request_are_dropped_and_its_body_is_whole() {
+    let (canned, url) = Canned::start("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let stage = stage(&url).await;
+    let mut wire = stage.caller.connect().await;
+    wire.write(
+        "POST /api/v2/users HTTP/1.1\r\nHost: localhost\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n",
+    )
+    .await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(canned.bodies(), [b"hello"]);
+    let head = &canned.heads()[0];
+    assert_eq!((field(head, "content-length"), field(head, "trailer")), (Some("5"), None), "{head}");
+}

@@ -188,3 +188,19 @@ async fn a_listener_that_others_can_reach_is_refused() {
         assert!(error.to_string().contains("listen on 127.0.0.1"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_head_of_a_hundred_fields_passes_and_one_more_is_a_431() {
+    let (canned, url) = Canned::start(OK).await;
+    let stage = stage(&url).await;
+    for (fields, status) in [(99, "200"), (100, "431")] {
+        let mut wire = stage.caller.connect().await;
+        let fields = "X-Field: 1\r\n".repeat(fields);
+        wire.write(&format!("GET /api/v2/users HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")).await;
+        assert!(
+            wire.head().await.starts_with(&format!("HTTP/1.1 {status} ")),
+            "with Host one more: {status}"
+        );
+    }
+    assert_eq!(canned.heads().len(), 1);
+}

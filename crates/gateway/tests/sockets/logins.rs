@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Method;
 
-use crate::stage::{Canned, FIRST, LOGIN, field, play, play_with, stage};
+use crate::stage::{Caller, Canned, FIRST, LOGIN, field, play, play_with, stage, upstream};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -123,6 +123,7 @@ async fn a_wrong_configured_secret_names_the_credential_and_not_the_secret() {
     let played = play("genesys-guide", sim).await;
     let answer = played.caller.get(FIRST).await;
     assert!(answer.is_ours(502, ("tidegate-refused", "no-token")), "{answer:?}");
+    assert!((1..=180).contains(&answer.header("retry-after").parse::<u64>().unwrap()));
     let message = answer.json()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("credential demo") && !message.contains("demo-secret"), "{message}");
     assert_eq!(played.sim.stats().accepted, 0);
@@ -172,4 +173,141 @@ async fn an_unusual_spelling_of_the_token_path_is_a_login_too() {
     let answer = played.caller.call(Method::POST, "//oauth/token/", &headers, LOGIN).await;
     assert_eq!(answer.status, 200);
     assert!(answer.json()["access_token"].is_string());
+}
+
+/// A token endpoint, and everything else, that answers with a token of this life.
+async fn grants(life: f64, headers: &str) -> (Canned, String) {
+    let token = format!(r#"{{"access_token":"t","token_type":"bearer","expires_in":{life}}}"#);
+    let length = token.len();
+    Canned::start(&format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\n\r\n{token}")).await
+}
+
+#[tokio::test]
+async fn a_login_never_gets_more_than_it_asked_for_nor_does_its_renewal() {
+    for basic in [false, true] {
+        let (canned, url) = grants(1.0, "").await;
+        let stage = stage(&url).await;
+        let scope = "scope=users%3Areadonly&audience=a+b";
+        let header = format!("Basic {}", BASE64_STANDARD.encode("demo-client:demo-secret"));
+        let answer = if basic {
+            let form = format!("grant_type=client_credentials&{scope}");
+            stage.caller.call(Method::POST, "/oauth/token", &[("Authorization", &header)], form).await
+        } else {
+            stage.caller.login(&format!("{LOGIN}&{scope}")).await
+        };
+        assert_eq!(answer.status, 200, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        stage.caller.call(Method::GET, FIRST, &[("Authorization", "Bearer t")], "").await;
+        let expected = format!("grant_type=client_credentials&{scope}");
+        let logins: Vec<_> = canned.heads().into_iter().zip(canned.bodies()).collect();
+        for (head, body) in &logins[..2] {
+            assert!(head.starts_with("POST /oauth/token "), "{head}");
+            assert_eq!(field(head, "authorization"), Some(&*header));
+            assert_eq!(String::from_utf8_lossy(body), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_with_a_query_passes_with_it() {
+    let (canned, url) = grants(60.0, "").await;
+    let form = LOGIN.as_bytes().to_vec();
+    let stage = stage(&url).await;
+    let answer = stage.caller.call(Method::POST, "/oauth/token?scope=less", &[], form).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(canned.heads()[0].starts_with("POST /oauth/token?scope=less HTTP/1.1\r\n"));
+    assert_eq!(canned.bodies(), [LOGIN.as_bytes()]);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_login_keeps_its_headers() {
+    let (_canned, url) = grants(60.0, "ININ-Correlation-Id: abc\r\nCache-Control: no-store\r\n").await;
+    let answer = stage(&url).await.caller.login(LOGIN).await;
+    assert_eq!((answer.header("inin-correlation-id"), answer.header("cache-control")), ("abc", "no-store"));
+    let broken =
+        "HTTP/1.1 500 Oops\r\nRetry-After: 1.5\r\nININ-Correlation-Id: def\r\nContent-Length: 4\r\n\r\noops";
+    let (_canned, url) = Canned::start(broken).await;
+    let answer = stage(&url).await.caller.login(LOGIN).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (500, &b"oops"[..]), "the upstream's own word");
+    assert_eq!((answer.header("inin-correlation-id"), answer.header("retry-after")), ("def", "2"));
+    assert_eq!(answer.header("tidegate-refused"), "");
+}
+
+#[tokio::test]
+async fn a_login_that_was_sent_and_not_answered_is_not_said_to_be_unsent() {
+    let url = upstream(|mut wire, _| async move {
+        wire.until("\r\n\r\n").await;
+    })
+    .await;
+    let stage = stage(&url).await;
+    let answer = stage.caller.login(LOGIN).await;
+    assert!(answer.is_ours(504, ("tidegate-outcome", "no-answer")), "{answer:?}");
+    // A code can be used once: what the upstream made of it nobody can tell.
+    let answer = stage.caller.login("grant_type=authorization_code&code=c").await;
+    assert!(answer.is_ours(424, ("tidegate-outcome", "unknown")), "{answer:?}");
+    assert_eq!(answer.header("tidegate-refused"), "");
+}
+
+/// Logins that the gateway remembers.
+async fn remembered(admin: &Caller) -> u64 {
+    admin.get("/api/state").await.json()["tenants"][0]["learnt_logins"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn one_client_has_one_count_however_it_logs_in() {
+    let played = play("genesys-guide", "limit = 100").await;
+    let bearer = played.caller.bearer().await;
+    assert_eq!(played.caller.call(Method::GET, FIRST, &[("Authorization", &bearer)], "").await.status, 200);
+    assert_eq!(played.caller.get(FIRST).await.status, 200);
+    let admin = Caller::new(played.gateway.admin_addr());
+    let state = admin.get("/api/state").await.json();
+    let counts = state["tenants"][0]["gates"].as_array().unwrap().iter();
+    let counts: Vec<_> = counts
+        .map(|gate| gate["partition"].as_str().unwrap())
+        .filter(|partition| partition.contains("credential="))
+        .collect();
+    assert!(!counts.is_empty() && counts.iter().all(|count| count.contains("demo")), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_logout_is_never_undone_by_a_lost_answer() {
+    for (answer, left) in [
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 0),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 0),
+        ("nonsense\r\n\r\n", 0),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 1),
+    ] {
+        let url = upstream(move |mut wire, _| async move {
+            while let Some(head) = wire.until("\r\n\r\n").await {
+                let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+                wire.exactly(length).await;
+                let token = r#"{"access_token":"t","expires_in":600}"#;
+                let granted = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{token}", token.len());
+                wire.write(if head.starts_with("POST") { &granted } else { answer }).await;
+            }
+        })
+        .await;
+        let stage = stage(&url).await;
+        let admin = Caller::new(stage.gateway.admin_addr());
+        let bearer = stage.caller.bearer().await;
+        assert_eq!(remembered(&admin).await, 1);
+        stage.caller.call(Method::DELETE, "/api/v2/tokens/me", &[("Authorization", &bearer)], "").await;
+        assert_eq!(remembered(&admin).await, left, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_while_it_logs_out_is_logged_out() {
+    let played = play("genesys-guide", "limit = 0\nlatency = \"400ms\"").await;
+    let admin = Caller::new(played.gateway.admin_addr());
+    let bearer = played.caller.bearer().await;
+    let mut wire = played.caller.connect().await;
+    wire.write(&format!(
+        "DELETE /api/v2/tokens/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n"
+    ))
+    .await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    drop(wire);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(remembered(&admin).await, 0);
 }

@@ -27,6 +27,8 @@ async fn an_unreachable_upstream_is_a_503_and_not_ready_but_alive() {
     assert!(message.contains(&url) && message.contains("cannot connect"), "{message}");
     let login = stage.caller.login(crate::stage::LOGIN).await;
     assert!(login.is_ours(503, ("tidegate-refused", "login-unreachable")), "{login:?}");
+    assert!((1..=180).contains(&answer.header("retry-after").parse::<u64>().unwrap()), "nothing was sent");
+    assert_eq!(login.header("retry-after"), "5");
     let admin = Caller::new(stage.gateway.admin_addr());
     assert_eq!(admin.get("/healthz").await.status, 200);
     let ready = admin.get("/readyz").await;
@@ -127,5 +129,40 @@ async fn a_drain_ends_when_its_grace_is_over() {
     }
     let begun = Instant::now();
     gateway.drain().await;
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_drain_follows_writes_whose_callers_have_gone() {
+    let Played { sim, gateway, caller } =
+        play("genesys", "limit = 0\nlatency = \"800ms\"\ndecide_at = 1.0").await;
+    assert_eq!(caller.get(FIRST).await.status, 200);
+    let before = sim.stats().accepted;
+    let mut wire = caller.connect().await;
+    let body = r#"{"name":"Ann","email":"ann@example.com"}"#;
+    let length = body.len();
+    wire.write(&format!(
+        "POST /api/v2/users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    drop(wire);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(sim.stats().accepted, before, "it is still on its way");
+    gateway.drain().await;
+    assert_eq!(sim.stats().writes.get("POST /api/v2/users"), Some(&1), "it was not cut");
+}
+
+#[tokio::test]
+async fn half_a_head_on_the_admin_port_holds_up_no_drain() {
+    let Played { gateway, .. } = crate::stage::play_with("genesys-guide", "", |config| {
+        config.grace = Duration::from_millis(300);
+    })
+    .await;
+    let mut half = Caller::new(gateway.admin_addr()).connect().await;
+    half.write("GET /healthz HTTP/1.1\r\nHost: loc").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    tokio::time::timeout(Duration::from_secs(5), gateway.drain()).await.expect("an end");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
