@@ -49,11 +49,6 @@ impl Feed {
         self.from
     }
 
-    /// Calls taken so far.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken
-    }
-
     /// Calls that will never be taken if nobody takes any more; 0 where there is no fixed number.
     pub(crate) fn left(&self) -> u64 {
         self.left.unwrap_or(0)

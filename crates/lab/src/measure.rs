@@ -19,8 +19,9 @@ use crate::tape::Tape;
 pub struct Measures {
     /// The strategy's name.
     pub strategy: &'static str,
-    /// With jobs: the ideal makespan over the reached one, times the share of the calls that ended well. Without: calls that
-    /// ended well over those of the ideal. The ideal leaves the strangers what they took in this very run.
+    /// With jobs: the time in which the ideal gets as many good answers, over the time it took; if all went well that is the
+    /// ideal makespan over the reached one; above 1 it says that the job was served at the cost of other loads. Without: good answers over those of the ideal. The ideal leaves the
+    /// strangers what they took in this very run.
     pub efficiency: f64,
     /// From the jobs' first call to their last answer; absent if they did not end or there are none.
     pub makespan: Option<f64>,
@@ -118,7 +119,6 @@ pub(crate) struct Outcome {
     failed: u64,
     unknown: u64,
     job_good: u64,
-    job_bad: u64,
     job_end: Duration,
     recovered: Option<Duration>,
     waits: [Vec<Duration>; 4],
@@ -145,7 +145,6 @@ impl Outcome {
             failed: 0,
             unknown: 0,
             job_good: 0,
-            job_bad: 0,
             job_end: Duration::ZERO,
             recovered: None,
             waits: Default::default(),
@@ -172,7 +171,6 @@ impl Outcome {
         self.late += u64::from(call.deadline.is_some_and(|deadline| !good || deadline < Mono::ZERO + now));
         if is_job {
             self.job_good += u64::from(good);
-            self.job_bad += u64::from(!good);
             self.job_end = now;
         }
         if call.sent {
@@ -201,16 +199,21 @@ impl Outcome {
         let Some(begin) = plan.jobs_begin() else {
             return share(self.succeeded, ideal.succeeded);
         };
-        let Some(best) = ideal.makespan else { return share(self.job_good, ideal.job_succeeded) };
-        let took = self.makespan(plan).unwrap_or_else(|| plan.horizon.saturating_sub(begin));
-        let good = share(self.job_good, self.job_good + self.job_bad + self.job_left);
-        if took.is_zero() { good } else { good * best.as_secs_f64() / took.as_secs_f64() }
+        let took = self.makespan(plan).unwrap_or_else(|| self.ended_at.saturating_sub(begin));
+        let good = usize::try_from(self.job_good).unwrap_or(usize::MAX);
+        let best = match ideal.job_times.get(good.wrapping_sub(1)) {
+            Some(best) => *best,
+            None if good == 0 => return 0.0,
+            // More than the ideal reached before the run's end: chance of latencies, at the very edge.
+            None => took,
+        };
+        if took.is_zero() { 1.0 } else { best.as_secs_f64() / took.as_secs_f64() }
     }
 
     /// The numbers.
     pub(crate) fn measures(&self, plan: &Plan<'_>, ideal: &Ideal) -> Measures {
-        let recovers = crate::outage::outages(&plan.server).iter().map(|outage| outage.to).max();
-        let recovery = self.recovered.zip(recovers).map(|(first, end)| (first - end).as_secs_f64());
+        let brown_out_end = crate::outage::outages(&plan.server).iter().map(|outage| outage.to).max();
+        let recovered = self.recovered.zip(brown_out_end);
         let waits = Class::ALL.into_iter().zip(&self.waits).filter(|(_, waits)| !waits.is_empty());
         Measures {
             strategy: self.name.name(),
@@ -231,7 +234,7 @@ impl Outcome {
             strangers_throttled: self.strangers_throttled,
             strangers_throttles_per_100: 100.0 * share(self.strangers_throttled, self.strangers),
             max_in_flight: self.max_in_flight,
-            recovery,
+            recovery: recovered.map(|(first, end)| first.saturating_sub(end).as_secs_f64()),
             hint_mismatches: self.hint_mismatches,
             waits: waits.map(|(class, waits)| (class.name(), quantiles(waits))).collect(),
             ended_at: self.ended_at.as_secs_f64(),

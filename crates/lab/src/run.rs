@@ -32,12 +32,11 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
     for &name in names {
         let outcome = play(&plan, name)?;
         // Without strangers the best is the same beside every strategy.
-        let best = if outcome.tape.draws.is_empty() {
-            *undisturbed.get_or_insert_with(|| ideal(&plan, &outcome.tape))
+        let measures = if outcome.tape.draws.is_empty() {
+            outcome.measures(&plan, undisturbed.get_or_insert_with(|| ideal(&plan, &outcome.tape)))
         } else {
-            ideal(&plan, &outcome.tape)
+            outcome.measures(&plan, &ideal(&plan, &outcome.tape))
         };
-        let measures = outcome.measures(&plan, &best);
         violations.extend(scenario.expect.of_strategy(name).violations(&measures));
         lanes.push(Lane { measures, tape: outcome.tape });
     }

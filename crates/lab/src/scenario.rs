@@ -41,7 +41,8 @@ impl Scenario {
     /// assert!(error.to_string().starts_with("3 problems in the scenario:"), "{error}");
     /// ```
     pub fn from_toml(text: &str) -> Result<Self, LabError> {
-        let tree = strict::read_toml::<Value>("scenario", text).map_err(syntax)?;
+        let tree = strict::read_toml::<Value>("scenario", text)
+            .map_err(|error| LabError::Syntax(error.to_string()))?;
         let Value::Object(mut tree) = tree else { return Err(LabError::Invalid(Vec::new())) };
         let mut take = |key: &str| tree.remove(key).unwrap_or_else(|| Value::Object(Map::new()));
         let (fleet, expect) = (take("fleet"), take("expect"));
@@ -95,10 +96,6 @@ fn prefixed(prefix: &str, result: Result<(), SimError>) -> Vec<String> {
         }
         Err(other) => vec![other.to_string()],
     }
-}
-
-fn syntax(error: SimError) -> LabError {
-    LabError::Syntax(error.to_string())
 }
 
 #[cfg(test)]

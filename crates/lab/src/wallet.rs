@@ -69,19 +69,19 @@ impl Purse {
         request
     }
 
-    /// Takes the answer to a login. `Err`: how long to wait before another.
-    pub(crate) fn receive(&mut self, now: Duration, response: Option<&ApiResponse>) -> Result<(), Duration> {
+    /// Takes the answer to a login. If it is a refusal: how long to wait before another.
+    pub(crate) fn receive(&mut self, now: Duration, response: Option<&ApiResponse>) -> Option<Duration> {
         let good = response.filter(|response| response.status == 200);
         let body: Option<serde_json::Value> = good.and_then(|good| serde_json::from_slice(&good.body).ok());
         let token = body.as_ref().and_then(|body| body["access_token"].as_str());
         let header = token.and_then(|token| format!("Bearer {token}").parse::<HeaderValue>().ok());
         let Some(header) = header else {
             let hint = response.and_then(|response| response.header("retry-after")?.parse().ok());
-            return Err(hint.map_or(PAUSE, Duration::from_secs));
+            return Some(hint.map_or(PAUSE, Duration::from_secs));
         };
         let life = body.as_ref().and_then(|body| body["expires_in"].as_u64()).unwrap_or(u64::MAX >> 34);
         let life = Duration::from_secs(life);
-        self.token = Some((header, now + life - EARLY.min(life / 10)));
-        Ok(())
+        self.token = Some((header, now + life.saturating_sub(EARLY.min(life / 10))));
+        None
     }
 }

@@ -51,7 +51,7 @@ impl Open {
         Summary {
             class: self.info.class,
             serial: self.serial,
-            wait: self.left - self.begun,
+            wait: self.left.saturating_sub(self.begun),
             sent: self.attempts > 0,
             deadline: self.info.deadline,
         }

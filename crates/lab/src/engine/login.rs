@@ -28,8 +28,7 @@ impl Engine<'_, '_> {
         let decision = self.world.decide(self.now, arrival.id, &request);
         self.world.depart(arrival.id);
         if let Reply::Answer(response) = decision.reply {
-            let received = self.instances[instance].purses[purse].receive(self.now, Some(&response));
-            drop(received);
+            self.instances[instance].purses[purse].receive(self.now, Some(&response));
         }
     }
 
@@ -61,8 +60,8 @@ impl Engine<'_, '_> {
             Step::Answer => {
                 let response = login.response.take();
                 match state.receive(now, response.as_ref()) {
-                    Ok(()) => return self.logged_in(instance, purse),
-                    Err(pause) => (Step::Arrive, pause + self.network.one_way()),
+                    None => return self.logged_in(instance, purse),
+                    Some(pause) => (Step::Arrive, pause + self.network.one_way()),
                 }
             }
         };

@@ -316,3 +316,30 @@ impl<'p, 's> Engine<'p, 's> {
         self.outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ideal::ideal;
+    use crate::scenario::Scenario;
+    use crate::tape::Kind;
+
+    /// The lab's own record and the simulator's books are kept apart; they must agree.
+    #[test]
+    fn the_record_agrees_with_the_judge() {
+        let scenario = Scenario::from_toml(
+            "duration = \"30s\"\n[server]\nlimit = 30\nwindow = \"3s\"\nlatency = \"10ms..40ms\"\n[[server.strangers]]\nrate = 4.0\nburst = 9\nirregular = true\n[fleet]\ninstances = 2\nrtt = \"10ms..30ms\"\n[[fleet.load]]\ncallers = 5\n",
+        )
+        .unwrap();
+        let plan = Plan::new(&scenario, None).unwrap();
+        for name in StrategyName::ALL {
+            let outcome = play(&plan, name).unwrap();
+            let count = |kind| outcome.tape.marks.iter().filter(|mark| mark.kind == kind).count() as u64;
+            let measures = outcome.measures(&plan, &ideal(&plan, &outcome.tape));
+            assert_eq!(count(Kind::OwnThrottled), measures.throttles, "{name}");
+            assert_eq!(count(Kind::StrangerThrottled), measures.strangers_throttled, "{name}");
+            assert_eq!(count(Kind::Stranger), measures.strangers, "{name}");
+            assert!(outcome.tape.marks.is_sorted_by_key(|mark| mark.at), "{name}");
+        }
+    }
+}

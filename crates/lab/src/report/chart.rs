@@ -46,7 +46,6 @@ text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill
 .their { fill: #d99a3d; }
 .outage { fill: #e9c46a; fill-opacity: 0.28; }
 .done { stroke: #2f8f5b; stroke-width: 1.6; }
-.good { fill: #2f8f5b; }
 .bad { fill: #cf3a2b; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e4e9ee; }
@@ -61,7 +60,6 @@ text { fill: #e4e9ee; }
 .their { fill: #e5ad58; }
 .outage { fill: #e9c46a; fill-opacity: 0.18; }
 .done { stroke: #54c08a; }
-.good { fill: #54c08a; }
 .bad { fill: #ff6b5b; }
 }
 ";
@@ -79,11 +77,10 @@ impl Scale {
 }
 
 pub(super) fn render(report: &Report) -> String {
-    let longest = report.measures().map(|measures| measures.ended_at).fold(0.0, f64::max);
-    let scale = Scale { span: if longest > 0.0 { longest * 1.01 } else { 1.0 } };
+    let scale = Scale { span: span(report) };
     let about = wrapped(&report.about);
     let top = TOP + 17.0 * f(about.len().saturating_sub(1));
-    let height = top + LANE * f(report.lanes.len()) + 44.0;
+    let height = top + LANE * f(report.lanes.len()) + 48.0;
     let mut svg = Svg::default();
     let label = format!("{}: quota used over time by strategy", report.name);
     svg.open(
@@ -97,18 +94,29 @@ pub(super) fn render(report: &Report) -> String {
             ("aria-label", &label),
         ],
     );
+    svg.text("title", &[], &label);
     svg.style(STYLE);
     svg.leaf("rect", &[("class", &"paper"), ("width", &WIDTH), ("height", &height)]);
     head(&mut svg, report, &about, top);
     let width = Duration::from_secs_f64(scale.span / f(SLOTS));
     let all: Vec<Series> =
-        report.lanes.iter().map(|lane| Series::of(&lane.tape, &report.headline, SLOTS, width)).collect();
+        report.lanes.iter().map(|lane| Series::of(lane, &report.headline, SLOTS, width)).collect();
     let most = most_throttled(&all);
     for (index, (lane, series)) in report.lanes.iter().zip(&all).enumerate() {
         draw_lane(&mut svg, report, lane, series, scale, top + LANE * f(index), most);
     }
-    axis(&mut svg, scale, top + LANE * f(report.lanes.len()) - 18.0);
+    axis(&mut svg, scale, top + LANE * f(report.lanes.len()) - 4.0);
     svg.finish()
+}
+
+/// How much time is shown: all of it, unless one slow strategy would squeeze the others into a corner.
+fn span(report: &Report) -> f64 {
+    let mut ends: Vec<f64> = report.measures().map(|measures| measures.ended_at).collect();
+    ends.sort_by(f64::total_cmp);
+    let longest = ends.last().copied().unwrap_or(0.0);
+    let median = ends.get(ends.len() / 2).copied().unwrap_or(0.0);
+    let span = longest.min(1.8 * median) * 1.01;
+    if span > 0.0 { span } else { 1.0 }
 }
 
 /// Title, description and legend.
@@ -169,6 +177,13 @@ fn draw_lane(svg: &mut Svg, report: &Report, lane: &Lane, series: &Series, scale
     let top = y + TITLE;
     let bottom = top + BOX;
     svg.leaf("rect", &[("class", &"plot"), ("x", &LEFT), ("y", &top), ("width", &PLOT), ("height", &BOX)]);
+    let (tick, _, _) = step(scale.span);
+    let mut at = tick;
+    while at < scale.span {
+        let x = n(scale.x(at));
+        svg.leaf("line", &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &top), ("y2", &bottom)]);
+        at += tick;
+    }
     for &(from, to) in &report.outages {
         let (left, right) = (scale.x(from.as_secs_f64()), scale.x(to.as_secs_f64()));
         let width = right - left;
@@ -178,8 +193,14 @@ fn draw_lane(svg: &mut Svg, report: &Report, lane: &Lane, series: &Series, scale
         );
     }
     draw_levels(svg, series, top, bottom);
-    if let Some(makespan) = lane.measures.makespan {
-        let x = scale.x(lane.measures.ended_at.min(makespan + job_start(&lane.measures)));
+    if lane.measures.ended_at > scale.span {
+        let text = format!("goes on until {} \u{2192}", seconds(lane.measures.ended_at));
+        let at = (LEFT + PLOT - 8.0, bottom - 8.0);
+        svg.text("text", &[("class", &"soft end"), ("x", &at.0), ("y", &at.1)], &text);
+    }
+    let done = lane.measures.makespan.zip(lane.measures.jobs_began).map(|(took, began)| began + took);
+    if let Some(done) = done.filter(|done| *done <= scale.span) {
+        let x = scale.x(done);
         svg.leaf("line", &[("class", &"done"), ("x1", &n(x)), ("x2", &n(x)), ("y1", &top), ("y2", &bottom)]);
     }
     draw_throttles(svg, series, bottom + 2.0, most);
@@ -249,7 +270,7 @@ fn most_throttled(all: &[Series]) -> f64 {
     slots.map(|slot| f64::from(slot.throttled.max(slot.strangers_throttled))).fold(1.0, f64::max)
 }
 
-/// The time axis below the last lane, with lines that run up through nothing: only ticks, because lanes are read one by one.
+/// The time axis below the last lane.
 fn axis(svg: &mut Svg, scale: Scale, y: f64) {
     let (step, unit, divisor) = step(scale.span);
     svg.leaf("line", &[("class", &"grid"), ("x1", &LEFT), ("x2", &(LEFT + PLOT)), ("y1", &y), ("y2", &y)]);
@@ -302,11 +323,6 @@ fn summary(measures: &Measures) -> String {
         }
     }
     parts.join(" · ")
-}
-
-/// When the jobs began, as far as the numbers tell.
-fn job_start(measures: &Measures) -> f64 {
-    measures.jobs_began.unwrap_or(0.0)
 }
 
 /// A filled area under steps: equal neighbours make one step.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tidegate_sim::model::quota::QuotaModel;
 
+use super::Lane;
 use crate::headline::Headline;
-use crate::tape::{Kind, Tape};
+use crate::tape::Kind;
 
 /// What one slot of time shows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -95,32 +96,36 @@ impl Level {
 
 impl Series {
     /// `slots` slots of `width` each.
-    pub(super) fn of(tape: &Tape, headline: &Headline, slots: usize, width: Duration) -> Self {
+    pub(super) fn of(lane: &Lane, headline: &Headline, slots: usize, width: Duration) -> Self {
+        let ended = Duration::from_secs_f64(lane.measures.ended_at);
         let mut level = Level::of(headline);
-        let window = match headline {
-            Headline::Rate(rule) => rule.quota.window,
-            _ => Duration::ZERO,
-        };
-        let mut recent = Recent::new(window);
+        let mut holders = Holders::default();
         let mut found = Vec::with_capacity(slots);
-        let mut marks = tape.marks.iter().peekable();
+        let mut marks = lane.tape.marks.iter().peekable();
         for index in 0..slots {
             let end = width * u32::try_from(index + 1).unwrap_or(u32::MAX);
             level.refresh(end.saturating_sub(width));
             let mut slot = Slot { used: level.used(), ..Slot::default() };
-            while let Some(mark) = marks.next_if(|mark| mark.at < end || index + 1 == slots) {
+            slot.strangers = holders.strangers(slot.used);
+            while let Some(mark) = marks.next_if(|mark| mark.at < end) {
                 match mark.kind {
                     Kind::Own | Kind::Stranger => {
                         level.draw(mark.at, mark.share.part, mark.share.cost);
-                        recent.add(mark.at, mark.share.cost, mark.kind == Kind::Stranger);
-                        slot.used = slot.used.max(level.used());
+                        holders.add(mark.share.cost, mark.kind == Kind::Stranger);
+                        if level.used() >= slot.used {
+                            slot.used = level.used();
+                            slot.strangers = holders.strangers(slot.used);
+                        }
                     }
                     Kind::Freed => level.free(mark.share.cost),
                     Kind::OwnThrottled => slot.throttled += 1,
                     Kind::StrangerThrottled => slot.strangers_throttled += 1,
                 }
             }
-            slot.strangers = slot.used * recent.strangers_share(end);
+            if end.saturating_sub(width) > ended {
+                // What is still counted after the last call is of no interest.
+                (slot.used, slot.strangers) = (0.0, 0.0);
+            }
             found.push(slot);
         }
         #[expect(clippy::cast_precision_loss, reason = "a limit has few counts")]
@@ -129,33 +134,46 @@ impl Series {
     }
 }
 
-/// Who drew in the window that has just passed.
-struct Recent {
-    window: Duration,
-    draws: VecDeque<(Duration, u32, bool)>,
+/// Who holds the units in use: those drawn last, as many as are in use. Exact for windows and logs; a bucket or a sliding
+/// counter does not know whose units it has forgotten.
+#[derive(Debug, Default)]
+struct Holders {
+    draws: VecDeque<(u32, bool)>,
     own: u64,
     strangers: u64,
 }
 
-impl Recent {
-    fn new(window: Duration) -> Self {
-        Self { window, draws: VecDeque::new(), own: 0, strangers: 0 }
-    }
-
-    fn add(&mut self, at: Duration, cost: u32, stranger: bool) {
-        self.draws.push_back((at, cost, stranger));
+impl Holders {
+    fn add(&mut self, cost: u32, stranger: bool) {
+        self.draws.push_back((cost, stranger));
         *(if stranger { &mut self.strangers } else { &mut self.own }) += u64::from(cost);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of one window")]
-    fn strangers_share(&mut self, now: Duration) -> f64 {
-        while let Some(&(at, cost, stranger)) = self.draws.front()
-            && at + self.window < now
+    /// The strangers' part of `used` units.
+    #[expect(clippy::cast_precision_loss, reason = "units of one limit")]
+    fn strangers(&mut self, used: f64) -> f64 {
+        while let Some(&(cost, stranger)) = self.draws.front()
+            && (self.own + self.strangers) as f64 - f64::from(cost) >= used
         {
             self.draws.pop_front();
             *(if stranger { &mut self.strangers } else { &mut self.own }) -= u64::from(cost);
         }
-        let all = self.own + self.strangers;
-        if all == 0 { 0.0 } else { self.strangers as f64 / all as f64 }
+        (self.strangers as f64).min(used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_in_use_belong_to_those_who_drew_last() {
+        let mut holders = Holders::default();
+        for stranger in [true, true, false, true, false, false] {
+            holders.add(1, stranger);
+        }
+        assert!((holders.strangers(6.0) - 3.0).abs() < 1e-9);
+        assert!((holders.strangers(3.0) - 1.0).abs() < 1e-9);
+        assert!(holders.strangers(0.0).abs() < 1e-9);
     }
 }

@@ -75,7 +75,7 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
                 .then(|| format!("{:.2}", row.strangers_throttles_per_100))
         }),
         column("recovery", |row| row.recovery.map(seconds)),
-        column("hint≠reset", |row| some(row.hint_mismatches)),
+        column("hint/reset", |row| some(row.hint_mismatches)),
     ];
     for class in ["interactive", "sync", "bulk", "poll"] {
         if rows.iter().any(|row| row.waits.contains_key(class)) {

@@ -23,7 +23,7 @@ use crate::call::{CallId, CallInfo};
 /// 429s in a row that open a breaker.
 const THRESHOLD: u32 = 5;
 /// How long it stays open.
-const OPEN: Duration = Duration::from_secs(60);
+const OPEN: Duration = Duration::from_mins(1);
 
 /// What is known of one family.
 #[derive(Debug, Default)]

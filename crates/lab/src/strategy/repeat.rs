@@ -15,7 +15,7 @@ use crate::call::{CallId, CallInfo, End};
 /// Repeats before giving up: the guide's and the seeds' `max_retries`.
 const MOST_REPEATS: u32 = 5;
 /// The longest computed wait.
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
 /// What a hand-written client makes of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,5 +136,66 @@ impl Timers {
     /// When the next one wakes.
     pub(super) fn next(&self) -> Option<Mono> {
         self.0.peek().map(|Reverse((at, _, _))| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidegate_core::key::CredentialId;
+    use tidegate_core::pace::Class;
+
+    use super::*;
+    use crate::call::{Route, RouteText};
+
+    fn call(method: &str) -> CallInfo {
+        let text: RouteText = format!("{method} /api/v2/users/{{user}}").parse().unwrap();
+        let route = Route::new(&text, 3);
+        CallInfo {
+            id: CallId(7),
+            path: route.path(0).into(),
+            route: Arc::new(route),
+            credential: CredentialId::new("c"),
+            class: Class::Bulk,
+            deadline: None,
+        }
+    }
+
+    #[test]
+    fn hints_are_believed_and_what_is_no_number_is_no_hint() {
+        let mut repeats = Repeats::new(Jitter::None, fastrand::Rng::with_seed(1));
+        let answer = |hint: &str| {
+            ApiResponse { status: 429, headers: Vec::new(), body: Vec::new() }.with("Retry-After", hint)
+        };
+        let told = Seen::of(Some(&answer("7")));
+        assert_eq!(repeats.judge(&call("GET"), told), Then::Again(Duration::from_secs(7)));
+        let date = Seen::of(Some(&answer("Mon, 13 May 2024 18:00:42 GMT")));
+        assert_eq!(
+            repeats.judge(&call("GET"), date),
+            Then::Again(Duration::from_secs(2)),
+            "the second wait doubles"
+        );
+    }
+
+    #[test]
+    fn after_five_repeats_it_is_given_up_and_a_lost_write_is_unknown() {
+        let mut repeats = Repeats::new(Jitter::None, fastrand::Rng::with_seed(1));
+        let waits = (0..5).map(|_| repeats.judge(&call("GET"), Seen::TooFast(None)));
+        assert_eq!(waits.collect::<Vec<_>>(), [1, 2, 4, 8, 16].map(|s| Then::Again(Duration::from_secs(s))));
+        assert_eq!(repeats.judge(&call("GET"), Seen::TooFast(None)), Then::End(End::GaveUp));
+        assert_eq!(repeats.judge(&call("PATCH"), Seen::Lost), Then::End(End::Unknown));
+    }
+
+    #[test]
+    fn sleepers_wake_in_order() {
+        let at = |seconds| Mono::ZERO + Duration::from_secs(seconds);
+        let mut timers = Timers::default();
+        for (time, call) in [(3, 1), (2, 2), (2, 3)] {
+            timers.set(at(time), CallId(call));
+        }
+        assert_eq!(timers.next(), Some(at(2)));
+        let woken: Vec<u32> = std::iter::from_fn(|| timers.due(at(2))).map(|call| call.0).collect();
+        assert_eq!(woken, [2, 3]);
     }
 }
