@@ -65,3 +65,13 @@ fn every_file_is_compiled_in_and_tested() {
     assert_eq!(files, compiled);
     assert_eq!(files, tested);
 }
+
+#[test]
+fn the_example_of_the_documentation_is_a_scenario() {
+    let text = include_str!("../../../docs/lab.md");
+    let (_, rest) = text.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scenario = Scenario::from_toml(example).unwrap();
+    assert_eq!(scenario.fleet.load.len(), 2);
+    run(&scenario, &Options::default()).unwrap();
+}
