@@ -130,8 +130,8 @@ impl Fleet {
         self.load.iter().any(Load::is_job)
     }
 
-    /// Everything that is out of bounds, or names what does not exist.
-    pub fn problems(&self, server: &SimConfig, duration: Option<Duration>) -> Vec<String> {
+    /// Everything that is out of bounds in the fleet itself.
+    pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(1..=MOST_INSTANCES).contains(&self.instances) {
             problems
@@ -150,13 +150,21 @@ impl Fleet {
         if self.credentials.is_empty() {
             problems.push("fleet.credentials: at least one is needed".to_owned());
         }
+        for (index, load) in self.load.iter().enumerate() {
+            load.check(&format!("fleet.load[{index}]"), &mut problems);
+        }
+        problems
+    }
+
+    /// Everything that does not fit this server, or this duration of the run.
+    pub fn misfits(&self, server: &SimConfig, duration: Option<Duration>) -> Vec<String> {
+        let mut problems = Vec::new();
         let known = |id: &str| server.oauth.clients.iter().any(|client| client.id == id);
         for id in self.credentials.iter().filter(|id| !known(id)) {
             problems.push(format!("fleet.credentials: \"{id}\" is none of server.oauth.clients"));
         }
         for (index, load) in self.load.iter().enumerate() {
             let place = format!("fleet.load[{index}]");
-            load.check(&place, &mut problems);
             if let Some(id) = load.credential.as_deref().filter(|id| !known(id)) {
                 problems.push(format!("{place}.credential: \"{id}\" is none of server.oauth.clients"));
             }

@@ -51,7 +51,7 @@ impl<'a> Plan<'a> {
         server.seed = seed.unwrap_or(server.seed);
         let fleet = &scenario.fleet;
         let Some(profile) = Profile::builtin(&fleet.profile) else {
-            return Err(LabError::Invalid(fleet.problems(&server, scenario.duration)));
+            return Err(LabError::Invalid(fleet.problems()));
         };
         let seed = server.seed;
         let mut start = Self::stream(seed, Stream::Start, 0);

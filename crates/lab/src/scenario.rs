@@ -54,8 +54,9 @@ impl Scenario {
         }
         let fleet = Fleet::of("fleet.", strict::read("fleet", fleet), &mut problems);
         let expect = Expect::of("expect.", strict::read("expect", expect), &mut problems);
+        problems.extend(fleet.iter().flat_map(Fleet::problems));
         if let (Some(server), Some(fleet)) = (&server, &fleet) {
-            problems.extend(fleet.problems(&server.server, server.duration));
+            problems.extend(fleet.misfits(&server.server, server.duration));
         }
         match (server, fleet, expect) {
             (Some(server), Some(fleet), Some(expect)) if problems.is_empty() => Ok(Self {
