@@ -39,6 +39,9 @@ pub(crate) enum Command {
     Bulk(BulkCommand),
     /// Run the simulator, to develop and test against instead of a real organisation.
     Sim(SimArgs),
+    /// Play scenarios in virtual time, several strategies side by side.
+    #[command(subcommand)]
+    Lab(LabCommand),
     /// See it work on this machine: simulator, gateway, and a 500-agent job beside a naive client's.
     Demo(DemoArgs),
     /// Look at vendors' rules.
@@ -191,6 +194,44 @@ pub(crate) struct DemoArgs {
     /// Leave simulator and gateway running at the end, until Ctrl-C.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Play scenarios and check what they expect; exit code 1 if an expectation is violated.
+    Run(LabRunArgs),
+    /// List the built-in scenarios and those in the folder `scenarios`.
+    List {
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabRunArgs {
+    /// Built-in scenarios or scenario files.
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub(crate) scenarios: Vec<String>,
+    /// Draw a picture; with several scenarios the name of a folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write all numbers as JSON; `-` prints them instead of the tables.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) strategy: Vec<tidegate_lab::StrategyName>,
+    /// Another seed than the scenario's own.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+impl LabRunArgs {
+    /// Whether standard output belongs to the JSON.
+    pub(crate) fn json_to_stdout(&self) -> bool {
+        self.json.as_deref().is_some_and(|file| file.as_os_str() == "-")
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod args;
 mod bulk;
 mod demo;
 mod failure;
+mod lab;
 mod listen;
 mod output;
 mod profile;
@@ -41,6 +42,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Bulk(command) => bulk::run(command).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Lab(command) => lab::run(&command),
         Command::Profile(command) => profile::run(command),
     }
 }

@@ -17,6 +17,7 @@ use crate::model::ledger::{Ledger, Stats};
 use crate::model::limits::Limits;
 use crate::model::oauth::Oauth;
 use crate::model::org::Org;
+use crate::model::route::Caller;
 use crate::model::strangers::Strangers;
 use crate::model::{Stream, uuid_text};
 use crate::wire::headers::{Style, http_date};
@@ -131,13 +132,13 @@ impl World {
 
     /// Replaces the faults; times in them count from `now`.
     pub fn set_faults(&mut self, now: Duration, faults: Faults) {
-        self.catch_up(now);
+        self.catch_up(now, |_, _, _| {});
         self.faults.replace(now, faults);
     }
 
     /// The judge's books; `users` adds every user's skills.
     pub fn stats(&mut self, now: Duration, users: bool) -> Stats {
-        self.catch_up(now);
+        self.catch_up(now, |_, _, _| {});
         let all = self.org.users();
         Stats {
             users_total: all.len() as u64,
@@ -174,7 +175,7 @@ impl World {
 
     /// Decides a call that has arrived. A call that arrived before a restart is decided without latency.
     pub fn decide(&mut self, now: Duration, id: u64, request: &ApiRequest) -> Decision {
-        self.catch_up(now);
+        self.catch_up(now, |_, _, _| {});
         let mut call = Call { now, id, request, context: uuid_text(&mut self.ids), described: Vec::new() };
         let reply = if request.path == TOKEN_PATH { self.login(&call) } else { self.api(&mut call) };
         let reply = match reply {
@@ -206,11 +207,14 @@ impl World {
         self.wall + now
     }
 
-    /// Lets strangers and events happen that were due until `now`.
-    fn catch_up(&mut self, now: Duration) {
+    /// Lets strangers and events happen that were due until `now`, and tells each stranger's call with its time and whether it
+    /// was admitted. [`World::decide`] does this by itself; a lab that wants to know what the strangers took calls it just
+    /// before.
+    pub fn catch_up(&mut self, now: Duration, mut told: impl FnMut(Duration, &Caller, bool)) {
         while let Some((at, caller)) = self.strangers.next_due(now) {
-            let verdict = self.limits.admit(at, &caller);
-            self.ledger.stranger(at, verdict.refusal.is_none());
+            let admitted = self.limits.admit(at, &caller).refusal.is_none();
+            self.ledger.stranger(at, admitted);
+            told(at, &caller, admitted);
         }
         while self.events.front().is_some_and(|event| event.at <= now) {
             if let Some(event) = self.events.pop_front() {

@@ -1,0 +1,212 @@
+//! The clients of a scenario: `[fleet]` and its loads.
+//!
+//! An *instance* is a process: it paces on its own and knows nothing of the others. A *load* is something that every
+//! instance does: a closed loop of callers who each send the next call when the last is answered, or calls that arrive at a
+//! rate whether or not the last are answered.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use tidegate_core::pace::Class;
+use tidegate_core::profile::Profile;
+use tidegate_sim::SimConfig;
+use tidegate_sim::text::Spread;
+
+use crate::call::RouteText;
+use crate::strategy::StrategyName;
+use crate::text;
+
+/// Who calls, from where, and by which strategies in turn.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fleet {
+    /// Processes, each pacing on its own.
+    pub instances: u32,
+    /// Network round trip between client and server, beside the server's own latency; half of a draw each way.
+    pub rtt: Spread,
+    /// When an instance starts.
+    pub start: Spread,
+    /// OAuth clients; the instances take them in turn.
+    pub credentials: Vec<String>,
+    /// The core's profile, a built-in one.
+    pub profile: String,
+    /// Whether `tidegate` is told the server's limits, as an operator does with `[[limit]]`.
+    pub declared: bool,
+    /// Which strategies are run.
+    #[serde(deserialize_with = "strategies")]
+    pub strategies: Vec<StrategyName>,
+    /// What every instance does.
+    pub load: Vec<Load>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self {
+            instances: 1,
+            rtt: Spread::default(),
+            start: Spread::default(),
+            credentials: vec!["demo-client".to_owned()],
+            profile: "generic".to_owned(),
+            declared: false,
+            strategies: StrategyName::ALL.to_vec(),
+            load: Vec::new(),
+        }
+    }
+}
+
+/// One thing that every instance does.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Load {
+    /// The class of its calls.
+    #[serde(deserialize_with = "text::parsed")]
+    pub class: Class,
+    /// What is called, in turn, such as "GET /api/v2/users/{user}".
+    pub calls: Vec<RouteText>,
+    /// The body of its writes.
+    pub body: String,
+    /// Callers of a closed loop, per instance. Without a rate at least one.
+    pub callers: u32,
+    /// Calls per second and instance that arrive by themselves; absent: a closed loop.
+    pub rate: Option<f64>,
+    /// Calls that arrive at one instant; `rate = 2, burst = 10` makes ten calls every five seconds.
+    pub burst: u32,
+    /// Spreads each burst uniformly over its interval instead of placing it at the start.
+    pub irregular: bool,
+    /// Calls per instance after which the load is done; absent: it goes on.
+    pub requests: Option<u64>,
+    /// When it begins, after the instance's own start.
+    #[serde(deserialize_with = "text::duration")]
+    pub from: Duration,
+    /// No new call from then on.
+    #[serde(deserialize_with = "text::maybe_duration")]
+    pub to: Option<Duration>,
+    /// Each call's deadline, from when it began.
+    #[serde(deserialize_with = "text::maybe_duration")]
+    pub deadline: Option<Duration>,
+    /// The OAuth client of this load, instead of the instance's.
+    pub credential: Option<String>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            class: Class::Bulk,
+            calls: vec![RouteText::default()],
+            body: r#"{"title":"Lab"}"#.to_owned(),
+            callers: 1,
+            rate: None,
+            burst: 1,
+            irregular: false,
+            requests: None,
+            from: Duration::ZERO,
+            to: None,
+            deadline: None,
+            credential: None,
+        }
+    }
+}
+
+impl Load {
+    /// A closed loop with an end: the time it takes is the makespan.
+    pub fn is_job(&self) -> bool {
+        self.rate.is_none() && self.requests.is_some()
+    }
+
+    /// Whether it ends by itself.
+    pub fn ends(&self) -> bool {
+        self.requests.is_some() || self.to.is_some()
+    }
+}
+
+/// Bounds that keep a slip of the pen from filling the memory.
+const MOST_INSTANCES: u32 = 100_000;
+const MOST_CALLERS: u32 = 100_000;
+const FASTEST: f64 = 100_000.0;
+
+impl Fleet {
+    /// Whether any load is a job.
+    pub fn has_job(&self) -> bool {
+        self.load.iter().any(Load::is_job)
+    }
+
+    /// Everything that is out of bounds in the fleet itself.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(1..=MOST_INSTANCES).contains(&self.instances) {
+            problems
+                .push(format!("fleet.instances: {} is not between 1 and {MOST_INSTANCES}", self.instances));
+        }
+        if !Profile::builtin_names().any(|name| name == self.profile) {
+            let known = Profile::builtin_names().collect::<Vec<_>>().join(", ");
+            problems.push(format!("fleet.profile: \"{}\" is not built in (there are {known})", self.profile));
+        }
+        if self.strategies.is_empty() {
+            problems.push("fleet.strategies: none is named".to_owned());
+        }
+        if self.load.is_empty() {
+            problems.push("fleet.load: nobody calls (add a [[fleet.load]])".to_owned());
+        }
+        if self.credentials.is_empty() {
+            problems.push("fleet.credentials: at least one is needed".to_owned());
+        }
+        for (index, load) in self.load.iter().enumerate() {
+            load.check(&format!("fleet.load[{index}]"), &mut problems);
+        }
+        problems
+    }
+
+    /// Everything that does not fit this server, or this duration of the run.
+    pub fn misfits(&self, server: &SimConfig, duration: Option<Duration>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let known = |id: &str| server.oauth.clients.iter().any(|client| client.id == id);
+        for id in self.credentials.iter().filter(|id| !known(id)) {
+            problems.push(format!("fleet.credentials: \"{id}\" is none of server.oauth.clients"));
+        }
+        for (index, load) in self.load.iter().enumerate() {
+            let place = format!("fleet.load[{index}]");
+            if let Some(id) = load.credential.as_deref().filter(|id| !known(id)) {
+                problems.push(format!("{place}.credential: \"{id}\" is none of server.oauth.clients"));
+            }
+            if !load.ends() && duration.is_none() {
+                problems.push(format!(
+                    "{place}: never ends (set its requests or to, or the scenario's duration)"
+                ));
+            }
+        }
+        problems
+    }
+}
+
+impl Load {
+    fn check(&self, place: &str, problems: &mut Vec<String>) {
+        if self.calls.is_empty() {
+            problems.push(format!("{place}.calls: at least one is needed"));
+        }
+        if self.rate.is_none() && !(1..=MOST_CALLERS).contains(&self.callers) {
+            problems.push(format!("{place}.callers: {} is not between 1 and {MOST_CALLERS}", self.callers));
+        }
+        if let Some(rate) = self.rate
+            && !(rate > 0.0 && rate <= FASTEST)
+        {
+            problems.push(format!("{place}.rate: {rate} is not above 0 and at most {FASTEST}"));
+        }
+        if self.burst == 0 {
+            problems.push(format!("{place}.burst: 0 is below 1"));
+        }
+        if self.requests == Some(0) {
+            problems.push(format!("{place}.requests: 0 is below 1"));
+        }
+        if self.to.is_some_and(|to| to <= self.from) {
+            problems.push(format!("{place}.to: must be later than `from`"));
+        }
+    }
+}
+
+fn strategies<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<StrategyName>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    names
+        .iter()
+        .map(|name| name.parse().map_err(|error| serde::de::Error::custom(format!("\"{name}\" {error}"))))
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! The lab: what would so many programs do to this quota, and what would the quota do to them?
+//!
+//! # Why
+//!
+//! Pacing goes wrong in seconds that nobody watches: at the edge of a window, after a hint that was too short, when forty
+//! workers wake together. On sockets such a second takes a second and never comes back the same. Here it takes
+//! microseconds and always comes back the same: the core's machines, the very ones that run in the gateway, meet the
+//! simulator's models of a server in virtual time, beside the strategies they are meant to replace.
+//!
+//! # Shape
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`scenario`], [`fleet`], [`expect`] | what a scenario file says, read strictly |
+//! | [`builtin`] | the files of `scenarios/`, compiled in |
+//! | [`run`] | one scenario, all its strategies, one report |
+//! | `engine` | the event loop: callers, network, tokens, server |
+//! | [`strategy`] | who decides when an attempt leaves; one file each |
+//! | `ideal` | the best that anybody could have done, with full knowledge of the server |
+//! | [`measure`] | from what happened to numbers |
+//! | [`report`] | table, JSON, picture |
+//!
+//! # Rules
+//!
+//! The same scenario and seed give the same run, event by event ([`measure::Measures::trace`] is the proof). No clock, no
+//! socket, no task, no randomness of the system. Header text goes through the core's real parser. The lab knows
+//! nothing about the inside of a gate, and the ideal knows nothing about the core at all.
+//!
+//! ```
+//! use tidegate_lab::{Options, Scenario, run};
+//!
+//! let scenario = Scenario::from_toml(r#"
+//!     name = "small"
+//!     [server]
+//!     limit = 20
+//!     window = "1s"
+//!     headers = "xratelimit"
+//!     [fleet]
+//!     rtt = "20ms"
+//!     strategies = ["tidegate", "reactive"]
+//!     [[fleet.load]]
+//!     callers = 8
+//!     requests = 60
+//!     [expect.tidegate]
+//!     throttles = 0
+//! "#)?;
+//! let report = run(&scenario, &Options::default())?;
+//! assert!(report.violations().is_empty(), "{}", report.table());
+//! # Ok::<(), tidegate_lab::LabError>(())
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
+
+pub mod builtin;
+pub mod call;
+pub mod error;
+pub mod expect;
+pub mod fleet;
+pub mod measure;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod strategy;
+
+mod engine;
+mod feed;
+mod headline;
+mod ideal;
+mod network;
+mod outage;
+mod plan;
+mod queue;
+mod tape;
+mod text;
+mod wallet;
+
+pub use error::LabError;
+pub use report::Report;
+pub use run::{Options, run};
+pub use scenario::Scenario;
+pub use strategy::StrategyName;

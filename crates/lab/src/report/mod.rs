@@ -1,0 +1,85 @@
+//! What came of a scenario: a table for the terminal, JSON for machines, a picture for people.
+
+mod chart;
+mod json;
+mod series;
+mod svg;
+mod table;
+
+use std::time::Duration;
+
+use crate::expect::Violation;
+use crate::headline::Headline;
+use crate::measure::Measures;
+use crate::outage::outages;
+use crate::plan::Plan;
+use crate::tape::Tape;
+
+/// One strategy's part.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) measures: Measures,
+    pub(crate) tape: Tape,
+}
+
+/// Everything that is known of a scenario's runs.
+#[derive(Debug)]
+pub struct Report {
+    name: String,
+    about: String,
+    seed: u64,
+    headline: Headline,
+    /// Brown-outs, for the picture.
+    outages: Vec<(Duration, Duration)>,
+    lanes: Vec<Lane>,
+    violations: Vec<Violation>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        plan: &Plan<'_>,
+        headline: Headline,
+        lanes: Vec<Lane>,
+        violations: Vec<Violation>,
+    ) -> Self {
+        Self {
+            name: plan.scenario.name.clone(),
+            about: plan.scenario.about.clone(),
+            seed: plan.seed(),
+            headline,
+            outages: outages(&plan.server).into_iter().map(|outage| (outage.from, outage.to)).collect(),
+            lanes,
+            violations,
+        }
+    }
+
+    /// The scenario's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The numbers, one per strategy, in the order of the scenario.
+    pub fn measures(&self) -> impl Iterator<Item = &Measures> {
+        self.lanes.iter().map(|lane| &lane.measures)
+    }
+
+    /// Every expectation that was not met.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// All strategies side by side, and every violation, as text.
+    pub fn table(&self) -> String {
+        table::render(self)
+    }
+
+    /// The same as a JSON value.
+    pub fn json(&self) -> serde_json::Value {
+        json::render(self)
+    }
+
+    /// The picture: one lane per strategy over time.
+    pub fn svg(&self) -> String {
+        chart::render(self)
+    }
+}

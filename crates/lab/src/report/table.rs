@@ -1,0 +1,111 @@
+//! The report as text, columns aligned; columns that would be empty everywhere are left out.
+
+use std::fmt::Write as _;
+
+use super::Report;
+use crate::measure::Measures;
+
+/// A column: its title, and what stands in it.
+type Column = (String, Box<dyn Fn(&Measures) -> Option<String>>);
+
+pub(super) fn render(report: &Report) -> String {
+    let rows: Vec<&Measures> = report.measures().collect();
+    let mut columns: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    for (title, cell) in columns_of(&rows) {
+        let cells: Vec<_> = rows.iter().map(|row| cell(row)).collect();
+        if cells.iter().any(Option::is_some) {
+            columns.push((title, cells));
+        }
+    }
+    let mut out = String::new();
+    write_line(&mut out, &format!("{}: {} (seed {})", report.name, report.about, report.seed));
+    write_line(&mut out, &format!("limit: {}", report.headline.title()));
+    let cell = |column: &(String, Vec<Option<String>>), row: usize| {
+        column.1[row].clone().unwrap_or_else(|| "-".to_owned())
+    };
+    let widths: Vec<usize> = columns
+        .iter()
+        .map(|column| {
+            (0..rows.len()).map(|row| cell(column, row).len()).max().unwrap_or(0).max(column.0.len())
+        })
+        .collect();
+    let line = |texts: &dyn Fn(usize) -> String| {
+        let mut line = String::new();
+        for (index, width) in widths.iter().enumerate() {
+            let text = texts(index);
+            // The name stands left, numbers stand right.
+            if index == 0 {
+                write!(line, "{text:<width$}").expect("writing to a String cannot fail");
+            } else {
+                write!(line, "  {text:>width$}").expect("writing to a String cannot fail");
+            }
+        }
+        line
+    };
+    write_line(&mut out, &line(&|index| columns[index].0.clone()));
+    for row in 0..rows.len() {
+        write_line(&mut out, &line(&|index| cell(&columns[index], row)));
+    }
+    for violation in &report.violations {
+        write_line(&mut out, &format!("VIOLATED  {violation}"));
+    }
+    out
+}
+
+fn write_line(out: &mut String, line: &str) {
+    out.push_str(line.trim_end());
+    out.push('\n');
+}
+
+fn columns_of(rows: &[&Measures]) -> Vec<Column> {
+    let mut columns: Vec<Column> = vec![
+        column("strategy", |row| Some(row.strategy.to_owned())),
+        column("efficiency", |row| Some(format!("{:.3}", row.efficiency))),
+        column("makespan", |row| row.makespan.map(seconds)),
+        column("ideal", |row| row.ideal_makespan.map(seconds)),
+        column("ok", |row| Some(row.succeeded.to_string())),
+        column("failed", |row| some(row.failed)),
+        column("unfinished", |row| some(row.unfinished)),
+        column("late", |row| some(row.late)),
+        column("throttles", |row| Some(row.throttles.to_string())),
+        column("/100", |row| Some(format!("{:.2}", row.throttles_per_100))),
+        column("strangers", |row| some(row.strangers)),
+        column("their /100", |row| {
+            (row.strangers + row.strangers_throttled > 0)
+                .then(|| format!("{:.2}", row.strangers_throttles_per_100))
+        }),
+        column("recovery", |row| row.recovery.map(seconds)),
+        column("hint/reset", |row| some(row.hint_mismatches)),
+    ];
+    for class in ["interactive", "sync", "bulk", "poll"] {
+        if rows.iter().any(|row| row.waits.contains_key(class)) {
+            columns.push(column(&format!("{class} p50"), move |row| {
+                row.waits.get(class).map(|waits| seconds(waits.p50))
+            }));
+            columns.push(column("p99", move |row| row.waits.get(class).map(|waits| seconds(waits.p99))));
+        }
+    }
+    columns
+}
+
+fn column(title: &str, cell: impl Fn(&Measures) -> Option<String> + 'static) -> Column {
+    (title.to_owned(), Box::new(cell))
+}
+
+/// A count, unless it is nothing.
+fn some(count: u64) -> Option<String> {
+    (count > 0).then(|| count.to_string())
+}
+
+/// Seconds with as many digits as a person reads.
+pub(super) fn seconds(value: f64) -> String {
+    if value < 0.0005 {
+        "0".to_owned()
+    } else if value < 1.0 {
+        format!("{:.0}ms", value * 1000.0)
+    } else if value < 100.0 {
+        format!("{value:.2}s")
+    } else {
+        format!("{value:.0}s")
+    }
+}

@@ -1,0 +1,44 @@
+//! One scenario, all its strategies, one report.
+
+use crate::engine::play;
+use crate::error::LabError;
+use crate::expect::Violation;
+use crate::headline::Headline;
+use crate::ideal::ideal;
+use crate::plan::Plan;
+use crate::report::{Lane, Report};
+use crate::scenario::Scenario;
+use crate::strategy::StrategyName;
+
+/// How a scenario is run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Only these strategies; those of the scenario if empty.
+    pub strategies: Vec<StrategyName>,
+    /// Replaces the scenario's seed. Its expectations are then only a hint: they were set for the file's own seed.
+    pub seed: Option<u64>,
+}
+
+/// Runs a scenario under each of its strategies.
+///
+/// # Errors
+/// [`LabError::Stuck`] if a strategy stops time.
+pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
+    let plan = Plan::new(scenario, options.seed)?;
+    let names = if options.strategies.is_empty() { &scenario.fleet.strategies } else { &options.strategies };
+    let mut undisturbed = None;
+    let mut lanes = Vec::new();
+    let mut violations: Vec<Violation> = Vec::new();
+    for &name in names {
+        let outcome = play(&plan, name)?;
+        // Without strangers the best is the same beside every strategy.
+        let measures = if outcome.tape.draws.is_empty() {
+            outcome.measures(&plan, undisturbed.get_or_insert_with(|| ideal(&plan, &outcome.tape)))
+        } else {
+            outcome.measures(&plan, &ideal(&plan, &outcome.tape))
+        };
+        violations.extend(scenario.expect.of_strategy(name).violations(&measures));
+        lanes.push(Lane { measures, tape: outcome.tape });
+    }
+    Ok(Report::new(&plan, Headline::of(&plan), lanes, violations))
+}

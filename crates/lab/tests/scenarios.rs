@@ -1,0 +1,77 @@
+//! Every scenario file runs and meets what it expects.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeSet;
+
+use tidegate_lab::{Options, Scenario, builtin, run};
+
+fn meets_its_expectations(name: &str) {
+    let scenario =
+        Scenario::from_toml(builtin::text(name).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(scenario.name, name, "the name in the file is the file's name");
+    let report = run(&scenario, &Options::default()).unwrap();
+    assert!(report.violations().is_empty(), "\n{}", report.table());
+}
+
+/// One test per file, so that they run side by side and a slow one is seen by its name.
+macro_rules! scenarios {
+    ($($(#[$attribute:meta])* $test:ident = $name:literal),+ $(,)?) => {
+        const TESTED: &[&str] = &[$($name),+];
+
+        $(
+            $(#[$attribute])*
+            #[test]
+            fn $test() {
+                meets_its_expectations($name);
+            }
+        )+
+    };
+}
+
+scenarios! {
+    brown_out_hinted = "brown-out-hinted",
+    brown_out_silent = "brown-out-silent",
+    brown_out_unavailable = "brown-out-unavailable",
+    concurrency_cap = "concurrency-cap",
+    #[cfg_attr(debug_assertions, ignore = "minutes without optimisation; run with --release")]
+    fleet_10000 = "fleet-10000",
+    four_processes = "four-processes",
+    late_or_never = "late-or-never",
+    no_headers_declared = "no-headers-declared",
+    no_headers_undeclared = "no-headers-undeclared",
+    publish_window = "publish-window",
+    retry_after_mismatch = "retry-after-mismatch",
+    silent_bucket_shift = "silent-bucket-shift",
+    steady_fixed = "steady-fixed",
+    steady_fixed_aligned = "steady-fixed-aligned",
+    steady_sliding_counter = "steady-sliding-counter",
+    steady_sliding_log = "steady-sliding-log",
+    steady_token_bucket = "steady-token-bucket",
+    thundering_herd = "thundering-herd",
+    token_expiry = "token-expiry",
+}
+
+#[test]
+fn every_file_is_compiled_in_and_tested() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios");
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".toml").map(str::to_owned)
+        })
+        .collect();
+    let compiled: BTreeSet<String> = builtin::names().map(str::to_owned).collect();
+    let tested: BTreeSet<String> = TESTED.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(files, compiled);
+    assert_eq!(files, tested);
+}
+
+#[test]
+fn the_example_of_the_documentation_is_a_scenario() {
+    let text = include_str!("../../../docs/lab.md");
+    let (_, rest) = text.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scenario = Scenario::from_toml(example).unwrap();
+    assert_eq!(scenario.fleet.load.len(), 2);
+    run(&scenario, &Options::default()).unwrap();
+}
