@@ -22,6 +22,7 @@ use crate::body::ResponseBody;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::observe::{AttemptDone, Observers};
+use crate::pacer::Ticket;
 use crate::transport::{SendError, SendOptions, Wire};
 
 /// How much of a throttle's body is looked into for the limit it names.
