@@ -409,14 +409,15 @@ fn poll_leaves_the_last_permits_to_the_others() {
 fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
     let mut bank = bank();
     let mut now = at(0);
-    for _ in 0..5 {
+    let mut opened_at = now;
+    // The hint says 2 s each time; scouts that are refused all the same wait longer and longer.
+    for seconds in [2, 2, 4, 8, 16] {
         let ticket = Caller::new().granted(&mut bank, now);
         bank.sent(now, ticket);
-        now += Duration::from_millis(20);
-        answer(&mut bank, now, ticket, AnswerKind::Throttled, &throttle(2));
-        now += Duration::from_millis(2001);
+        opened_at = now + Duration::from_millis(20);
+        answer(&mut bank, opened_at, ticket, AnswerKind::Throttled, &throttle(2));
+        now = opened_at + Duration::from_millis(1 + seconds * 1000);
     }
-    let opened_at = now.back(Duration::from_millis(2001));
     let states: Vec<BreakerState> = bank
         .drain_events()
         .into_iter()

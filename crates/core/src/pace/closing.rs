@@ -32,7 +32,12 @@ impl Closing {
             self.strikes = self.strikes.saturating_add(1);
             self.began = now;
         }
-        let wait = hint.unwrap_or_else(|| self.guess());
+        // A scout that kept to the hint and was refused all the same proves the hint too short: then the growing guess
+        // counts beside it, or a server that punishes early calls would never open again.
+        let wait = match hint {
+            Some(hint) if self.strikes <= 1 => hint,
+            hint => self.guess().max(hint.unwrap_or_default()),
+        };
         if news || hint.is_some() {
             self.until = self.until.max(now + wait + jitter);
         }
@@ -77,6 +82,21 @@ mod tests {
 
     fn at(millis: u64) -> Mono {
         Mono::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn scouts_refused_after_the_hint_wait_longer_and_longer() {
+        let mut closing = Closing::default();
+        let hint = Some(Duration::from_secs(1));
+        let mut waits = Vec::new();
+        let mut now = at(0);
+        for _ in 0..5 {
+            closing.close(now, now, hint, Duration::ZERO);
+            let until = closing.closed_until(now).unwrap();
+            waits.push((until - now).as_secs());
+            now = until;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16]);
     }
 
     #[test]
