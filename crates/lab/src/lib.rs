@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | [`scenario`], [`fleet`], [`expect`] | what a scenario file says, read strictly |
 //! | [`builtin`] | the files of `scenarios/`, compiled in |
-//! | [`run`] | one scenario, all its strategies, one report |
+//! | [`run`](mod@run) | one scenario, all its strategies, one report |
 //! | `engine` | the event loop: callers, network, tokens, server |
 //! | [`strategy`] | who decides when an attempt leaves; one file each |
 //! | `ideal` | the best that anybody could have done, with full knowledge of the server |
