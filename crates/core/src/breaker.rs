@@ -9,6 +9,8 @@
 //! * One burst is one event: of attempts in flight together only the first failure counts. A throttle counts only if its
 //!   attempt left after the previous hint had ended; otherwise the caller's own pacing was at fault, not the upstream.
 //! * The cool-down is the newest hint; without one it starts at 30 s and doubles to a cap.
+//! * A host that cannot be reached is asked again soon: what does not arrive costs it nothing, and a restart takes seconds.
+//!   There the cool-down starts at a second and doubles up to the first cool-down of a failure.
 //! * What left before the breaker opened has no say in when it closes.
 
 use std::time::Duration;
@@ -88,6 +90,8 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// The first cool-down of a host that cannot be reached.
+    const UNREACHABLE: Duration = Duration::from_secs(1);
     /// An unanswered probe holds up the next no longer than this.
     const PROBE_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -180,7 +184,15 @@ impl Breaker {
         self.count(now, counts, sent, hint, "throttled repeatedly")
     }
 
-    /// An attempt that left at `sent` failed in a way that blames the upstream (5xx, no connection, time-out).
+    /// An attempt that left at `sent` did not get to the upstream at all.
+    pub fn unreachable(&mut self, now: Mono, sent: Mono) -> Option<Transition> {
+        let counts = sent >= self.counted_until;
+        self.counted_until = self.counted_until.max(now);
+        let wait = Self::UNREACHABLE.saturating_mul(2_u32.saturating_pow(self.openings.min(16)));
+        self.count(now, counts, sent, Some(wait.min(self.config.cool_down)), "cannot be reached")
+    }
+
+    /// An attempt that left at `sent` failed in a way that blames the upstream (5xx, connection lost, time-out).
     pub fn failed(&mut self, now: Mono, sent: Mono) -> Option<Transition> {
         let counts = sent >= self.counted_until;
         self.counted_until = self.counted_until.max(now);
@@ -223,6 +235,21 @@ mod tests {
     }
 
     const HINT: Option<Duration> = Some(Duration::from_secs(10));
+
+    #[test]
+    fn a_host_that_cannot_be_reached_is_asked_again_soon_and_then_less_often() {
+        let mut breaker = Breaker::new(BreakerConfig { threshold: 1, ..BreakerConfig::default() });
+        let mut now = at(0);
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            assert!(breaker.unreachable(now, now).is_some());
+            let Admission::Refuse(until) = breaker.admission(now) else { panic!("open") };
+            waits.push((until - now).as_secs());
+            now = until;
+            breaker.admitted(now);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    }
 
     #[test]
     fn a_burst_of_throttles_is_one_event() {

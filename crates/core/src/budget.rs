@@ -125,6 +125,10 @@ impl Budget {
         // Only whole milliseconds are counted as passed, so that frequent calls lose nothing.
         self.counted += Duration::from_millis(passed);
         self.add(passed.saturating_mul(u64::from(self.rules.per_second)));
+        if self.level >= u64::from(self.rules.capacity) * MILLI {
+            // A full bucket earns nothing: the rest of this millisecond must not count once there is room again.
+            self.counted = self.counted.max(now);
+        }
     }
 
     fn add(&mut self, millitokens: u64) {

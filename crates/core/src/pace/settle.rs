@@ -250,7 +250,8 @@ impl Bank {
             // Too many at once, and nothing closed: the upstream is alive.
             AnswerKind::Throttled if hint == Some(Duration::ZERO) => state.breaker.alive(sent),
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
-            AnswerKind::HardFailure | AnswerKind::NotSent => state.breaker.failed(now, sent),
+            AnswerKind::HardFailure => state.breaker.failed(now, sent),
+            AnswerKind::NotSent => state.breaker.unreachable(now, sent),
         };
         if let Some(Transition { state: to, cause }) = change {
             self.hopes_changed = true;
