@@ -1,0 +1,199 @@
+//! What answers and throttles teach about a told limit.
+
+use super::{Lesson, Tide};
+use crate::observe::Reading;
+use crate::pace::promise::{Change, Told};
+use crate::pace::refill::{Evidence, Rule};
+use crate::pace::ride::Swell;
+use crate::pace::secs::{Interval, num, whole};
+use crate::pace::ticket::Attempt;
+use crate::time::Wall;
+
+impl Tide {
+    /// A net refill below this share of the quota is not believed.
+    const NEXT_PERMIT: f64 = 0.02;
+    /// Of the gross refill so much is measured at least.
+    const GROSS: f64 = 0.9;
+
+    /// An answer with a reading. `in_flight` counts the others.
+    pub(in crate::pace) fn accepted(
+        &mut self,
+        attempt: &Attempt,
+        now: f64,
+        reading: &Reading,
+        date: Option<Wall>,
+        in_flight: u32,
+    ) -> Lesson {
+        let Some(remaining) = reading.remaining else {
+            self.ended_unseen(now, attempt, true);
+            return Lesson::default();
+        };
+        self.give_back(attempt);
+        self.unread = 0;
+        self.trip.observe(now - attempt.sent);
+        self.strangers.accepted();
+        let quota = self.learn_limit(reading, remaining);
+        let before = self.available(now, in_flight);
+        let change = self.promise_of(attempt, now, reading, date, remaining);
+        if attempt.scout
+            && change == Change::Same
+            && attempt.promised.is_some_and(|due| attempt.sent >= due.lo)
+        {
+            self.trip.arrived_early();
+        }
+        let evidence = self.evidence(attempt, now, num(remaining), change, in_flight);
+        let point = self.refill.weigh(&evidence);
+        self.last_answer = now;
+        self.last_event = now;
+        if change == Change::Stale {
+            return Lesson { quota, ..Lesson::default() };
+        }
+        if matches!(change, Change::Later { .. }) {
+            self.certificate.void();
+            self.strangers.new_window();
+        }
+        self.certificate.certify(attempt.sent, now, num(remaining));
+        self.certify_ride(attempt, now, num(remaining));
+        if self.refill.rule() == Rule::Continuous && self.strangers.met() {
+            self.strangers.is_known(self.missing_refill());
+        }
+        if self.refill.rule() == Rule::Step {
+            let stretch = (2.0 * self.trip.mean()).max(0.02 * self.length());
+            self.strangers.observe(now, point.least, point.most, stretch);
+        }
+        let after = self.available(now, in_flight);
+        Lesson {
+            quota,
+            opened: (before < 1.0 && after >= 8.0).then_some(after),
+            strangers: self.strangers.news(self.limit / self.length()),
+        }
+    }
+
+    /// What a continuous refill gives but never shows, permits per second: others take it.
+    fn missing_refill(&self) -> f64 {
+        let net = self.refill.rate();
+        if net <= 0.0 {
+            return 0.0;
+        }
+        let gross = self.limit / self.length();
+        // A reset may tell the next permit alone.
+        let permit = self.promise.length().map_or(self.length(), |length| length.lo).max(1e-3);
+        let gross = if net < Self::NEXT_PERMIT * gross { 1.0 / permit } else { gross };
+        (Self::GROSS * gross - net).min(net)
+    }
+
+    fn certify_ride(&mut self, attempt: &Attempt, now: f64, remaining: f64) {
+        let length = self.length();
+        if self.refill.company() {
+            self.ride.company(now, length);
+        }
+        let Some(length) = self.log_length().filter(|_| self.refill.is_proven_log()) else {
+            self.ride.forget();
+            return;
+        };
+        self.strangers.is_known(self.refill.strangers() / length.up);
+        let swell = Swell { own: self.refill.own(), limit: self.limit, length, one_way: self.trip.one_way() };
+        self.ride.certify(attempt.sent, now, remaining, &swell);
+    }
+
+    fn learn_limit(&mut self, reading: &Reading, remaining: u64) -> Option<u64> {
+        if let Some(window) = reading.window {
+            self.named_window = Some(window.as_secs_f64());
+        }
+        let told = reading.limit.map_or(self.limit.max(num(remaining) + 1.0), num).max(1.0);
+        let news = (told - self.limit).abs() > 0.5;
+        self.limit = told;
+        news.then(|| whole(told))
+    }
+
+    fn promise_of(
+        &mut self,
+        attempt: &Attempt,
+        now: f64,
+        reading: &Reading,
+        date: Option<Wall>,
+        remaining: u64,
+    ) -> Change {
+        let Some(reset) = &reading.reset else { return Change::Same };
+        let told = Told {
+            sent: attempt.sent,
+            answered: now,
+            stood: self.certificate.level().is_none_or(|level| num(remaining) <= level),
+            rose: attempt.level_alone.is_some_and(|level| num(remaining) > level),
+        };
+        let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
+        let missing = attempt.level_alone.map_or(0.0, |level| self.limit - level);
+        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - level);
+        let due = attempt.promised.is_some_and(|due| now >= due.lo);
+        let jumped = due && missing > 2.0 && came_back >= 0.5 * missing;
+        if change == Change::Same && jumped && self.promise.renewed(attempt.sent, now) {
+            return Change::Later { early: false };
+        }
+        change
+    }
+
+    fn evidence(
+        &self,
+        attempt: &Attempt,
+        now: f64,
+        remaining: f64,
+        change: Change,
+        in_flight: u32,
+    ) -> Evidence {
+        Evidence {
+            sent: attempt.sent,
+            answered: now,
+            limit: self.limit,
+            remaining,
+            change,
+            level_alone: attempt.level_alone,
+            promised: attempt.promised,
+            send_at: attempt.send_at,
+            in_flight: f64::from(in_flight),
+            one_way: self.trip.one_way(),
+            trip: self.trip.mean(),
+            opened: self.promise.opened(),
+            due: self.promise.due().unwrap_or(Interval::ALL),
+            length: self.promise.length().unwrap_or(Interval::new(0.0, self.length())),
+            log_length: self.log_length().unwrap_or(Interval::new(0.0, self.length())),
+        }
+    }
+
+    /// A throttle of this limit. `news`: not part of a burst already known. Returns when the reset is due, at the latest.
+    pub(in crate::pace) fn throttled(
+        &mut self,
+        attempt: &Attempt,
+        now: f64,
+        reading: Option<&Reading>,
+        date: Option<Wall>,
+        news: bool,
+    ) -> Option<f64> {
+        self.give_back(attempt);
+        self.trip.observe(now - attempt.sent);
+        self.last_event = now;
+        if attempt.scout && attempt.promised.is_some() && self.refill.rule() == Rule::Step {
+            self.trip.arrived_early();
+            self.promise.guessed_wrong();
+            if attempt.promised.is_some_and(|due| attempt.sent >= due.up) {
+                self.promise.came_late();
+            }
+        }
+        self.strangers.meet();
+        if news && !attempt.scout {
+            self.strangers.throttled(self.limit);
+        }
+        self.certificate.forget();
+        self.ride.forget();
+        if self.refill.is_proven_log() {
+            // The log holds what is not known, or is longer than it seemed.
+            self.ride.company(now, self.length());
+            self.promise.guessed_wrong();
+        }
+        let reset = reading.and_then(|reading| reading.reset.as_ref())?;
+        let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
+        self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
+        // Where permits come back at any time the reset tells when all are back, not when one is.
+        let windows = self.refill.rule() == Rule::Step;
+        self.promise.due().filter(|_| windows).map(|due| due.up)
+    }
+}

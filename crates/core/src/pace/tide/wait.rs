@@ -1,0 +1,124 @@
+//! When the next attempt under a told limit may leave: what is covered goes at once, evidence when it tells most, a
+//! scout when a permit should be there.
+
+use super::Tide;
+use crate::pace::refill::Rule;
+use crate::pace::secs::whole;
+use crate::pace::when::When;
+
+impl Tide {
+    /// A scout that has not answered for so long no longer holds up the others.
+    const SCOUT_PATIENCE: f64 = 3.0;
+    /// An urgent caller waits no longer than this for the sake of evidence.
+    const URGENT_PATIENCE: f64 = 1.0;
+
+    /// When one more attempt may go.
+    pub(in crate::pace) fn when(&self, now: f64, in_flight: u32, reserve: f64, urgent: bool) -> When {
+        let available = self.available(now, in_flight);
+        if available - reserve >= 1.0 {
+            return self.hold(now, available, in_flight, urgent);
+        }
+        let missing = 1.0 + reserve - available;
+        let next = self.swell().filter(|_| missing.is_finite()).and_then(|swell| swell.next(now, missing));
+        match next {
+            Some(at) if at > now => When::At(at),
+            _ => self.scout(now, in_flight),
+        }
+    }
+
+    fn hold(&self, now: f64, available: f64, in_flight: u32, urgent: bool) -> When {
+        if available - 1.0 >= self.evidence_wanted() {
+            return When::Now;
+        }
+        let at = if in_flight > 0 { self.quiet() } else { self.evidence_at() };
+        if urgent && at > now + Self::URGENT_PATIENCE { When::Now } else { When::at(at, now) }
+    }
+
+    /// Nothing will answer any more, most likely.
+    fn quiet(&self) -> f64 {
+        self.last_event + 3.0 * self.trip.long() + 0.05
+    }
+
+    fn blurred(&self) -> bool {
+        self.promise.blur() > (1.5 * self.trip.long()).max(0.01 * self.length())
+    }
+
+    /// How many permits to keep as evidence attempts, at most an eighth of the quota.
+    fn evidence_wanted(&self) -> f64 {
+        // In a log what is held now would come back as late in every window.
+        let windows = self.refill.is_proven_step();
+        let wanted: f64 = match (self.refill.settled(), self.blurred()) {
+            (_, true) if windows && self.promise.passed() < 3 => 4.0,
+            (false, _) => 1.0,
+            (true, _) => 0.0,
+        };
+        wanted.min((self.limit / 8.0).floor())
+    }
+
+    /// When the answer of a held permit tells most. In a window always early enough to be counted in it: what is left of
+    /// a window is lost.
+    fn evidence_at(&self) -> f64 {
+        let pause = self.last_answer + 4.0 * self.length() / self.limit.max(1.0);
+        let (Rule::Step, Some(due)) = (self.refill.rule(), self.promise.due()) else { return pause };
+        let telling = if self.blurred() { self.promise.halving(pause, &self.trip) } else { None };
+        let latest = due.lo - 2.0 * self.trip.long();
+        telling.unwrap_or(pause).min(latest)
+    }
+
+    /// Nothing is covered: when would a lone attempt find a permit?
+    fn scout(&self, now: f64, in_flight: u32) -> When {
+        if let Some(left) = self.scout_left {
+            let overdue = left + Self::SCOUT_PATIENCE.max(8.0 * self.trip.long());
+            if now < overdue {
+                return When::At(overdue);
+            }
+        }
+        let mut at = self.next_permit();
+        let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
+        if answered_since {
+            // That instant has been looked at already, and nothing more was there.
+            at = self.last_answer + (1.5 * self.length() / self.limit.max(1.0)).max(self.length() / 50.0);
+        }
+        let under_way = self.last_event >= at - 2.0 * self.trip.mean();
+        if in_flight > 0 && (answered_since || under_way || self.refill.rule() != Rule::Step) {
+            // An answer on its way knows better.
+            at = at.max(self.quiet());
+        }
+        When::at(at, now)
+    }
+
+    pub(super) fn next_permit(&self) -> f64 {
+        let send = self.promise.send_at(&self.trip, self.refill.is_proven_step());
+        let Some(send) = send else {
+            return self.last_answer + self.named_window.unwrap_or(Self::BLIND_WAIT);
+        };
+        let length = self.length();
+        let permit = length / self.limit.max(1.0);
+        match self.refill.rule() {
+            Rule::Step if self.refill.is_proven_step() => send,
+            Rule::Step => {
+                // Unproven: late enough that a continuous refill has given one back too.
+                let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
+                send + (1.5 * permit).min(length / 4.0).max(coarse)
+            }
+            Rule::Log => {
+                let spare = self.strangers.margin(self.trip.long());
+                let standing = self.limit - self.certificate.level().unwrap_or(0.0);
+                let expiry =
+                    self.refill.own().next_expiry(length, self.last_answer, whole(spare), whole(standing));
+                expiry.map_or(send, |at| send.min(at - self.trip.lead()))
+            }
+            Rule::Continuous => {
+                let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
+                let rate = self.refill.rate();
+                if rate > 0.0 {
+                    self.last_answer + missing / rate
+                } else if permit < self.trip.mean() / 4.0 {
+                    send
+                } else {
+                    self.last_answer + missing * permit
+                }
+            }
+        }
+    }
+}
