@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Method;
 use parking_lot::Mutex;
 use tidegate_core::key::Family;
-use tidegate_core::pace::Class;
+use tidegate_core::pace::{CallerId, Class};
 use tidegate_core::time::Mono;
 use tokio::sync::watch;
 
@@ -18,6 +18,9 @@ use crate::credential::Credential;
 pub struct CallOptions {
     /// Its class; `interactive` unless said otherwise.
     pub class: Option<Class>,
+    /// Whose it is: callers of one class get equal shares of what they compete for. Unless said otherwise all calls made
+    /// as one credential are one caller's.
+    pub caller: Option<CallerId>,
     /// After this time the answer is worthless.
     pub deadline: Option<Duration>,
     /// The longest time from now until the last attempt has to have left, less what the upstream commonly takes.
@@ -64,6 +67,7 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) family: Family,
     pub(crate) class: Class,
+    pub(crate) caller: CallerId,
     pub(crate) credential: Credential,
     pub(crate) started: Mono,
     /// The answer is worthless after this.
@@ -98,6 +102,7 @@ impl Call {
             path,
             family,
             class: options.class.unwrap_or(Class::Interactive),
+            caller: options.caller.unwrap_or_else(|| CallerId::named(credential.id())),
             credential,
             started,
             deadline: options.deadline.map(|after| started + after),

@@ -118,6 +118,24 @@ impl ClientBuilder {
         self
     }
 
+    /// How much of each quota the calls of a class leave to more important ones and to strangers.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tidegate::{Class, Client, ClassPolicy, Profile};
+    ///
+    /// let profile = Arc::new(Profile::builtin("generic").unwrap());
+    /// let client = Client::builder(profile, "https://api.example.com", "https://login.example.com")
+    ///     // Stop while less than twice the workers is left, as some vendors' guides ask for.
+    ///     .policy(Class::Bulk, ClassPolicy { reserve: 2 * 40, ..ClassPolicy::of(Class::Bulk) })
+    ///     .build()?;
+    /// # Ok::<(), tidegate::ConfigErrors>(())
+    /// ```
+    pub fn policy(mut self, class: Class, policy: ClassPolicy) -> Self {
+        self.config.policies[class.index()] = policy;
+        self
+    }
+
     /// Retries beyond waits that the upstream ordered; 5 unless said otherwise.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.config.max_retries = max_retries;
@@ -161,6 +179,12 @@ impl CallBuilder<'_> {
     /// Its class; `interactive` unless said otherwise.
     pub fn class(mut self, class: Class) -> Self {
         self.options.class = Some(class);
+        self
+    }
+
+    /// Whose it is, by name: callers of one class get equal shares of what they compete for.
+    pub fn caller(mut self, name: &str) -> Self {
+        self.options.caller = Some(CallerId::named(name));
         self
     }
 

@@ -53,7 +53,7 @@ pub mod token;
 pub mod transport;
 pub mod upstream;
 
-pub use tidegate_core::pace::Class;
+pub use tidegate_core::pace::{CallerId, Class, ClassPolicy, Taking};
 pub use tidegate_core::profile::Profile;
 
 pub use self::body::{RequestBody, ResponseBody};

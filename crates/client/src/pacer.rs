@@ -340,7 +340,7 @@ impl Drop for Outliving {
 mod tests {
     use tidegate_core::key::CredentialId;
     use tidegate_core::observe::Observation;
-    use tidegate_core::pace::{Class, TokenSlot};
+    use tidegate_core::pace::{CallerId, Class, TokenSlot};
 
     use super::*;
 
@@ -359,6 +359,7 @@ mod tests {
                 credential: &credential,
                 token: TokenSlot(1),
                 class: Class::Interactive,
+                caller: CallerId::ANYBODY,
                 deadline: None,
                 give_up_at: None,
             };

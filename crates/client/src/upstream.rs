@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tidegate_core::budget::{Budget, BudgetRules};
 use tidegate_core::classify::Failure;
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::{BankConfig, LimitSpec, SpecProblem};
+use tidegate_core::pace::{BankConfig, Class, ClassPolicy, LimitSpec, SpecProblem};
 use tidegate_core::profile::Profile;
 use tidegate_core::retry::RetryPolicy;
 use tidegate_core::token::TokenRules;
@@ -43,6 +43,8 @@ pub struct UpstreamConfig {
     pub credential: Option<(CredentialId, ClientCredentials)>,
     /// Limits beside, or instead of those of the same key in, the profile.
     pub limits: Vec<LimitSpec>,
+    /// What each class leaves of a quota to more important ones and to strangers, by [`Class::ALL`].
+    pub policies: [ClassPolicy; Class::COUNT],
     /// Retries beyond waits that the upstream ordered.
     pub max_retries: u32,
     /// The longest wait ordered by the upstream that is waited for; above it the answer is delivered.
@@ -67,6 +69,7 @@ impl UpstreamConfig {
             login: login.into(),
             credential: None,
             limits: Vec::new(),
+            policies: Class::ALL.map(ClassPolicy::of),
             max_retries: 5,
             hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
@@ -167,6 +170,7 @@ impl Upstream {
         let bank = BankConfig {
             limits: merge_limits(&profile, config.limits),
             queue_bound: config.queue_bound,
+            policies: config.policies,
             seed: clock.seed(),
             ..BankConfig::default()
         };

@@ -13,6 +13,7 @@
 //! | [`key`] | which family, tenant and credential a request belongs to |
 //! | [`observe`] | what one response said about limits, in relative durations |
 //! | [`pace`] | when an attempt may leave: gates, tickets and the bank that holds them |
+//! | [`schedule`] | who goes next among those who wait: classes, callers, deadlines |
 //! | [`breaker`] | when a family is refused for a while |
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
@@ -38,5 +39,6 @@ pub mod observe;
 pub mod pace;
 pub mod profile;
 pub mod retry;
+pub mod schedule;
 pub mod time;
 pub mod token;

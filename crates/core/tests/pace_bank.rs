@@ -9,7 +9,7 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes, Partition,
     RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
@@ -26,6 +26,7 @@ struct Caller {
     family: Family,
     credential: CredentialId,
     class: Class,
+    caller: CallerId,
     method: Method,
     deadline: Option<Mono>,
     give_up_at: Option<Mono>,
@@ -37,6 +38,7 @@ impl Caller {
             family: Family::new("/api/v2/users"),
             credential: CredentialId::new("one"),
             class: Class::Bulk,
+            caller: CallerId::ANYBODY,
             method: Method::GET,
             deadline: None,
             give_up_at: None,
@@ -58,6 +60,7 @@ impl Caller {
                 credential: &self.credential,
                 token: TokenSlot(0),
                 class: self.class,
+                caller: self.caller,
                 deadline: self.deadline,
                 give_up_at: self.give_up_at,
             },

@@ -10,7 +10,7 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes, Partition,
     TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
@@ -19,7 +19,7 @@ use tidegate_core::time::{Mono, Wall};
 enum Step {
     Wait(u64),
     WaitForWake,
-    Ask { family: u8, credential: u8, class: u8, patch: bool, deadline: Option<u32>, give_up: Option<u32> },
+    Ask { family: u8, credential: u8, class: u8, caller: u8, patch: bool, deadline: Option<u32>, give_up: Option<u32> },
     Send(prop::sample::Index),
     Answer { which: prop::sample::Index, kind: u8, observation: Said },
     Drop(prop::sample::Index),
@@ -65,8 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0..3_000_u64).prop_map(Step::Wait),
         2 => Just(Step::WaitForWake),
-        6 => (0..4_u8, 0..2_u8, 0..4_u8, any::<bool>(), prop::option::weighted(0.2, 0..20_000_u32), prop::option::weighted(0.2, 0..20_000_u32))
-            .prop_map(|(family, credential, class, patch, deadline, give_up)| Step::Ask { family, credential, class, patch, deadline, give_up }),
+        6 => (0..4_u8, 0..2_u8, 0..4_u8, 0..3_u8, any::<bool>(), prop::option::weighted(0.2, 0..20_000_u32), prop::option::weighted(0.2, 0..20_000_u32))
+            .prop_map(|(family, credential, class, caller, patch, deadline, give_up)| Step::Ask { family, credential, class, caller, patch, deadline, give_up }),
         4 => any::<prop::sample::Index>().prop_map(Step::Send),
         5 => (any::<prop::sample::Index>(), 0..8_u8, said())
             .prop_map(|(which, kind, observation)| Step::Answer { which, kind, observation }),
@@ -160,7 +160,7 @@ impl Shell {
         assert!(again.is_empty(), "a second advance at the same instant has nothing left: {again:?}");
         let snapshot = self.bank.snapshot(self.now);
         assert_eq!(snapshot.in_flight, self.tickets.len());
-        assert_eq!(snapshot.waiting.iter().sum::<usize>(), self.waiting.len());
+        assert_eq!(snapshot.waiting.total(), self.waiting.len());
         assert!(self.tickets.len() <= 5, "the declared cap holds");
         if !self.waiting.is_empty() && self.tickets.is_empty() {
             let wake = self.bank.next_wake(self.now);
@@ -169,7 +169,7 @@ impl Shell {
     }
 
     fn ask(&mut self, step: &Step) {
-        let &Step::Ask { family, credential, class, patch, deadline, give_up } = step else { return };
+        let &Step::Ask { family, credential, class, caller, patch, deadline, give_up } = step else { return };
         let closed = self.closed_for_all();
         let after = |millis: u32| self.now + Duration::from_millis(u64::from(millis));
         let (deadline, give_up_at) = (deadline.map(after), give_up.map(after));
@@ -184,6 +184,7 @@ impl Shell {
                 credential: &CredentialId::new(format!("credential-{credential}")),
                 token: TokenSlot(0),
                 class: Class::ALL[usize::from(class)],
+                caller: CallerId::named(caller),
                 deadline,
                 give_up_at,
             },
@@ -319,7 +320,7 @@ proptest! {
         let mut shell = shell();
         let mut sends: Vec<Mono> = Vec::new();
         let quiet = Observation::default();
-        let ask = Step::Ask { family: 0, credential: 0, class: 2, patch: false, deadline: None, give_up: None };
+        let ask = Step::Ask { family: 0, credential: 0, class: 2, caller: 0, patch: false, deadline: None, give_up: None };
         for (gap, trip) in gaps {
             shell.now += Duration::from_millis(gap);
             shell.ask(&ask);

@@ -4,6 +4,7 @@
 //! tenant's, when it leaves and how often is the client stack's, and the shape of our own answers is
 //! [`respond`](crate::respond)'s.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
-use tidegate::{CallOptions, CallReport, Class, Error, ErrorKind, RequestBody, ResponseBody};
+use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::key::normalise;
 
 use crate::hygiene::{Doors, Refused, clean_request};
@@ -24,6 +25,7 @@ use crate::silence::Heard;
 use crate::tenant::Tenant;
 
 const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
+const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
 const DEADLINE: HeaderName = HeaderName::from_static("tidegate-deadline");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
 const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
@@ -44,10 +46,10 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Answers one request. There is always an answer.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
         match self.admit(&request) {
             Ok(_) if is_path(request.uri(), self.tenant.upstream.token_path()) => self.login(request).await,
-            Ok(options) => self.forward(request, options).await,
+            Ok(options) => self.forward(request, options, peer).await,
             Err(refused) => respond::refused(&refused),
         }
     }
@@ -56,6 +58,7 @@ impl Proxy {
         self.doors.check(request.method(), request.uri(), request.headers())?;
         Ok(CallOptions {
             class: read_header::<Class>(request.headers(), &CLASS, "interactive, sync, bulk or poll")?,
+            caller: read_header::<Name>(request.headers(), &CALLER, "a name")?.map(|name| name.0),
             deadline: read_header::<Seconds>(request.headers(), &DEADLINE, "seconds, such as 5 or 0.5")?
                 .map(|seconds| seconds.0),
             max_wait: Some(self.max_wait),
@@ -63,10 +66,17 @@ impl Proxy {
         })
     }
 
-    async fn forward(&self, request: Request<Incoming>, mut options: CallOptions) -> Response<ResponseBody> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        mut options: CallOptions,
+        peer: IpAddr,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
         let identified = self.tenant.identify(&parts.headers);
         let bearer = parts.headers.remove(AUTHORIZATION);
+        // Who does not say its name is known by whom it calls as and from which machine.
+        options.caller.get_or_insert_with(|| CallerId::named((identified.credential.id(), peer)));
         options.credential = Some(identified.credential);
         clean_request(&mut parts.headers);
         let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
@@ -196,6 +206,17 @@ fn mark(mut response: Response<ResponseBody>, report: &CallReport) -> Response<R
         headers.insert(LIMIT, limit);
     }
     response
+}
+
+/// What a caller calls itself.
+struct Name(CallerId);
+
+impl FromStr for Name {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.is_empty() { Err(()) } else { Ok(Self(CallerId::named(text))) }
+    }
 }
 
 /// A positive number of seconds.

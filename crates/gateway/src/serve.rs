@@ -7,6 +7,7 @@
 //! whole one.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(crate) async fn serve(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
-            Ok((stream, _)) => serve_connection(stream, &proxy, &graceful, place),
+            Ok((stream, peer)) => serve_connection(stream, peer.ip(), &proxy, &graceful, place),
             Err(error) => {
                 tracing::warn!(target: "tidegate", "cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,6 +76,7 @@ pub(crate) async fn serve(
 
 fn serve_connection(
     stream: TcpStream,
+    peer: IpAddr,
     proxy: &Arc<Proxy>,
     graceful: &GracefulShutdown,
     place: OwnedSemaphorePermit,
@@ -85,7 +87,7 @@ fn serve_connection(
     let proxy = Arc::clone(proxy);
     let service = service_fn(move |request: Request<Incoming>| {
         let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.handle(request).await) }
+        async move { Ok::<_, Infallible>(proxy.handle(request, peer).await) }
     });
     // hyper's own bound of 100 header fields stays: parsed within it, a head needs no allocation of 8 kB.
     let connection = http1::Builder::new()

@@ -111,6 +111,8 @@ pub struct CallInfo {
     pub credential: CredentialId,
     /// Its class.
     pub class: Class,
+    /// Whose it is: each load is a caller.
+    pub caller: CallerId,
     /// After this its answer is worthless.
     pub deadline: Option<Mono>,
 }

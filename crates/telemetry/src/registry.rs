@@ -127,7 +127,8 @@ impl Metrics {
             }
             self.limit_in_flight.get_or_create(&labels).set(as_f64(limit.in_flight));
         }
-        for (class, waiting) in Class::ALL.into_iter().zip(snapshot.waiting) {
+        for class in Class::ALL {
+            let waiting = snapshot.waiting.of(class);
             self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
         }
     }

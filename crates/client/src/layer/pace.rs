@@ -70,6 +70,7 @@ where
                 credential: &credential,
                 token: call.credential.token_slot(),
                 class: call.class,
+                caller: call.caller,
                 deadline: call.deadline,
                 give_up_at: attempt.send_by,
             };

@@ -1,6 +1,5 @@
 //! What callers ask of the bank, and what it answers.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,52 +8,8 @@ use http::Method;
 use crate::key::{CredentialId, Family};
 use crate::observe::Observation;
 use crate::pace::ticket::TicketId;
+use crate::schedule::{CallerId, Class};
 use crate::time::Mono;
-
-/// How important a call is, and what it may do to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Somebody is waiting for it.
-    Interactive,
-    /// Has a deadline; earliest first.
-    Sync,
-    /// As much as possible, any time.
-    Bulk,
-    /// Repeats by itself; the first to give way.
-    Poll,
-}
-
-impl Class {
-    /// All classes, most important first.
-    pub const ALL: [Self; 4] = [Self::Interactive, Self::Sync, Self::Bulk, Self::Poll];
-
-    /// Its name in logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Sync => "sync",
-            Self::Bulk => "bulk",
-            Self::Poll => "poll",
-        }
-    }
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// A word that names no class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a class (write interactive, sync, bulk or poll)")]
-pub struct UnknownClass;
-
-impl FromStr for Class {
-    type Err = UnknownClass;
-
-    fn from_str(text: &str) -> Result<Self, UnknownClass> {
-        Self::ALL.into_iter().find(|class| class.name().eq_ignore_ascii_case(text)).ok_or(UnknownClass)
-    }
-}
 
 /// A token's lineage: a refreshed token keeps its predecessor's slot, and with it the gates of limits per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +30,8 @@ pub struct Ask<'a> {
     pub token: TokenSlot,
     /// Its class.
     pub class: Class,
+    /// Whose it is: callers of one class get equal shares of what they compete for.
+    pub caller: CallerId,
     /// After this instant the answer is worthless.
     pub deadline: Option<Mono>,
     /// It must have left before this instant.

@@ -11,32 +11,31 @@
 //!   arrives must drop the ticket.
 //! * `now` never decreases. Ids that are not (or no longer) known are ignored.
 
+pub(super) mod barriers;
 mod refuse;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::breaker::Admission;
 use crate::event::Event;
-use crate::pace::ask::{Ask, Asked, Class, RefusalReason, WaiterId, Woken};
-use crate::pace::gate::Wish;
+use crate::pace::ask::{Ask, Asked, RefusalReason, WaiterId, Woken};
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
-use crate::pace::secs::{mono, secs};
 use crate::pace::spec::{BankConfig, SpecProblem};
 use crate::pace::ticket::{Hold, Ticket, TicketId};
-use crate::pace::turns::Turns;
-use crate::pace::when::When;
+use crate::schedule::{Entry, Opens, Schedule};
 use crate::time::Mono;
+
+use barriers::Doors;
 
 /// The gates, waiters and tickets of one tenant on one upstream.
 ///
 /// ```
 /// use http::Method;
 /// use tidegate_core::key::{CredentialId, Family};
-/// use tidegate_core::pace::{Ask, Asked, Bank, BankConfig, Class, TokenSlot};
+/// use tidegate_core::pace::{Ask, Asked, Bank, BankConfig, CallerId, Class, TokenSlot};
 /// use tidegate_core::time::Mono;
 ///
 /// let mut bank = Bank::new(BankConfig::default()).expect("nothing is declared");
@@ -47,6 +46,7 @@ use crate::time::Mono;
 ///     credential: &CredentialId::new("reporting"),
 ///     token: TokenSlot(0),
 ///     class: Class::Bulk,
+///     caller: CallerId::ANYBODY,
 ///     deadline: None,
 ///     give_up_at: None,
 /// };
@@ -61,13 +61,10 @@ use crate::time::Mono;
 pub struct Bank {
     pub(super) config: Arc<BankConfig>,
     pub(super) registry: Registry,
-    waiters: BTreeMap<u64, Waiter>,
+    pub(super) schedule: Schedule<Waiter>,
     pub(super) tickets: BTreeMap<u64, Ticket>,
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
-    /// Lanes with waiters.
-    active: Vec<usize>,
-    turns: Turns,
     next_id: u64,
     /// A gate closed or a breaker opened: some waiters may have no hope any more.
     pub(super) hopes_changed: bool,
@@ -90,11 +87,9 @@ impl Bank {
         let config = Arc::new(config);
         Ok(Self {
             registry: Registry::new(Arc::clone(&config)),
-            waiters: BTreeMap::new(),
+            schedule: Schedule::default(),
             tickets: BTreeMap::new(),
             moments: BTreeSet::new(),
-            active: Vec::new(),
-            turns: Turns::default(),
             next_id: 0,
             hopes_changed: false,
             rng: fastrand::Rng::with_seed(config.seed),
@@ -106,45 +101,56 @@ impl Bank {
 
     /// Asks for a ticket. May change the next wake-up.
     pub fn ask(&mut self, now: Mono, ask: &Ask<'_>) -> Asked {
-        let lane = self.registry.lane(now, ask);
+        let lane = self.lane_of(now, ask);
         if let Admission::Refuse(until) = self.admission(lane, now)
             && !refuse::can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
         {
             return Asked::Refused(self.refuse(now, lane, RefusalReason::Breaker, until));
         }
         let nobody_waits = self.registry.lanes[lane].gates.iter().all(|&gate| self.waiting_at(gate) == 0);
-        let (when, blocker) = self.lane_when(now, lane, self.wish(ask.class, Duration::ZERO));
-        if nobody_waits && when == When::Now {
+        let (opens, blocker) = self.doors().of_lane(now, lane, ask.class);
+        if nobody_waits && opens == Opens::Now {
             let explained_by = Arc::clone(&self.registry.gates[blocker].name);
-            return Asked::Granted(self.grant(now, lane, ask.class, explained_by));
+            let ticket = self.grant(now, lane, explained_by);
+            self.touch_lane(lane);
+            return Asked::Granted(ticket);
         }
-        let forecast = self.forecast(now, lane, ask.class);
+        let forecast = self.forecast(now, lane, ask.class, ask.caller, ask.deadline);
         if !self.can_meet(lane, ask.deadline, ask.give_up_at, forecast) {
             let reason = RefusalReason::CannotMeet { forecast: forecast - now };
             return Asked::Refused(self.refuse(now, lane, reason, forecast));
         }
-        if self.waiters.len() >= self.config.queue_bound {
+        if self.schedule.len() >= self.config.queue_bound {
             return Asked::Refused(self.refuse(now, lane, RefusalReason::QueueFull, forecast));
         }
         Asked::Queued(self.queue(now, lane, ask, blocker))
     }
 
+    /// The lane of a call, whose gates are told of it.
+    fn lane_of(&mut self, now: Mono, ask: &Ask<'_>) -> usize {
+        let known = self.registry.lanes.len();
+        let lane = self.registry.lane(now, ask);
+        for &gate in &self.registry.lanes[lane].gates {
+            self.registry.gates[gate].asked(now, ask.class);
+        }
+        if self.registry.lanes.len() != known {
+            // A new lane may have brought a declared limit to gates that had none.
+            self.touch_lane(lane);
+        }
+        lane
+    }
+
     fn queue(&mut self, now: Mono, lane: usize, ask: &Ask<'_>, blocker: usize) -> WaiterId {
         let id = self.new_id();
         let limit = Arc::clone(&self.registry.gates[blocker].name);
-        let waiter = Waiter::new(lane, ask, id, now, limit);
-        if let Some(moment) = waiter.last_moment() {
+        if let Some(moment) = last_moment(ask.deadline, ask.give_up_at) {
             self.moments.insert((moment, id));
         }
-        let lane_state = &mut self.registry.lanes[lane];
-        if lane_state.waiting() == 0 {
-            self.active.push(lane);
-        }
-        lane_state.queues[ask.class.index()].insert(waiter.place, id);
-        for &gate in &self.registry.lanes[lane].gates {
-            self.registry.gates[gate].waiting[ask.class.index()] += 1;
-        }
-        self.waiters.insert(id, waiter);
+        let state = &mut self.registry.lanes[lane];
+        state.waiting += 1;
+        let payload = Waiter { give_up_at: ask.give_up_at, limit };
+        let entry = Entry { lane, class: ask.class, caller: ask.caller, deadline: ask.deadline, payload };
+        self.schedule.enter(now, id, barriers::of(state), entry);
         WaiterId(id)
     }
 
@@ -154,7 +160,7 @@ impl Bank {
     }
 
     fn waiting_at(&self, gate: usize) -> u32 {
-        self.registry.gates[gate].waiting.iter().sum()
+        self.schedule.waiting_for(barriers::gate(gate)).iter().sum()
     }
 
     fn family_of(&self, lane: usize) -> &FamilyState {
@@ -165,35 +171,25 @@ impl Bank {
         self.family_of(lane).breaker.admission(now)
     }
 
-    fn wish(&self, class: Class, waited: Duration) -> Wish {
-        let reserve = if waited >= self.config.patience { 0 } else { self.config.reserve[class.index()] };
-        Wish { reserve, urgent: matches!(class, Class::Interactive | Class::Sync) }
+    fn doors(&self) -> Doors<'_> {
+        Doors { registry: &self.registry, config: &self.config }
     }
 
-    /// When one of the lane may go, and the gate that decides it.
-    fn lane_when(&self, now: Mono, lane: usize, wish: Wish) -> (When, usize) {
-        let state = self.family_of(lane);
-        let lane = &self.registry.lanes[lane];
-        let mut when = match state.breaker.admission(now) {
-            Admission::Serve | Admission::Probe => When::Now,
-            Admission::Refuse(until) => When::At(secs(until)),
-            Admission::AwaitProbe => state.breaker.probe_until().map_or(When::Event, |at| When::At(secs(at))),
-        };
-        let mut blocker = lane.gates[0];
-        for &gate in &lane.gates {
-            let both = when.and(self.registry.gates[gate].when(now, wish));
-            if both != when {
-                blocker = gate;
-                when = both;
-            }
+    /// Something about the gates of a lane or its family's breaker may have changed.
+    pub(super) fn touch_lane(&mut self, lane: usize) {
+        barriers::of(&self.registry.lanes[lane]).for_each(|barrier| self.schedule.touch(barrier));
+    }
+
+    /// Lanes that just got other gates wait at those now.
+    pub(super) fn rewire(&mut self, now: Mono, lanes: &[usize]) {
+        for &lane in lanes {
+            self.schedule.rewire(now, lane, barriers::of(&self.registry.lanes[lane]));
         }
-        (when, blocker)
     }
 
     /// Takes from all gates of a lane.
-    fn grant(&mut self, now: Mono, lane: usize, class: Class, explained_by: Arc<str>) -> TicketId {
+    fn grant(&mut self, now: Mono, lane: usize, explained_by: Arc<str>) -> TicketId {
         let id = self.new_id();
-        self.turns.took(class);
         let mut holds = self.spare.pop().unwrap_or_default();
         let state = &mut self.registry.lanes[lane];
         state.tickets += 1;
@@ -226,54 +222,27 @@ impl Bank {
         if std::mem::take(&mut self.hopes_changed) {
             self.refuse_hopeless(now, out);
         }
-        while let Some((lane, waiter)) = self.next_to_go(now) {
-            let Some(waiter_state) = self.remove_waiter(waiter) else { return };
-            let ticket = self.grant(now, lane, waiter_state.class, waiter_state.limit);
-            out.push((WaiterId(waiter), Woken::Granted(ticket)));
+        while let Some((id, waiter)) = self.next_to_go(now) {
+            self.forget(id, &waiter);
+            let ticket = self.grant(now, waiter.lane, waiter.payload.limit);
+            out.push((WaiterId(id), Woken::Granted(ticket)));
         }
         if self.events.len() > Self::MAX_EVENTS {
             self.events.drain(..self.events.len() - Self::MAX_EVENTS);
         }
     }
 
-    /// The waiter whose turn it is among those who may go now.
-    fn next_to_go(&self, now: Mono) -> Option<(usize, u64)> {
-        let mut best = None;
-        for &lane in &self.active {
-            for class in Class::ALL {
-                let Some((place, waiter)) = self.registry.lanes[lane].head(class) else { continue };
-                let rank = (self.turns.place(class), class, place);
-                if best.is_some_and(|(other, _, _)| other <= rank) {
-                    continue;
-                }
-                if self.lane_when(now, lane, self.wish_of(now, class, waiter)).0 == When::Now {
-                    best = Some((rank, lane, waiter));
-                }
-            }
-        }
-        best.map(|(_, lane, waiter)| (lane, waiter))
-    }
-
-    fn wish_of(&self, now: Mono, class: Class, waiter: u64) -> Wish {
-        self.wish(class, self.waiters.get(&waiter).map_or(Duration::ZERO, |waiter| now - waiter.since))
+    fn next_to_go(&mut self, now: Mono) -> Option<(u64, Entry<Waiter>)> {
+        let doors = Doors { registry: &self.registry, config: &self.config };
+        self.schedule.next(now, &doors)
     }
 
     /// When `advance` has something to do, if nothing else happens before. `None`: nobody waits, or only for attempts in
     /// flight. Changed by every call that takes `&mut self`.
     pub fn next_wake(&self, now: Mono) -> Option<Mono> {
-        let mut wake = self.moments.first().map(|&(moment, _)| moment);
-        for &lane in &self.active {
-            for class in Class::ALL {
-                let Some((_, waiter)) = self.registry.lanes[lane].head(class) else { continue };
-                let at = match self.lane_when(now, lane, self.wish_of(now, class, waiter)).0 {
-                    When::Now => now,
-                    When::At(at) => mono(at),
-                    When::Event => continue,
-                };
-                wake = Some(wake.map_or(at, |wake| wake.min(at)));
-            }
-        }
-        wake
+        let moment = self.moments.first().map(|&(moment, _)| moment);
+        let opens = self.schedule.next_wake(now);
+        [moment, opens].into_iter().flatten().min()
     }
 
     /// The waiter is gone.
@@ -281,21 +250,18 @@ impl Bank {
         self.remove_waiter(waiter.0);
     }
 
-    fn remove_waiter(&mut self, id: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&id)?;
-        if let Some(moment) = waiter.last_moment() {
+    fn remove_waiter(&mut self, id: u64) -> Option<Entry<Waiter>> {
+        let waiter = self.schedule.leave(id)?;
+        self.forget(id, &waiter);
+        Some(waiter)
+    }
+
+    /// A waiter has left the schedule.
+    fn forget(&mut self, id: u64, waiter: &Entry<Waiter>) {
+        if let Some(moment) = last_moment(waiter.deadline, waiter.payload.give_up_at) {
             self.moments.remove(&(moment, id));
         }
-        let lane = &mut self.registry.lanes[waiter.lane];
-        lane.queues[waiter.class.index()].remove(&waiter.place);
-        if lane.waiting() == 0 {
-            self.active.retain(|&active| active != waiter.lane);
-        }
-        for &gate in &self.registry.lanes[waiter.lane].gates {
-            let waiting = &mut self.registry.gates[gate].waiting[waiter.class.index()];
-            *waiting = waiting.saturating_sub(1);
-        }
-        Some(waiter)
+        self.registry.lanes[waiter.lane].waiting -= 1;
     }
 
     /// Puts the emptied list of a settled ticket aside for the next one.
@@ -303,20 +269,6 @@ impl Bank {
         holds.clear();
         if self.spare.len() < Self::MAX_SPARE {
             self.spare.push(holds);
-        }
-    }
-
-    /// Waiters of lanes that just got another set of gates wait at those now.
-    pub(super) fn recount_waiting(&mut self, lanes: &[usize], by: impl Fn(&mut u32, u32)) {
-        for &lane in lanes {
-            let counts: [u32; 4] = std::array::from_fn(|class| {
-                u32::try_from(self.registry.lanes[lane].queues[class].len()).unwrap_or(u32::MAX)
-            });
-            for &gate in &self.registry.lanes[lane].gates {
-                for (waiting, count) in self.registry.gates[gate].waiting.iter_mut().zip(counts) {
-                    by(waiting, count);
-                }
-            }
         }
     }
 

@@ -5,20 +5,25 @@
 //! nothing: a rate is learnt from throttles). On top of each lies the closing after a throttle, a learnt bound on
 //! concurrency, and the spreading of what a refill releases at once.
 
+mod draw;
 mod forecast;
+mod leave;
 mod throttle;
 mod view;
 
+pub(super) use leave::Wish;
 pub(super) use throttle::{Closed, Throttle};
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use draw::Draw;
+
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
 use crate::pace::learnt::Learnt;
-use crate::pace::secs::{mono, num, secs, whole};
+use crate::pace::secs::{mono, num, secs};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
 use crate::pace::tide::{Lesson, Tide};
@@ -33,13 +38,6 @@ pub(super) enum Knowledge {
     Declared(Sliding),
     Capped(u32),
     Silent(Learnt),
-}
-
-/// How much a caller's class must leave, and whether it may use up held evidence.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) reserve: u64,
-    pub(super) urgent: bool,
 }
 
 /// Permits released at once go out one after the other.
@@ -71,7 +69,7 @@ pub(super) struct Gate {
     crowded_at: f64,
     /// When the permit for the last attempt was taken.
     last_taken: f64,
-    pub(super) waiting: [u32; 4],
+    draw: Draw,
     pub(super) lanes: u32,
     pub(super) accepted: u64,
     pub(super) throttles: u64,
@@ -101,7 +99,7 @@ impl Gate {
             in_flight: 0,
             crowded_at: 0.0,
             last_taken: 0.0,
-            waiting: [0; 4],
+            draw: Draw::default(),
             lanes: 0,
             accepted: 0,
             throttles: 0,
@@ -140,7 +138,7 @@ impl Gate {
     }
 
     /// When one more attempt may go.
-    pub(super) fn when(&self, now: Mono, wish: Wish) -> When {
+    pub(super) fn when(&self, now: Mono, wish: &Wish) -> When {
         if let Some(until) = self.closing.closed_until(now) {
             return When::At(secs(until));
         }
@@ -151,20 +149,20 @@ impl Gate {
             return if matches!(self.knowledge, Knowledge::Told(_)) {
                 alone
             } else {
-                alone.and(self.by_knowledge(at, wish))
+                alone.and(self.by_policy(at, wish))
             };
         }
         if !self.concurrency.allows(self.in_flight) {
             return When::Event;
         }
-        let when = self.by_knowledge(at, wish);
+        let when = self.by_policy(at, wish);
         if when == When::Now && at < self.release.until { When::at(self.release.next, at) } else { when }
     }
 
-    fn by_knowledge(&self, at: f64, wish: Wish) -> When {
-        let reserve = self.reserve(at, wish.reserve);
+    /// When one more may go if `reserve` permits are left.
+    fn by_knowledge(&self, at: f64, reserve: f64, urgent: bool) -> When {
         match &self.knowledge {
-            Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, wish.urgent),
+            Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free, at),
                 None => When::Event,
@@ -178,16 +176,6 @@ impl Gate {
     /// One attempt at a time, but a lost one does not hold up the next for ever.
     fn alone(&self, now: f64) -> When {
         if self.in_flight == 0 { When::Now } else { When::at(self.last_taken + Self::SCOUT_PATIENCE, now) }
-    }
-
-    /// A reserve never takes more than a quarter of a small quota.
-    fn reserve(&self, now: f64, wanted: u64) -> f64 {
-        let quota = match &self.knowledge {
-            Knowledge::Told(tide) => tide.limit(),
-            Knowledge::Declared(sliding) => whole(sliding.allowed(now)),
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => 0,
-        };
-        num(wanted.min(quota / 4))
     }
 
     /// Takes one permit.

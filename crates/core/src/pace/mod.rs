@@ -6,8 +6,9 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `bank`, `settle` | asks, waiters and tickets of one tenant; what answers do to them |
-//! | `registry`, `lane`, `turns` | which gates a call must pass; who waits for the same; whose turn it is |
+//! | `registry`, `lane` | which gates a call must pass; who passes the same (who goes first is [`crate::schedule`]'s part) |
 //! | `gate` | one limit, whatever is known about it |
+//! | `policy` | how much of it a class leaves to others |
 //! | `tide` | a limit the server tells about: spend what is certified, scout when something will be there |
 //! | `certificate` | what the server is known to have left |
 //! | `promise` | when it promised to give back, as an interval on the own clock |
@@ -31,6 +32,7 @@ mod gate;
 mod lane;
 mod learnt;
 mod own;
+mod policy;
 mod promise;
 mod refill;
 mod registry;
@@ -45,13 +47,12 @@ mod strangers;
 mod ticket;
 mod tide;
 mod trip;
-mod turns;
 mod when;
 
-pub use ask::{
-    Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, UnknownClass, WaiterId, Woken,
-};
+pub use crate::schedule::{CallerId, Class, UnknownClass};
+pub use ask::{Answer, AnswerKind, Ask, Asked, Refusal, RefusalReason, TokenSlot, WaiterId, Woken};
 pub use bank::Bank;
-pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
+pub use policy::{ClassPolicy, Taking, UnknownTaking};
+pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

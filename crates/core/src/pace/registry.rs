@@ -98,7 +98,7 @@ impl Registry {
             family,
             gates: Vec::new(),
             unnamed: 0,
-            queues: Default::default(),
+            waiting: 0,
             tickets: 0,
         };
         let lane = self.lanes.insert(lane);
@@ -272,7 +272,7 @@ impl Registry {
             let idle: Vec<usize> = self
                 .lanes
                 .iter()
-                .filter(|(_, lane)| lane.tickets == 0 && lane.waiting() == 0)
+                .filter(|(_, lane)| lane.tickets == 0 && lane.waiting == 0)
                 .map(|(id, _)| id)
                 .collect();
             for id in idle {

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::key::Family;
 use crate::observe::{Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
-use crate::pace::bank::Bank;
+use crate::pace::bank::{Bank, barriers};
 use crate::pace::gate::{Closed, Throttle};
 use crate::pace::registry::OTHER;
 use crate::pace::secs::secs;
@@ -45,6 +45,7 @@ impl Bank {
         let lane = &mut self.registry.lanes[ticket.lane];
         lane.tickets -= 1;
         self.registry.families[lane.family].breaker.lost(ticket.granted);
+        self.touch_lane(ticket.lane);
         self.recycle(ticket.holds);
     }
 
@@ -56,7 +57,7 @@ impl Bank {
         if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
             self.promote(now, &family);
         }
-        let targets = self.targets(lane, answer.observation);
+        let targets = self.targets(now, lane, answer.observation);
         let Some(ticket) = self.tickets.remove(&ticket.0) else { return };
         self.registry.lanes[lane].tickets -= 1;
         for ignored in &answer.observation.ignored {
@@ -76,6 +77,7 @@ impl Bank {
         }
         let hint = closed.map(|(_, hint)| hint);
         self.tell_breaker(now, &ticket, answer.kind, hint);
+        self.touch_lane(ticket.lane);
         self.recycle(ticket.holds);
     }
 
@@ -88,14 +90,14 @@ impl Bank {
         if before.is_empty() {
             return;
         }
-        self.recount_waiting(&before, |waiting, count| *waiting = waiting.saturating_sub(count));
         let lanes = self.registry.promote(now, family);
-        self.recount_waiting(&before, |waiting, count| *waiting = waiting.saturating_add(count));
+        self.rewire(now, &lanes);
         for ticket in self.tickets.values_mut().filter(|ticket| lanes.contains(&ticket.lane)) {
             let gates = &self.registry.lanes[ticket.lane].gates;
             for (hold, &gate) in ticket.holds.iter_mut().zip(gates) {
                 if hold.gate != gate {
                     self.registry.gates[hold.gate].moved_on(&hold.attempt);
+                    self.schedule.touch(barriers::gate(hold.gate));
                     hold.gate = gate;
                     self.registry.gates[gate].adopt();
                 }
@@ -112,11 +114,11 @@ impl Bank {
     }
 
     /// The gate each reading describes, in the order of the readings.
-    fn targets(&mut self, lane: usize, observation: &Observation) -> Vec<Option<usize>> {
-        observation.readings.iter().map(|reading| self.target(lane, reading)).collect()
+    fn targets(&mut self, now: Mono, lane: usize, observation: &Observation) -> Vec<Option<usize>> {
+        observation.readings.iter().map(|reading| self.target(now, lane, reading)).collect()
     }
 
-    fn target(&mut self, lane: usize, reading: &Reading) -> Option<usize> {
+    fn target(&mut self, now: Mono, lane: usize, reading: &Reading) -> Option<usize> {
         let unnamed = self.registry.lanes[lane].unnamed;
         let Some(name) = reading.name.as_deref() else { return Some(unnamed) };
         let gates = &self.registry.lanes[lane].gates;
@@ -140,12 +142,7 @@ impl Bank {
             ticket.holds.push(Hold { gate, attempt });
             self.registry.gates[gate].adopt();
         }
-        for lane in joined {
-            for class in 0..4 {
-                let count = u32::try_from(self.registry.lanes[lane].queues[class].len()).unwrap_or(u32::MAX);
-                self.registry.gates[gate].waiting[class] += count;
-            }
-        }
+        self.rewire(now, &joined);
         Some(gate)
     }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::schedule::Class;
+
 /// Everything worth showing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BankSnapshot {
@@ -9,10 +11,40 @@ pub struct BankSnapshot {
     pub gates: Vec<GateSnapshot>,
     /// One per family.
     pub breakers: Vec<BreakerSnapshot>,
-    /// Waiters by class, most important first.
-    pub waiting: [usize; 4],
+    /// Waiters by class.
+    pub waiting: WaitingSnapshot,
     /// Tickets that are granted or sent.
     pub in_flight: usize,
+}
+
+/// Waiters by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WaitingSnapshot {
+    /// Calls somebody waits for.
+    pub interactive: usize,
+    /// Calls with a deadline.
+    pub sync: usize,
+    /// Bulk calls.
+    pub bulk: usize,
+    /// Polls.
+    pub poll: usize,
+}
+
+impl WaitingSnapshot {
+    /// Those of one class.
+    pub const fn of(&self, class: Class) -> usize {
+        match class {
+            Class::Interactive => self.interactive,
+            Class::Sync => self.sync,
+            Class::Bulk => self.bulk,
+            Class::Poll => self.poll,
+        }
+    }
+
+    /// Those of all classes.
+    pub const fn total(&self) -> usize {
+        self.interactive + self.sync + self.bulk + self.poll
+    }
 }
 
 /// One gate.

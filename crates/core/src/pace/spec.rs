@@ -6,6 +6,8 @@ use http::Method;
 
 use crate::breaker::BreakerConfig;
 use crate::glob::PathGlob;
+use crate::pace::policy::ClassPolicy;
+use crate::schedule::Class;
 
 /// A declared limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,10 +121,10 @@ pub struct BankConfig {
     pub breaker: BreakerConfig,
     /// Chance added to a closing, and the time over which a refill is released.
     pub spread: Duration,
-    /// How many permits each class must leave to the others, by [`crate::pace::Class::ALL`]. Never more than a
-    /// quarter of a quota.
-    pub reserve: [u64; 4],
-    /// After waiting so long a call of any class ignores its reserve.
+    /// What each class leaves to more important ones and to strangers, by [`Class::ALL`].
+    pub policies: [ClassPolicy; Class::COUNT],
+    /// A class that waits for a limit and got none of its permits for so long gets the next one whatever its policy says:
+    /// below the 14 s after which callers of the gateway give up, so that every class is seen to be served.
     pub patience: Duration,
     /// Share of every declared quota to count as spent when its gate is made: above zero after a restart without
     /// stored state, because the server still counts what was sent before.
@@ -144,8 +146,8 @@ impl Default for BankConfig {
             max_families: 1024,
             breaker: BreakerConfig::default(),
             spread: Duration::from_millis(100),
-            reserve: [0, 0, 0, 10],
-            patience: Duration::from_secs(30),
+            policies: Class::ALL.map(ClassPolicy::of),
+            patience: Duration::from_secs(10),
             assume_spent: 0.0,
             seed: 0,
         }

@@ -100,6 +100,21 @@ impl Tide {
         length.map(|length| length.up).or(self.named_window).unwrap_or(Self::BLIND_WAIT).max(1e-3)
     }
 
+    pub(super) fn is_proven_step(&self) -> bool {
+        self.refill.is_proven_step()
+    }
+
+    /// Until when an attempt may leave that is to be counted in the present window.
+    pub(super) fn closes(&self) -> Option<f64> {
+        self.promise.due().map(|due| due.lo - self.trip.long())
+    }
+
+    /// When a continuous refill has brought `wanted` permits, if nobody takes them.
+    pub(super) fn refilled(&self, now: f64, in_flight: u32, wanted: f64) -> f64 {
+        let missing = wanted - self.available(now, in_flight).max(0.0);
+        self.last_answer + missing.max(0.0) * self.spacing()
+    }
+
     /// Permits covered beyond what is in flight and what strangers may take, for an attempt that leaves at `now`.
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);

@@ -28,4 +28,13 @@ impl When {
             (Self::At(one), Self::At(other)) => Self::At(one.max(other)),
         }
     }
+
+    /// When one of both allows it.
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Now, _) | (_, Self::Now) => Self::Now,
+            (Self::Event, other) | (other, Self::Event) => other,
+            (Self::At(one), Self::At(other)) => Self::At(one.min(other)),
+        }
+    }
 }

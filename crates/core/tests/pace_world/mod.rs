@@ -19,7 +19,7 @@ use http::Method;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
 
@@ -351,6 +351,7 @@ impl Play<'_> {
             credential: &self.credential,
             token: TokenSlot(0),
             class: self.world.class,
+            caller: CallerId::named(caller),
             deadline: None,
             give_up_at: None,
         };

@@ -144,7 +144,7 @@ mod tests {
     use std::sync::Arc;
 
     use tidegate_core::key::CredentialId;
-    use tidegate_core::pace::Class;
+    use tidegate_core::pace::{CallerId, Class};
 
     use super::*;
     use crate::call::{Route, RouteText};
@@ -158,6 +158,7 @@ mod tests {
             route: Arc::new(route),
             credential: CredentialId::new("c"),
             class: Class::Bulk,
+            caller: CallerId::ANYBODY,
             deadline: None,
         }
     }

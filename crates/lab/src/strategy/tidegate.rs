@@ -96,6 +96,7 @@ impl Tidegate {
                 credential: &info.credential,
                 token: self.token,
                 class: info.class,
+                caller: info.caller,
                 deadline: info.deadline,
                 give_up_at: running.attempts.send_by(),
             },

@@ -4,11 +4,15 @@
 //! when a closing or an opened breaker outlasts it. The time it is told is its own forecast place, one permit after the
 //! last one told, so that the refused come back spread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Bank;
+use super::{Bank, barriers};
 use crate::breaker::Admission;
-use crate::pace::ask::{Class, Refusal, RefusalReason, WaiterId, Woken};
+use crate::pace::ask::{Refusal, RefusalReason, WaiterId, Woken};
+use crate::pace::lane::last_moment;
+use crate::pace::policy::ClassPolicy;
+use crate::schedule::{CallerId, Class};
 use crate::time::Mono;
 
 impl Bank {
@@ -20,7 +24,7 @@ impl Bank {
             }
             self.moments.pop_first();
             let Some(waiter) = self.remove_waiter(id) else { continue };
-            let forecast = self.forecast(now, waiter.lane, waiter.class);
+            let forecast = self.forecast(now, waiter.lane, waiter.class, waiter.caller, waiter.deadline);
             let reason = RefusalReason::CannotMeet { forecast: forecast - now };
             out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, forecast))));
         }
@@ -28,18 +32,21 @@ impl Bank {
 
     /// Those who can no longer be served in time, and those an open breaker does not let wait.
     pub(super) fn refuse_hopeless(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
+        let mut closed = BTreeMap::new();
         let mut hopeless = Vec::new();
-        for (&id, waiter) in &self.waiters {
-            let opens = self.opens(now, waiter.lane);
-            if let Admission::Refuse(until) = self.admission(waiter.lane, now)
-                && !can_wait(waiter.class, waiter.last_moment(), until)
+        for (id, waiter) in self.schedule.iter() {
+            let lane = waiter.lane;
+            let (admission, opens) =
+                *closed.entry(lane).or_insert_with(|| (self.admission(lane, now), self.opens(now, lane)));
+            let give_up_at = waiter.payload.give_up_at;
+            if let Admission::Refuse(until) = admission
+                && !can_wait(waiter.class, last_moment(waiter.deadline, give_up_at), until)
             {
                 hopeless.push((id, RefusalReason::Breaker, until));
-            } else if !self.can_meet(waiter.lane, waiter.deadline, waiter.give_up_at, opens) {
+            } else if !self.can_meet(lane, waiter.deadline, give_up_at, opens) {
                 hopeless.push((id, RefusalReason::CannotMeet { forecast: opens - now }, opens));
             }
         }
-        hopeless.sort_by_key(|&(id, _, _)| id);
         for (id, reason, earliest) in hopeless {
             if let Some(waiter) = self.remove_waiter(id) {
                 out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, earliest))));
@@ -60,12 +67,22 @@ impl Bank {
             .fold(breaker, Mono::max)
     }
 
-    /// When a new waiter of `class` could go, behind those of its own and higher classes.
-    pub(super) fn forecast(&self, now: Mono, lane: usize, class: Class) -> Mono {
-        let ahead = |gate: usize| self.registry.gates[gate].waiting[..=class.index()].iter().sum::<u32>();
+    /// When a new waiter could go, behind those that go before it.
+    pub(super) fn forecast(
+        &self,
+        now: Mono,
+        lane: usize,
+        class: Class,
+        caller: CallerId,
+        deadline: Option<Mono>,
+    ) -> Mono {
+        let pushing = self.config.policies.map(|policy| policy == ClassPolicy::GREEDY);
+        let before = |gate: usize| {
+            self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing)
+        };
         let gates = self.registry.lanes[lane].gates.iter();
         gates
-            .map(|&gate| self.registry.gates[gate].forecast(now, ahead(gate).saturating_add(1)))
+            .map(|&gate| self.registry.gates[gate].forecast(now, before(gate).saturating_add(1)))
             .fold(self.opens(now, lane), Mono::max)
     }
 

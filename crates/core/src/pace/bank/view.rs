@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::Bank;
 use crate::breaker::Admission;
-use crate::pace::snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
+use crate::pace::snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
 use crate::time::Mono;
 
 impl Bank {
     /// The state of everything, for people.
     pub fn snapshot(&self, now: Mono) -> BankSnapshot {
         let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let gates = self.registry.gates.iter().map(|(_, gate)| GateSnapshot {
+        let gates = self.registry.gates.iter().map(|(id, gate)| GateSnapshot {
             name: gate.name.to_string(),
             partition: gate.partition.clone(),
             quota: gate.quota(),
@@ -19,7 +19,7 @@ impl Bank {
             in_flight: gate.in_flight(),
             concurrency: gate.concurrency_bound(),
             closed_for_ms: gate.closed_for(now).map_or(0, millis),
-            waiting: gate.waiting.iter().sum(),
+            waiting: self.waiting_at(id),
             state: gate.state(now),
             throttles: gate.throttles,
             accepted: gate.accepted,
@@ -33,14 +33,11 @@ impl Bank {
                 _ => 0,
             },
         });
-        let mut waiting = [0; 4];
-        for waiter in self.waiters.values() {
-            waiting[waiter.class.index()] += 1;
-        }
+        let [interactive, sync, bulk, poll] = self.schedule.waiting();
         BankSnapshot {
             gates: gates.collect(),
             breakers: breakers.collect(),
-            waiting,
+            waiting: WaitingSnapshot { interactive, sync, bulk, poll },
             in_flight: self.tickets.len(),
         }
     }

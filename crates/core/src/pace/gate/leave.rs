@@ -1,0 +1,151 @@
+//! What a class leaves to others at one limit, and until when.
+//!
+//! * A *reserve* is a number of permits, whatever happens.
+//! * *Fair* where all comes back at once: what strangers and more important classes are expected to draw until the reset, with
+//!   the chance of a Poisson process; both shrink to nothing by then, so everything is used. The instant at which one more may
+//!   go is the solution of a quadratic equation, so nobody has to look twice.
+//! * *Fair* where permits come back all the time: what is taken now comes back as well. More important classes find a small
+//!   standing share: what they draw while an answer is on its way and one permit comes back; under a log, whose permits come
+//!   back as they were taken, the chance of a whole window. (What strangers draw on the way is a margin for everybody.)
+//! * Urgent waiters that this limit stops will draw for certain; a fair class leaves theirs too.
+//!
+//! `bulk` takes what there is, so its draw is no forecast of a need: `poll` leaves it the share that its weight gives it.
+//!
+//! A class that got nothing here for the whole of its *patience* though it waits takes its next permit as the greedy do.
+
+use super::draw::{DEVIATIONS, expected, lasts};
+use super::{Gate, Knowledge};
+use crate::pace::policy::{ClassPolicy, Taking};
+use crate::pace::refill::Rule;
+use crate::pace::secs::{num, secs};
+use crate::pace::tide::Tide;
+use crate::pace::when::When;
+use crate::schedule::Class;
+use crate::time::Mono;
+
+/// Whose permit it would be, and what that one leaves to others.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::pace) struct Wish {
+    pub(in crate::pace) class: Class,
+    pub(in crate::pace) policy: ClassPolicy,
+    /// More important waiters that this limit stops.
+    pub(in crate::pace) urgent_waiting: u32,
+    /// From then on its policy does not count.
+    pub(in crate::pace) starving_at: Mono,
+}
+
+impl Gate {
+    /// Where nothing is known of a window.
+    const USUAL_WINDOW: f64 = 60.0;
+
+    /// A call of `class` asks.
+    pub(in crate::pace) fn asked(&mut self, now: Mono, class: Class) {
+        let window = self.window();
+        self.draw.asked(secs(now), class, window);
+    }
+
+    fn window(&self) -> f64 {
+        match &self.knowledge {
+            Knowledge::Told(tide) => tide.length(),
+            Knowledge::Declared(sliding) => sliding.window(),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => Self::USUAL_WINDOW,
+        }
+    }
+
+    /// When one more may go as far as quota is concerned, with what its class leaves.
+    pub(super) fn by_policy(&self, now: f64, wish: &Wish) -> When {
+        let urgent = wish.class.is_urgent();
+        let starving = When::at(secs(wish.starving_at), now);
+        let kept = self.kept(now, wish);
+        if kept.is_nothing() || starving == When::Now {
+            return self.by_knowledge(now, 0.0, urgent);
+        }
+        let polite = self.by_knowledge(now, kept.standing, urgent).and(kept.until);
+        if polite == When::Now {
+            return polite;
+        }
+        polite.or(self.by_knowledge(now, 0.0, urgent).and(starving))
+    }
+
+    fn kept(&self, now: f64, wish: &Wish) -> Kept {
+        let reserve = num(wish.policy.reserve.min(self.quota().unwrap_or(0) / 2));
+        if wish.policy.taking == Taking::Greedy {
+            return Kept { standing: reserve, until: When::Now };
+        }
+        let waiting = f64::from(wish.urgent_waiting);
+        let most = num(self.quota().unwrap_or(0)) / 2.0;
+        match &self.knowledge {
+            Knowledge::Told(tide) => match tide.rule() {
+                Rule::Step => {
+                    let standing = reserve + waiting;
+                    let until = self.before_reset(now, tide, standing, wish.class);
+                    Kept { standing, until }
+                }
+                Rule::Log => Kept::standing((reserve + waiting + self.chance(now, wish.class)).min(most)),
+                Rule::Continuous => {
+                    let draw = self.more_important(now, wish.class);
+                    let standing = reserve + waiting + expected(draw, tide.trip() + tide.spacing());
+                    let standing = standing.min(most);
+                    let until = if standing > 0.0 {
+                        When::at(tide.refilled(now, self.in_flight, 1.0 + standing), now)
+                    } else {
+                        When::Now
+                    };
+                    Kept { standing, until }
+                }
+            },
+            Knowledge::Declared(_) => {
+                Kept::standing((reserve + waiting + self.chance(now, wish.class)).min(most))
+            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => Kept::standing(0.0),
+        }
+    }
+
+    /// Until when the forecast of a window that ends all at once is more than what there is beyond one permit and `standing`.
+    fn before_reset(&self, now: f64, tide: &Tide, standing: f64, class: Class) -> When {
+        // What looks like strangers under a rule that is not proven may be the refill of another rule.
+        let strangers = if tide.is_proven_step() { tide.strangers() } else { 0.0 };
+        let draw = strangers + self.more_important(now, class);
+        let spare = tide.available(now, self.in_flight) - 1.0 - standing;
+        let left = tide.closes().map_or(0.0, |closes| closes - now);
+        if draw <= 0.0 || spare < 0.0 || left <= 0.0 || expected(draw, left) <= spare {
+            return When::Now;
+        }
+        When::at(now + left - lasts(spare, draw), now)
+    }
+
+    /// How many more than usual the more important may draw in a window, by chance.
+    fn chance(&self, now: f64, class: Class) -> f64 {
+        DEVIATIONS * (self.more_important(now, class) * self.window()).sqrt()
+    }
+
+    /// What more important classes draw, permits per second.
+    fn more_important(&self, now: f64, class: Class) -> f64 {
+        let window = self.window();
+        let urgent = self.draw.urgent(now, class, window);
+        if class <= Class::Bulk {
+            return urgent;
+        }
+        let left = num(self.quota().unwrap_or(0)) / window - urgent - self.strangers();
+        let weight = |class: Class| f64::from(class.weight());
+        let share = weight(Class::Bulk) / (weight(Class::Bulk) + weight(class));
+        urgent + self.draw.rate(now, Class::Bulk, window).min(share * left.max(0.0))
+    }
+}
+
+/// What a class leaves: so many permits, and nothing less than this long.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    standing: f64,
+    until: When,
+}
+
+impl Kept {
+    fn standing(standing: f64) -> Self {
+        Self { standing, until: When::Now }
+    }
+
+    fn is_nothing(self) -> bool {
+        self.standing <= 0.0 && self.until == When::Now
+    }
+}

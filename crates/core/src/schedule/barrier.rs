@@ -1,0 +1,124 @@
+//! What stops waiters, and who is stopped there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::line::Rank;
+use super::turns::Turns;
+use super::{Class, Line};
+use crate::time::Mono;
+
+/// Whether one more may pass a barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// Now.
+    Now,
+    /// Not before this instant, if nothing happens before.
+    At(Mono),
+    /// Not before something happens.
+    Event,
+}
+
+impl Opens {
+    /// Whether it is to be waited for longer than `other`.
+    pub fn is_later_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Now, _) | (_, Self::Event) => false,
+            (Self::At(at), Self::At(other)) => at > other,
+            (Self::At(_) | Self::Event, _) => true,
+        }
+    }
+}
+
+/// What those who wait want of one barrier.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// Waiters by class that this barrier stops, and no other one.
+    pub stopped: [u32; Class::COUNT],
+    /// Since when the class asked about waits here without a permit.
+    pub hungry_since: Mono,
+}
+
+/// The barriers as their owner knows them.
+pub trait Barriers {
+    /// Whether one more of `class` may pass `barrier` at `now`.
+    fn opens(&self, now: Mono, barrier: usize, class: Class, demand: &Demand) -> Opens;
+}
+
+/// What is waiting for a barrier. Exists only while somebody does.
+#[derive(Debug, Default)]
+pub(super) struct Barrier {
+    /// Waiters that have to pass it, wherever they are stopped now.
+    pub(super) waiting: [u32; Class::COUNT],
+    /// Callers among them, counted in each lane.
+    pub(super) flows: [u32; Class::COUNT],
+    /// The deadlines among them, in the class where they count.
+    deadlines: BTreeMap<Mono, u32>,
+    /// Lines that it stops, by the rank of their heads.
+    pub(super) lines: [BTreeSet<(Rank, usize)>; Class::COUNT],
+    /// Waiters in them.
+    pub(super) stopped: [u32; Class::COUNT],
+    pub(super) hungry_since: [Mono; Class::COUNT],
+    pub(super) turns: Turns,
+    /// Something changed since it was looked at.
+    pub(super) stale: bool,
+    pub(super) ready: Option<Ready>,
+    pub(super) wake: Option<Mono>,
+}
+
+/// The one who would go next at a barrier that is open. The least goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ready {
+    pub(super) lead: u64,
+    pub(super) class: Class,
+    pub(super) rank: Rank,
+    pub(super) barrier: usize,
+    pub(super) lane: usize,
+}
+
+impl Barrier {
+    pub(super) fn demand(&self, class: Class) -> Demand {
+        Demand { stopped: self.stopped, hungry_since: self.hungry_since[class.index()] }
+    }
+
+    /// One more has to pass it.
+    pub(super) fn expect(&mut self, now: Mono, class: Class, urgency: Mono) {
+        let waiting = &mut self.waiting[class.index()];
+        if *waiting == 0 {
+            self.hungry_since[class.index()] = now;
+        }
+        *waiting += 1;
+        if class.by_deadline() {
+            *self.deadlines.entry(urgency).or_default() += 1;
+        }
+    }
+
+    /// One less has to pass it. True if that was the last of all.
+    pub(super) fn dismiss(&mut self, class: Class, urgency: Mono) -> bool {
+        let waiting = &mut self.waiting[class.index()];
+        *waiting = waiting.saturating_sub(1);
+        if class.by_deadline()
+            && let Some(count) = self.deadlines.get_mut(&urgency)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.deadlines.remove(&urgency);
+            }
+        }
+        self.waiting.iter().all(|&waiting| waiting == 0)
+    }
+
+    /// How many of its own class go before a newcomer, at most, if `own` of its caller wait in its lane already.
+    pub(super) fn before(&self, class: Class, own: u32, deadline: Option<Mono>) -> u32 {
+        let all = self.waiting[class.index()];
+        if class.by_deadline() {
+            let urgency = Line::urgency(class, deadline);
+            if self.deadlines.last_key_value().is_none_or(|(&last, _)| last <= urgency) {
+                return all;
+            }
+            return self.deadlines.range(..=urgency).map(|(_, count)| count).sum::<u32>().min(all);
+        }
+        // Every other caller has as many turns before as this one has waiters, and one more.
+        let turns = self.flows[class.index()].saturating_mul(own.saturating_add(1));
+        turns.saturating_add(own).min(all)
+    }
+}

@@ -1,0 +1,132 @@
+//! The waiters of one class in one lane, in the order in which they go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fair::{Fair, Start};
+use super::{CallerId, Class};
+use crate::time::Mono;
+
+/// The place of a waiter among those of its class; the least goes first: the earliest deadline where deadlines count, then
+/// the earliest start, then the earliest to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) urgency: Mono,
+    pub(super) start: Start,
+    pub(super) id: u64,
+}
+
+/// One caller's waiters. The start tag belongs to whoever is first among them.
+#[derive(Debug)]
+struct Flow {
+    start: Start,
+    waiting: BTreeSet<(Mono, u64)>,
+}
+
+impl Flow {
+    fn rank(&self) -> Option<Rank> {
+        let &(urgency, id) = self.waiting.first()?;
+        Some(Rank { urgency, start: self.start, id })
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    flows: BTreeMap<CallerId, Flow>,
+    /// The first of every caller.
+    order: BTreeSet<(Rank, CallerId)>,
+    /// The barrier at which the line waits.
+    pub(super) at: Option<usize>,
+    len: u32,
+}
+
+impl Line {
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Callers with somebody in it.
+    pub(super) fn flows(&self) -> u32 {
+        u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many of `caller` wait.
+    pub(super) fn of(&self, caller: CallerId) -> u32 {
+        self.flows.get(&caller).map_or(0, |flow| u32::try_from(flow.waiting.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Who goes next.
+    pub(super) fn head(&self) -> Option<Rank> {
+        self.order.first().map(|&(rank, _)| rank)
+    }
+
+    /// What counts as the urgency of a waiter.
+    pub(super) fn urgency(class: Class, deadline: Option<Mono>) -> Mono {
+        if class.by_deadline() { deadline.unwrap_or(Mono::MAX) } else { Mono::ZERO }
+    }
+
+    pub(super) fn urgencies(&self) -> impl Iterator<Item = Mono> {
+        self.flows.values().flat_map(|flow| flow.waiting.iter().map(|&(urgency, _)| urgency))
+    }
+
+    pub(super) fn insert(&mut self, fair: &mut Fair, caller: CallerId, urgency: Mono, id: u64) {
+        let flow = self
+            .flows
+            .entry(caller)
+            .or_insert_with(|| Flow { start: fair.start(caller), waiting: BTreeSet::new() });
+        let before = flow.rank();
+        flow.waiting.insert((urgency, id));
+        let after = flow.rank();
+        self.len += 1;
+        self.reorder(caller, before, after);
+    }
+
+    /// A waiter leaves without a permit. Its place is the next one's of the same caller.
+    pub(super) fn remove(&mut self, fair: &mut Fair, caller: CallerId, urgency: Mono, id: u64) {
+        let Some(flow) = self.flows.get_mut(&caller) else { return };
+        let before = flow.rank();
+        if !flow.waiting.remove(&(urgency, id)) {
+            return;
+        }
+        let after = flow.rank();
+        self.len -= 1;
+        if after.is_none() {
+            fair.withdraw(caller, flow.start);
+            self.flows.remove(&caller);
+        }
+        self.reorder(caller, before, after);
+    }
+
+    /// The head goes.
+    pub(super) fn take(&mut self, fair: &mut Fair) -> Option<u64> {
+        let (rank, caller) = self.order.pop_first()?;
+        let flow = self.flows.get_mut(&caller)?;
+        flow.waiting.remove(&(rank.urgency, rank.id));
+        self.len -= 1;
+        fair.took(rank.start);
+        if flow.waiting.is_empty() {
+            self.flows.remove(&caller);
+        } else {
+            flow.start = fair.start(caller);
+            let next = flow.rank();
+            self.reorder(caller, None, next);
+        }
+        Some(rank.id)
+    }
+
+    fn reorder(&mut self, caller: CallerId, before: Option<Rank>, after: Option<Rank>) {
+        if before == after {
+            return;
+        }
+        if let Some(rank) = before {
+            self.order.remove(&(rank, caller));
+        }
+        if let Some(rank) = after {
+            self.order.insert((rank, caller));
+        }
+    }
+}

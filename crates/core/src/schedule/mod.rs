@@ -1,0 +1,488 @@
+//! Who goes next among those who wait.
+//!
+//! A [`Schedule`] holds waiters and knows nothing of what they wait for: its owner tells it which **barriers** each of them
+//! has to pass, and answers whether a barrier is open for a class ([`Barriers`]). Waiters with the same barriers stand in the
+//! same **lane**; those of one class in a lane are a **line**, of which only the head can be next.
+//!
+//! | rule | where |
+//! | --- | --- |
+//! | between classes: by weight, at each barrier, and no class saves up turns | `turns` |
+//! | within `sync`: the earliest deadline first (Liu and Layland, *Scheduling Algorithms for Multiprogramming in a Hard-Real-Time Environment*, JACM 20(1), 1973) | `line` |
+//! | within the other classes: fair between callers, and nobody saves up a share | `fair` |
+//! | a waiter goes when all its barriers are open for its class, and then passes all at once | here |
+//!
+//! **No work for those who cannot go.** A line is kept at one barrier that stops it, and nobody looks at it until that barrier
+//! opens. Then the best line there is tried; if another barrier stops it by now it moves there. So a permit costs a few
+//! look-ups in ordered sets and a question to each of the winner's barriers, however many lanes wait: logarithmic, not
+//! linear. What moves between two barriers that open in turn is paid for by their opening.
+//!
+//! **Contract with the owner.** After anything that may have changed what a barrier answers call [`Schedule::touch`] for it,
+//! then [`Schedule::next`] until it returns nobody. At [`Schedule::next_wake`] call `next` again. The answers for a class may
+//! depend on time and on who is stopped there ([`Demand`]), not on a single waiter.
+//!
+//! **No starvation.** Where a class's line is stopped by one barrier and the barrier opens for it, it has its turn after at
+//! most the sum of weights over its own weight permits of others. A waiter whose caller has `n` waiters before it goes after at
+//! most `n + 1` permits of each other caller that is remembered ([`Schedule::MAX_CALLERS`] and one more for the rest).
+
+mod barrier;
+mod caller;
+mod class;
+mod fair;
+mod line;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::time::Mono;
+
+use barrier::{Barrier, Ready};
+pub use barrier::{Barriers, Demand, Opens};
+pub use caller::CallerId;
+pub use class::{Class, UnknownClass};
+use fair::Fair;
+use line::{Line, Rank};
+
+/// What a waiter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// Its lane.
+    pub lane: usize,
+    /// Its class.
+    pub class: Class,
+    /// Who waits.
+    pub caller: CallerId,
+    /// By when; counts in classes that go by deadline.
+    pub deadline: Option<Mono>,
+    /// What the owner wants back.
+    pub payload: T,
+}
+
+/// The barriers of a lane and its lines.
+#[derive(Debug)]
+struct Lane {
+    needs: Vec<usize>,
+    lines: [Line; Class::COUNT],
+}
+
+/// Waiters, and the order in which they go.
+///
+/// ```
+/// use tidegate_core::schedule::{Barriers, CallerId, Class, Demand, Entry, Opens, Schedule};
+/// use tidegate_core::time::Mono;
+///
+/// /// One barrier with a few permits.
+/// struct Gate(u32);
+///
+/// impl Barriers for Gate {
+///     fn opens(&self, _: Mono, _: usize, _: Class, _: &Demand) -> Opens {
+///         if self.0 > 0 { Opens::Now } else { Opens::Event }
+///     }
+/// }
+///
+/// let mut schedule = Schedule::default();
+/// let now = Mono::ZERO;
+/// for (id, (name, class)) in
+///     [("job", Class::Bulk), ("job", Class::Bulk), ("other", Class::Bulk), ("desk", Class::Interactive)].into_iter().enumerate()
+/// {
+///     let entry = Entry { lane: 0, class, caller: CallerId::named(name), deadline: None, payload: name };
+///     schedule.enter(now, id as u64, [0], entry);
+/// }
+/// let mut gate = Gate(3);
+/// let mut went = Vec::new();
+/// while let Some((_, entry)) = schedule.next(now, &gate) {
+///     went.push(entry.payload);
+///     gate.0 -= 1;
+/// }
+/// assert_eq!(went, ["desk", "job", "other"], "the job's second comes after the other's first");
+/// ```
+#[derive(Debug)]
+pub struct Schedule<T> {
+    waiters: BTreeMap<u64, Entry<T>>,
+    waiting: [usize; Class::COUNT],
+    lanes: Vec<Option<Box<Lane>>>,
+    barriers: Vec<Option<Box<Barrier>>>,
+    fair: [Fair; Class::COUNT],
+    /// The next one of every barrier that is open.
+    ready: BTreeSet<Ready>,
+    /// When closed barriers open.
+    wakes: BTreeSet<(Mono, usize)>,
+    /// Lines that no barrier has stopped yet.
+    fresh: Vec<(usize, Class)>,
+    /// Barriers to look at again.
+    stale: Vec<usize>,
+}
+
+impl<T> Default for Schedule<T> {
+    fn default() -> Self {
+        Self {
+            waiters: BTreeMap::new(),
+            waiting: [0; Class::COUNT],
+            lanes: Vec::new(),
+            barriers: Vec::new(),
+            fair: Default::default(),
+            ready: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            fresh: Vec::new(),
+            stale: Vec::new(),
+        }
+    }
+}
+
+impl<T> Schedule<T> {
+    /// Callers of one class that are told apart; the rest share one share.
+    pub const MAX_CALLERS: usize = Fair::MAX_CALLERS;
+
+    /// Waiters.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// Waiters by [`Class::ALL`].
+    pub fn waiting(&self) -> [usize; Class::COUNT] {
+        self.waiting
+    }
+
+    /// Waiters by [`Class::ALL`] that have to pass a barrier.
+    pub fn waiting_for(&self, barrier: usize) -> [u32; Class::COUNT] {
+        self.barrier(barrier).map_or([0; Class::COUNT], |barrier| barrier.waiting)
+    }
+
+    /// All waiters, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Entry<T>)> {
+        self.waiters.iter().map(|(&id, entry)| (id, entry))
+    }
+
+    /// A waiter comes. Its `id` is used once, and those who come later have greater ones. `needs` are the barriers of its lane;
+    /// at least one, the same for everybody in it.
+    pub fn enter(&mut self, now: Mono, id: u64, needs: impl IntoIterator<Item = usize>, entry: Entry<T>) {
+        let (index, class) = (entry.lane, entry.class);
+        let urgency = Line::urgency(class, entry.deadline);
+        if self.lanes.len() <= index {
+            self.lanes.resize_with(index + 1, || None);
+        }
+        let lane = self.lanes[index].get_or_insert_with(|| {
+            Box::new(Lane { needs: needs.into_iter().collect(), lines: Default::default() })
+        });
+        let line = &mut lane.lines[class.index()];
+        let (before, flows) = (line.head(), line.flows());
+        line.insert(&mut self.fair[class.index()], entry.caller, urgency, id);
+        let (at, joined) = (line.at, line.flows() - flows);
+        if line.len() == 1 {
+            self.fresh.push((index, class));
+        }
+        let top = lane.needs.iter().copied().max().unwrap_or_default();
+        if self.barriers.len() <= top {
+            self.barriers.resize_with(top + 1, || None);
+        }
+        for &need in &lane.needs {
+            let barrier = self.barriers[need].get_or_insert_default();
+            barrier.expect(now, class, urgency);
+            barrier.flows[class.index()] += joined;
+        }
+        if let Some(at) = at {
+            self.barrier_mut(at).stopped[class.index()] += 1;
+            self.requeue(index, class, before);
+        }
+        self.waiting[class.index()] += 1;
+        self.waiters.insert(id, entry);
+    }
+
+    /// A waiter leaves without having gone. `None` if there is no such waiter.
+    pub fn leave(&mut self, id: u64) -> Option<Entry<T>> {
+        let entry = self.waiters.remove(&id)?;
+        let urgency = Line::urgency(entry.class, entry.deadline);
+        let (index, class) = (entry.lane, entry.class);
+        let line = self.line_mut(index, class);
+        let before = line.map_or((None, 0), |line| (line.head(), line.flows()));
+        if let Some(lane) = self.lanes[index].as_mut() {
+            lane.lines[class.index()].remove(&mut self.fair[class.index()], entry.caller, urgency, id);
+        }
+        self.left(index, class, urgency, before);
+        Some(entry)
+    }
+
+    /// What the owner answers for this barrier may have changed.
+    pub fn touch(&mut self, barrier: usize) {
+        if let Some(state) = self.barriers.get_mut(barrier).and_then(Option::as_mut)
+            && !state.stale
+        {
+            state.stale = true;
+            self.stale.push(barrier);
+        }
+    }
+
+    /// The barriers of a lane are others now.
+    pub fn rewire(&mut self, now: Mono, lane: usize, needs: impl IntoIterator<Item = usize>) {
+        let Some(state) = self.lanes.get_mut(lane).and_then(Option::as_mut) else { return };
+        let needs: Vec<usize> = needs.into_iter().collect();
+        let old = std::mem::replace(&mut state.needs, needs.clone());
+        for class in Class::ALL {
+            self.release(lane, class);
+            let Some(line) = self.line_mut(lane, class).filter(|line| !line.is_empty()) else { continue };
+            let (urgencies, flows): (Vec<Mono>, u32) = (line.urgencies().collect(), line.flows());
+            self.fresh.push((lane, class));
+            for &need in &needs {
+                if self.barriers.len() <= need {
+                    self.barriers.resize_with(need + 1, || None);
+                }
+                let barrier = self.barriers[need].get_or_insert_default();
+                barrier.flows[class.index()] += flows;
+                urgencies.iter().for_each(|&urgency| barrier.expect(now, class, urgency));
+            }
+            for &need in &old {
+                self.barrier_mut(need).flows[class.index()] -= flows;
+                for &urgency in &urgencies {
+                    if self.barrier_mut(need).dismiss(class, urgency) {
+                        self.close(need);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many would go before a newcomer, at most: those of its own class that do, and of the other classes what their
+    /// weights give them meanwhile. Of less important classes only those in `pushing`, by [`Class::ALL`]: the others give way.
+    pub fn before(
+        &self,
+        barrier: usize,
+        lane: usize,
+        class: Class,
+        caller: CallerId,
+        deadline: Option<Mono>,
+        pushing: [bool; Class::COUNT],
+    ) -> u32 {
+        let Some(state) = self.barrier(barrier) else { return 0 };
+        let own = self.line(lane, class).map_or(0, |line| line.of(caller));
+        let peers = state.before(class, own, deadline);
+        let others = Class::ALL.into_iter().filter(|&other| other != class);
+        others
+            .filter(|&other| other < class || pushing[other.index()])
+            .map(|other| {
+                let turns = (peers + 1).saturating_mul(other.weight()) / class.weight();
+                state.waiting[other.index()].min(turns)
+            })
+            .fold(peers, u32::saturating_add)
+    }
+
+    /// When a barrier opens for somebody who waits, if nothing happens before. `None`: nobody waits, or only for something to
+    /// happen.
+    pub fn next_wake(&self, now: Mono) -> Option<Mono> {
+        let unsettled = !(self.fresh.is_empty() && self.stale.is_empty() && self.ready.is_empty());
+        if unsettled { Some(now) } else { self.wakes.first().map(|&(at, _)| at) }
+    }
+
+    /// Lets the next one go, if anybody can.
+    pub fn next(&mut self, now: Mono, barriers: &impl Barriers) -> Option<(u64, Entry<T>)> {
+        while let Some(&(at, barrier)) = self.wakes.first() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop_first();
+            self.barrier_mut(barrier).wake = None;
+            self.touch(barrier);
+        }
+        while let Some((lane, class)) = self.fresh.pop() {
+            if self.line(lane, class).is_some_and(|line| !line.is_empty() && line.at.is_none()) {
+                let at = self.stopped_by(now, lane, class, barriers).unwrap_or_else(|| self.most_wanted(lane));
+                self.stop(lane, class, at);
+            }
+        }
+        loop {
+            while let Some(barrier) = self.stale.pop() {
+                self.look(now, barrier, barriers);
+            }
+            let &Ready { barrier, class, lane, .. } = self.ready.first()?;
+            match self.stopped_by(now, lane, class, barriers) {
+                None => return self.pass(now, lane, class),
+                Some(at) if at == barrier => {
+                    // It opened for a moment that has passed.
+                    self.touch(barrier);
+                }
+                Some(at) => {
+                    self.release(lane, class);
+                    self.stop(lane, class, at);
+                }
+            }
+        }
+    }
+
+    /// The head of a line goes.
+    fn pass(&mut self, now: Mono, lane: usize, class: Class) -> Option<(u64, Entry<T>)> {
+        let state = self.lanes[lane].as_mut()?;
+        let line = &mut state.lines[class.index()];
+        let before = (line.head(), line.flows());
+        let id = line.take(&mut self.fair[class.index()])?;
+        let entry = self.waiters.remove(&id)?;
+        for &need in &state.needs {
+            let barrier = self.barriers[need].as_mut()?;
+            barrier.turns.took(class);
+            barrier.hungry_since[class.index()] = now;
+            if !barrier.stale {
+                barrier.stale = true;
+                self.stale.push(need);
+            }
+        }
+        self.left(lane, class, Line::urgency(class, entry.deadline), before);
+        Some((id, entry))
+    }
+
+    /// The books after somebody left a line, which before had this head and so many flows.
+    fn left(&mut self, index: usize, class: Class, urgency: Mono, before: (Option<Rank>, u32)) {
+        self.waiting[class.index()] -= 1;
+        if self.waiting[class.index()] == 0 {
+            self.fair[class.index()].rest();
+        }
+        let Some(line) = self.line(index, class) else { return };
+        let gone = before.1 - line.flows();
+        if let Some(at) = line.at {
+            let empty = line.is_empty();
+            self.barrier_mut(at).stopped[class.index()] -= 1;
+            self.requeue(index, class, before.0);
+            if empty && let Some(line) = self.line_mut(index, class) {
+                line.at = None;
+            }
+        }
+        let Some(lane) = self.lanes[index].as_ref() else { return };
+        let idle = lane.lines.iter().all(Line::is_empty);
+        for position in 0..lane.needs.len() {
+            let Some(need) = self.lanes[index].as_ref().map(|lane| lane.needs[position]) else { return };
+            let barrier = self.barrier_mut(need);
+            barrier.flows[class.index()] -= gone;
+            if barrier.dismiss(class, urgency) {
+                self.close(need);
+            }
+        }
+        if idle {
+            self.lanes[index] = None;
+        }
+    }
+
+    /// The barrier that stops a line longest.
+    fn stopped_by(&self, now: Mono, lane: usize, class: Class, barriers: &impl Barriers) -> Option<usize> {
+        let mut latest = (Opens::Now, None);
+        for &need in &self.lanes.get(lane)?.as_ref()?.needs {
+            let opens = self.opens(now, need, class, barriers);
+            if opens.is_later_than(latest.0) {
+                latest = (opens, Some(need));
+            }
+        }
+        latest.1
+    }
+
+    fn opens(&self, now: Mono, barrier: usize, class: Class, barriers: &impl Barriers) -> Opens {
+        let Some(state) = self.barrier(barrier) else { return Opens::Now };
+        match barriers.opens(now, barrier, class, &state.demand(class)) {
+            Opens::At(at) if at <= now => Opens::Now,
+            opens => opens,
+        }
+    }
+
+    /// Where a line that nothing stops meets most of those it competes with.
+    fn most_wanted(&self, lane: usize) -> usize {
+        let needs = self.lanes.get(lane).and_then(Option::as_ref).map_or(&[][..], |lane| &lane.needs);
+        let waiting = |need: usize| self.waiting_for(need).iter().sum::<u32>();
+        needs.iter().copied().max_by_key(|&need| (waiting(need), std::cmp::Reverse(need))).unwrap_or_default()
+    }
+
+    /// Looks at a barrier again: who of those it stops would go, and when it opens for the others.
+    fn look(&mut self, now: Mono, index: usize, barriers: &impl Barriers) {
+        let Some(state) = self.barriers[index].as_mut() else { return };
+        state.stale = false;
+        if let Some(ready) = state.ready.take() {
+            self.ready.remove(&ready);
+        }
+        if let Some(wake) = state.wake.take() {
+            self.wakes.remove(&(wake, index));
+        }
+        let (mut ready, mut wake) = (None::<Ready>, None::<Mono>);
+        for class in Class::ALL {
+            let Some(state) = self.barrier(index) else { return };
+            let Some(&(rank, lane)) = state.lines[class.index()].first() else { continue };
+            let lead = state.turns.lead(class);
+            match self.opens(now, index, class, barriers) {
+                Opens::Now => {
+                    let other = Ready { lead, class, rank, barrier: index, lane };
+                    ready = Some(ready.map_or(other, |ready| ready.min(other)));
+                }
+                Opens::At(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
+                Opens::Event => {}
+            }
+        }
+        let state = self.barrier_mut(index);
+        (state.ready, state.wake) = (ready, wake);
+        self.ready.extend(ready);
+        self.wakes.extend(wake.map(|wake| (wake, index)));
+    }
+
+    /// A line waits at a barrier.
+    fn stop(&mut self, lane: usize, class: Class, at: usize) {
+        let Some(line) = self.line_mut(lane, class) else { return };
+        let Some(head) = line.head() else { return };
+        let len = line.len();
+        line.at = Some(at);
+        let barrier = self.barrier_mut(at);
+        barrier.lines[class.index()].insert((head, lane));
+        barrier.stopped[class.index()] += len;
+        self.touch(at);
+    }
+
+    /// A line no longer waits where it did.
+    fn release(&mut self, lane: usize, class: Class) {
+        let Some(line) = self.line_mut(lane, class) else { return };
+        let (len, head) = (line.len(), line.head());
+        let Some(at) = line.at.take() else { return };
+        let barrier = self.barrier_mut(at);
+        barrier.stopped[class.index()] -= len;
+        if let Some(head) = head {
+            barrier.lines[class.index()].remove(&(head, lane));
+        }
+        self.touch(at);
+    }
+
+    /// The head of a line may be another than before.
+    fn requeue(&mut self, lane: usize, class: Class, before: Option<Rank>) {
+        let Some(line) = self.line(lane, class) else { return };
+        let (Some(at), after) = (line.at, line.head()) else { return };
+        if before != after {
+            let lines = &mut self.barrier_mut(at).lines[class.index()];
+            if let Some(rank) = before {
+                lines.remove(&(rank, lane));
+            }
+            lines.extend(after.map(|rank| (rank, lane)));
+        }
+        self.touch(at);
+    }
+
+    /// Nobody waits for a barrier any more.
+    fn close(&mut self, index: usize) {
+        let Some(state) = self.barriers[index].take() else { return };
+        if let Some(ready) = state.ready {
+            self.ready.remove(&ready);
+        }
+        if let Some(wake) = state.wake {
+            self.wakes.remove(&(wake, index));
+        }
+    }
+
+    fn barrier(&self, index: usize) -> Option<&Barrier> {
+        self.barriers.get(index)?.as_deref()
+    }
+
+    fn barrier_mut(&mut self, index: usize) -> &mut Barrier {
+        self.barriers[index].as_mut().expect("a barrier exists as long as somebody has to pass it")
+    }
+
+    fn line(&self, lane: usize, class: Class) -> Option<&Line> {
+        Some(&self.lanes.get(lane)?.as_ref()?.lines[class.index()])
+    }
+
+    fn line_mut(&mut self, lane: usize, class: Class) -> Option<&mut Line> {
+        Some(&mut self.lanes.get_mut(lane)?.as_mut()?.lines[class.index()])
+    }
+}
