@@ -105,7 +105,7 @@ fn upstream(profile: &str, api: &str, secret: &str) -> Arc<Upstream> {
 
 async fn run(journal: &Arc<Journal>, upstream: Arc<Upstream>) -> Result<(), Stopped> {
     let (_stop, stopping) = watch::channel(false);
-    let options = Options { concurrency: 8, patience: Duration::from_millis(400), header: None };
+    let options = Options { concurrency: 8, patience: Duration::from_millis(400), headers: Vec::new() };
     execute(Arc::clone(journal), upstream, options, &Progress::default(), stopping).await
 }
 
@@ -162,7 +162,7 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
     }];
     let upstream = Upstream::new(config).unwrap();
     let (stop, stopping) = watch::channel(false);
-    let options = Options { concurrency: 8, patience: Duration::from_mins(1), header: None };
+    let options = Options { concurrency: 8, patience: Duration::from_mins(1), headers: Vec::new() };
     let progress = Progress::default();
     let begun = std::time::Instant::now();
     let told = async {

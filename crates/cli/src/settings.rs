@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::LimitSpec;
+use tidegate_core::pace::{Class, ClassPolicy, LimitSpec, Taking};
 use tidegate_core::profile::reader::{self, Section};
 use tidegate_core::profile::{parse_duration, read_limits};
 use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors};
@@ -57,9 +57,33 @@ const CLIENT_SECRET_FILE: Key = Key {
 };
 const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"], check: some };
 const ORIGINS: Key = Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"], check: some };
+const INTERACTIVE_POLICY: Key =
+    Key { name: "class.interactive.policy", env: &["TIDEGATE_CLASS_INTERACTIVE_POLICY"], check: policy };
+const INTERACTIVE_RESERVE: Key =
+    Key { name: "class.interactive.reserve", env: &["TIDEGATE_CLASS_INTERACTIVE_RESERVE"], check: permits };
+const SYNC_POLICY: Key =
+    Key { name: "class.sync.policy", env: &["TIDEGATE_CLASS_SYNC_POLICY"], check: policy };
+const SYNC_RESERVE: Key =
+    Key { name: "class.sync.reserve", env: &["TIDEGATE_CLASS_SYNC_RESERVE"], check: permits };
+const BULK_POLICY: Key =
+    Key { name: "class.bulk.policy", env: &["TIDEGATE_CLASS_BULK_POLICY"], check: policy };
+const BULK_RESERVE: Key =
+    Key { name: "class.bulk.reserve", env: &["TIDEGATE_CLASS_BULK_RESERVE"], check: permits };
+const POLL_POLICY: Key =
+    Key { name: "class.poll.policy", env: &["TIDEGATE_CLASS_POLL_POLICY"], check: policy };
+const POLL_RESERVE: Key =
+    Key { name: "class.poll.reserve", env: &["TIDEGATE_CLASS_POLL_RESERVE"], check: permits };
+
+/// The policy of each class, and what it always leaves, by [`Class::ALL`].
+const CLASSES: [(&Key, &Key); Class::COUNT] = [
+    (&INTERACTIVE_POLICY, &INTERACTIVE_RESERVE),
+    (&SYNC_POLICY, &SYNC_RESERVE),
+    (&BULK_POLICY, &BULK_RESERVE),
+    (&POLL_POLICY, &POLL_RESERVE),
+];
 
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 13] = [
+const KEYS: [&Key; 21] = [
     &PROFILE,
     &REGION,
     &API,
@@ -73,6 +97,14 @@ const KEYS: [&Key; 13] = [
     &CLIENT_SECRET_FILE,
     &HOSTS,
     &ORIGINS,
+    &INTERACTIVE_POLICY,
+    &INTERACTIVE_RESERVE,
+    &SYNC_POLICY,
+    &SYNC_RESERVE,
+    &BULK_POLICY,
+    &BULK_RESERVE,
+    &POLL_POLICY,
+    &POLL_RESERVE,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -96,6 +128,17 @@ fn wait(text: &str) -> Result<(), String> {
         Duration::ZERO => Err("is zero (write a duration above zero, such as \"14s\")".to_owned()),
         _ => Ok(()),
     }
+}
+
+fn policy(text: &str) -> Result<(), String> {
+    text.parse().map(|_: Taking| ()).map_err(|what| format!("`{text}` {what}"))
+}
+
+fn permits(text: &str) -> Result<(), String> {
+    let parsed: Result<u64, _> = text.parse();
+    parsed
+        .map(drop)
+        .map_err(|_| format!("`{text}` is no number of permits (write a whole number, such as 80)"))
 }
 
 /// Everything that was set, as text by key, and what has no flag.
@@ -186,8 +229,21 @@ impl Settings {
         let mut config = UpstreamConfig::new(Arc::new(profile), api, login);
         config.tenant = self.tenant();
         config.limits.clone_from(&self.limits);
+        for (policy, keys) in config.policies.iter_mut().zip(CLASSES) {
+            self.lay_over(policy, keys);
+        }
         config.credential = credential;
         Ok(config)
+    }
+
+    /// What was set of a class's policy. Texts were checked when they were read.
+    fn lay_over(&self, policy: &mut ClassPolicy, (taking, reserve): (&Key, &Key)) {
+        if let Some(taking) = self.get(taking).and_then(|text| text.parse().ok()) {
+            policy.taking = taking;
+        }
+        if let Some(reserve) = self.get(reserve).and_then(|text| text.parse().ok()) {
+            policy.reserve = reserve;
+        }
     }
 
     fn hosts(&self, profile: &Profile) -> Result<(String, String), Failure> {
@@ -375,6 +431,14 @@ fn from_file(file: &Section<'_>) -> Settings {
         for key in [&HOSTS, &ORIGINS] {
             let listed = gateway.each(last(key.name), |text| Ok::<_, String>(text.to_owned()));
             settings.set(key, listed.map(|listed| listed.join(",")));
+        }
+    }
+    if let Some(classes) = file.section("class") {
+        for (class, (policy, reserve)) in Class::ALL.into_iter().zip(CLASSES) {
+            let Some(section) = classes.section(class.name()) else { continue };
+            settings.set(policy, text(&section, policy));
+            let permits = section.integer(last(reserve.name), &(0..=u64::MAX));
+            settings.set(reserve, permits.map(|permits| permits.to_string()));
         }
     }
     settings.limits = read_limits(file);

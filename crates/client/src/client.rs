@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use secrecy::SecretString;
 use tidegate_core::key::CredentialId;
-use tidegate_core::pace::{Class, LimitSpec};
+use tidegate_core::pace::{CallerId, Class, ClassPolicy, LimitSpec};
 use tidegate_core::profile::Profile;
 use tower::{Layer, Service, ServiceExt};
 
@@ -121,10 +121,9 @@ impl ClientBuilder {
     /// How much of each quota the calls of a class leave to more important ones and to strangers.
     ///
     /// ```
-    /// use std::sync::Arc;
-    /// use tidegate::{Class, Client, ClassPolicy, Profile};
+    /// use tidegate::{Class, ClassPolicy, Client, Profile};
     ///
-    /// let profile = Arc::new(Profile::builtin("generic").unwrap());
+    /// let profile = Profile::builtin("generic").unwrap();
     /// let client = Client::builder(profile, "https://api.example.com", "https://login.example.com")
     ///     // Stop while less than twice the workers is left, as some vendors' guides ask for.
     ///     .policy(Class::Bulk, ClassPolicy { reserve: 2 * 40, ..ClassPolicy::of(Class::Bulk) })

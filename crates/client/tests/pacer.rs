@@ -11,7 +11,8 @@ use tidegate::pacer::{Pacer, Ticket};
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, BankConfig, Class, LimitKind, LimitSpec, Observes, Partition, Refusal, TokenSlot,
+    Answer, AnswerKind, Ask, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes, Partition, Refusal,
+    TokenSlot,
 };
 
 /// Longer than anything here takes on a busy machine; a lost wake-up takes for ever.
@@ -32,6 +33,7 @@ async fn acquire(pacer: &Pacer, class: Class) -> Result<Ticket, Refusal> {
         credential: &CredentialId::new("tests"),
         token: TokenSlot(0),
         class,
+        caller: CallerId::ANYBODY,
         deadline: None,
         give_up_at: None,
     };

@@ -9,8 +9,8 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes, Partition,
-    RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes,
+    Partition, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
 

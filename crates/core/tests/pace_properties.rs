@@ -10,8 +10,8 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes, Partition,
-    TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes,
+    Partition, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
 
@@ -19,9 +19,21 @@ use tidegate_core::time::{Mono, Wall};
 enum Step {
     Wait(u64),
     WaitForWake,
-    Ask { family: u8, credential: u8, class: u8, caller: u8, patch: bool, deadline: Option<u32>, give_up: Option<u32> },
+    Ask {
+        family: u8,
+        credential: u8,
+        class: u8,
+        caller: u8,
+        patch: bool,
+        deadline: Option<u32>,
+        give_up: Option<u32>,
+    },
     Send(prop::sample::Index),
-    Answer { which: prop::sample::Index, kind: u8, observation: Said },
+    Answer {
+        which: prop::sample::Index,
+        kind: u8,
+        observation: Said,
+    },
     Drop(prop::sample::Index),
     Abandon(prop::sample::Index),
 }

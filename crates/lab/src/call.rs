@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::{Deserialize, Deserializer};
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::pace::Class;
+use tidegate_core::pace::{CallerId, Class};
 use tidegate_core::time::Mono;
 
 /// Stands for the id of one of the simulated users.

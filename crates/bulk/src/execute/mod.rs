@@ -44,8 +44,8 @@ pub struct Options {
     pub concurrency: usize,
     /// How long an upstream that cannot be reached is waited for before the run stops.
     pub patience: Duration,
-    /// A header every request carries, such as the class for a gateway in between.
-    pub header: Option<(HeaderName, HeaderValue)>,
+    /// Headers every request carries, such as the class for a gateway in between.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// How far a run is, live.
@@ -284,7 +284,7 @@ impl Sender<'_> {
         if let Some(body) = &item.request.body {
             call = call.json(body.clone());
         }
-        if let Some((name, value)) = &self.options.header {
+        for (name, value) in &self.options.headers {
             call = call.header(name.clone(), value.clone());
         }
         match call.send().await {

@@ -46,7 +46,7 @@ pub(super) async fn carry_out(
     let options = Options {
         concurrency: usize::from(common.concurrency),
         patience: common.patience,
-        header: link.header,
+        headers: link.headers,
     };
     let began = link.upstream.clock().now();
     let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;

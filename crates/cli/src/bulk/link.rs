@@ -18,7 +18,7 @@ pub(crate) struct Link {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) watch: Arc<Watch>,
     /// What every request carries for a gateway in between.
-    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     route: Route,
 }
 
@@ -48,7 +48,7 @@ impl Link {
                     login: Some(config.login.clone()),
                     ..Route::default()
                 };
-                Self::over(config, route, None)?
+                Self::over(config, route, Vec::new())?
             }
             Some(gateway) => Self::through(settings.profile()?, settings.tenant(), gateway)?,
         };
@@ -64,17 +64,25 @@ impl Link {
     /// Through a gateway, which knows the limits and holds the credential.
     fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
         profile.limits.clear();
-        let class = (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk"));
+        // Several runs through one gateway share it; each is a caller of its own.
+        let caller = HeaderValue::try_from(format!("tidegate bulk {}", std::process::id()));
+        let headers = vec![
+            (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk")),
+            (
+                HeaderName::from_static("tidegate-caller"),
+                caller.expect("digits and letters are a header's value"),
+            ),
+        ];
         let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
         config.tenant = tenant;
         let route = Route { via: Some(gateway.to_owned()), ..Route::default() };
-        Self::over(config, route, Some(class))
+        Self::over(config, route, headers)
     }
 
     fn over(
         mut config: UpstreamConfig,
         route: Route,
-        header: Option<(HeaderName, HeaderValue)>,
+        headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Result<Self, Failure> {
         let watch = Arc::new(Watch::default());
         let observers: [Arc<dyn Observer>; 2] = [Arc::new(Traced), Arc::clone(&watch) as Arc<dyn Observer>];
@@ -83,7 +91,7 @@ impl Link {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::usage(lines.join("\n"))
         })?;
-        Ok(Self { upstream, watch, header, route })
+        Ok(Self { upstream, watch, headers, route })
     }
 
     /// Where this goes, for the journal.
@@ -95,7 +103,7 @@ impl Link {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let upstream = &self.upstream;
         let anonymous = matches!(upstream.credential(), Credential::Anonymous);
-        if anonymous && self.header.is_none() && upstream.profile().oauth.is_some() {
+        if anonymous && self.headers.is_empty() && upstream.profile().oauth.is_some() {
             return Err(Failure::usage(format!(
                 "no credential for {}: set GENESYSCLOUD_OAUTHCLIENT_ID and GENESYSCLOUD_OAUTHCLIENT_SECRET, or send --via a gateway that has one",
                 upstream.api_base()

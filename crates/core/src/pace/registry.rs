@@ -93,14 +93,7 @@ impl Registry {
         }
         self.make_room(now);
         let family = self.family_ids.get(ask.family).copied().unwrap_or(OTHER);
-        let lane = Lane {
-            key: key.clone(),
-            family,
-            gates: Vec::new(),
-            unnamed: 0,
-            waiting: 0,
-            tickets: 0,
-        };
+        let lane = Lane { key: key.clone(), family, gates: Vec::new(), unnamed: 0, waiting: 0, tickets: 0 };
         let lane = self.lanes.insert(lane);
         self.lane_ids.insert(key, lane);
         self.resolve(now, lane);

@@ -289,7 +289,8 @@ impl<T> Schedule<T> {
         }
         while let Some((lane, class)) = self.fresh.pop() {
             if self.line(lane, class).is_some_and(|line| !line.is_empty() && line.at.is_none()) {
-                let at = self.stopped_by(now, lane, class, barriers).unwrap_or_else(|| self.most_wanted(lane));
+                let at =
+                    self.stopped_by(now, lane, class, barriers).unwrap_or_else(|| self.most_wanted(lane));
                 self.stop(lane, class, at);
             }
         }

@@ -159,6 +159,7 @@ async fn malformed_instructions_are_refused_and_nothing_is_sent() {
     let played = play("genesys-guide", "").await;
     for (name, value) in [
         ("Tidegate-Class", "urgent"),
+        ("Tidegate-Caller", ""),
         ("Tidegate-Deadline", "soon"),
         ("Tidegate-Deadline", "-1"),
         ("Tidegate-Deadline", "0"),

@@ -236,7 +236,7 @@ impl<'p, 's> Engine<'p, 's> {
             route: std::sync::Arc::clone(route),
             credential: tidegate_core::key::CredentialId::new(self.plan.credential(instance, load)),
             class: spec.class,
-            caller: CallerId::named(load),
+            caller: tidegate_core::pace::CallerId::named(load),
             deadline: spec.deadline.map(|deadline| mono(self.now + deadline)),
         };
         self.begun += 1;

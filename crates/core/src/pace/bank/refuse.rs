@@ -77,9 +77,8 @@ impl Bank {
         deadline: Option<Mono>,
     ) -> Mono {
         let pushing = self.config.policies.map(|policy| policy == ClassPolicy::GREEDY);
-        let before = |gate: usize| {
-            self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing)
-        };
+        let before =
+            |gate: usize| self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing);
         let gates = self.registry.lanes[lane].gates.iter();
         gates
             .map(|&gate| self.registry.gates[gate].forecast(now, before(gate).saturating_add(1)))
