@@ -15,6 +15,7 @@ const FILES: &[(&str, &str)] = files![
     "fleet-10000",
     "four-processes",
     "late-or-never",
+    "late-or-never-beside-bulk",
     "no-headers-declared",
     "no-headers-undeclared",
     "publish-window",

@@ -257,7 +257,7 @@ impl Observer for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_core::pace::GateSnapshot;
+    use tidegate_core::pace::{GateSnapshot, WaitingSnapshot};
 
     use super::*;
 
@@ -281,7 +281,8 @@ mod tests {
     #[test]
     fn the_gates_of_two_credentials_are_one_limit() {
         let gates = vec![gate("credential=a", 7.0, 2), gate("credential=b", 250.0, 3)];
-        let snapshot = BankSnapshot { gates, breakers: Vec::new(), waiting: [0; 4], in_flight: 5 };
+        let snapshot =
+            BankSnapshot { gates, breakers: Vec::new(), waiting: WaitingSnapshot::default(), in_flight: 5 };
         let text = Metrics::new().render(&snapshot);
         for line in [
             "tidegate_limit_quota{limit=\"users\"} 300",

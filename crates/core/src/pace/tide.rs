@@ -104,9 +104,11 @@ impl Tide {
         self.refill.is_proven_step()
     }
 
-    /// Until when an attempt may leave that is to be counted in the present window.
+    /// Until when an attempt may leave that is to be counted in the present window: a trip before a scout for the next one
+    /// would go.
     pub(super) fn closes(&self) -> Option<f64> {
-        self.promise.due().map(|due| due.lo - self.trip.long())
+        let scout = self.promise.send_at(&self.trip, self.refill.is_proven_step())?;
+        Some(scout - self.trip.long())
     }
 
     /// When a continuous refill has brought `wanted` permits, if nobody takes them.

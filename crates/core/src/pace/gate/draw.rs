@@ -31,8 +31,8 @@ impl Draw {
     const HIGHER: usize = Class::COUNT - 1;
     /// A peak fades over so many windows.
     const MEMORY: f64 = 8.0;
-    /// What little has run is taken for this share of a window.
-    const FIRST: f32 = 0.25;
+    /// Less than a window is taken for one (1 − 1/e of what is averaged): a first burst says nothing about when the next comes.
+    const FIRST: f32 = 0.632;
 
     /// One of `class` asks.
     pub(super) fn asked(&mut self, now: f64, class: Class, window: f64) {
