@@ -104,11 +104,13 @@ impl Tide {
         self.refill.is_proven_step()
     }
 
-    /// Until when an attempt may leave that is to be counted in the present window: a trip before a scout for the next one
-    /// would go.
-    pub(super) fn closes(&self) -> Option<f64> {
+    /// Until when an attempt may leave that is to be counted in the present window: a trip before it can end, and a trip before
+    /// a scout for the next one goes.
+    pub(super) fn closes(&self) -> Option<(f64, f64)> {
+        let due = self.promise.due()?;
         let scout = self.promise.send_at(&self.trip, self.refill.is_proven_step())?;
-        Some(scout - self.trip.long())
+        let trip = self.trip.long();
+        Some((due.lo.min(scout) - trip, scout - trip))
     }
 
     /// When a continuous refill has brought `wanted` permits, if nobody takes them.

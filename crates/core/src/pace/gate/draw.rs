@@ -72,17 +72,15 @@ fn narrow(number: f64) -> f32 {
     number as f32
 }
 
-/// Draws that will come within `span` seconds at `rate` per second: as many as are expected, and chance (2.5 standard
-/// deviations of a Poisson process).
-pub(super) fn expected(rate: f64, span: f64) -> f64 {
-    let draws = (rate * span).max(0.0);
-    draws + DEVIATIONS * draws.sqrt()
+/// What to leave where so many draws are expected: these, and chance (2.5 standard deviations of a Poisson process).
+pub(super) fn with_chance(draws: f64) -> f64 {
+    draws + DEVIATIONS * draws.max(0.0).sqrt()
 }
 
-/// The span, in seconds, in which no more than `permits` are [`expected`] at `rate` per second: its inverse.
-pub(super) fn lasts(permits: f64, rate: f64) -> f64 {
+/// How many draws may be expected so that no more than `permits` have to be left: its inverse.
+pub(super) fn covered(permits: f64) -> f64 {
     let root = ((DEVIATIONS * DEVIATIONS + 4.0 * permits.max(0.0)).sqrt() - DEVIATIONS) / 2.0;
-    root * root / rate
+    root * root
 }
 
 /// As for strangers' margin.
@@ -124,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_within_what_lasts_is_what_was_there() {
-        for (permits, rate) in [(0.0, 1.0), (1.0, 0.01), (80.0, 5.0), (3000.0, 100.0)] {
-            assert!((expected(rate, lasts(permits, rate)) - permits).abs() < 1e-6);
+    fn what_covers_is_the_inverse_of_what_is_left() {
+        for permits in [0.0, 0.01, 1.0, 80.0, 3000.0] {
+            assert!((with_chance(covered(permits)) - permits).abs() < 1e-6, "{permits}");
         }
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! A class that got nothing here for the whole of its *patience* though it waits takes its next permit as the greedy do.
 
-use super::draw::{DEVIATIONS, expected, lasts};
+use super::draw::{DEVIATIONS, covered, with_chance};
 use super::{Gate, Knowledge};
 use crate::pace::policy::{ClassPolicy, Taking};
 use crate::pace::refill::Rule;
@@ -84,7 +84,7 @@ impl Gate {
                 Rule::Log => Kept::standing((reserve + waiting + self.chance(now, wish.class)).min(most)),
                 Rule::Continuous => {
                     let draw = self.more_important(now, wish.class);
-                    let standing = reserve + waiting + expected(draw, tide.trip() + tide.spacing());
+                    let standing = reserve + waiting + with_chance(draw * (tide.trip() + tide.spacing()));
                     let standing = standing.min(most);
                     let until = if standing > 0.0 {
                         When::at(tide.refilled(now, self.in_flight, 1.0 + standing), now)
@@ -102,16 +102,27 @@ impl Gate {
     }
 
     /// Until when the forecast of a window that ends all at once is more than what there is beyond one permit and `standing`.
+    ///
+    /// When a window ends is known between two instants. What strangers may draw is left until the earlier: if they do not draw
+    /// it, it is lost. What more important classes may draw is left until the next scout: it is theirs.
     fn before_reset(&self, now: f64, tide: &Tide, standing: f64, class: Class) -> When {
         // What looks like strangers under a rule that is not proven may be the refill of another rule.
         let strangers = if tide.is_proven_step() { tide.strangers() } else { 0.0 };
-        let draw = strangers + self.more_important(now, class);
+        let own = self.more_important(now, class);
         let spare = tide.available(now, self.in_flight) - 1.0 - standing;
-        let left = tide.closes().map_or(0.0, |closes| closes - now);
-        if draw <= 0.0 || spare < 0.0 || left <= 0.0 || expected(draw, left) <= spare {
+        let Some((first, last)) = tide.closes().filter(|_| spare >= 0.0) else { return When::Now };
+        let expected = strangers * (first - now).max(0.0) + own * (last - now).max(0.0);
+        if expected <= 0.0 || with_chance(expected) <= spare {
             return When::Now;
         }
-        When::at(now + left - lasts(spare, draw), now)
+        // Both shrink at their rates, the strangers' until `first`: the instant at which they are down to what is covered.
+        let (covered, after) = (covered(spare), own * (last - first));
+        let at = if covered >= after || own <= 0.0 {
+            first - (covered - after) / (strangers + own)
+        } else {
+            last - covered / own
+        };
+        When::at(at, now)
     }
 
     /// How many more than usual the more important may draw in a window, by chance.
