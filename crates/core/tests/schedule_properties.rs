@@ -1,0 +1,388 @@
+//! Random sequences of events against a schedule, judged by a plain list of who waits.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate_core::schedule::{Barriers, CallerId, Class, Demand, Entry, Opens, Schedule};
+use tidegate_core::time::Mono;
+
+const BARRIERS: usize = 4;
+const LANES: usize = 6;
+
+/// What stops waiters: so many permits, nothing before an instant, and some classes not at all.
+#[derive(Clone, Debug, Default)]
+struct Door {
+    permits: u32,
+    opens_at: Mono,
+    shut: [bool; Class::COUNT],
+}
+
+#[derive(Clone, Debug)]
+struct Doors(Vec<Door>);
+
+impl Barriers for Doors {
+    fn opens(&self, now: Mono, barrier: usize, class: Class, _: &Demand) -> Opens {
+        let door = &self.0[barrier];
+        if door.permits == 0 || door.shut[class.index()] {
+            Opens::Event
+        } else if door.opens_at > now {
+            Opens::At(door.opens_at)
+        } else {
+            Opens::Now
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enter { lane: usize, class: usize, caller: u8, deadline: Option<u16> },
+    Leave(prop::sample::Index),
+    Fill { barrier: usize, permits: u32 },
+    Close { barrier: usize, millis: u16 },
+    Shut { barrier: usize, class: usize },
+    Rewire { lane: usize, needs: u8 },
+    Wait(u16),
+    WaitForWake,
+    Serve(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..LANES, 0..Class::COUNT, 0..3_u8, prop::option::of(0..20_u16))
+            .prop_map(|(lane, class, caller, deadline)| Step::Enter { lane, class, caller, deadline }),
+        2 => any::<prop::sample::Index>().prop_map(Step::Leave),
+        5 => (0..BARRIERS, 0..4_u32).prop_map(|(barrier, permits)| Step::Fill { barrier, permits }),
+        1 => (0..BARRIERS, 0..200_u16).prop_map(|(barrier, millis)| Step::Close { barrier, millis }),
+        1 => (0..BARRIERS, 0..Class::COUNT).prop_map(|(barrier, class)| Step::Shut { barrier, class }),
+        1 => (0..LANES, any::<u8>()).prop_map(|(lane, needs)| Step::Rewire { lane, needs }),
+        1 => (0..100_u16).prop_map(Step::Wait),
+        1 => Just(Step::WaitForWake),
+        4 => (1..6_u8).prop_map(Step::Serve),
+    ]
+}
+
+/// The schedule, and a list of who waits.
+struct World {
+    schedule: Schedule<u64>,
+    doors: Doors,
+    now: Mono,
+    needs: Vec<Vec<usize>>,
+    waiting: BTreeMap<u64, Entry<u64>>,
+    next_id: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            schedule: Schedule::default(),
+            doors: Doors(vec![Door::default(); BARRIERS]),
+            now: Mono::ZERO,
+            needs: (0..LANES).map(|lane| needs_of(u8::try_from(lane * 5 + 1).unwrap())).collect(),
+            waiting: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    fn enter(&mut self, lane: usize, class: Class, caller: u8, deadline: Option<Mono>) {
+        self.next_id += 1;
+        let (caller, payload) = (CallerId::named(caller), 7 * self.next_id);
+        let entry = Entry { lane, class, caller, deadline, payload };
+        self.schedule.enter(self.now, self.next_id, self.needs[lane].iter().copied(), entry);
+        self.waiting.insert(self.next_id, entry);
+    }
+
+    /// When a waiter could go, by asking every one of its doors.
+    fn free_at(&self, waiter: &Entry<u64>) -> Option<Mono> {
+        let demand = Demand { stopped: [0; Class::COUNT], hungry_since: Mono::ZERO };
+        let mut at = self.now;
+        for &need in &self.needs[waiter.lane] {
+            match self.doors.opens(self.now, need, waiter.class, &demand) {
+                Opens::Now => {}
+                Opens::At(opens) => at = at.max(opens),
+                Opens::Event => return None,
+            }
+        }
+        Some(at)
+    }
+
+    fn can_go(&self, waiter: &Entry<u64>) -> bool {
+        self.free_at(waiter) == Some(self.now)
+    }
+
+    /// Serves one, and checks that it was the right one as far as a list can tell.
+    fn serve(&mut self) -> Option<u64> {
+        let Some((id, entry)) = self.schedule.next(self.now, &self.doors) else {
+            let able = self.waiting.iter().find(|(_, waiter)| self.can_go(waiter));
+            assert!(able.is_none(), "nobody was served though {able:?} could go");
+            let wake = self.schedule.next_wake(self.now);
+            let due = self.waiting.values().filter_map(|waiter| self.free_at(waiter)).min();
+            assert!(
+                due.is_none_or(|due| wake.is_some_and(|wake| wake <= due)),
+                "{due:?} is slept through until {wake:?}"
+            );
+            assert!(wake.is_none_or(|wake| wake > self.now), "a wake-up finds its own instant ahead");
+            return None;
+        };
+        assert_eq!(self.waiting.remove(&id), Some(entry), "{id} was served twice or never waited");
+        assert!(self.can_go(&entry), "{entry:?} went through a closed door");
+        if entry.class.by_deadline() {
+            let sooner = self.waiting.values().find(|other| {
+                other.class == entry.class && other.lane == entry.lane && urgency(other) < urgency(&entry)
+            });
+            assert_eq!(sooner, None, "an earlier deadline was passed over");
+        }
+        let of_the_same = self.waiting.iter().filter(|(_, other)| {
+            (other.lane, other.class, other.caller) == (entry.lane, entry.class, entry.caller)
+                && urgency(other) == urgency(&entry)
+        });
+        assert!(
+            of_the_same.into_iter().all(|(&other, _)| other > id),
+            "a caller's own calls keep their order"
+        );
+        for &need in &self.needs[entry.lane] {
+            self.doors.0[need].permits -= 1;
+        }
+        Some(id)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Enter { lane, class, caller, deadline } => {
+                let deadline = deadline.map(|at| Mono::from_nanos(u64::from(at) * 1_000_000_000));
+                self.enter(lane, Class::ALL[class], caller, deadline);
+            }
+            Step::Leave(which) if !self.waiting.is_empty() => {
+                let id = *which.get(&self.waiting.keys().copied().collect::<Vec<_>>());
+                assert_eq!(self.schedule.leave(id), self.waiting.remove(&id));
+                assert_eq!(self.schedule.leave(id), None, "who is gone is gone");
+            }
+            Step::Leave(_) => {}
+            Step::Fill { barrier, permits } => {
+                self.doors.0[barrier].permits = permits;
+                self.schedule.touch(barrier);
+            }
+            Step::Close { barrier, millis } => {
+                self.doors.0[barrier].opens_at = self.now + Duration::from_millis(u64::from(millis));
+                self.schedule.touch(barrier);
+            }
+            Step::Shut { barrier, class } => {
+                let shut = &mut self.doors.0[barrier].shut[class];
+                *shut = !*shut;
+                self.schedule.touch(barrier);
+            }
+            Step::Rewire { lane, needs } => {
+                self.needs[lane] = needs_of(needs);
+                self.schedule.rewire(self.now, lane, self.needs[lane].iter().copied());
+            }
+            Step::Wait(millis) => self.now += Duration::from_millis(u64::from(millis)),
+            Step::WaitForWake => {
+                if let Some(wake) = self.schedule.next_wake(self.now) {
+                    self.now = self.now.max(wake);
+                }
+            }
+            Step::Serve(count) => {
+                for _ in 0..count {
+                    if self.serve().is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.check_books();
+    }
+
+    fn check_books(&self) {
+        assert_eq!(self.schedule.len(), self.waiting.len());
+        for class in Class::ALL {
+            let waiting = self.waiting.values().filter(|waiter| waiter.class == class);
+            assert_eq!(self.schedule.waiting()[class.index()], waiting.clone().count());
+            for barrier in 0..BARRIERS {
+                let needing = waiting.clone().filter(|waiter| self.needs[waiter.lane].contains(&barrier));
+                let counted = self.schedule.waiting_for(barrier)[class.index()];
+                assert_eq!(usize::try_from(counted).unwrap(), needing.count(), "{class:?} at {barrier}");
+            }
+        }
+    }
+}
+
+/// Some of the barriers, at least one.
+fn needs_of(bits: u8) -> Vec<usize> {
+    let some: Vec<usize> = (0..BARRIERS).filter(|barrier| bits & (1 << barrier) != 0).collect();
+    if some.is_empty() { vec![0] } else { some }
+}
+
+fn urgency(waiter: &Entry<u64>) -> Mono {
+    if waiter.class.by_deadline() { waiter.deadline.unwrap_or(Mono::MAX) } else { Mono::ZERO }
+}
+
+/// A world with one barrier that everybody has to pass, always open.
+fn one_door() -> World {
+    let mut world = World::new();
+    world.needs = vec![vec![0]; LANES];
+    world.doors.0[0].permits = u32::MAX;
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Nobody is lost, doubled, passed over while it could go, or slept through, whatever opens, closes and leaves.
+    #[test]
+    fn whoever_can_go_goes_and_nobody_else(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        for barrier in 0..BARRIERS {
+            world.doors.0[barrier] = Door { permits: u32::MAX, ..Door::default() };
+            world.schedule.touch(barrier);
+        }
+        while world.serve().is_some() {
+            world.check_books();
+        }
+        prop_assert!(world.waiting.is_empty());
+        prop_assert!(world.schedule.is_empty());
+    }
+
+    /// With everybody behind one door `sync` goes by deadline, across lanes and callers.
+    #[test]
+    fn the_earliest_deadline_goes_first(entries in prop::collection::vec((0..LANES, 0..3_u8, prop::option::of(0..50_u16)), 1..60)) {
+        let mut world = one_door();
+        for &(lane, caller, deadline) in &entries {
+            world.enter(lane, Class::Sync, caller, deadline.map(|at| Mono::from_nanos(u64::from(at))));
+        }
+        let all = world.waiting.clone();
+        let mut served = Vec::new();
+        while let Some(id) = world.serve() {
+            served.push(urgency(&all[&id]));
+        }
+        prop_assert!(served.is_sorted(), "{served:?}");
+    }
+
+    /// Classes that always have somebody waiting get what their weights say, give or take a turn of each.
+    #[test]
+    fn weights_are_respected(present in 1..16_u8, count in 1..600_u32, lanes in 1..LANES) {
+        let mut world = one_door();
+        let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| present & (1 << class.index()) != 0).collect();
+        let weights: u32 = classes.iter().map(|class| class.weight()).sum();
+        let mut got = [0_u32; Class::COUNT];
+        for turn in 0..count {
+            for &class in &classes {
+                for lane in 0..lanes {
+                    let filled = world.waiting.values().any(|waiter| (waiter.class, waiter.lane) == (class, lane));
+                    if !filled {
+                        world.enter(lane, class, u8::try_from(turn % 3).unwrap(), None);
+                    }
+                }
+            }
+            let all = world.waiting.clone();
+            let id = world.serve().unwrap();
+            got[all[&id].class.index()] += 1;
+        }
+        for &class in &classes {
+            let due = f64::from(count) * f64::from(class.weight()) / f64::from(weights);
+            let off = (f64::from(got[class.index()]) - due).abs();
+            prop_assert!(off <= 4.0, "{class:?}: {due} of {count} due, got {got:?}");
+        }
+    }
+
+    /// Callers that always wait get equal shares, give or take two permits, however much more one of them asks for. This is
+    /// the bound of start-time fair queueing: one permit of each of the two.
+    #[test]
+    fn callers_get_equal_shares(backlogs in prop::collection::vec(1..40_usize, 2..6), count in 1..200_usize) {
+        let mut world = one_door();
+        let mut got = vec![0_usize; backlogs.len()];
+        for _ in 0..count {
+            for (caller, &backlog) in backlogs.iter().enumerate() {
+                let name = u8::try_from(caller).unwrap();
+                let waits = world.waiting.values().filter(|waiter| waiter.caller == CallerId::named(name)).count();
+                (waits..backlog).for_each(|_| world.enter(0, Class::Bulk, name, None));
+            }
+            let all = world.waiting.clone();
+            let id = world.serve().unwrap();
+            let served = (0..backlogs.len()).find(|&caller| all[&id].caller == CallerId::named(u8::try_from(caller).unwrap()));
+            got[served.unwrap()] += 1;
+        }
+        let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+        prop_assert!(most - least <= 2, "{got:?}");
+    }
+
+    /// Whoever comes behind `own` calls of its own goes after at most `own + 1` permits of each other caller of its class and
+    /// the turns of the other classes meanwhile, although all of them keep coming.
+    #[test]
+    fn nobody_starves(class in 0..Class::COUNT, own in 0..4_u32, others in 0..6_u8, warm in 0..50_u32) {
+        let class = Class::ALL[class];
+        let mut world = one_door();
+        let crowd = |world: &mut World| {
+            for other in Class::ALL {
+                for caller in 0..others {
+                    // In `sync` who keeps coming has later deadlines; earlier ones are meant to go first.
+                    let deadline = Some(Mono::from_nanos(world.next_id + 1));
+                    let name = CallerId::named(caller);
+                    let waits = |waiter: &&Entry<u64>| (waiter.class, waiter.caller) == (other, name);
+                    if world.waiting.values().filter(waits).count() < 3 {
+                        world.enter(usize::from(caller) % LANES, other, caller, deadline);
+                    }
+                }
+            }
+        };
+        for _ in 0..warm {
+            crowd(&mut world);
+            world.serve();
+        }
+        world.waiting.keys().copied().collect::<BTreeSet<_>>().into_iter().for_each(|id| {
+            world.schedule.leave(id);
+            world.waiting.remove(&id);
+        });
+        for _ in 0..=own {
+            let deadline = Some(Mono::from_nanos(world.next_id + 1));
+            world.enter(0, class, 100, deadline);
+        }
+        let last = world.next_id;
+        let mut between = 0_u32;
+        loop {
+            crowd(&mut world);
+            let id = world.serve().unwrap();
+            if id == last {
+                break;
+            }
+            between += 1;
+        }
+        // Permits of its own class before it, those of every turn of the others, and one turn of each class to begin with.
+        let before = own + (own + 1) * 2 * u32::from(others);
+        let bound = (before + 1) * 85_u32.div_ceil(class.weight()) + 85;
+        prop_assert!(between <= bound, "{between} > {bound}");
+    }
+}
+
+#[test]
+fn a_newcomer_is_forecast_only_what_goes_before_it() {
+    let mut world = one_door();
+    let at = |seconds: u64| Some(Mono::from_nanos(seconds * 1_000_000_000));
+    for second in 1..=100 {
+        world.enter(0, Class::Sync, 0, at(second));
+    }
+    for _ in 0..50 {
+        world.enter(0, Class::Bulk, 1, None);
+    }
+    let before = |class, caller: u8, deadline, pushing| {
+        world.schedule.before(0, 0, class, CallerId::named(caller), deadline, pushing)
+    };
+    let (quiet, pushing) = ([false; Class::COUNT], [true; Class::COUNT]);
+    assert_eq!(
+        before(Class::Sync, 2, at(10), quiet),
+        10,
+        "later deadlines and bulk that gives way come after it"
+    );
+    assert_eq!(before(Class::Sync, 2, at(10), pushing), 12, "bulk has one turn in four of sync's");
+    assert_eq!(before(Class::Sync, 2, None, quiet), 100);
+    assert_eq!(before(Class::Interactive, 2, None, quiet), 0);
+    assert_eq!(
+        before(Class::Bulk, 2, None, quiet),
+        1 + 8,
+        "one of the other caller, and sync's turns meanwhile"
+    );
+    assert_eq!(before(Class::Bulk, 1, None, quiet), 50 + 100, "behind its own");
+}
