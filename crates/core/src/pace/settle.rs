@@ -54,7 +54,11 @@ impl Bank {
     pub fn answered(&mut self, now: Mono, ticket: TicketId, answer: &Answer<'_>) {
         let Some(known) = self.tickets.get(&ticket.0) else { return };
         let (lane, family) = (known.lane, known.family.clone());
-        if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
+        // Once a family is promoted all its lanes are: no need to look for others at every answer.
+        let unproven = self.registry.lanes[lane].family == OTHER;
+        let proves =
+            !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent);
+        if unproven && proves {
             self.promote(now, &family);
         }
         let targets = self.targets(now, lane, answer.observation);
