@@ -145,8 +145,8 @@ impl Refill {
         self.company
     }
 
-    /// Takes an accepted answer; returns the point of the ledger it stands for.
-    pub(super) fn weigh(&mut self, seen: &Evidence) -> Point {
+    /// Takes an accepted answer.
+    pub(super) fn weigh(&mut self, seen: &Evidence) {
         self.remember(seen);
         let point = Point {
             sent: seen.sent,
@@ -165,7 +165,6 @@ impl Refill {
                 self.flow.interrupt(false);
             }
         }
-        point
     }
 
     fn remember(&mut self, seen: &Evidence) {

@@ -6,6 +6,7 @@ use crate::pace::promise::{Change, Told};
 use crate::pace::refill::{Evidence, Rule};
 use crate::pace::ride::Swell;
 use crate::pace::secs::{Interval, num, whole};
+use crate::pace::strangers::Seen;
 use crate::pace::ticket::Attempt;
 use crate::time::Wall;
 
@@ -42,7 +43,7 @@ impl Tide {
             self.trip.arrived_early();
         }
         let evidence = self.evidence(attempt, now, num(remaining), change, in_flight);
-        let point = self.refill.weigh(&evidence);
+        self.refill.weigh(&evidence);
         self.last_answer = now;
         self.last_event = now;
         if change == Change::Stale {
@@ -58,8 +59,7 @@ impl Tide {
             self.strangers.is_known(self.missing_refill());
         }
         if self.refill.rule() == Rule::Step {
-            let stretch = (2.0 * self.trip.mean()).max(0.02 * self.length());
-            self.strangers.observe(now, point.least, point.most, stretch);
+            self.estimate_draw(attempt, now, num(remaining), in_flight);
         }
         let after = self.available(now, in_flight);
         Lesson {
@@ -67,6 +67,23 @@ impl Tide {
             opened: (before < 1.0 && after >= 8.0).then_some(after),
             strangers: self.strangers.news(self.limit / self.length()),
         }
+    }
+
+    fn estimate_draw(&mut self, attempt: &Attempt, now: f64, remaining: f64, in_flight: u32) {
+        let trip = self.trip.mean();
+        let length = self.length();
+        self.strangers.observe(&Seen {
+            sent: attempt.sent,
+            answered: now,
+            remaining,
+            settled: self.certificate.level().filter(|_| in_flight == 0),
+            own: self.refill.own(),
+            trip,
+            // Of those under way, the share of a trip by which its two halves may differ.
+            blur: f64::from(in_flight) * (self.trip.long() - trip) / (4.0 * trip.max(1e-6)),
+            stretch: (0.5 * trip).max(0.005 * length),
+            memory: length,
+        });
     }
 
     /// What a continuous refill gives but never shows, permits per second: others take it.
