@@ -377,6 +377,15 @@ impl Promise {
         }
     }
 
+    /// The first window seen may have been opened by the own first attempt: it would have a usual length. If it has not, it
+    /// was under way already, as aligned windows are.
+    pub(super) fn began_with_us(&self) -> bool {
+        let Some(due) = self.due else { return false };
+        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
+        self.passed == 0
+            && Self::ALIGNED.iter().any(|&length| seen.lo - Self::NOISE <= length && length <= seen.up + Self::NOISE)
+    }
+
     /// The next instant at which an attempt's answer would halve the blur.
     pub(super) fn halving(&self, now: f64, trip: &Trip) -> Option<f64> {
         let due = self.due?;

@@ -7,8 +7,8 @@
 //! it stands out of what such a count can err by. Where nothing overlapped the count is exact, and one permit is believed.
 //!
 //! Rules: arrivals are taken for Poisson at a rate that is itself uncertain, so the margin is that of a negative
-//! binomial: draw, and deviations of the draw and of its rate. A bin far above the rate replaces what was known (a burst
-//! is met by its first evidence, not by its average), and so does a window far below it. Every throttle adds a few permits
+//! binomial: draw, and deviations of the draw and of its rate. A bin, or a few, far above or below the rate replace what
+//! was known: a burst is met by its first evidence and forgotten by its first lull, not by its average. Every throttle adds a few permits
 //! to the margin, which fade as answers are accepted: what throttles teach no header says.
 
 use std::collections::VecDeque;
@@ -50,6 +50,8 @@ pub(super) struct Strangers {
     /// Permits seen to go, and the seconds in which they went; both fade.
     draw: f64,
     over: f64,
+    /// The same of late.
+    recent: (f64, f64),
     /// Permits per second where it is not seen in a drop.
     known: f64,
     samples: VecDeque<Sample>,
@@ -75,6 +77,8 @@ impl Strangers {
     const DEVIATIONS: f64 = 2.5;
     /// A drop is believed beyond so many deviations of what was expected.
     const SURPRISE: f64 = 3.0;
+    /// Of the memory so much is of late.
+    const RECENT: f64 = 0.125;
     /// Answers that wait for those that overlap them.
     const PENDING: usize = 64;
 
@@ -82,6 +86,7 @@ impl Strangers {
         Self {
             draw: 0.0,
             over: 0.0,
+            recent: (0.0, 0.0),
             known: 0.0,
             samples: VecDeque::new(),
             bin: Bin::default(),
@@ -155,16 +160,27 @@ impl Strangers {
         self.believed |= surprised || gone > 0.9 + errs;
     }
 
-    /// `drop` permits went within `took` seconds, give or take `errs`. True if that is news and replaces the past.
+    /// `drop` permits went within `took` seconds, give or take `errs`. True if the draw has changed and the past is void.
     fn count(&mut self, drop: f64, took: f64, errs: f64, memory: f64) -> bool {
-        let expected = self.draw / self.over.max(1e-9) * took;
-        let surprised = self.over > 0.0
-            && took > 0.0
-            && drop > expected + Self::SURPRISE * (expected + 1.0).sqrt() + 1.0 + errs;
-        let keep = if surprised { 0.0 } else { (-took / memory).exp() };
-        self.draw = (self.draw * keep + drop).max(0.0);
-        self.over = self.over * keep + took;
-        surprised
+        let fade = |pair: (f64, f64), memory: f64| {
+            let keep = (-took / memory).exp();
+            ((pair.0 * keep + drop).max(0.0), pair.1 * keep + took)
+        };
+        let rate = self.draw / self.over.max(1e-9);
+        let differs = |(draw, over): (f64, f64)| {
+            let expected = rate * over;
+            (draw - expected).abs() > Self::SURPRISE * (expected + 1.0).sqrt() + 1.0 + errs
+        };
+        let now = (drop.max(0.0), took);
+        self.recent = fade(self.recent, memory * Self::RECENT);
+        let changed = [now, self.recent].into_iter().find(|&seen| self.over > 0.0 && differs(seen));
+        if let Some(changed) = changed {
+            (self.draw, self.over) = changed;
+            self.recent = changed;
+        } else {
+            (self.draw, self.over) = fade((self.draw, self.over), memory);
+        }
+        changed.is_some_and(|(draw, over)| draw > rate * over)
     }
 
     /// Where permits come back at any time the rate is not seen in a drop: it is what refill or standing entries show.

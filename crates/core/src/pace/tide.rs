@@ -103,22 +103,19 @@ impl Tide {
     /// Permits covered beyond what is in flight and what strangers may take, for an attempt that leaves at `now`.
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);
-        let left = certified - self.margin();
+        let left = certified - self.margin(now);
         let level =
-            self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.ride_margin(now)).max(left));
+            self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.margin(now)).max(left));
         level - f64::from(in_flight) - num(self.certificate.unseen() as u64)
     }
 
-    fn margin(&self) -> f64 {
+    /// What strangers may take before an attempt that leaves at `now` arrives, of what was certified.
+    fn margin(&self, now: f64) -> f64 {
+        let age = (now - self.last_answer).clamp(0.0, self.length());
         match self.refill.rule() {
             Rule::Continuous => self.strangers.margin_of_flow(self.trip.long(), self.refill.rate()),
-            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long()),
+            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long() + age),
         }
-    }
-
-    fn ride_margin(&self, now: f64) -> f64 {
-        let age = (now - self.last_answer).clamp(0.0, self.length());
-        self.strangers.margin(self.trip.long() + age)
     }
 
     fn log_length(&self) -> Option<Interval> {
