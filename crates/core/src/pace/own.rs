@@ -69,19 +69,6 @@ impl Own {
         self.entries.partition_point(|entry| entry.answered <= at)
     }
 
-    /// How many were handled by `at`, counting each at the middle of its trip.
-    pub(super) fn handled_by(&self, at: f64) -> f64 {
-        let sure = self.answered_by(at);
-        let late = self.entries.range(sure..).take_while(|entry| entry.answered <= at + self.longest);
-        let passed = late.filter(|entry| f64::midpoint(entry.sent, entry.answered) <= at).count();
-        self.accepted() - num((self.entries.len() - sure - passed) as u64)
-    }
-
-    /// The longest round trip of an entry.
-    pub(super) fn longest(&self) -> f64 {
-        self.longest
-    }
-
     /// How many surely left a log of this `length` before an attempt that leaves at `at` arrives.
     pub(super) fn surely_back(&self, at: f64, length: Interval, one_way: f64) -> f64 {
         self.answered_before(at + 2.0 * one_way - length.up)

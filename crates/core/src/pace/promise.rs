@@ -383,7 +383,9 @@ impl Promise {
         let Some(due) = self.due else { return false };
         let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
         self.passed == 0
-            && Self::ALIGNED.iter().any(|&length| seen.lo - Self::NOISE <= length && length <= seen.up + Self::NOISE)
+            && Self::ALIGNED
+                .iter()
+                .any(|&length| seen.lo - Self::NOISE <= length && length <= seen.up + Self::NOISE)
     }
 
     /// The next instant at which an attempt's answer would halve the blur.

@@ -2,9 +2,9 @@
 //!
 //! Within a window the drop in remaining that own attempts cannot explain is somebody else's draw. How many own attempts
 //! an answer includes is known between two bounds only, which lie as far apart as attempts are in flight: a draw would
-//! hide between them for as long as the gate is busy. So the draw is **estimated** with every attempt counted at the
-//! middle of its trip, from averages over short bins, once all that overlapped has been answered; and **believed** where
-//! it stands out of what such a count can err by. Where nothing overlapped the count is exact, and one permit is believed.
+//! hide between them for as long as the gate is busy. So the draw is **estimated** with every attempt counted half a
+//! trip after it left, from averages over short bins; and **believed** where it stands out of what such a count can err by.
+//! Where nothing is in flight the count is exact and takes the place of the estimate, and one permit is believed.
 //!
 //! Rules: arrivals are taken for Poisson at a rate that is itself uncertain, so the margin is that of a negative
 //! binomial: draw, and deviations of the draw and of its rate. A bin, or a few, far above or below the rate replace what
@@ -13,17 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::pace::own::Own;
-
-/// An answer whose own attempts are not all known yet. Times in seconds.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    /// The middle of its trip.
-    handled: f64,
-    remaining: f64,
-    /// Own attempts by which counting at the middle of the trip may err.
-    blur: f64,
-}
+use crate::pace::secs::num;
 
 /// Averages over answers handled close together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +44,9 @@ pub(super) struct Strangers {
     recent: (f64, f64),
     /// Permits per second where it is not seen in a drop.
     known: f64,
-    samples: VecDeque<Sample>,
+    /// When own attempts left, of late, and how many before those.
+    sends: VecDeque<f64>,
+    before: u64,
     bin: Bin,
     /// The last complete bin of this window.
     last: Option<Bin>,
@@ -79,8 +71,8 @@ impl Strangers {
     const SURPRISE: f64 = 3.0;
     /// Of the memory so much is of late.
     const RECENT: f64 = 0.125;
-    /// Answers that wait for those that overlap them.
-    const PENDING: usize = 64;
+    /// Own attempts under way at most whose order matters.
+    const UNDER_WAY: usize = 4096;
 
     pub(super) fn new() -> Self {
         Self {
@@ -88,7 +80,8 @@ impl Strangers {
             over: 0.0,
             recent: (0.0, 0.0),
             known: 0.0,
-            samples: VecDeque::new(),
+            sends: VecDeque::new(),
+            before: 0,
             bin: Bin::default(),
             last: None,
             exact: None,
@@ -106,39 +99,52 @@ impl Strangers {
 
     /// A new window: what was left before says nothing about it.
     pub(super) fn new_window(&mut self) {
-        self.samples.clear();
         self.bin = Bin::default();
         self.last = None;
         self.exact = None;
     }
 
-    /// An answer in a window where nothing comes back.
-    pub(super) fn observe(&mut self, seen: &Seen<'_>) {
-        let handled = f64::midpoint(seen.sent, seen.answered);
-        let crowded = self.samples.back().is_some_and(|last| handled < last.handled + seen.stretch / 16.0);
-        if !crowded {
-            self.samples.push_back(Sample { handled, remaining: seen.remaining, blur: seen.blur });
-        }
-        let overlap = seen.own.longest().min(2.0 * seen.trip);
-        while self.samples.front().is_some_and(|sample| seen.answered >= sample.handled + overlap)
-            || self.samples.len() > Self::PENDING
-        {
-            let Some(sample) = self.samples.pop_front() else { break };
-            let ledger = sample.remaining + seen.own.handled_by(sample.handled);
-            if self.bin.count > 0.0 && sample.handled > self.bin.handled + seen.stretch {
-                self.close(seen);
-            }
-            self.bin.add(sample.handled, ledger, sample.blur);
-        }
-        if let Some(level) = seen.settled {
-            self.settle(handled, level + seen.own.accepted(), seen);
+    /// An own attempt left.
+    pub(super) fn sent(&mut self, now: f64) {
+        self.sends.push_back(now);
+        if self.sends.len() > Self::UNDER_WAY {
+            self.forget(1);
         }
     }
 
+    /// An own attempt that had left was surely not counted.
+    pub(super) fn not_counted(&mut self, sent: f64) {
+        let at = self.sends.partition_point(|&other| other < sent);
+        if at < self.sends.len() {
+            self.sends.remove(at);
+        } else {
+            self.before = self.before.saturating_sub(1);
+        }
+    }
+
+    fn forget(&mut self, count: usize) {
+        self.before += self.sends.drain(..count).len() as u64;
+    }
+
+    /// An answer in a window where nothing comes back.
+    pub(super) fn observe(&mut self, seen: &Seen) {
+        let handled = f64::midpoint(seen.sent, seen.answered);
+        let old = self.sends.partition_point(|&sent| sent < seen.answered - 4.0 * seen.trip);
+        self.forget(old);
+        if let Some(level) = seen.settled {
+            self.settle(handled, level + num(self.before + self.sends.len() as u64), seen);
+            return;
+        }
+        if self.bin.count > 0.0 && handled > self.bin.handled + seen.stretch {
+            self.close(seen);
+        }
+        let arrived = self.sends.partition_point(|&sent| sent <= handled - seen.trip / 2.0);
+        self.bin.add(handled, seen.remaining + num(self.before + arrived as u64), seen.blur);
+    }
+
     /// Nothing is in flight: `ledger` is exact, and takes the place of what was estimated since the last that was.
-    fn settle(&mut self, handled: f64, ledger: f64, seen: &Seen<'_>) {
+    fn settle(&mut self, handled: f64, ledger: f64, seen: &Seen) {
         let now = Bin { count: 1.0, handled, ledger, blur: 0.0 };
-        self.samples.clear();
         self.bin = Bin::default();
         self.last = Some(now);
         if let Some(exact) = self.exact.replace(now) {
@@ -150,10 +156,10 @@ impl Strangers {
         self.then = (self.draw, self.over);
     }
 
-    fn close(&mut self, seen: &Seen<'_>) {
+    fn close(&mut self, seen: &Seen) {
         let bin = std::mem::take(&mut self.bin);
         let Some(last) = self.last.replace(bin) else { return };
-        let errs = Self::SURPRISE * (bin.blur + last.blur);
+        let errs = Self::SURPRISE * (bin.blur + last.blur) / bin.count.min(last.count).max(1.0).sqrt();
         let surprised =
             self.count(last.ledger - bin.ledger, (bin.handled - last.handled).max(0.0), errs, seen.memory);
         let gone = self.exact.map_or(0.0, |exact| exact.ledger - bin.ledger);
@@ -187,14 +193,6 @@ impl Strangers {
     pub(super) fn is_known(&mut self, rate: f64) {
         self.known = rate.max(0.0);
         self.believed = false;
-    }
-
-    /// An own attempt ended without an answer that says anything: whether it was counted nobody knows, so what is missing
-    /// of it is not missing for certain.
-    pub(super) fn ended_unseen(&mut self) {
-        for bin in [&mut self.last, &mut self.exact].into_iter().flatten() {
-            bin.ledger -= 1.0;
-        }
     }
 
     /// An accepted answer: what throttles taught fades.
@@ -252,16 +250,15 @@ impl Strangers {
 
 /// An answer, as the draw is estimated from it. Times in seconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen<'o> {
+pub(super) struct Seen {
     pub(super) sent: f64,
     pub(super) answered: f64,
     pub(super) remaining: f64,
     /// What is left, if nothing is in flight now.
     pub(super) settled: Option<f64>,
-    pub(super) own: &'o Own,
     /// The usual round trip.
     pub(super) trip: f64,
-    /// Own attempts by which counting at the middle of the trip may err.
+    /// Own attempts by which counting half a trip after they left may err.
     pub(super) blur: f64,
     /// The length of a bin.
     pub(super) stretch: f64,
@@ -273,49 +270,45 @@ pub(super) struct Seen<'o> {
 mod tests {
     use super::*;
 
-    /// Attempts a tenth of a second apart, each alone; `left` tells what the answer at an instant says.
-    fn watch(strangers: &mut Strangers, own: &mut Own, from: u32, steps: u32, left: impl Fn(f64) -> f64) {
+    fn seen(sent: f64, answered: f64, remaining: f64, settled: bool) -> Seen {
+        let settled = settled.then_some(remaining);
+        let trip = answered - sent;
+        Seen { sent, answered, remaining, settled, trip, blur: 2.0, stretch: trip / 2.0, memory: 5.0 }
+    }
+
+    /// Attempts a tenth of a second apart, each alone; `left` tells what was left of the quota without them.
+    fn watch(strangers: &mut Strangers, from: u32, steps: u32, left: impl Fn(f64) -> f64) {
         for step in from..from + steps {
             let at = f64::from(step) * 0.1;
-            own.remember(at - 0.01, at + 0.01, 0.0);
-            strangers.observe(&Seen {
-                sent: at - 0.01,
-                answered: at + 0.01,
-                remaining: left(at) - own.accepted(),
-                settled: Some(left(at) - own.accepted()),
-                own,
-                trip: 0.02,
-                blur: 0.0,
-                stretch: 0.05,
-                memory: 5.0,
-            });
+            strangers.sent(at - 0.01);
+            strangers.observe(&seen(at - 0.01, at + 0.01, left(at) - f64::from(step + 1), true));
         }
     }
 
     #[test]
     fn own_attempts_are_nobody_elses() {
-        let (mut strangers, mut own) = (Strangers::new(), Own::default());
-        watch(&mut strangers, &mut own, 0, 50, |_| 300.0);
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |_| 300.0);
         assert!(strangers.rate() <= 0.0);
         assert!(strangers.margin(10.0) <= 0.0);
     }
 
     #[test]
     fn own_attempts_that_were_cut_off_are_nobody_elses() {
-        let (mut strangers, mut own) = (Strangers::new(), Own::default());
+        let mut strangers = Strangers::new();
         for round in 0..5 {
             if round > 0 {
-                strangers.ended_unseen();
+                strangers.sent(f64::from(round) - 0.05);
             }
-            watch(&mut strangers, &mut own, 10 * round, 10, |_| 300.0 - f64::from(round));
+            watch(&mut strangers, 10 * round, 10, |_| 300.0 - f64::from(round));
         }
         assert!(strangers.rate() <= 0.0, "{}", strangers.rate());
     }
 
     #[test]
     fn a_steady_draw_is_found_and_reported_once() {
-        let (mut strangers, mut own) = (Strangers::new(), Own::default());
-        watch(&mut strangers, &mut own, 0, 50, |at| 300.0 - (20.0 * at).floor());
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |at| 300.0 - (20.0 * at).floor());
         assert!((strangers.rate() - 20.0).abs() < 1.0, "{}", strangers.rate());
         assert!(strangers.margin(0.1) > 2.0);
         assert!(strangers.news(60.0).is_some());
@@ -323,31 +316,26 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_counts_from_its_first_evidence() {
-        let (mut strangers, mut own) = (Strangers::new(), Own::default());
-        watch(&mut strangers, &mut own, 0, 50, |_| 600.0);
-        watch(&mut strangers, &mut own, 50, 2, |at| 600.0 - 120.0 * (at - 4.9));
+    fn a_burst_counts_from_its_first_evidence_and_ends_with_its_first_lull() {
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |_| 600.0);
+        watch(&mut strangers, 50, 2, |at| 600.0 - 120.0 * (at - 4.9));
         assert!(strangers.rate() > 100.0, "{}", strangers.rate());
+        watch(&mut strangers, 52, 3, |_| 576.0);
+        assert!(strangers.rate() < 10.0, "{}", strangers.rate());
     }
 
     #[test]
     fn a_draw_hidden_by_own_attempts_in_flight_is_estimated() {
         // Two hundred own attempts a second with forty in flight, and somebody draws twenty-five.
-        let (mut strangers, mut own) = (Strangers::new(), Own::default());
-        for step in 0..200_u32 {
-            let handled = 0.1 + f64::from(step) * 0.005;
-            own.remember(handled - 0.1, handled + 0.1, 0.0);
-            strangers.observe(&Seen {
-                sent: handled - 0.1,
-                answered: handled + 0.1,
-                remaining: 300.0 - f64::from(step + 1) - (25.0 * (handled - 0.1)).floor(),
-                settled: (step == 0).then_some(299.0),
-                own: &own,
-                trip: 0.2,
-                blur: 2.0,
-                stretch: 0.1,
-                memory: 5.0,
-            });
+        let mut strangers = Strangers::new();
+        let handled = |step: u32| 0.1 + f64::from(step) * 0.005;
+        for step in 0..240_u32 {
+            strangers.sent(handled(step) - 0.1);
+            let Some(step) = step.checked_sub(40) else { continue };
+            let at = handled(step);
+            let left = 300.0 - f64::from(step + 1) - (25.0 * (at - 0.1)).floor();
+            strangers.observe(&seen(at - 0.1, at + 0.1, left, step == 0));
         }
         assert!((strangers.rate() - 25.0).abs() < 4.0, "{}", strangers.rate());
     }

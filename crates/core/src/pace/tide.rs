@@ -131,6 +131,7 @@ impl Tide {
     /// A permit was taken; `in_flight` counts the others.
     pub(super) fn take(&mut self, now: f64, in_flight: u32, attempt: &mut Attempt) {
         self.last_event = now;
+        self.strangers.sent(now);
         attempt.promised = self.promise.due();
         attempt.send_at = self.promise.send_at(&self.trip, self.refill.is_proven_step());
         attempt.scout = self.available(now, in_flight) < 1.0;
@@ -144,6 +145,11 @@ impl Tide {
 
     /// An attempt was given back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
+        self.strangers.not_counted(attempt.sent);
+        self.ended(attempt);
+    }
+
+    fn ended(&mut self, attempt: &Attempt) {
         if attempt.scout {
             self.scout_left = None;
         }
@@ -151,10 +157,9 @@ impl Tide {
 
     /// An attempt ended without a word about this limit, or was lost: the server may have counted it.
     pub(super) fn ended_unseen(&mut self, now: f64, attempt: &Attempt, answered: bool) {
-        self.give_back(attempt);
+        self.ended(attempt);
         self.certificate.ended_unseen(now);
         self.ride.company(now, self.length());
-        self.strangers.ended_unseen();
         self.last_event = now;
         if answered {
             self.unread = self.unread.saturating_add(1);

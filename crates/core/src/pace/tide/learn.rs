@@ -29,7 +29,7 @@ impl Tide {
             self.ended_unseen(now, attempt, true);
             return Lesson::default();
         };
-        self.give_back(attempt);
+        self.ended(attempt);
         self.unread = 0;
         self.trip.observe(now - attempt.sent);
         self.strangers.accepted();
@@ -77,7 +77,6 @@ impl Tide {
             answered: now,
             remaining,
             settled: self.certificate.level().filter(|_| in_flight == 0),
-            own: self.refill.own(),
             trip,
             // Of those under way, the share of a trip by which its two halves may differ.
             blur: f64::from(in_flight) * (self.trip.long() - trip) / (4.0 * trip.max(1e-6)),
@@ -185,7 +184,7 @@ impl Tide {
         date: Option<Wall>,
         news: bool,
     ) -> Option<f64> {
-        self.give_back(attempt);
+        self.ended(attempt);
         self.trip.observe(now - attempt.sent);
         self.last_event = now;
         if attempt.scout && attempt.promised.is_some() && self.refill.rule() == Rule::Step {
@@ -196,6 +195,7 @@ impl Tide {
             }
         }
         self.strangers.meet();
+        self.strangers.not_counted(attempt.sent);
         if news && !attempt.scout {
             self.strangers.throttled(self.limit);
         }
