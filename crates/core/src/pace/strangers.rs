@@ -224,6 +224,16 @@ impl Strangers {
         (chance - 0.25 * net * trip).max(0.0) + self.pad
     }
 
+    /// How long until `wanted` permits have come back at `net` permits per second on balance, whatever chance takes on
+    /// the way and within a `trip`.
+    pub(super) fn wait_for(&self, wanted: f64, net: f64, trip: f64) -> f64 {
+        // net × wait − deviations × √(rate × (wait + trip)) = wanted, solved for √(wait + trip).
+        let chance = Self::DEVIATIONS * self.rate().sqrt();
+        let square = chance.mul_add(chance, 4.0 * net * net.mul_add(trip, wanted)).max(0.0);
+        let root = (chance + square.sqrt()) / (2.0 * net);
+        (root * root - trip).max(0.0)
+    }
+
     /// A throttle, whatever attempt met it: others are there, or refill is slower than it seems.
     pub(super) fn meet(&mut self) {
         self.met = true;

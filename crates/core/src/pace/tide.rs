@@ -113,7 +113,7 @@ impl Tide {
     fn margin(&self, now: f64) -> f64 {
         let age = (now - self.last_answer).clamp(0.0, self.length());
         match self.refill.rule() {
-            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long(), self.refill.rate()),
+            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long() + age, self.refill.rate()),
             Rule::Step | Rule::Log => self.strangers.margin(self.trip.long() + age),
         }
     }

@@ -129,7 +129,7 @@ impl Tide {
                 let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
                 let rate = self.refill.rate();
                 if rate > 0.0 {
-                    self.last_answer + missing / rate
+                    self.last_answer + self.strangers.wait_for(missing, rate, self.trip.long())
                 } else if permit < self.trip.mean() / 4.0 {
                     send
                 } else {
