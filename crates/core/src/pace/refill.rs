@@ -79,6 +79,8 @@ pub(super) struct Refill {
 impl Refill {
     /// A refuted step must restore so many windows in a row to return.
     const COMEBACK: u8 = 3;
+    /// A log that others fill to this share while it is unproven is none.
+    const MOSTLY_OTHERS: f64 = 0.5;
 
     pub(super) fn new() -> Self {
         Self {
@@ -243,6 +245,11 @@ impl Refill {
         let weight = ((seen.answered - self.weighed_at) / (0.5 * most_length)).clamp(0.0, 1.0);
         self.weighed_at = seen.answered;
         self.strangers = (self.strangers + (others - self.strangers) * weight).max(0.0);
+        if self.log == Belief::Unproven && self.strangers > Self::MOSTLY_OTHERS * seen.limit {
+            // Rather is the length wrong: a bucket may tell its next permit alone.
+            self.log = Belief::Refuted;
+            return;
+        }
         let shown = self.own.length_shown(point.least - seen.limit, seen.answered, seen.one_way);
         self.shown = self.shown.min(shown);
         // Bursts that come back as bursts: neither a counter nor a bucket does that.

@@ -71,6 +71,8 @@ impl Strangers {
     const SURPRISE: f64 = 3.0;
     /// Of the memory so much is of late.
     const RECENT: f64 = 0.125;
+    /// Of the attempts in doubt so many are counted on the wrong side of an answer, as one deviation.
+    const MISPLACED: f64 = 0.2;
     /// Own attempts under way at most whose order matters.
     const UNDER_WAY: usize = 4096;
 
@@ -138,8 +140,22 @@ impl Strangers {
         if self.bin.count > 0.0 && handled > self.bin.handled + seen.stretch {
             self.close(seen);
         }
-        let arrived = self.sends.partition_point(|&sent| sent <= handled - seen.trip / 2.0);
-        self.bin.add(handled, seen.remaining + num(self.before + arrived as u64), seen.blur);
+        let (arrived, doubtful) = self.arrived(handled, seen);
+        self.bin.add(handled, seen.remaining + arrived, Self::MISPLACED * doubtful);
+    }
+
+    /// Own attempts counted by the instant `handled`, each half a trip after it left, give or take `seen.doubt`; and how
+    /// many of them are in doubt.
+    fn arrived(&self, handled: f64, seen: &Seen) -> (f64, f64) {
+        let middle = handled - seen.trip / 2.0;
+        let sure = self.sends.partition_point(|&sent| sent <= middle - seen.doubt);
+        let late = self.sends.range(sure..).take_while(|&&sent| sent < middle + seen.doubt);
+        let (mut arrived, mut doubtful) = (num(self.before + sure as u64), 0.0);
+        for sent in late {
+            arrived += (middle + seen.doubt - sent) / (2.0 * seen.doubt);
+            doubtful += 1.0;
+        }
+        (arrived, doubtful)
     }
 
     /// Nothing is in flight: `ledger` is exact, and takes the place of what was estimated since the last that was.
@@ -268,8 +284,8 @@ pub(super) struct Seen {
     pub(super) settled: Option<f64>,
     /// The usual round trip.
     pub(super) trip: f64,
-    /// Own attempts by which counting half a trip after they left may err.
-    pub(super) blur: f64,
+    /// By how much the way there may be longer or shorter than half a trip.
+    pub(super) doubt: f64,
     /// The length of a bin.
     pub(super) stretch: f64,
     /// What was seen so long ago counts for a third.
@@ -283,7 +299,16 @@ mod tests {
     fn seen(sent: f64, answered: f64, remaining: f64, settled: bool) -> Seen {
         let settled = settled.then_some(remaining);
         let trip = answered - sent;
-        Seen { sent, answered, remaining, settled, trip, blur: 2.0, stretch: trip / 2.0, memory: 5.0 }
+        Seen {
+            sent,
+            answered,
+            remaining,
+            settled,
+            trip,
+            doubt: 0.15 * trip,
+            stretch: trip / 2.0,
+            memory: 5.0,
+        }
     }
 
     /// Attempts a tenth of a second apart, each alone; `left` tells what was left of the quota without them.

@@ -78,8 +78,7 @@ impl Tide {
             remaining,
             settled: self.certificate.level().filter(|_| in_flight == 0),
             trip,
-            // Of those under way, the share of a trip by which its two halves may differ.
-            blur: f64::from(in_flight) * (self.trip.long() - trip) / (4.0 * trip.max(1e-6)),
+            doubt: 0.75 * (self.trip.long() - trip).max(0.02 * trip),
             stretch: (0.5 * trip).max(0.005 * length),
             memory: length,
         });

@@ -11,7 +11,7 @@ impl Tide {
     const SCOUT_PATIENCE: f64 = 3.0;
     /// An urgent caller waits no longer than this for the sake of evidence.
     const URGENT_PATIENCE: f64 = 1.0;
-    /// The first window may have been under way when it was first seen, and so many times as long as it seemed.
+    /// A first window that was under way may be so many times as long as it seems.
     const LONGER_YET: f64 = 3.0;
 
     /// When one more attempt may go.
@@ -116,7 +116,8 @@ impl Tide {
             Rule::Step => {
                 // Unproven: late enough that a continuous refill has given one back too.
                 let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
-                send + (Self::LONGER_YET * 1.5 * permit).min(length / 4.0).max(coarse)
+                let longer = if self.seems_under_way() { Self::LONGER_YET } else { 1.0 };
+                send + (longer * 1.5 * permit).min(length / 4.0).max(coarse)
             }
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
