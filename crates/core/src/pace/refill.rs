@@ -132,11 +132,6 @@ impl Refill {
         self.rule() == Rule::Log && self.log == Belief::Proven && self.own.is_whole()
     }
 
-    /// Entries of strangers in the log, if it is one.
-    pub(super) fn strangers(&self) -> f64 {
-        self.strangers
-    }
-
     /// The greatest length of a log that explains what came back.
     pub(super) fn shown(&self) -> f64 {
         self.shown

@@ -66,13 +66,13 @@ pub(super) struct Strangers {
 
 impl Strangers {
     /// Margin in standard deviations of a Poisson draw.
-    const DEVIATIONS: f64 = 2.5;
+    pub(super) const DEVIATIONS: f64 = 2.5;
     /// A drop is believed beyond so many deviations of what was expected.
     const SURPRISE: f64 = 3.0;
     /// Of the memory so much is of late.
     const RECENT: f64 = 0.125;
     /// Of the attempts in doubt so many are counted on the wrong side of an answer, as one deviation.
-    const MISPLACED: f64 = 0.2;
+    pub(super) const MISPLACED: f64 = 0.2;
     /// Own attempts under way at most whose order matters.
     const UNDER_WAY: usize = 4096;
 
@@ -124,6 +124,12 @@ impl Strangers {
         }
     }
 
+    /// Forgets the order of what left before `then`: all of it has arrived.
+    pub(super) fn arrived_before(&mut self, then: f64) {
+        let old = self.sends.partition_point(|&sent| sent < then);
+        self.forget(old);
+    }
+
     fn forget(&mut self, count: usize) {
         self.before += self.sends.drain(..count).len() as u64;
     }
@@ -131,8 +137,6 @@ impl Strangers {
     /// An answer in a window where nothing comes back.
     pub(super) fn observe(&mut self, seen: &Seen) {
         let handled = f64::midpoint(seen.sent, seen.answered);
-        let old = self.sends.partition_point(|&sent| sent < seen.answered - 4.0 * seen.trip);
-        self.forget(old);
         if let Some(level) = seen.settled {
             self.settle(handled, level + num(self.before + self.sends.len() as u64), seen);
             return;
@@ -142,6 +146,17 @@ impl Strangers {
         }
         let (arrived, doubtful) = self.arrived(handled, seen);
         self.bin.add(handled, seen.remaining + arrived, Self::MISPLACED * doubtful);
+    }
+
+    /// Own attempts that had left but not arrived by the instant `handled`, as an estimate; and how many are in doubt.
+    pub(super) fn under_way(&self, handled: f64, seen: &Seen) -> (f64, f64) {
+        let (arrived, doubtful) = self.arrived(handled, seen);
+        (num(self.before + self.sends.len() as u64) - arrived, doubtful)
+    }
+
+    /// The extra permits that throttles taught to leave.
+    pub(super) fn pad(&self) -> f64 {
+        self.pad
     }
 
     /// Own attempts counted by the instant `handled`, each half a trip after it left, give or take `seen.doubt`; and how

@@ -15,8 +15,9 @@ mod wait;
 use crate::pace::certificate::Certificate;
 use crate::pace::promise::Promise;
 use crate::pace::refill::{Refill, Rule};
-use crate::pace::ride::{Ride, Swell};
+use crate::pace::ride::{Others, Ride, Swell};
 use crate::pace::secs::{Interval, num, whole};
+use crate::pace::standing::Standing;
 use crate::pace::strangers::Strangers;
 use crate::pace::ticket::Attempt;
 use crate::pace::trip::Trip;
@@ -41,6 +42,7 @@ pub(super) struct Tide {
     refill: Refill,
     ride: Ride,
     strangers: Strangers,
+    standing: Standing,
     trip: Trip,
     /// The window a header names, used where no reset is told.
     named_window: Option<f64>,
@@ -64,6 +66,7 @@ impl Tide {
             refill: Refill::new(),
             ride: Ride::default(),
             strangers: Strangers::new(),
+            standing: Standing::default(),
             trip: Trip::new(),
             named_window: None,
             last_answer: 0.0,
@@ -104,8 +107,11 @@ impl Tide {
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);
         let left = certified - self.margin(now);
-        let level =
-            self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.margin(now)).max(left));
+        let level = self.swell().map_or(left, |swell| {
+            let others = self.others(now);
+            let level = self.ride.level(now, &swell, &others).max(left);
+            if !others.fresh && self.ride.in_company(now) { level.min(1.0) } else { level }
+        });
         level - f64::from(in_flight) - num(self.certificate.unseen() as u64)
     }
 
@@ -115,6 +121,18 @@ impl Tide {
         match self.refill.rule() {
             Rule::Continuous => self.strangers.margin_of_flow(self.trip.long() + age, self.refill.rate()),
             Rule::Step | Rule::Log => self.strangers.margin(self.trip.long() + age),
+        }
+    }
+
+    /// What is known of others in the log, for an attempt that leaves at `now`.
+    fn others(&self, now: f64) -> Others {
+        let arrives = now + self.trip.long() / 2.0;
+        let standing = self.standing.at(arrives, Strangers::DEVIATIONS);
+        let fresh = now < self.last_answer + 2.0 * self.trip.long() && self.certificate.level().is_some();
+        Others {
+            margin: self.margin(now),
+            standing: standing.filter(|_| !fresh).map(|stand| stand + self.strangers.pad()),
+            fresh,
         }
     }
 

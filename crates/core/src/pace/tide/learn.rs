@@ -6,7 +6,7 @@ use crate::pace::promise::{Change, Told};
 use crate::pace::refill::{Evidence, Rule};
 use crate::pace::ride::Swell;
 use crate::pace::secs::{Interval, num, whole};
-use crate::pace::strangers::Seen;
+use crate::pace::strangers::{Seen, Strangers};
 use crate::pace::ticket::Attempt;
 use crate::time::Wall;
 
@@ -54,12 +54,15 @@ impl Tide {
             self.strangers.new_window();
         }
         self.certificate.certify(attempt.sent, now, num(remaining));
+        self.strangers.arrived_before(now - 4.0 * self.trip.mean());
+        let seen = self.seen(attempt, now, num(remaining), in_flight);
+        self.watch_log(&seen, in_flight);
         self.certify_ride(attempt, now, num(remaining));
-        if self.refill.rule() == Rule::Continuous && self.strangers.met() {
-            self.strangers.is_known(self.missing_refill());
+        if self.refill.rule() == Rule::Continuous {
+            self.strangers.is_known(if self.strangers.met() { self.missing_refill() } else { 0.0 });
         }
         if self.refill.rule() == Rule::Step {
-            self.estimate_draw(attempt, now, num(remaining), in_flight);
+            self.strangers.observe(&seen);
         }
         let after = self.available(now, in_flight);
         Lesson {
@@ -69,19 +72,38 @@ impl Tide {
         }
     }
 
-    fn estimate_draw(&mut self, attempt: &Attempt, now: f64, remaining: f64, in_flight: u32) {
+    fn seen(&self, attempt: &Attempt, now: f64, remaining: f64, in_flight: u32) -> Seen {
         let trip = self.trip.mean();
-        let length = self.length();
-        self.strangers.observe(&Seen {
+        Seen {
             sent: attempt.sent,
             answered: now,
             remaining,
             settled: self.certificate.level().filter(|_| in_flight == 0),
             trip,
             doubt: 0.75 * (self.trip.long() - trip).max(0.02 * trip),
-            stretch: (0.5 * trip).max(0.005 * length),
-            memory: length,
-        });
+            stretch: (0.5 * trip).max(0.005 * self.length()),
+            memory: self.length(),
+        }
+    }
+
+    /// What stands of others in the log, if it is one.
+    fn watch_log(&mut self, seen: &Seen, in_flight: u32) {
+        if self.refill.rule() == Rule::Continuous || self.refill.is_proven_step() {
+            return;
+        }
+        let Some(length) = self.log_length() else { return };
+        let handled = f64::midpoint(seen.sent, seen.answered);
+        let own = self.refill.own();
+        let (under_way, coming) = self.strangers.under_way(handled, seen);
+        let counted = own.accepted() + f64::from(in_flight) - under_way;
+        let expiry = handled + seen.trip / 2.0 - length.up;
+        let going = own.answered_before(expiry + seen.doubt) - own.answered_before(expiry - seen.doubt);
+        let blur = Strangers::MISPLACED * (coming + going);
+        let others = self.limit - seen.remaining - (counted - own.answered_before(expiry));
+        self.standing.observe(handled, others, blur, length.up);
+        if self.standing.stands_out() {
+            self.ride.company(seen.answered, length.up);
+        }
     }
 
     /// What a continuous refill gives but never shows, permits per second: others take it.
@@ -106,7 +128,7 @@ impl Tide {
             self.ride.forget();
             return;
         };
-        self.strangers.is_known(self.refill.strangers() / length.up);
+        self.strangers.is_known(self.standing.rate());
         let swell = Swell { own: self.refill.own(), limit: self.limit, length, one_way: self.trip.one_way() };
         self.ride.certify(attempt.sent, now, remaining, &swell);
     }
