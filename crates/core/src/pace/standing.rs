@@ -65,12 +65,13 @@ impl Standing {
 
     /// An answer handled at `handled` left room for `standing` entries of others in a log of this `length`, give or take
     /// `blur`.
-    pub(super) fn observe(&mut self, handled: f64, standing: f64, blur: f64, length: f64) {
+    /// Those handled within a `stretch` are averaged.
+    pub(super) fn observe(&mut self, handled: f64, standing: f64, blur: f64, length: f64, stretch: f64) {
         if (length - self.length).abs() > Self::OTHER_LOG * self.length {
             *self = Self { length, since: handled, ..Self::default() };
             self.bins.resize(Self::BINS + Self::SPARE, 0.0);
         }
-        if self.sample.count > 0.0 && handled > self.sample.handled + self.width() {
+        if self.sample.count > 0.0 && handled > self.sample.handled + stretch.min(self.width()) {
             let sample = std::mem::take(&mut self.sample);
             self.close(sample.handled, sample.standing.max(0.0));
         }
@@ -199,7 +200,7 @@ mod tests {
         for step in 0..1_000_u32 {
             let at = 0.02 * f64::from(step);
             if at <= until {
-                standing.observe(at, stands(times, at), 0.0, 5.0);
+                standing.observe(at, stands(times, at), 0.0, 5.0, 1.0);
             }
         }
         standing

@@ -55,6 +55,8 @@ pub(super) struct Tide {
 impl Tide {
     /// Where neither a reset nor a window is told, a scout goes this often.
     const BLIND_WAIT: f64 = 1.0;
+    /// Deviations of what strangers may do that a lone scout waits for.
+    const SCOUT_DEVIATIONS: f64 = 1.3;
     /// After so many answers without a word about the limit the server has stopped telling.
     const SILENCE: u32 = 64;
 
@@ -127,8 +129,10 @@ impl Tide {
     /// What is known of others in the log, for an attempt that leaves at `now`.
     fn others(&self, now: f64) -> Others {
         let arrives = now + self.trip.long() / 2.0;
-        let standing = self.standing.at(arrives, Strangers::DEVIATIONS);
         let fresh = now < self.last_answer + 2.0 * self.trip.long() && self.certificate.level().is_some();
+        // A lone scout risks one throttle, a crowd many.
+        let deviations = if fresh { Strangers::DEVIATIONS } else { Self::SCOUT_DEVIATIONS };
+        let standing = self.standing.at(arrives, deviations);
         Others {
             margin: self.margin(now),
             standing: standing.filter(|_| !fresh).map(|stand| stand + self.strangers.pad()),

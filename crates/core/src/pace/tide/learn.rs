@@ -100,7 +100,7 @@ impl Tide {
         let going = own.answered_before(expiry + seen.doubt) - own.answered_before(expiry - seen.doubt);
         let blur = Strangers::MISPLACED * (coming + going);
         let others = self.limit - seen.remaining - (counted - own.answered_before(expiry));
-        self.standing.observe(handled, others, blur, length.up);
+        self.standing.observe(handled, others, blur, length.up, seen.trip);
         if self.standing.stands_out() {
             self.ride.company(seen.answered, length.up);
         }
