@@ -217,7 +217,8 @@ impl Tide {
         }
         self.strangers.meet();
         self.strangers.not_counted(attempt.sent);
-        if news && !attempt.scout {
+        // Under a continuous refill scouts are the rule, and permits that are left stay there for later.
+        if news && (!attempt.scout || self.refill.rule() == Rule::Continuous) {
             self.strangers.throttled(self.limit);
         }
         self.certificate.forget();

@@ -130,8 +130,7 @@ impl Tide {
                 let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
                 let rate = self.refill.rate();
                 if rate > 0.0 {
-                    let wait = self.strangers.wait_for(missing, rate, self.trip.long());
-                    self.last_answer + wait.min(length.max(missing / rate))
+                    self.last_answer + self.strangers.wait_for(missing, rate, self.trip.long())
                 } else if permit < self.trip.mean() / 4.0 {
                     send
                 } else {
