@@ -43,6 +43,7 @@ mod slab;
 mod sliding;
 mod snapshot;
 mod spec;
+mod standing;
 mod strangers;
 mod ticket;
 mod tide;

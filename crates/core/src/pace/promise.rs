@@ -135,7 +135,8 @@ impl Promise {
 
     /// The length of a sliding log, which is never shorter than a reset told. A server that tells whole seconds has
     /// windows of whole seconds: a length left is rounded up to it, and the second of an absolute reset lies less than
-    /// one after it. `shown`: a bound that what came back has shown.
+    /// one after it. Of several whole seconds the only usual one is taken, until a throttle shows that it was not. `shown`: a
+    /// bound that what came back has shown.
     pub(super) fn log_length(&self, shown: f64) -> Option<Interval> {
         let known = self.length?;
         if self.grain < 1.0 {
@@ -155,6 +156,10 @@ impl Promise {
         let longest = told.up.floor();
         if self.guessed_wrong || longest <= told.lo {
             return Some(told);
+        }
+        let mut usual = Self::ALIGNED.into_iter().filter(|&length| told.lo < length && length <= longest);
+        if let (Some(only), None) = (usual.next(), usual.next()) {
+            return Some(Interval::new(only, only));
         }
         let lo = if longest - 1.0 <= told.lo { longest } else { told.lo };
         Some(Interval::new(lo, longest))
@@ -375,6 +380,17 @@ impl Promise {
             (None, Some(due)) if self.grain > 0.0 => due.width(),
             _ => 0.0,
         }
+    }
+
+    /// The first window seen may have been opened by the own first attempt: it would have a usual length. If it has not, it
+    /// was under way already, as aligned windows are.
+    pub(super) fn began_with_us(&self) -> bool {
+        let Some(due) = self.due else { return false };
+        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
+        self.passed == 0
+            && Self::ALIGNED
+                .iter()
+                .any(|&length| seen.lo - Self::NOISE <= length && length <= seen.up + Self::NOISE)
     }
 
     /// The next instant at which an attempt's answer would halve the blur.

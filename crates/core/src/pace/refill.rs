@@ -79,6 +79,8 @@ pub(super) struct Refill {
 impl Refill {
     /// A refuted step must restore so many windows in a row to return.
     const COMEBACK: u8 = 3;
+    /// A log that others fill to this share while it is unproven is none.
+    const MOSTLY_OTHERS: f64 = 0.5;
 
     pub(super) fn new() -> Self {
         Self {
@@ -130,11 +132,6 @@ impl Refill {
         self.rule() == Rule::Log && self.log == Belief::Proven && self.own.is_whole()
     }
 
-    /// Entries of strangers in the log, if it is one.
-    pub(super) fn strangers(&self) -> f64 {
-        self.strangers
-    }
-
     /// The greatest length of a log that explains what came back.
     pub(super) fn shown(&self) -> f64 {
         self.shown
@@ -145,8 +142,8 @@ impl Refill {
         self.company
     }
 
-    /// Takes an accepted answer; returns the point of the ledger it stands for.
-    pub(super) fn weigh(&mut self, seen: &Evidence) -> Point {
+    /// Takes an accepted answer.
+    pub(super) fn weigh(&mut self, seen: &Evidence) {
         self.remember(seen);
         let point = Point {
             sent: seen.sent,
@@ -165,12 +162,20 @@ impl Refill {
                 self.flow.interrupt(false);
             }
         }
-        point
     }
 
     fn remember(&mut self, seen: &Evidence) {
         let gone = seen.answered - 2.0 * seen.length.up.max(1.0);
         self.own.remember(seen.sent, seen.answered, gone);
+    }
+
+    /// The promise passed, the next one stands, and there was not one permit for a lone attempt. Somebody may have taken
+    /// them all, so what was proven is doubted first.
+    pub(super) fn nothing_came_back(&mut self) {
+        match self.step {
+            Belief::Proven => self.step = Belief::Unproven,
+            Belief::Unproven | Belief::Refuted => self.vote(Belief::Refuted),
+        }
     }
 
     fn vote(&mut self, belief: Belief) {
@@ -235,6 +240,11 @@ impl Refill {
         let weight = ((seen.answered - self.weighed_at) / (0.5 * most_length)).clamp(0.0, 1.0);
         self.weighed_at = seen.answered;
         self.strangers = (self.strangers + (others - self.strangers) * weight).max(0.0);
+        if self.log == Belief::Unproven && self.strangers > Self::MOSTLY_OTHERS * seen.limit {
+            // Rather is the length wrong: a bucket may tell its next permit alone.
+            self.log = Belief::Refuted;
+            return;
+        }
         let shown = self.own.length_shown(point.least - seen.limit, seen.answered, seen.one_way);
         self.shown = self.shown.min(shown);
         // Bursts that come back as bursts: neither a counter nor a bucket does that.

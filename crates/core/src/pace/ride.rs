@@ -7,7 +7,8 @@
 //! holds the own entries and nothing else, so what surely left it is free.
 //!
 //! Rules: the greater of the two bounds holds, both being safe. Another's entry, or an own attempt that nobody knows the
-//! fate of, silences the second for two windows.
+//! fate of, holds for two windows that the log is shared: then the second bound is less what stands of others, once they
+//! were watched for a whole length, and is not to be had before.
 
 use crate::pace::certificate::Certificate;
 use crate::pace::own::Own;
@@ -20,6 +21,17 @@ pub(super) struct Swell<'o> {
     pub(super) limit: f64,
     pub(super) length: Interval,
     pub(super) one_way: f64,
+}
+
+/// What others may have in the log, or take, before an attempt arrives.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Others {
+    /// Permits they may take of what was certified.
+    pub(super) margin: f64,
+    /// Entries of theirs that may stand then, once they were watched for long enough.
+    pub(super) standing: Option<f64>,
+    /// Something was answered just now.
+    pub(super) fresh: bool,
 }
 
 impl Swell<'_> {
@@ -51,19 +63,24 @@ impl Ride {
         self.company_until = now + 2.0 * length;
     }
 
+    /// Entries that are not known may stand in the log.
+    pub(super) fn in_company(&self, now: f64) -> bool {
+        now < self.company_until
+    }
+
     /// Another rule, or nothing, is known to hold now.
     pub(super) fn forget(&mut self) {
         self.certificate = Certificate::default();
     }
 
-    /// Permits before what is in flight, for an attempt that leaves at `now`; `margin` is to be left to strangers.
-    pub(super) fn level(&self, now: f64, swell: &Swell<'_>, margin: f64) -> f64 {
+    /// Permits before what is in flight, for an attempt that leaves at `now`.
+    pub(super) fn level(&self, now: f64, swell: &Swell<'_>, others: &Others) -> f64 {
         let back = swell.own.surely_back(now, swell.length, swell.one_way);
-        let carried = self.certificate.level().map_or(f64::NEG_INFINITY, |level| level + back - margin);
-        if now < self.company_until {
-            return carried;
-        }
-        carried.max(swell.limit - (swell.own.accepted() - back))
+        let carried =
+            self.certificate.level().map_or(f64::NEG_INFINITY, |level| level + back - others.margin);
+        let standing = if self.in_company(now) { others.standing } else { Some(0.0) };
+        standing
+            .map_or(carried, |standing| carried.max(swell.limit - (swell.own.accepted() - back) - standing))
     }
 }
 
@@ -89,8 +106,8 @@ mod tests {
     #[test]
     fn alone_each_attempt_comes_back_one_window_after_its_answer() {
         let (own, ride) = used_up();
-        assert!((ride.level(4.99, &swell(&own), 0.0) - 0.0).abs() < 1e-9);
-        assert!((ride.level(5.25, &swell(&own), 0.0) - 3.0).abs() < 1e-9);
+        assert!((ride.level(4.99, &swell(&own), &Others::default()) - 0.0).abs() < 1e-9);
+        assert!((ride.level(5.25, &swell(&own), &Others::default()) - 3.0).abs() < 1e-9);
         assert!(swell(&own).next(5.25, 2.0).is_some_and(|at| (at - 5.4).abs() < 1e-5));
     }
 
@@ -101,6 +118,12 @@ mod tests {
         ride.company(1.0, 5.0);
         ride.forget();
         ride.certify(4.0, 4.0, 0.0, &swell(&own));
-        assert!((ride.level(5.25, &swell(&own), 2.0) - 1.0).abs() < 1e-9);
+        let mut others = Others { margin: 2.0, standing: None, fresh: true };
+        assert!((ride.level(5.25, &swell(&own), &others) - 1.0).abs() < 1e-9);
+        others.standing = Some(1.0);
+        assert!(
+            (ride.level(5.25, &swell(&own), &others) - 2.0).abs() < 1e-9,
+            "one of the two has left since"
+        );
     }
 }

@@ -1,17 +1,61 @@
 //! Others who draw from the same quota.
 //!
-//! Within a window the drop in remaining that own attempts cannot explain is somebody else's draw. Only what is missing
-//! **for certain** counts: the most that may have been left at an earlier answer, less the most that own attempts may
-//! have taken since. The rate is smoothed; the margin is what they may take while a certificate and the next attempt
-//! travel. Every throttle adds a few permits to it, which fade as answers are accepted: what throttles teach no header says.
+//! Within a window the drop in remaining that own attempts cannot explain is somebody else's draw. How many own attempts
+//! an answer includes is known between two bounds only, which lie as far apart as attempts are in flight: a draw would
+//! hide between them for as long as the gate is busy. So the draw is **estimated** with every attempt counted half a
+//! trip after it left, from averages over short bins; and **believed** where it stands out of what such a count can err by.
+//! Where nothing is in flight the count is exact and takes the place of the estimate, and one permit is believed.
+//!
+//! Rules: arrivals are taken for Poisson at a rate that is itself uncertain, so the margin is that of a negative
+//! binomial: draw, and deviations of the draw and of its rate. A bin, or a few, far above or below the rate replace what
+//! was known: a burst is met by its first evidence and forgotten by its first lull, not by its average. Every throttle adds a few permits
+//! to the margin, which fade as answers are accepted: what throttles teach no header says.
+
+use std::collections::VecDeque;
+
+use crate::pace::secs::num;
+
+/// Averages over answers handled close together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bin {
+    count: f64,
+    handled: f64,
+    /// Remaining and the own attempts counted: it falls by what others take.
+    ledger: f64,
+    blur: f64,
+}
+
+impl Bin {
+    fn add(&mut self, handled: f64, ledger: f64, blur: f64) {
+        self.count += 1.0;
+        self.blur = self.blur.max(blur);
+        self.handled += (handled - self.handled) / self.count;
+        self.ledger += (ledger - self.ledger) / self.count;
+    }
+}
 
 /// The draw of strangers on one limit.
 #[derive(Debug)]
 pub(super) struct Strangers {
-    /// Permits per second.
-    rate: f64,
-    /// The answer since which the present stretch is measured: (answered, remaining plus own attempts surely counted).
-    from: Option<(f64, f64)>,
+    /// Permits seen to go, and the seconds in which they went; both fade.
+    draw: f64,
+    over: f64,
+    /// The same of late.
+    recent: (f64, f64),
+    /// Permits per second where it is not seen in a drop.
+    known: f64,
+    /// When own attempts left, of late, and how many before those.
+    sends: VecDeque<f64>,
+    before: u64,
+    bin: Bin,
+    /// The last complete bin of this window.
+    last: Option<Bin>,
+    /// The last answer with nothing in flight: what it left is exact, so is what went since the one before.
+    exact: Option<Bin>,
+    /// The draw and its seconds as they were known then.
+    then: (f64, f64),
+    /// Others were certainly there, within memory.
+    believed: bool,
     /// Extra permits, taught by throttles.
     pad: f64,
     /// A throttle was taken.
@@ -22,46 +66,164 @@ pub(super) struct Strangers {
 
 impl Strangers {
     /// Margin in standard deviations of a Poisson draw.
-    const DEVIATIONS: f64 = 2.5;
+    pub(super) const DEVIATIONS: f64 = 2.5;
+    /// A drop is believed beyond so many deviations of what was expected.
+    const SURPRISE: f64 = 3.0;
+    /// Of the memory so much is of late.
+    const RECENT: f64 = 0.125;
+    /// Of the attempts in doubt so many are counted on the wrong side of an answer, as one deviation.
+    pub(super) const MISPLACED: f64 = 0.2;
+    /// Own attempts under way at most whose order matters.
+    const UNDER_WAY: usize = 4096;
 
     pub(super) fn new() -> Self {
-        Self { rate: 0.0, from: None, pad: 0.0, met: false, told: 0.0 }
+        Self {
+            draw: 0.0,
+            over: 0.0,
+            recent: (0.0, 0.0),
+            known: 0.0,
+            sends: VecDeque::new(),
+            before: 0,
+            bin: Bin::default(),
+            last: None,
+            exact: None,
+            then: (0.0, 0.0),
+            believed: false,
+            pad: 0.0,
+            met: false,
+            told: 0.0,
+        }
     }
 
     pub(super) fn rate(&self) -> f64 {
-        self.rate
+        if self.believed && self.over > 0.0 { self.draw / self.over } else { self.known }
     }
 
     /// A new window: what was left before says nothing about it.
     pub(super) fn new_window(&mut self) {
-        self.from = None;
+        self.bin = Bin::default();
+        self.last = None;
+        self.exact = None;
     }
 
-    /// An answer at `answered` with `remaining + own attempts counted` between `least` and `most`, in a window where
-    /// nothing comes back. Stretches shorter than `stretch` say nothing.
-    pub(super) fn observe(&mut self, answered: f64, least: f64, most: f64, stretch: f64) {
-        match self.from {
-            Some((at, before)) if least < before => {
-                if answered - at > stretch {
-                    let rate = ((before - most) / (answered - at)).max(0.0);
-                    self.rate += 0.2 * (rate - self.rate);
-                }
-            }
-            _ => self.from = Some((answered, least)),
+    /// An own attempt left.
+    pub(super) fn sent(&mut self, now: f64) {
+        self.sends.push_back(now);
+        if self.sends.len() > Self::UNDER_WAY {
+            self.forget(1);
         }
+    }
+
+    /// An own attempt that had left was surely not counted.
+    pub(super) fn not_counted(&mut self, sent: f64) {
+        let at = self.sends.partition_point(|&other| other < sent);
+        if at < self.sends.len() {
+            self.sends.remove(at);
+        } else {
+            self.before = self.before.saturating_sub(1);
+        }
+    }
+
+    /// Forgets the order of what left before `then`: all of it has arrived.
+    pub(super) fn arrived_before(&mut self, then: f64) {
+        let old = self.sends.partition_point(|&sent| sent < then);
+        self.forget(old);
+    }
+
+    fn forget(&mut self, count: usize) {
+        self.before += self.sends.drain(..count).len() as u64;
+    }
+
+    /// An answer in a window where nothing comes back.
+    pub(super) fn observe(&mut self, seen: &Seen) {
+        let handled = f64::midpoint(seen.sent, seen.answered);
+        if let Some(level) = seen.settled {
+            self.settle(handled, level + num(self.before + self.sends.len() as u64), seen);
+            return;
+        }
+        if self.bin.count > 0.0 && handled > self.bin.handled + seen.stretch {
+            self.close(seen);
+        }
+        let (arrived, doubtful) = self.arrived(handled, seen);
+        self.bin.add(handled, seen.remaining + arrived, Self::MISPLACED * doubtful);
+    }
+
+    /// Own attempts that had left but not arrived by the instant `handled`, as an estimate; and how many are in doubt.
+    pub(super) fn under_way(&self, handled: f64, seen: &Seen) -> (f64, f64) {
+        let (arrived, doubtful) = self.arrived(handled, seen);
+        (num(self.before + self.sends.len() as u64) - arrived, doubtful)
+    }
+
+    /// The extra permits that throttles taught to leave.
+    pub(super) fn pad(&self) -> f64 {
+        self.pad
+    }
+
+    /// Own attempts counted by the instant `handled`, each half a trip after it left, give or take `seen.doubt`; and how
+    /// many of them are in doubt.
+    fn arrived(&self, handled: f64, seen: &Seen) -> (f64, f64) {
+        let middle = handled - seen.trip / 2.0;
+        let sure = self.sends.partition_point(|&sent| sent <= middle - seen.doubt);
+        let late = self.sends.range(sure..).take_while(|&&sent| sent < middle + seen.doubt);
+        let (mut arrived, mut doubtful) = (num(self.before + sure as u64), 0.0);
+        for sent in late {
+            arrived += (middle + seen.doubt - sent) / (2.0 * seen.doubt);
+            doubtful += 1.0;
+        }
+        (arrived, doubtful)
+    }
+
+    /// Nothing is in flight: `ledger` is exact, and takes the place of what was estimated since the last that was.
+    fn settle(&mut self, handled: f64, ledger: f64, seen: &Seen) {
+        let now = Bin { count: 1.0, handled, ledger, blur: 0.0 };
+        self.bin = Bin::default();
+        self.last = Some(now);
+        if let Some(exact) = self.exact.replace(now) {
+            let gone = (exact.ledger - now.ledger).max(0.0);
+            (self.draw, self.over) = self.then;
+            self.count(gone, (now.handled - exact.handled).max(0.0), 0.0, seen.memory);
+            self.believed = (self.believed || gone >= 0.5) && self.draw >= 0.5;
+        }
+        self.then = (self.draw, self.over);
+    }
+
+    fn close(&mut self, seen: &Seen) {
+        let bin = std::mem::take(&mut self.bin);
+        let Some(last) = self.last.replace(bin) else { return };
+        let errs = Self::SURPRISE * (bin.blur + last.blur) / bin.count.min(last.count).max(1.0).sqrt();
+        let surprised =
+            self.count(last.ledger - bin.ledger, (bin.handled - last.handled).max(0.0), errs, seen.memory);
+        let gone = self.exact.map_or(0.0, |exact| exact.ledger - bin.ledger);
+        self.believed |= surprised || gone > 0.9 + errs;
+    }
+
+    /// `drop` permits went within `took` seconds, give or take `errs`. True if the draw has changed and the past is void.
+    fn count(&mut self, drop: f64, took: f64, errs: f64, memory: f64) -> bool {
+        let fade = |pair: (f64, f64), memory: f64| {
+            let keep = (-took / memory).exp();
+            ((pair.0 * keep + drop).max(0.0), pair.1 * keep + took)
+        };
+        let rate = self.draw / self.over.max(1e-9);
+        let differs = |(draw, over): (f64, f64)| {
+            let expected = rate * over;
+            (draw - expected).abs() > Self::SURPRISE * (expected + 1.0).sqrt() + 1.0 + errs
+        };
+        let now = (drop.max(0.0), took);
+        self.recent = fade(self.recent, memory * Self::RECENT);
+        let changed = [now, self.recent].into_iter().find(|&seen| self.over > 0.0 && differs(seen));
+        if let Some(changed) = changed {
+            (self.draw, self.over) = changed;
+            self.recent = changed;
+        } else {
+            (self.draw, self.over) = fade((self.draw, self.over), memory);
+        }
+        changed.is_some_and(|(draw, over)| draw > rate * over)
     }
 
     /// Where permits come back at any time the rate is not seen in a drop: it is what refill or standing entries show.
     pub(super) fn is_known(&mut self, rate: f64) {
-        self.rate = rate.max(0.0);
-    }
-
-    /// An own attempt ended without an answer that says anything: whether it was counted nobody knows, so what is missing
-    /// of it is not missing for certain.
-    pub(super) fn ended_unseen(&mut self) {
-        if let Some((_, before)) = &mut self.from {
-            *before -= 1.0;
-        }
+        self.known = rate.max(0.0);
+        self.believed = false;
     }
 
     /// An accepted answer: what throttles taught fades.
@@ -77,16 +239,30 @@ impl Strangers {
         self.pad = (self.pad + 2.0).min(0.1 * limit);
     }
 
-    /// Permits to leave, given a `trip` that is only rarely exceeded.
-    pub(super) fn margin(&self, trip: f64) -> f64 {
-        let draw = self.rate * trip;
-        if draw > 0.05 { draw + Self::DEVIATIONS * draw.sqrt() + self.pad } else { self.pad }
+    /// Permits to leave for what may be drawn within `span` seconds.
+    pub(super) fn margin(&self, span: f64) -> f64 {
+        let draw = self.rate() * span;
+        if draw <= 0.05 {
+            return self.pad;
+        }
+        let uncertain = if self.believed { span / self.over.max(span / 4.0) } else { 0.0 };
+        draw + Self::DEVIATIONS * (draw * (1.0 + uncertain)).sqrt() + self.pad
     }
 
     /// The same where `net` permits per second come back on balance: only chance can take more than they bring.
     pub(super) fn margin_of_flow(&self, trip: f64, net: f64) -> f64 {
-        let chance = Self::DEVIATIONS * (self.rate * trip).sqrt();
+        let chance = Self::DEVIATIONS * (self.rate() * trip).sqrt();
         (chance - 0.25 * net * trip).max(0.0) + self.pad
+    }
+
+    /// How long until `wanted` permits have come back at `net` permits per second on balance, whatever chance takes on
+    /// the way and within a `trip`.
+    pub(super) fn wait_for(&self, wanted: f64, net: f64, trip: f64) -> f64 {
+        // net × wait − deviations × √(rate × (wait + trip)) = wanted, solved for √(wait + trip).
+        let chance = Self::DEVIATIONS * self.rate().sqrt();
+        let square = chance.mul_add(chance, 4.0 * net * net.mul_add(trip, wanted)).max(0.0);
+        let root = (chance + square.sqrt()) / (2.0 * net);
+        (root * root - trip).max(0.0)
     }
 
     /// A throttle, whatever attempt met it: others are there, or refill is slower than it seems.
@@ -101,42 +277,80 @@ impl Strangers {
 
     /// The rate, if it is worth reporting: more than a twentieth of the quota and twice what was reported last.
     pub(super) fn news(&mut self, quota_rate: f64) -> Option<f64> {
-        if self.rate > 0.05 * quota_rate && self.rate > 2.0 * self.told {
-            self.told = self.rate;
-            return Some(self.rate);
+        let rate = self.rate();
+        if rate > 0.05 * quota_rate && rate > 2.0 * self.told {
+            self.told = rate;
+            return Some(rate);
         }
-        if self.rate < 0.01 * quota_rate {
+        if rate < 0.01 * quota_rate {
             self.told = 0.0;
         }
         None
     }
 }
 
+/// An answer, as the draw is estimated from it. Times in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) sent: f64,
+    pub(super) answered: f64,
+    pub(super) remaining: f64,
+    /// What is left, if nothing is in flight now.
+    pub(super) settled: Option<f64>,
+    /// The usual round trip.
+    pub(super) trip: f64,
+    /// By how much the way there may be longer or shorter than half a trip.
+    pub(super) doubt: f64,
+    /// The length of a bin.
+    pub(super) stretch: f64,
+    /// What was seen so long ago counts for a third.
+    pub(super) memory: f64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn own_attempts_in_flight_are_nobody_elses() {
-        let mut strangers = Strangers::new();
-        for step in 0..50_u32 {
-            let at = f64::from(step) * 0.1;
-            // 100 at the start, own attempts explain everything between the two bounds.
-            strangers.observe(at, 95.0, 100.0, 0.05);
+    fn seen(sent: f64, answered: f64, remaining: f64, settled: bool) -> Seen {
+        let settled = settled.then_some(remaining);
+        let trip = answered - sent;
+        Seen {
+            sent,
+            answered,
+            remaining,
+            settled,
+            trip,
+            doubt: 0.15 * trip,
+            stretch: trip / 2.0,
+            memory: 5.0,
         }
+    }
+
+    /// Attempts a tenth of a second apart, each alone; `left` tells what was left of the quota without them.
+    fn watch(strangers: &mut Strangers, from: u32, steps: u32, left: impl Fn(f64) -> f64) {
+        for step in from..from + steps {
+            let at = f64::from(step) * 0.1;
+            strangers.sent(at - 0.01);
+            strangers.observe(&seen(at - 0.01, at + 0.01, left(at) - f64::from(step + 1), true));
+        }
+    }
+
+    #[test]
+    fn own_attempts_are_nobody_elses() {
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |_| 300.0);
         assert!(strangers.rate() <= 0.0);
+        assert!(strangers.margin(10.0) <= 0.0);
     }
 
     #[test]
     fn own_attempts_that_were_cut_off_are_nobody_elses() {
         let mut strangers = Strangers::new();
-        for step in 0..50_u32 {
-            let at = f64::from(step) * 0.1;
-            let left = 100.0 - f64::from(step / 10);
-            if step > 0 && step.is_multiple_of(10) {
-                strangers.ended_unseen();
+        for round in 0..5 {
+            if round > 0 {
+                strangers.sent(f64::from(round) - 0.05);
             }
-            strangers.observe(at, left, left, 0.05);
+            watch(&mut strangers, 10 * round, 10, |_| 300.0 - f64::from(round));
         }
         assert!(strangers.rate() <= 0.0, "{}", strangers.rate());
     }
@@ -144,14 +358,35 @@ mod tests {
     #[test]
     fn a_steady_draw_is_found_and_reported_once() {
         let mut strangers = Strangers::new();
-        for step in 0..50_u32 {
-            let at = f64::from(step) * 0.1;
-            let left = 300.0 - 20.0 * at;
-            strangers.observe(at, left, left, 0.05);
-        }
+        watch(&mut strangers, 0, 50, |at| 300.0 - (20.0 * at).floor());
         assert!((strangers.rate() - 20.0).abs() < 1.0, "{}", strangers.rate());
         assert!(strangers.margin(0.1) > 2.0);
         assert!(strangers.news(60.0).is_some());
         assert!(strangers.news(60.0).is_none());
+    }
+
+    #[test]
+    fn a_burst_counts_from_its_first_evidence_and_ends_with_its_first_lull() {
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |_| 600.0);
+        watch(&mut strangers, 50, 2, |at| 600.0 - 120.0 * (at - 4.9));
+        assert!(strangers.rate() > 100.0, "{}", strangers.rate());
+        watch(&mut strangers, 52, 3, |_| 576.0);
+        assert!(strangers.rate() < 10.0, "{}", strangers.rate());
+    }
+
+    #[test]
+    fn a_draw_hidden_by_own_attempts_in_flight_is_estimated() {
+        // Two hundred own attempts a second with forty in flight, and somebody draws twenty-five.
+        let mut strangers = Strangers::new();
+        let handled = |step: u32| 0.1 + f64::from(step) * 0.005;
+        for step in 0..240_u32 {
+            strangers.sent(handled(step) - 0.1);
+            let Some(step) = step.checked_sub(40) else { continue };
+            let at = handled(step);
+            let left = 300.0 - f64::from(step + 1) - (25.0 * (at - 0.1)).floor();
+            strangers.observe(&seen(at - 0.1, at + 0.1, left, step == 0));
+        }
+        assert!((strangers.rate() - 25.0).abs() < 4.0, "{}", strangers.rate());
     }
 }

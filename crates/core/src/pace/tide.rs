@@ -15,8 +15,9 @@ mod wait;
 use crate::pace::certificate::Certificate;
 use crate::pace::promise::Promise;
 use crate::pace::refill::{Refill, Rule};
-use crate::pace::ride::{Ride, Swell};
+use crate::pace::ride::{Others, Ride, Swell};
 use crate::pace::secs::{Interval, num, whole};
+use crate::pace::standing::Standing;
 use crate::pace::strangers::Strangers;
 use crate::pace::ticket::Attempt;
 use crate::pace::trip::Trip;
@@ -41,6 +42,7 @@ pub(super) struct Tide {
     refill: Refill,
     ride: Ride,
     strangers: Strangers,
+    standing: Standing,
     trip: Trip,
     /// The window a header names, used where no reset is told.
     named_window: Option<f64>,
@@ -53,6 +55,8 @@ pub(super) struct Tide {
 impl Tide {
     /// Where neither a reset nor a window is told, a scout goes this often.
     const BLIND_WAIT: f64 = 1.0;
+    /// Deviations of what strangers may do that a lone scout waits for.
+    const SCOUT_DEVIATIONS: f64 = 1.3;
     /// After so many answers without a word about the limit the server has stopped telling.
     const SILENCE: u32 = 64;
 
@@ -64,6 +68,7 @@ impl Tide {
             refill: Refill::new(),
             ride: Ride::default(),
             strangers: Strangers::new(),
+            standing: Standing::default(),
             trip: Trip::new(),
             named_window: None,
             last_answer: 0.0,
@@ -122,22 +127,36 @@ impl Tide {
     /// Permits covered beyond what is in flight and what strangers may take, for an attempt that leaves at `now`.
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let certified = self.certificate.level().unwrap_or(f64::NEG_INFINITY);
-        let left = certified - self.margin();
-        let level =
-            self.swell().map_or(left, |swell| self.ride.level(now, &swell, self.ride_margin(now)).max(left));
+        let left = certified - self.margin(now);
+        let level = self.swell().map_or(left, |swell| {
+            let others = self.others(now);
+            let level = self.ride.level(now, &swell, &others).max(left);
+            if !others.fresh && self.ride.in_company(now) { level.min(1.0) } else { level }
+        });
         level - f64::from(in_flight) - num(self.certificate.unseen() as u64)
     }
 
-    fn margin(&self) -> f64 {
+    /// What strangers may take before an attempt that leaves at `now` arrives, of what was certified.
+    fn margin(&self, now: f64) -> f64 {
+        let age = (now - self.last_answer).clamp(0.0, self.length());
         match self.refill.rule() {
-            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long(), self.refill.rate()),
-            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long()),
+            Rule::Continuous => self.strangers.margin_of_flow(self.trip.long() + age, self.refill.rate()),
+            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long() + age),
         }
     }
 
-    fn ride_margin(&self, now: f64) -> f64 {
-        let age = (now - self.last_answer).clamp(0.0, self.length());
-        self.strangers.margin(self.trip.long() + age)
+    /// What is known of others in the log, for an attempt that leaves at `now`.
+    fn others(&self, now: f64) -> Others {
+        let arrives = now + self.trip.long() / 2.0;
+        let fresh = now < self.last_answer + 2.0 * self.trip.long() && self.certificate.level().is_some();
+        // A lone scout risks one throttle, a crowd many.
+        let deviations = if fresh { Strangers::DEVIATIONS } else { Self::SCOUT_DEVIATIONS };
+        let standing = self.standing.at(arrives, deviations);
+        Others {
+            margin: self.margin(now),
+            standing: standing.filter(|_| !fresh).map(|stand| stand + self.strangers.pad()),
+            fresh,
+        }
     }
 
     fn log_length(&self) -> Option<Interval> {
@@ -153,6 +172,7 @@ impl Tide {
     /// A permit was taken; `in_flight` counts the others.
     pub(super) fn take(&mut self, now: f64, in_flight: u32, attempt: &mut Attempt) {
         self.last_event = now;
+        self.strangers.sent(now);
         attempt.promised = self.promise.due();
         attempt.send_at = self.promise.send_at(&self.trip, self.refill.is_proven_step());
         attempt.scout = self.available(now, in_flight) < 1.0;
@@ -166,6 +186,11 @@ impl Tide {
 
     /// An attempt was given back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
+        self.strangers.not_counted(attempt.sent);
+        self.ended(attempt);
+    }
+
+    fn ended(&mut self, attempt: &Attempt) {
         if attempt.scout {
             self.scout_left = None;
         }
@@ -173,10 +198,9 @@ impl Tide {
 
     /// An attempt ended without a word about this limit, or was lost: the server may have counted it.
     pub(super) fn ended_unseen(&mut self, now: f64, attempt: &Attempt, answered: bool) {
-        self.give_back(attempt);
+        self.ended(attempt);
         self.certificate.ended_unseen(now);
         self.ride.company(now, self.length());
-        self.strangers.ended_unseen();
         self.last_event = now;
         if answered {
             self.unread = self.unread.saturating_add(1);

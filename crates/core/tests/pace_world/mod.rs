@@ -51,6 +51,14 @@ pub(crate) enum Who {
 }
 
 impl Who {
+    /// The same company after two windows of `window` seconds instead of two of five.
+    pub(crate) fn scaled(self, window: f64) -> Self {
+        match self {
+            Self::From(share, from) => Self::From(share, from * window / 5.0),
+            other => other,
+        }
+    }
+
     /// When the next of them comes after `now`, for a quota of `rate` per second and `window` seconds.
     fn next(self, rng: &mut fastrand::Rng, now: f64, rate: f64, window: f64) -> Option<f64> {
         match self {

@@ -6,6 +6,7 @@ use crate::pace::promise::{Change, Told};
 use crate::pace::refill::{Evidence, Rule};
 use crate::pace::ride::Swell;
 use crate::pace::secs::{Interval, num, whole};
+use crate::pace::strangers::{Seen, Strangers};
 use crate::pace::ticket::Attempt;
 use crate::time::Wall;
 
@@ -28,7 +29,7 @@ impl Tide {
             self.ended_unseen(now, attempt, true);
             return Lesson::default();
         };
-        self.give_back(attempt);
+        self.ended(attempt);
         self.unread = 0;
         self.trip.observe(now - attempt.sent);
         self.strangers.accepted();
@@ -42,7 +43,7 @@ impl Tide {
             self.trip.arrived_early();
         }
         let evidence = self.evidence(attempt, now, num(remaining), change, in_flight);
-        let point = self.refill.weigh(&evidence);
+        self.refill.weigh(&evidence);
         self.last_answer = now;
         self.last_event = now;
         if change == Change::Stale {
@@ -53,19 +54,55 @@ impl Tide {
             self.strangers.new_window();
         }
         self.certificate.certify(attempt.sent, now, num(remaining));
+        self.strangers.arrived_before(now - 4.0 * self.trip.mean());
+        let seen = self.seen(attempt, now, num(remaining), in_flight);
+        self.watch_log(&seen, in_flight);
         self.certify_ride(attempt, now, num(remaining));
-        if self.refill.rule() == Rule::Continuous && self.strangers.met() {
-            self.strangers.is_known(self.missing_refill());
+        if self.refill.rule() == Rule::Continuous {
+            self.strangers.is_known(if self.strangers.met() { self.missing_refill() } else { 0.0 });
         }
         if self.refill.rule() == Rule::Step {
-            let stretch = (2.0 * self.trip.mean()).max(0.02 * self.length());
-            self.strangers.observe(now, point.least, point.most, stretch);
+            self.strangers.observe(&seen);
         }
         let after = self.available(now, in_flight);
         Lesson {
             quota,
             opened: (before < 1.0 && after >= 8.0).then_some(after),
             strangers: self.strangers.news(self.limit / self.length()),
+        }
+    }
+
+    fn seen(&self, attempt: &Attempt, now: f64, remaining: f64, in_flight: u32) -> Seen {
+        let trip = self.trip.mean();
+        Seen {
+            sent: attempt.sent,
+            answered: now,
+            remaining,
+            settled: self.certificate.level().filter(|_| in_flight == 0),
+            trip,
+            doubt: 0.75 * (self.trip.long() - trip).max(0.02 * trip),
+            stretch: (0.5 * trip).max(0.005 * self.length()),
+            memory: self.length(),
+        }
+    }
+
+    /// What stands of others in the log, if it is one.
+    fn watch_log(&mut self, seen: &Seen, in_flight: u32) {
+        if self.refill.rule() == Rule::Continuous || self.refill.is_proven_step() {
+            return;
+        }
+        let Some(length) = self.log_length() else { return };
+        let handled = f64::midpoint(seen.sent, seen.answered);
+        let own = self.refill.own();
+        let (under_way, coming) = self.strangers.under_way(handled, seen);
+        let counted = own.accepted() + f64::from(in_flight) - under_way;
+        let expiry = handled + seen.trip / 2.0 - length.up;
+        let going = own.answered_before(expiry + seen.doubt) - own.answered_before(expiry - seen.doubt);
+        let blur = Strangers::MISPLACED * (coming + going);
+        let others = self.limit - seen.remaining - (counted - own.answered_before(expiry));
+        self.standing.observe(handled, others, blur, length.up, seen.trip);
+        if self.standing.stands_out() {
+            self.ride.company(seen.answered, length.up);
         }
     }
 
@@ -91,7 +128,7 @@ impl Tide {
             self.ride.forget();
             return;
         };
-        self.strangers.is_known(self.refill.strangers() / length.up);
+        self.strangers.is_known(self.standing.rate());
         let swell = Swell { own: self.refill.own(), limit: self.limit, length, one_way: self.trip.one_way() };
         self.ride.certify(attempt.sent, now, remaining, &swell);
     }
@@ -168,7 +205,7 @@ impl Tide {
         date: Option<Wall>,
         news: bool,
     ) -> Option<f64> {
-        self.give_back(attempt);
+        self.ended(attempt);
         self.trip.observe(now - attempt.sent);
         self.last_event = now;
         if attempt.scout && attempt.promised.is_some() && self.refill.rule() == Rule::Step {
@@ -179,7 +216,9 @@ impl Tide {
             }
         }
         self.strangers.meet();
-        if news && !attempt.scout {
+        self.strangers.not_counted(attempt.sent);
+        // Under a continuous refill scouts are the rule, and permits that are left stay there for later.
+        if news && (!attempt.scout || self.refill.rule() == Rule::Continuous) {
             self.strangers.throttled(self.limit);
         }
         self.certificate.forget();
@@ -191,7 +230,11 @@ impl Tide {
         }
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
         let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
-        self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
+        let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
+        let was_due = attempt.send_at.is_some_and(|at| attempt.sent >= at);
+        if attempt.scout && was_due && change == (Change::Later { early: false }) {
+            self.refill.nothing_came_back();
+        }
         // Where permits come back at any time the reset tells when all are back, not when one is.
         let windows = self.refill.rule() == Rule::Step;
         self.promise.due().filter(|_| windows).map(|due| due.up)

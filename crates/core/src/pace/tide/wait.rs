@@ -11,6 +11,8 @@ impl Tide {
     const SCOUT_PATIENCE: f64 = 3.0;
     /// An urgent caller waits no longer than this for the sake of evidence.
     const URGENT_PATIENCE: f64 = 1.0;
+    /// A first window that was under way may be so many times as long as it seems.
+    const LONGER_YET: f64 = 3.0;
 
     /// When one more attempt may go.
     pub(in crate::pace) fn when(&self, now: f64, in_flight: u32, reserve: f64, urgent: bool) -> When {
@@ -30,7 +32,7 @@ impl Tide {
         if available - 1.0 >= self.evidence_wanted() {
             return When::Now;
         }
-        let at = if in_flight > 0 { self.quiet() } else { self.evidence_at() };
+        let at = if in_flight > 0 { self.quiet() } else { self.evidence_at(available) };
         if urgent && at > now + Self::URGENT_PATIENCE { When::Now } else { When::at(at, now) }
     }
 
@@ -49,20 +51,35 @@ impl Tide {
         let windows = self.refill.is_proven_step();
         let wanted: f64 = match (self.refill.settled(), self.blurred()) {
             (_, true) if windows && self.promise.passed() < 3 => 4.0,
+            (false, _) if self.seems_under_way() => 3.0,
             (false, _) => 1.0,
             (true, _) => 0.0,
         };
         wanted.min((self.limit / 8.0).floor())
     }
 
+    /// No window was seen to pass, and the present one was not opened by an own attempt: it is aligned, or a counter's.
+    fn seems_under_way(&self) -> bool {
+        self.refill.rule() == Rule::Step && self.promise.passed() == 0 && !self.promise.began_with_us()
+    }
+
     /// When the answer of a held permit tells most. In a window always early enough to be counted in it: what is left of
-    /// a window is lost.
-    fn evidence_at(&self) -> f64 {
+    /// a window is lost. The first goes soon, for a bucket refills at once. A sliding counter shows nothing before its
+    /// next window, and at a promise that names the second next, where all is back, it would pass for a window for ever:
+    /// so where the window was under way one permit goes halfway and one just before the promise. (A log would get those
+    /// back as late in every window.)
+    fn evidence_at(&self, held: f64) -> f64 {
         let pause = self.last_answer + 4.0 * self.length() / self.limit.max(1.0);
         let (Rule::Step, Some(due)) = (self.refill.rule(), self.promise.due()) else { return pause };
-        let telling = if self.blurred() { self.promise.halving(pause, &self.trip) } else { None };
         let latest = due.lo - 2.0 * self.trip.long();
-        telling.unwrap_or(pause).min(latest)
+        let after = match (!self.refill.settled() && self.seems_under_way(), held) {
+            (true, held) if held < 2.0 => latest,
+            (true, held) if held < 3.0 => self.promise.opened().lo.midpoint(due.lo),
+            _ => pause,
+        };
+        let after = after.max(pause);
+        let telling = if self.blurred() && self.refill.is_proven_step() { self.promise.halving(after, &self.trip) } else { None };
+        telling.unwrap_or(after).min(latest)
     }
 
     /// Nothing is covered: when would a lone attempt find a permit?
@@ -99,7 +116,8 @@ impl Tide {
             Rule::Step => {
                 // Unproven: late enough that a continuous refill has given one back too.
                 let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
-                send + (1.5 * permit).min(length / 4.0).max(coarse)
+                let longer = if self.seems_under_way() { Self::LONGER_YET } else { 1.0 };
+                send + (longer * 1.5 * permit).min(length / 4.0).max(coarse)
             }
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
@@ -112,7 +130,7 @@ impl Tide {
                 let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
                 let rate = self.refill.rate();
                 if rate > 0.0 {
-                    self.last_answer + missing / rate
+                    self.last_answer + self.strangers.wait_for(missing, rate, self.trip.long())
                 } else if permit < self.trip.mean() / 4.0 {
                     send
                 } else {
