@@ -2,8 +2,8 @@
 //!
 //! An answer is told to every gate the ticket came from. Readings go to the limit they name; those without a name go to
 //! the limit that observes them, else to the family's own. A throttle closes one gate: the one the body names, else one
-//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. An attempt that
-//! failed before anything left costs no quota; it says something to the breaker only.
+//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. A failure that
+//! names its wait closes the family's own too. An attempt that failed before anything left costs no quota; it says something to the breaker only.
 
 use std::time::Duration;
 
@@ -74,7 +74,10 @@ impl Bank {
                 self.tell(now, hold, answer, &targets);
             }
         }
-        let hint = closed.map(|(_, hint)| hint);
+        let hint = match answer.kind {
+            AnswerKind::HardFailure => self.hold_off(now, &ticket, answer.observation.retry_after),
+            _ => closed.map(|(_, hint)| hint),
+        };
         self.tell_breaker(now, &ticket, answer.kind, hint);
         self.recycle(ticket.holds);
     }
@@ -208,6 +211,15 @@ impl Bank {
         (hold.gate, closed_for)
     }
 
+    /// A failure that names the wait (a 503 with `Retry-After`) closes the family's own gate for everybody, as a throttle
+    /// does, but it is none: nothing is learnt about the limit. Returns how long to stay away.
+    fn hold_off(&mut self, now: Mono, ticket: &Ticket, hint: Option<Duration>) -> Option<Duration> {
+        let (hint, jitter) = (hint?, self.jitter());
+        let hold = ticket.holds.first()?;
+        self.hopes_changed = true;
+        Some(self.registry.gates[hold.gate].hold_off(now, &hold.attempt, hint, jitter))
+    }
+
     fn jitter(&mut self) -> Duration {
         let spread = u64::try_from(self.config.spread.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(if spread == 0 { 0 } else { self.rng.u64(0..=spread) })
@@ -250,7 +262,7 @@ impl Bank {
             // Too many at once, and nothing closed: the upstream is alive.
             AnswerKind::Throttled if hint == Some(Duration::ZERO) => state.breaker.alive(sent),
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
-            AnswerKind::HardFailure => state.breaker.failed(now, sent),
+            AnswerKind::HardFailure => state.breaker.failed(now, sent, hint),
             AnswerKind::NotSent => state.breaker.unreachable(now, sent),
         };
         if let Some(Transition { state: to, cause }) = change {

@@ -64,6 +64,19 @@ impl Gate {
         Closed { news, stay_away, contradicted_by }
     }
 
+    /// The upstream is away for `hint`: that closes the gate and says nothing about its limit. Returns how long to stay
+    /// away.
+    pub(in crate::pace) fn hold_off(
+        &mut self,
+        now: Mono,
+        attempt: &Attempt,
+        hint: Duration,
+        jitter: Duration,
+    ) -> Duration {
+        self.closing.close(now, mono(attempt.sent), Some(hint), jitter);
+        self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now)
+    }
+
     /// Throttled with quota left and no word of how long: too many at once. The rate is left alone.
     fn crowded(&mut self, now: Mono, attempt: &Attempt) -> Closed {
         if let Knowledge::Told(tide) = &mut self.knowledge {
