@@ -179,7 +179,7 @@ impl Bank {
         targets: &[Option<usize>],
     ) -> (usize, Duration) {
         let hold = self.guilty(now, ticket, observation, targets);
-        let jitter = self.jitter();
+        let chance = self.rng.f64();
         let gate = &mut self.registry.gates[hold.gate];
         if let Some(value) = observation.hit.as_ref().and_then(|hit| hit.value)
             && observation.hit.as_ref().and_then(|hit| hit.key.as_deref()) == Some(&*gate.name)
@@ -191,7 +191,7 @@ impl Bank {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),
             date: observation.date,
-            jitter,
+            chance,
         };
         let Closed { news, stay_away: closed_for, contradicted_by } =
             gate.throttled(now, &hold.attempt, &throttle);
@@ -214,15 +214,10 @@ impl Bank {
     /// A failure that names the wait (a 503 with `Retry-After`) closes the family's own gate for everybody, as a throttle
     /// does, but it is none: nothing is learnt about the limit. Returns how long to stay away.
     fn hold_off(&mut self, now: Mono, ticket: &Ticket, hint: Option<Duration>) -> Option<Duration> {
-        let (hint, jitter) = (hint?, self.jitter());
+        let (hint, chance) = (hint?, self.rng.f64());
         let hold = ticket.holds.first()?;
         self.hopes_changed = true;
-        Some(self.registry.gates[hold.gate].hold_off(now, &hold.attempt, hint, jitter))
-    }
-
-    fn jitter(&mut self) -> Duration {
-        let spread = u64::try_from(self.config.spread.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(if spread == 0 { 0 } else { self.rng.u64(0..=spread) })
+        Some(self.registry.gates[hold.gate].hold_off(now, &hold.attempt, hint, chance))
     }
 
     /// Which gate explains a throttle.

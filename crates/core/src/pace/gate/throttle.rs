@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Gate, Knowledge};
 use crate::observe::Reading;
+use crate::pace::closing::Order;
 use crate::pace::secs::{mono, secs, span};
 use crate::pace::ticket::Attempt;
 use crate::time::{Mono, Wall};
@@ -24,7 +25,8 @@ pub(in crate::pace) struct Throttle<'a> {
     pub(in crate::pace) retry_after: Option<Duration>,
     pub(in crate::pace) reading: Option<&'a Reading>,
     pub(in crate::pace) date: Option<Wall>,
-    pub(in crate::pace) jitter: Duration,
+    /// A number from 0 to 1, drawn by chance.
+    pub(in crate::pace) chance: f64,
 }
 
 impl Gate {
@@ -51,8 +53,14 @@ impl Gate {
         if news && (quota_left || !self.knows_rate(at)) {
             self.concurrency.throttled(self.in_flight);
         }
-        let hint = throttle.retry_after.max(reset);
-        self.closing.close(now, sent, hint, throttle.jitter);
+        let order = Order {
+            hint: throttle.retry_after,
+            window: reset,
+            reset: told_reset(throttle).filter(|_| !quota_left),
+            spread: span(self.spread),
+            chance: throttle.chance,
+        };
+        self.closing.close(now, sent, &order);
         if let (Knowledge::Silent(learnt), true) = (&mut self.knowledge, news && !self.backed) {
             learnt.throttled(at, self.closing.closed_until(now).map_or(at, secs));
         }
@@ -71,9 +79,10 @@ impl Gate {
         now: Mono,
         attempt: &Attempt,
         hint: Duration,
-        jitter: Duration,
+        chance: f64,
     ) -> Duration {
-        self.closing.close(now, mono(attempt.sent), Some(hint), jitter);
+        let order = Order { hint: Some(hint), window: None, reset: None, spread: span(self.spread), chance };
+        self.closing.close(now, mono(attempt.sent), &order);
         self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now)
     }
 
@@ -109,11 +118,9 @@ impl Gate {
                 if news {
                     sliding.throttled(at, self.in_flight);
                 }
-                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
+                told_reset(throttle)
             }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => {
-                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
-            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => told_reset(throttle),
         }
     }
 
@@ -139,4 +146,8 @@ impl Gate {
             _ => false,
         }
     }
+}
+
+fn told_reset(throttle: &Throttle<'_>) -> Option<Duration> {
+    Some(throttle.reading?.reset?.after)
 }
