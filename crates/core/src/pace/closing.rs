@@ -25,6 +25,8 @@ pub(super) struct Closing {
     strikes: u32,
     /// Nothing was accepted since the closing.
     scouting: bool,
+    /// Scouts that kept to `Retry-After` were refused again and again: the reset is believed instead, from then on.
+    short_hints: bool,
 }
 
 /// How long a refusal says to stay away.
@@ -47,14 +49,15 @@ impl Closing {
     const FIRST_WAIT: Duration = Duration::from_secs(1);
     const GROWTH: f64 = 1.5;
     const LONGEST_WAIT: Duration = Duration::from_mins(1);
-    /// After so many refused scouts even a reset that may tell too much is believed.
-    const DOUBTS: u32 = 1;
+    /// After so many refusals in a row even a reset that may tell too much is believed.
+    const DOUBTS: u32 = 2;
 
     /// Closes after a refusal of what left at `sent`. True if it is news, not part of a known burst.
     pub(super) fn close(&mut self, now: Mono, sent: Mono, order: &Order) -> bool {
         let news = !self.scouting || sent >= self.began;
         if news {
             self.strikes = self.strikes.saturating_add(1);
+            self.short_hints |= self.strikes > Self::DOUBTS && order.hint < order.reset;
             self.began = now;
         }
         if news || order.hint.max(order.window).is_some() {
@@ -66,7 +69,7 @@ impl Closing {
 
     fn wait(&self, order: &Order) -> Duration {
         let refused = self.strikes.saturating_sub(1);
-        let reset = if refused > Self::DOUBTS { order.window.max(order.reset) } else { order.window };
+        let reset = if self.short_hints { order.window.max(order.reset) } else { order.window };
         let hint = order.hint.max(reset);
         match hint {
             Some(hint) if refused == 0 => hint,
@@ -163,6 +166,19 @@ mod tests {
     fn a_reset_that_may_tell_too_much_is_believed_after_two_refused_scouts() {
         let full = Order { reset: Some(Duration::from_secs(10)), ..hint(1) };
         assert_eq!(waits(&full, 4), [1000, 1500, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn hints_that_proved_too_short_are_never_trusted_again() {
+        let mut closing = Closing::default();
+        let short = Order { reset: Some(Duration::from_secs(10)), ..hint(6) };
+        for round in 0..3 {
+            closing.close(at(7000 * round), at(7000 * round), &short);
+        }
+        assert_eq!(closing.closed_until(at(14_000)), Some(at(24_000)));
+        assert!(closing.accepted(at(24_100), at(24_000)));
+        closing.close(at(30_000), at(29_900), &short);
+        assert_eq!(closing.closed_until(at(30_000)), Some(at(40_000)), "at the first refusal");
     }
 
     #[test]
