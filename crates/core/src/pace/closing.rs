@@ -25,6 +25,8 @@ pub(super) struct Closing {
     strikes: u32,
     /// Nothing was accepted since the closing.
     scouting: bool,
+    /// The server said how long.
+    ordered: bool,
     /// Scouts that kept to `Retry-After` were refused again and again: the reset is believed instead, from then on.
     short_hints: bool,
 }
@@ -59,7 +61,9 @@ impl Closing {
             self.strikes = self.strikes.saturating_add(1);
             self.short_hints |= self.strikes > Self::DOUBTS && order.hint < order.reset;
             self.began = now;
+            self.ordered = false;
         }
+        self.ordered |= order.hint.max(order.window).is_some();
         if news || order.hint.max(order.window).is_some() {
             self.until = self.until.max(now + self.wait(order) + order.spread.mul_f64(order.chance));
         }
@@ -95,6 +99,18 @@ impl Closing {
         self.scouting = false;
         self.strikes = 0;
         true
+    }
+
+    /// Whether the server said how long to stay away.
+    pub(super) fn ordered(&self) -> bool {
+        self.scouting && self.ordered
+    }
+
+    /// Nobody ordered this closing, and the server has shown that it accepts.
+    pub(super) fn reopen(&mut self) {
+        self.scouting = false;
+        self.strikes = 0;
+        self.until = self.began;
     }
 
     /// The end of the closing, if it lies ahead.

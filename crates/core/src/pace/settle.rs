@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::breaker::Transition;
 use crate::event::Event;
 use crate::key::Family;
-use crate::observe::{Observation, Reading};
+use crate::observe::{HitLimit, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::Bank;
 use crate::pace::gate::{Closed, Throttle};
@@ -191,6 +191,7 @@ impl Bank {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),
             date: observation.date,
+            cap: observation.hit.as_ref().and_then(named_cap),
             chance,
         };
         let Closed { news, stay_away: closed_for, contradicted_by } =
@@ -265,6 +266,12 @@ impl Bank {
             self.events.push(Event::Breaker { family: state.family.clone(), state: to, cause });
         }
     }
+}
+
+/// The cap on attempts at once that a 429's body names: keys such as `details.jobs.concurrent.access.max` say that it is one.
+fn named_cap(hit: &HitLimit) -> Option<u32> {
+    let concurrent = hit.key.as_deref().is_some_and(|key| key.contains("concurrent"));
+    hit.value.filter(|&value| concurrent && value > 0).and_then(|value| u32::try_from(value).ok())
 }
 
 /// The first reading that describes a gate.

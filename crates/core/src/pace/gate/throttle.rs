@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Gate, Knowledge};
 use crate::observe::Reading;
 use crate::pace::closing::Order;
+use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, secs, span};
 use crate::pace::ticket::Attempt;
 use crate::time::{Mono, Wall};
@@ -25,6 +26,8 @@ pub(in crate::pace) struct Throttle<'a> {
     pub(in crate::pace) retry_after: Option<Duration>,
     pub(in crate::pace) reading: Option<&'a Reading>,
     pub(in crate::pace) date: Option<Wall>,
+    /// The cap on attempts at once that the body named as the limit that was hit.
+    pub(in crate::pace) cap: Option<u32>,
     /// A number from 0 to 1, drawn by chance.
     pub(in crate::pace) chance: f64,
 }
@@ -41,6 +44,19 @@ impl Gate {
         let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
         self.throttles += 1;
         self.in_flight = self.in_flight.saturating_sub(1);
+        let blind = quota_left || !self.knows_rate(at);
+        if let Some(cap) = throttle.cap {
+            self.crowd.believe();
+            self.concurrency.named(cap);
+            return self.too_many(now, attempt);
+        }
+        if blind && self.crowd.is_cap() {
+            self.crowd.refused(attempt.sent);
+            if self.crowd.is_cap() {
+                self.concurrency.throttled(self.in_flight);
+                return self.too_many(now, attempt);
+            }
+        }
         if quota_left && throttle.retry_after.is_none() {
             return self.crowded(now, attempt);
         }
@@ -50,8 +66,14 @@ impl Gate {
             // Another limit than the rate: the reset says nothing about it.
             reset = None;
         }
-        if news && (quota_left || !self.knows_rate(at)) {
-            self.concurrency.throttled(self.in_flight);
+        match (news, blind) {
+            (true, true) => {
+                let hint = throttle.retry_after.map(|hint| hint.as_secs_f64());
+                self.crowd.begin(attempt.sent, at, self.in_flight + 1, hint);
+                self.concurrency.throttled(self.in_flight);
+            }
+            (true, false) => self.crowd.forget(),
+            (false, _) => self.crowd.refused(attempt.sent),
         }
         let order = Order {
             hint: throttle.retry_after,
@@ -61,15 +83,41 @@ impl Gate {
             chance: throttle.chance,
         };
         self.closing.close(now, sent, &order);
-        if let (Knowledge::Silent(learnt), true) = (&mut self.knowledge, news && !self.backed) {
-            learnt.throttled(at, self.closing.closed_until(now).map_or(at, secs));
-        }
+        self.learn_rate(now, news);
         let contradicted_by = self.contradiction(throttle, reset).filter(|_| news);
         if contradicted_by.is_some() && !quota_left && self.knows_rate(at) {
-            self.concurrency.throttled(self.in_flight);
+            self.concurrency.cut(self.in_flight);
         }
         let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
         Closed { news, stay_away, contradicted_by }
+    }
+
+    fn learn_rate(&mut self, now: Mono, news: bool) {
+        let opens = self.closing.closed_until(now).map_or(secs(now), secs);
+        match &mut self.knowledge {
+            Knowledge::Silent(learnt) if self.backed || learnt.rate(secs(now)).is_none() && !news => {}
+            Knowledge::Silent(learnt) if news => learnt.throttled(secs(now), opens),
+            Knowledge::Silent(learnt) => learnt.throttled_again(opens),
+            _ => {}
+        }
+    }
+
+    /// When the last burst is over: if it showed a cap on attempts at once, that is the bound, and no rate. A wait that the
+    /// server ordered is kept to the end all the same.
+    pub(in crate::pace) fn judge_crowd(&mut self, now: Mono) {
+        let over = self.crowd.is_over() || !self.closing.scouting();
+        if !over || self.closing.ordered() {
+            return;
+        }
+        let standing = self.crowd.shows();
+        self.crowd.forget();
+        let Some(standing) = standing else { return };
+        self.crowd.believe();
+        self.closing.reopen();
+        self.concurrency.left_standing(standing);
+        if matches!(self.knowledge, Knowledge::Silent(_)) {
+            self.knowledge = Knowledge::Silent(Learnt::new(secs(now)));
+        }
     }
 
     /// The upstream is away for `hint`: that closes the gate and says nothing about its limit. Returns how long to stay
@@ -88,17 +136,22 @@ impl Gate {
 
     /// Throttled with quota left and no word of how long: too many at once. The rate is left alone.
     fn crowded(&mut self, now: Mono, attempt: &Attempt) -> Closed {
+        if attempt.sent >= self.crowded_at {
+            self.crowded_at = secs(now);
+            self.concurrency.throttled(self.in_flight);
+            self.too_many(now, attempt)
+        } else {
+            self.concurrency.crowded();
+            Closed { news: false, ..self.too_many(now, attempt) }
+        }
+    }
+
+    /// Nothing closes: a place is free as soon as an attempt is answered.
+    fn too_many(&mut self, now: Mono, attempt: &Attempt) -> Closed {
         if let Knowledge::Told(tide) = &mut self.knowledge {
             tide.ended_unseen(secs(now), attempt, true);
         }
-        let news = attempt.sent >= self.crowded_at;
-        if news {
-            self.crowded_at = secs(now);
-            self.concurrency.throttled(self.in_flight);
-        } else {
-            self.concurrency.crowded();
-        }
-        Closed { news, stay_away: Duration::ZERO, contradicted_by: None }
+        Closed { news: true, stay_away: Duration::ZERO, contradicted_by: None }
     }
 
     fn learn_from_throttle(
