@@ -13,7 +13,7 @@
 //! * A confirmed rate is left by a few percent only. The curve is back, and goes beyond, when what the last burst cost is
 //!   small against what was accepted since: its throttles one in a hundred, its closing a twentieth of the time. Where
 //!   round trips are long and each probe costs a dozen throttles, or where hints are long, it is made more rarely.
-//! * A hint of whole seconds is half a second too long on average, which only counts where it measures the first rate.
+//! * A hint of whole seconds is half a second too long on average; a cycle is taken as shorter by that.
 
 use crate::pace::cubic::Cubic;
 use crate::pace::secs::num;
@@ -31,8 +31,9 @@ pub(super) struct Learnt {
     found: f64,
     /// Throttles of that burst, if it was met while paced.
     burst: Option<u32>,
-    /// When it began.
+    /// When it began, and how long the cycle took that it ended.
     refused: f64,
+    cycle: f64,
     /// When the next attempt may leave.
     next: f64,
 }
@@ -42,16 +43,14 @@ impl Learnt {
     const KEEP: f64 = 0.94;
     /// A cycle that granted this much less than the rate in use does not confirm it.
     const CONFIRMS: f64 = 0.8;
-    /// A cycle ends with a closing, so it grants a little less than was possible.
-    const CLOSING: f64 = 1.05;
     /// A confirmed rate that was refused was too high by about so much.
     const ABOVE: f64 = 0.98;
     /// Accepted attempts per throttle to aim at.
     const PRICE: f64 = 100.0;
     /// Seconds of pacing per second of closing to aim at.
     const PATIENCE: f64 = 16.0;
-    /// After the first throttle nothing is known yet about what the next will cost.
-    const FIRST_PLATEAU: f64 = 10.0;
+    /// A rate that is not confirmed is back after as long as the cycle that measured it took, in seconds at least this.
+    const SOONEST: f64 = 5.0;
     const LATEST: f64 = 120.0;
     /// Seconds by which a hint is too long on average.
     const ROUNDING: f64 = 0.5;
@@ -70,6 +69,7 @@ impl Learnt {
             found: 0.0,
             burst: None,
             refused: now,
+            cycle: 0.0,
             next: now,
         }
     }
@@ -101,12 +101,13 @@ impl Learnt {
     /// The first throttle of a burst; the gate opens again at `opens`.
     pub(super) fn throttled(&mut self, now: f64, opens: f64) {
         let cycle = (opens - self.opened).max(1e-3);
-        let granted = (num(self.accepted) / cycle).max(Self::SLOWEST);
+        let granted = num(self.accepted) / (cycle - Self::ROUNDING).max(cycle / 2.0);
+        let granted = granted.max(Self::SLOWEST);
         let paced_at = self.rate(now);
         self.found = match paced_at {
-            None => granted * cycle / (cycle - Self::ROUNDING).max(cycle / 2.0),
+            None => granted,
             Some(rate) => {
-                let found = (Self::CLOSING * granted).min(rate);
+                let found = granted.min(rate);
                 if found >= Self::CONFIRMS * rate {
                     self.confirmed = true;
                     Self::ABOVE * rate
@@ -119,6 +120,7 @@ impl Learnt {
         };
         self.burst = paced_at.map(|_| 1);
         self.refused = now;
+        self.cycle = cycle;
         self.opened = opens;
         self.accepted = 0;
         self.next = opens;
@@ -134,10 +136,13 @@ impl Learnt {
     }
 
     fn bend(&mut self) {
-        let plateau = self.burst.map_or(Self::FIRST_PLATEAU, |burst| {
-            let throttles = Self::PRICE * f64::from(burst) / self.found;
-            throttles.max(Self::PATIENCE * (self.opened - self.refused)).min(Self::LATEST)
-        });
+        let plateau = if self.confirmed {
+            let throttles = Self::PRICE * f64::from(self.burst.unwrap_or(1)) / self.found;
+            throttles.max(Self::PATIENCE * (self.opened - self.refused))
+        } else {
+            self.cycle.max(Self::SOONEST)
+        };
+        let plateau = plateau.min(Self::LATEST);
         self.curve = Some(Cubic::back_after(self.found, self.opened, plateau, Self::KEEP));
     }
 }
@@ -164,7 +169,7 @@ mod tests {
         assert!(learnt.next() <= 0.1);
         cycle(&mut learnt, 300, 0.2, 5.5);
         assert!((learnt.rate(5.5).unwrap() - Learnt::KEEP * 60.0).abs() < 1e-6);
-        assert!((learnt.rate(15.5).unwrap() - 60.0).abs() < 1e-6);
+        assert!((learnt.rate(11.0).unwrap() - 60.0).abs() < 1e-6, "back after one more cycle");
     }
 
     #[test]
