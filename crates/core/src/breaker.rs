@@ -6,8 +6,8 @@
 //! Rules:
 //! * It opens after a run of consecutive throttled scouts or hard failures. Any other answer ends the run: one such as
 //!   401 or 404 shows that the upstream is alive, too.
-//! * One burst is one event: of attempts in flight together only the first failure counts. A throttle counts only if its
-//!   attempt left after the previous hint had ended; otherwise the caller's own pacing was at fault, not the upstream.
+//! * One burst is one event: of attempts in flight together only the first failure counts. What left before the previous
+//!   hint had ended does not count: there the caller's own pacing was at fault, not the upstream.
 //! * The cool-down is the newest hint; without one it starts at 30 s and doubles to a cap.
 //! * A host that cannot be reached is asked again soon: what does not arrive costs it nothing, and a restart takes seconds.
 //!   There the cool-down starts at a second and doubles up to the first cool-down of a failure.
@@ -73,9 +73,9 @@ enum State {
 ///
 /// let mut breaker = Breaker::new(BreakerConfig { threshold: 2, ..BreakerConfig::default() });
 /// let at = |secs| Mono::ZERO + Duration::from_secs(secs);
-/// breaker.failed(at(1), at(0));
+/// breaker.failed(at(1), at(0), None);
 /// assert_eq!(breaker.admission(at(1)), Admission::Serve);
-/// assert!(breaker.failed(at(3), at(2)).is_some(), "the second in a row opens it");
+/// assert!(breaker.failed(at(3), at(2), None).is_some(), "the second in a row opens it");
 /// assert_eq!(breaker.admission(at(4)), Admission::Refuse(at(33)));
 /// ```
 #[derive(Debug)]
@@ -174,14 +174,25 @@ impl Breaker {
 
     /// An attempt that left at `sent` was throttled; `hint` is how long to stay away.
     pub fn throttled(&mut self, now: Mono, sent: Mono, hint: Option<Duration>) -> Option<Transition> {
+        self.refused(now, sent, hint, "throttled repeatedly")
+    }
+
+    /// What left before a hint has ended belongs to the event that gave it.
+    fn refused(
+        &mut self,
+        now: Mono,
+        sent: Mono,
+        hint: Option<Duration>,
+        cause: &'static str,
+    ) -> Option<Transition> {
         let counts = sent >= self.counted_until;
         let until = now + hint.unwrap_or(Duration::ZERO);
         if let State::Open { since, until: open_until } = self.state {
             // The newest hint of the same burst.
             self.state = State::Open { since, until: open_until.max(until) };
         }
-        self.counted_until = self.counted_until.max(until).max(now);
-        self.count(now, counts, sent, hint, "throttled repeatedly")
+        self.counted_until = self.counted_until.max(until);
+        self.count(now, counts, sent, hint, cause)
     }
 
     /// An attempt that left at `sent` did not get to the upstream at all.
@@ -192,11 +203,10 @@ impl Breaker {
         self.count(now, counts, sent, Some(wait.min(self.config.cool_down)), "cannot be reached")
     }
 
-    /// An attempt that left at `sent` failed in a way that blames the upstream (5xx, connection lost, time-out).
-    pub fn failed(&mut self, now: Mono, sent: Mono) -> Option<Transition> {
-        let counts = sent >= self.counted_until;
-        self.counted_until = self.counted_until.max(now);
-        self.count(now, counts, sent, None, "failed repeatedly")
+    /// An attempt that left at `sent` failed in a way that blames the upstream (5xx, connection lost, time-out). `hint`
+    /// is the wait that its answer named, as a 503 with `Retry-After` does (RFC 9110 section 10.2.3).
+    pub fn failed(&mut self, now: Mono, sent: Mono, hint: Option<Duration>) -> Option<Transition> {
+        self.refused(now, sent, hint, "failed repeatedly")
     }
 
     fn count(
@@ -277,12 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_that_names_its_time_is_probed_then_and_its_burst_is_one_event() {
+        let mut breaker = Breaker::new(BreakerConfig { threshold: 2, ..BreakerConfig::default() });
+        assert_eq!(breaker.failed(at(1), at(0), HINT), None);
+        assert_eq!(breaker.failed(at(5), at(4), HINT), None, "within the hint: the same event");
+        let opened = breaker.failed(at(17), at(16), HINT).unwrap();
+        assert_eq!(opened.state, BreakerState::Open);
+        assert_eq!(breaker.admission(at(18)), Admission::Refuse(at(27)), "the hint, not 30 s");
+    }
+
+    #[test]
     fn failures_with_other_answers_between_them_are_no_run() {
         let mut breaker = Breaker::new(BreakerConfig::default());
         for round in 0..40 {
             for failure in 0..4 {
                 let sent = at(20 * round + 2 * failure);
-                assert_eq!(breaker.failed(sent + Duration::from_secs(1), sent), None);
+                assert_eq!(breaker.failed(sent + Duration::from_secs(1), sent, None), None);
             }
             assert_eq!(breaker.alive(at(20 * round + 9)), None);
         }
@@ -292,9 +312,9 @@ mod tests {
     #[test]
     fn an_answer_to_an_attempt_of_a_counted_burst_does_not_end_the_run() {
         let mut breaker = Breaker::new(BreakerConfig { threshold: 2, ..BreakerConfig::default() });
-        assert_eq!(breaker.failed(at(5), at(4)), None);
+        assert_eq!(breaker.failed(at(5), at(4), None), None);
         assert_eq!(breaker.alive(at(3)), None, "it left before the failure was known");
-        assert!(breaker.failed(at(7), at(6)).is_some());
+        assert!(breaker.failed(at(7), at(6), None).is_some());
     }
 
     #[test]
@@ -302,7 +322,7 @@ mod tests {
         let config = BreakerConfig { threshold: 1, ..BreakerConfig::default() };
         let mut breaker = Breaker::new(config);
         let mut now = at(1);
-        breaker.failed(now, now);
+        breaker.failed(now, now, None);
         for expected in [30, 60, 120, 240, 300, 300] {
             let Admission::Refuse(until) = breaker.admission(now) else { panic!("not open") };
             assert_eq!(until - now, Duration::from_secs(expected));
@@ -310,14 +330,14 @@ mod tests {
             assert_eq!(breaker.admission(now), Admission::Probe);
             assert_eq!(breaker.admitted(now).map(|change| change.state), Some(BreakerState::HalfOpen));
             assert_eq!(breaker.admission(now), Admission::AwaitProbe);
-            assert_eq!(breaker.failed(now, now).map(|change| change.state), Some(BreakerState::Open));
+            assert_eq!(breaker.failed(now, now, None).map(|change| change.state), Some(BreakerState::Open));
         }
     }
 
     #[test]
     fn only_the_probe_closes_it() {
         let mut breaker = Breaker::new(BreakerConfig { threshold: 1, ..BreakerConfig::default() });
-        breaker.failed(at(5), at(4));
+        breaker.failed(at(5), at(4), None);
         assert_eq!(breaker.alive(at(3)), None, "it left before the breaker opened");
         assert_eq!(breaker.state(at(6)), BreakerState::Open);
         breaker.admitted(at(35));

@@ -446,6 +446,30 @@ fn five_throttled_scouts_open_the_breaker_and_the_probe_closes_it() {
 }
 
 #[test]
+fn an_unavailable_family_is_left_in_peace_for_the_hint_and_then_asked_once() {
+    let mut bank = opened(100);
+    let caller = Caller::new();
+    let tickets: Vec<TicketId> = (0..10).map(|_| caller.granted(&mut bank, at(30))).collect();
+    let waiters: Vec<WaiterId> = {
+        for &ticket in &tickets {
+            answer(&mut bank, at(60), ticket, AnswerKind::HardFailure, &throttle(8));
+        }
+        (0..10).map(|_| caller.queued(&mut bank, at(70))).collect()
+    };
+    assert!(advance(&mut bank, at(70)).is_empty());
+    let wake = bank.next_wake(at(70)).unwrap();
+    assert!(wake >= at(8060) && wake < at(8061), "{wake:?}");
+    let woken = advance(&mut bank, wake);
+    let [(first, Woken::Granted(probe))] = woken[..] else { panic!("one probe: {woken:?}") };
+    assert_eq!(first, waiters[0]);
+    answer(&mut bank, at(8080), probe, AnswerKind::Accepted, &told(299, 4990));
+    assert_eq!(advance(&mut bank, at(8080)).len() + advance(&mut bank, at(8200)).len(), 9);
+    let snapshot = bank.snapshot(at(8200));
+    assert!(snapshot.breakers.iter().all(|breaker| breaker.state == "closed"), "ten failures, one event");
+    assert_eq!(snapshot.gates.iter().map(|gate| gate.throttles).sum::<u64>(), 0);
+}
+
+#[test]
 fn failures_among_missing_pages_do_not_open_the_breaker() {
     let mut bank = opened(200);
     let mut now = at(30);

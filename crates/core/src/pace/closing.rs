@@ -4,6 +4,13 @@
 //! the punishment. The gate closes until the hint has passed, plus a little chance so that several processes do not
 //! return together, never less than the hint. Then one scout goes, and only its acceptance opens the gate.
 //! Answers to attempts that left before the closing belong to the same burst: they may lengthen it, they are no news.
+//!
+//! A scout that kept to what it was told and was refused all the same learns that this was not the whole truth:
+//! * without a known reset the hint was too short, or there was none. Then the wait grows by half each time, so that an
+//!   outage of unknown length is overslept by half of it at most, and met with few attempts;
+//! * with a known reset somebody else moved it: a process that shares the quota but no store came at the end of *its* wait
+//!   and was punished. Two that wait as told take turns at this for ever, so each adds a growing part of its wait by
+//!   chance (as Ethernet does after a collision); the reset itself is never doubled.
 
 use std::time::Duration;
 
@@ -18,36 +25,70 @@ pub(super) struct Closing {
     strikes: u32,
     /// Nothing was accepted since the closing.
     scouting: bool,
+    /// The server said how long.
+    ordered: bool,
+    /// Scouts that kept to `Retry-After` were refused again and again: the reset is believed instead, from then on.
+    short_hints: bool,
+}
+
+/// How long a refusal says to stay away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    /// `Retry-After`.
+    pub(super) hint: Option<Duration>,
+    /// When the window will have ended.
+    pub(super) window: Option<Duration>,
+    /// A reset that may only tell when *all* is back.
+    pub(super) reset: Option<Duration>,
+    /// Added in part, so that processes do not return together.
+    pub(super) spread: Duration,
+    /// Which part: a number from 0 to 1.
+    pub(super) chance: f64,
 }
 
 impl Closing {
-    /// Waiting without any hint starts here and doubles.
+    /// Waiting without any hint starts here and grows.
     const FIRST_WAIT: Duration = Duration::from_secs(1);
+    const GROWTH: f64 = 1.5;
     const LONGEST_WAIT: Duration = Duration::from_mins(1);
+    /// After so many refusals in a row even a reset that may tell too much is believed.
+    const DOUBTS: u32 = 2;
 
-    /// Closes for `hint` (or a growing guess) plus `jitter`. True if this throttle is news, not part of a known burst.
-    pub(super) fn close(&mut self, now: Mono, sent: Mono, hint: Option<Duration>, jitter: Duration) -> bool {
+    /// Closes after a refusal of what left at `sent`. True if it is news, not part of a known burst.
+    pub(super) fn close(&mut self, now: Mono, sent: Mono, order: &Order) -> bool {
         let news = !self.scouting || sent >= self.began;
         if news {
             self.strikes = self.strikes.saturating_add(1);
+            self.short_hints |= self.strikes > Self::DOUBTS && order.hint < order.reset;
             self.began = now;
+            self.ordered = false;
         }
-        // A scout that kept to the hint and was refused all the same proves the hint too short: then the growing guess
-        // counts beside it, or a server that punishes early calls would never open again.
-        let wait = match hint {
-            Some(hint) if self.strikes <= 1 => hint,
-            hint => self.guess().max(hint.unwrap_or_default()),
-        };
-        if news || hint.is_some() {
-            self.until = self.until.max(now + wait + jitter);
+        self.ordered |= order.hint.max(order.window).is_some();
+        if news || order.hint.max(order.window).is_some() {
+            self.until = self.until.max(now + self.wait(order) + order.spread.mul_f64(order.chance));
         }
         self.scouting = true;
         news
     }
 
+    fn wait(&self, order: &Order) -> Duration {
+        let refused = self.strikes.saturating_sub(1);
+        let reset = if self.short_hints { order.window.max(order.reset) } else { order.window };
+        let hint = order.hint.max(reset);
+        match hint {
+            Some(hint) if refused == 0 => hint,
+            Some(hint) if reset.is_some() => {
+                // At most the whole wait once more.
+                let part = 1.0 - 0.5_f64.powi(refused.min(16).cast_signed());
+                hint + hint.mul_f64(part * order.chance)
+            }
+            hint => self.guess().max(hint.unwrap_or_default()),
+        }
+    }
+
     fn guess(&self) -> Duration {
-        let doublings = self.strikes.saturating_sub(1).min(6);
-        (Self::FIRST_WAIT * 2_u32.pow(doublings)).min(Self::LONGEST_WAIT)
+        let times = self.strikes.saturating_sub(1).min(32).cast_signed();
+        Self::FIRST_WAIT.mul_f64(Self::GROWTH.powi(times)).min(Self::LONGEST_WAIT)
     }
 
     /// An attempt that left at `sent` was accepted. True if that opened the gate.
@@ -58,6 +99,18 @@ impl Closing {
         self.scouting = false;
         self.strikes = 0;
         true
+    }
+
+    /// Whether the server said how long to stay away.
+    pub(super) fn ordered(&self) -> bool {
+        self.scouting && self.ordered
+    }
+
+    /// Nobody ordered this closing, and the server has shown that it accepts.
+    pub(super) fn reopen(&mut self) {
+        self.scouting = false;
+        self.strikes = 0;
+        self.until = self.began;
     }
 
     /// The end of the closing, if it lies ahead.
@@ -84,27 +137,72 @@ mod tests {
         Mono::from_nanos(millis * 1_000_000)
     }
 
-    #[test]
-    fn scouts_refused_after_the_hint_wait_longer_and_longer() {
+    fn hint(secs: u64) -> Order {
+        Order { hint: Some(Duration::from_secs(secs)), ..NOTHING }
+    }
+
+    const NOTHING: Order =
+        Order { hint: None, window: None, reset: None, spread: Duration::ZERO, chance: 0.0 };
+
+    /// Milliseconds between scouts that are all refused.
+    fn waits(order: &Order, scouts: usize) -> Vec<u128> {
         let mut closing = Closing::default();
-        let hint = Some(Duration::from_secs(1));
-        let mut waits = Vec::new();
         let mut now = at(0);
-        for _ in 0..5 {
-            closing.close(now, now, hint, Duration::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..scouts {
+            closing.close(now, now, order);
             let until = closing.closed_until(now).unwrap();
-            waits.push((until - now).as_secs());
+            waits.push((until - now).as_millis());
             now = until;
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16]);
+        waits
+    }
+
+    #[test]
+    fn scouts_refused_after_the_hint_wait_longer_and_longer() {
+        assert_eq!(waits(&hint(1), 5), [1000, 1500, 2250, 3375, 5062]);
+        assert_eq!(waits(&hint(3), 5), [3000, 3000, 3000, 3375, 5062], "never less than the hint");
+    }
+
+    #[test]
+    fn without_a_hint_the_wait_grows_by_half_to_a_minute() {
+        assert_eq!(waits(&NOTHING, 4), [1000, 1500, 2250, 3375]);
+        assert_eq!(waits(&NOTHING, 20).last(), Some(&60_000));
+    }
+
+    #[test]
+    fn a_known_reset_is_never_doubled_but_missed_by_chance() {
+        let known = Order { window: Some(Duration::from_secs(10)), ..hint(6) };
+        assert_eq!(waits(&known, 6), [10_000; 6]);
+        let unlucky = Order { chance: 1.0, ..known };
+        assert_eq!(waits(&unlucky, 4), [10_000, 15_000, 17_500, 18_750]);
+    }
+
+    #[test]
+    fn a_reset_that_may_tell_too_much_is_believed_after_two_refused_scouts() {
+        let full = Order { reset: Some(Duration::from_secs(10)), ..hint(1) };
+        assert_eq!(waits(&full, 4), [1000, 1500, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn hints_that_proved_too_short_are_never_trusted_again() {
+        let mut closing = Closing::default();
+        let short = Order { reset: Some(Duration::from_secs(10)), ..hint(6) };
+        for round in 0..3 {
+            closing.close(at(7000 * round), at(7000 * round), &short);
+        }
+        assert_eq!(closing.closed_until(at(14_000)), Some(at(24_000)));
+        assert!(closing.accepted(at(24_100), at(24_000)));
+        closing.close(at(30_000), at(29_900), &short);
+        assert_eq!(closing.closed_until(at(30_000)), Some(at(40_000)), "at the first refusal");
     }
 
     #[test]
     fn a_burst_of_throttles_is_one_closing() {
         let mut closing = Closing::default();
-        assert!(closing.close(at(100), at(50), Some(Duration::from_secs(2)), Duration::ZERO));
+        assert!(closing.close(at(100), at(50), &hint(2)));
         for late in 101..140 {
-            assert!(!closing.close(at(late), at(60), Some(Duration::from_secs(2)), Duration::ZERO));
+            assert!(!closing.close(at(late), at(60), &hint(2)));
         }
         assert_eq!(closing.closed_until(at(150)), Some(at(2139)), "the latest hint of the burst holds");
         assert_eq!(closing.closed_until(at(2139)), None);
@@ -113,19 +211,10 @@ mod tests {
     #[test]
     fn only_an_attempt_sent_after_the_closing_opens_it() {
         let mut closing = Closing::default();
-        closing.close(at(100), at(50), Some(Duration::from_secs(1)), Duration::ZERO);
+        closing.close(at(100), at(50), &hint(1));
         assert!(!closing.accepted(at(110), at(60)), "it overtook the throttle");
         assert!(closing.scouting());
         assert!(closing.accepted(at(1120), at(1100)));
         assert!(!closing.scouting());
-    }
-
-    #[test]
-    fn without_a_hint_the_wait_doubles() {
-        let mut closing = Closing::default();
-        closing.close(at(0), at(0), None, Duration::ZERO);
-        assert_eq!(closing.closed_until(at(0)), Some(at(1000)));
-        closing.close(at(1100), at(1000), None, Duration::ZERO);
-        assert_eq!(closing.closed_until(at(1100)), Some(at(3100)));
     }
 }

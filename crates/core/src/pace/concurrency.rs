@@ -6,8 +6,11 @@
 //! or a burst rule. Then the bound is cut, once per burst, and grows by one per clean round trip (additive increase,
 //! multiplicative decrease, as TCP does). The rate is left alone.
 //!
-//! Plain AIMD uses three quarters of a cap. A cap does not move, though: a throttle at the level of the one before
-//! confirms it, so the bound is cut to just below it and each further probe is twice as far away, up to a limit.
+//! Plain AIMD uses three quarters of a cap. A cap does not move, though. Once a throttle at the level of the one before has
+//! confirmed it, or a burst has shown it, the bound **tracks** it: each refusal takes one place away, each answer gives a
+//! four-hundredth back, which is in balance where one attempt in four hundred is refused (a stochastic approximation of
+//! that quantile, Robbins and Monro 1951). Where answers spend a share of their time on the way, more may be out than the
+//! cap allows, and the bound finds by itself how many.
 
 /// A bound on attempts in flight.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ pub(super) struct Concurrency {
     ceiling: f64,
     /// What the present burst of throttles leaves: each of them was one too many.
     held: f64,
-    /// Clean round trips for one more, close to the ceiling.
-    patience: f64,
+    /// The bound is a cap's, and follows it.
+    tracks: bool,
 }
 
 impl Concurrency {
@@ -30,11 +33,14 @@ impl Concurrency {
     const BOUNDLESS: f64 = 4096.0;
     /// What a throttle at an unexpected level leaves.
     const CUT: f64 = 0.7;
-    /// What a throttle near the known ceiling leaves; from there on growth is slow.
+    /// What a burst leaves of the level it was met at, before those that it refused are taken off.
     const BELOW: f64 = 0.95;
+    /// Share of what a burst left standing that stood at once.
+    const STANDING: f64 = 0.9;
     /// Throttles within this share of each other are the same ceiling.
     const SAME: f64 = 0.1;
-    const LONGEST_PATIENCE: f64 = 16.0;
+    /// A tracked bound aims at one refusal in so many answers.
+    const ANSWERS: f64 = 400.0;
 
     /// No bound.
     pub(super) fn boundless() -> Self {
@@ -44,7 +50,7 @@ impl Concurrency {
             credit: 0.0,
             ceiling: f64::INFINITY,
             held: f64::INFINITY,
-            patience: 1.0,
+            tracks: false,
         }
     }
 
@@ -75,10 +81,10 @@ impl Concurrency {
             return;
         }
         self.credit -= 1.0;
-        self.bound += match self.slow_start {
-            true => 1.0,
-            false if (self.bound - self.ceiling).abs() > Self::SAME * self.ceiling => 1.0 / self.bound,
-            false => 1.0 / (self.bound * self.patience),
+        self.bound += match (self.slow_start, self.tracks) {
+            (true, _) => 1.0,
+            (false, true) => 1.0 / Self::ANSWERS,
+            (false, false) => 1.0 / self.bound,
         };
         if self.bound >= Self::BOUNDLESS {
             *self = Self::boundless();
@@ -87,27 +93,56 @@ impl Concurrency {
 
     /// A throttle, once per burst, while `in_flight` others were on their way.
     pub(super) fn throttled(&mut self, in_flight: u32) {
+        if self.tracks {
+            return self.crowded();
+        }
+        let (before, used) = (self.ceiling, self.cut(in_flight));
+        if before.is_finite() && (used - before).abs() <= Self::SAME * before {
+            self.track();
+        }
+    }
+
+    /// Fewer at once, for whatever reason. Returns how many there were.
+    pub(super) fn cut(&mut self, in_flight: u32) -> f64 {
         let used = (f64::from(in_flight) + 1.0).min(self.bound);
-        let confirmed = self.ceiling.is_finite() && (used - self.ceiling).abs() <= Self::SAME * self.ceiling;
-        let leaves = if confirmed {
-            self.patience = (2.0 * self.patience).min(Self::LONGEST_PATIENCE);
-            Self::BELOW
-        } else {
-            self.patience = 1.0;
-            Self::CUT
-        };
         self.ceiling = used;
         self.held = Self::BELOW * used;
-        self.bound = (leaves * used).max(1.0);
+        self.bound = (Self::CUT * used).max(1.0);
         self.credit = 0.0;
         self.slow_start = false;
+        used
     }
 
     /// Another throttle of the burst that cut the bound: what was in flight was too much by one more.
     pub(super) fn crowded(&mut self) {
+        if self.tracks {
+            self.bound = (self.bound - 1.0).max(1.0);
+            return;
+        }
         self.held = (self.held - 1.0).max(1.0);
         self.bound = self.bound.min(self.held);
         self.ceiling = self.ceiling.min(self.held / Self::BELOW);
+    }
+
+    /// It is a cap that was met: what the burst left standing is the bound.
+    pub(super) fn track(&mut self) {
+        self.tracks = true;
+        self.slow_start = false;
+        if self.held.is_finite() {
+            self.bound = self.held;
+        }
+    }
+
+    /// The server named its cap.
+    pub(super) fn named(&mut self, cap: u32) {
+        self.held = f64::from(cap).max(1.0);
+        self.track();
+    }
+
+    /// A burst left so many standing; some of them on places that others had left meanwhile.
+    pub(super) fn left_standing(&mut self, standing: u32) {
+        self.held = (Self::STANDING * f64::from(standing)).max(1.0);
+        self.track();
     }
 }
 
@@ -165,7 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_met_twice_is_probed_ever_more_rarely() {
+    fn a_tracked_cap_that_is_halved_is_found_again() {
+        let mut concurrency = Concurrency::boundless();
+        concurrency.named(50);
+        assert_eq!(round_trip(&mut concurrency), 50);
+        for _ in 0..25 {
+            concurrency.crowded();
+        }
+        assert_eq!(round_trip(&mut concurrency), 25);
+    }
+
+    #[test]
+    fn a_cap_met_twice_is_tracked() {
         let mut concurrency = Concurrency::boundless();
         concurrency.throttled(70);
         let (mut attempts, mut throttles, mut used) = (0, 0, 0);
@@ -178,7 +224,7 @@ mod tests {
                 concurrency.throttled(flight - 1);
             }
         }
-        assert!(throttles * 100 <= attempts, "{throttles} of {attempts}");
+        assert!(throttles * 100 <= attempts && throttles > 0, "{throttles} of {attempts}");
         assert!(used * 10 >= 400 * 50 * 9, "{used}");
     }
 }

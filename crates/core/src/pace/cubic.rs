@@ -11,6 +11,8 @@ pub(super) struct Cubic {
     before: f64,
     /// When it was cut.
     at: f64,
+    /// Units of time until it is back.
+    plateau: f64,
     /// Growth per cubed unit of time.
     growth: f64,
 }
@@ -21,18 +23,17 @@ impl Cubic {
 
     /// Cuts the level `before`; `growth` per cubed unit of time decides how fast it returns.
     pub(super) fn cut(before: f64, at: f64, growth: f64) -> Self {
-        Self { before, at, growth }
+        Self { before, at, plateau: (before * (1.0 - Self::KEEP) / growth).cbrt(), growth }
     }
 
-    /// Cuts the level `before` so that it is back after `plateau` units of time.
-    pub(super) fn back_after(before: f64, at: f64, plateau: f64) -> Self {
-        Self::cut(before, at, before * (1.0 - Self::KEEP) / plateau.powi(3))
+    /// Cuts the level `before` to its share `keep` so that it is back after `plateau` units of time.
+    pub(super) fn back_after(before: f64, at: f64, plateau: f64, keep: f64) -> Self {
+        Self { before, at, plateau, growth: before * (1.0 - keep) / plateau.powi(3) }
     }
 
     /// The level at `now`.
     pub(super) fn level(&self, now: f64) -> f64 {
-        let plateau = (self.before * (1.0 - Self::KEEP) / self.growth).cbrt();
-        self.growth.mul_add((now - self.at - plateau).powi(3), self.before)
+        self.growth.mul_add((now - self.at - self.plateau).powi(3), self.before)
     }
 }
 
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_level_is_back_after_the_plateau() {
-        let cubic = Cubic::back_after(60.0, 3.0, 20.0);
+        let cubic = Cubic::back_after(60.0, 3.0, 20.0, 0.7);
         assert!((cubic.level(3.0) - 42.0).abs() < 1e-9);
         assert!((cubic.level(23.0) - 60.0).abs() < 1e-9);
         assert!(cubic.level(33.0) > 60.0 && cubic.level(33.0) < 63.0);

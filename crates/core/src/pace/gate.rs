@@ -22,6 +22,7 @@ use draw::Draw;
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
+use crate::pace::crowd::Crowd;
 use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, num, secs};
 use crate::pace::sliding::Sliding;
@@ -62,6 +63,7 @@ pub(super) struct Gate {
     backed: bool,
     closing: Closing,
     concurrency: Concurrency,
+    crowd: Crowd,
     release: Release,
     spread: f64,
     in_flight: u32,
@@ -94,6 +96,7 @@ impl Gate {
             backed: false,
             closing: Closing::default(),
             concurrency: if told_nothing { Concurrency::doubling() } else { Concurrency::boundless() },
+            crowd: Crowd::default(),
             release: Release::default(),
             spread: spread.as_secs_f64(),
             in_flight: 0,
@@ -263,6 +266,8 @@ impl Gate {
                 learnt.accepted(attempt.sent);
             }
             let opened = self.closing.accepted(now, mono(attempt.sent));
+            self.crowd.accepted(attempt.sent);
+            self.judge_crowd(now);
             self.spread_release(now, lesson.opened.filter(|_| !was_scouting || opened));
         }
         lesson

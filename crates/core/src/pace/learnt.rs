@@ -6,8 +6,14 @@
 //! quota per window, a bucket its refill. Attempts are paced evenly a little below and return along a cubic curve, so
 //! that the next throttle is far away and meets few attempts in flight.
 //!
-//! Rules: the rate before a cut is the one in use, unless far less was accepted; only the first throttle of a burst
-//! counts; the curve takes a few of the server's own cycles to come back, because each probe above it costs a closing.
+//! Rules:
+//! * The first quotient may be far off: a bucket had its burst, an aligned window was entered late. So it is replaced by
+//!   what the next cycle grants, until one confirms the rate in use. From then on a cycle may lower the rate by no more
+//!   than a usual cut, because one in which others took everything says little about the next.
+//! * A confirmed rate is left by a few percent only. The curve is back, and goes beyond, when what the last burst cost is
+//!   small against what was accepted since: its throttles one in a hundred, its closing a twentieth of the time. Where
+//!   round trips are long and each probe costs a dozen throttles, or where hints are long, it is made more rarely.
+//! * A hint of whole seconds is half a second too long on average; a cycle is taken as shorter by that.
 
 use crate::pace::cubic::Cubic;
 use crate::pace::secs::num;
@@ -16,18 +22,38 @@ use crate::pace::secs::num;
 #[derive(Debug)]
 pub(super) struct Learnt {
     curve: Option<Cubic>,
+    /// A cycle granted about the rate in use.
+    confirmed: bool,
     /// When the present cycle began: attempts sent since count.
     opened: f64,
     accepted: u64,
+    /// The rate found at the last throttle.
+    found: f64,
+    /// Throttles of that burst, if it was met while paced.
+    burst: Option<u32>,
+    /// When it began, and how long the cycle took that it ended.
+    refused: f64,
+    cycle: f64,
     /// When the next attempt may leave.
     next: f64,
 }
 
 impl Learnt {
-    /// The curve is back after so many cycles between two throttles.
-    const CYCLES: f64 = 4.0;
-    const SOONEST: f64 = 10.0;
-    const LATEST: f64 = 60.0;
+    /// What a throttle leaves of the rate that was found.
+    const KEEP: f64 = 0.94;
+    /// A cycle that granted this much less than the rate in use does not confirm it.
+    const CONFIRMS: f64 = 0.8;
+    /// A confirmed rate that was refused was too high by about so much.
+    const ABOVE: f64 = 0.98;
+    /// Accepted attempts per throttle to aim at.
+    const PRICE: f64 = 100.0;
+    /// Seconds of pacing per second of closing to aim at.
+    const PATIENCE: f64 = 16.0;
+    /// A rate that is not confirmed is back after as long as the cycle that measured it took, in seconds at least this.
+    const SOONEST: f64 = 5.0;
+    const LATEST: f64 = 120.0;
+    /// Seconds by which a hint is too long on average.
+    const ROUNDING: f64 = 0.5;
     /// Late wake-ups are made good up to so many seconds.
     const SLACK: f64 = 0.02;
     /// A rate below this is no rate; one attempt each so many seconds goes in any case.
@@ -35,7 +61,17 @@ impl Learnt {
 
     /// Nothing is bounded yet.
     pub(super) fn new(now: f64) -> Self {
-        Self { curve: None, opened: now, accepted: 0, next: now }
+        Self {
+            curve: None,
+            confirmed: false,
+            opened: now,
+            accepted: 0,
+            found: 0.0,
+            burst: None,
+            refused: now,
+            cycle: 0.0,
+            next: now,
+        }
     }
 
     /// Attempts per second, once a throttle was seen.
@@ -65,13 +101,49 @@ impl Learnt {
     /// The first throttle of a burst; the gate opens again at `opens`.
     pub(super) fn throttled(&mut self, now: f64, opens: f64) {
         let cycle = (opens - self.opened).max(1e-3);
-        let granted = (num(self.accepted) / cycle).max(Self::SLOWEST);
-        let before = self.rate(now).filter(|rate| granted >= Cubic::KEEP * rate).unwrap_or(granted);
-        let plateau = (Self::CYCLES * cycle).clamp(Self::SOONEST, Self::LATEST);
-        self.curve = Some(Cubic::back_after(before, opens, plateau));
+        let granted = num(self.accepted) / (cycle - Self::ROUNDING).max(cycle / 2.0);
+        let granted = granted.max(Self::SLOWEST);
+        let paced_at = self.rate(now);
+        self.found = match paced_at {
+            None => granted,
+            Some(rate) => {
+                let found = granted.min(rate);
+                if found >= Self::CONFIRMS * rate {
+                    self.confirmed = true;
+                    Self::ABOVE * rate
+                } else if self.confirmed {
+                    found.max(Cubic::KEEP * rate)
+                } else {
+                    found
+                }
+            }
+        };
+        self.burst = paced_at.map(|_| 1);
+        self.refused = now;
+        self.cycle = cycle;
         self.opened = opens;
         self.accepted = 0;
         self.next = opens;
+        self.bend();
+    }
+
+    /// Another throttle of that burst, which closes the gate until `opens`.
+    pub(super) fn throttled_again(&mut self, opens: f64) {
+        self.burst = self.burst.map(|burst| burst + 1);
+        self.opened = self.opened.max(opens);
+        self.next = self.opened;
+        self.bend();
+    }
+
+    fn bend(&mut self) {
+        let plateau = if self.confirmed {
+            let throttles = Self::PRICE * f64::from(self.burst.unwrap_or(1)) / self.found;
+            throttles.max(Self::PATIENCE * (self.opened - self.refused))
+        } else {
+            self.cycle.max(Self::SOONEST)
+        };
+        let plateau = plateau.min(Self::LATEST);
+        self.curve = Some(Cubic::back_after(self.found, self.opened, plateau, Self::KEEP));
     }
 }
 
@@ -79,42 +151,70 @@ impl Learnt {
 mod tests {
     use super::*;
 
+    /// `count` accepted at once, then a throttle at `now` that closes until `opens`.
+    fn cycle(learnt: &mut Learnt, count: u32, now: f64, opens: f64) {
+        for _ in 0..count {
+            learnt.accepted(now);
+        }
+        learnt.throttled(now, opens);
+    }
+
     #[test]
     fn a_window_used_up_at_once_grants_its_quota_per_window() {
         let mut learnt = Learnt::new(0.0);
         assert_eq!(learnt.rate(0.0), None, "nothing is bounded before the first throttle");
         for _ in 0..300 {
             learnt.taken(0.1);
-            learnt.accepted(0.1);
         }
         assert!(learnt.next() <= 0.1);
-        learnt.throttled(0.2, 5.0);
-        assert!((learnt.rate(5.0).unwrap() - 42.0).abs() < 1e-6);
-        assert!((learnt.rate(25.0).unwrap() - 60.0).abs() < 1e-6);
+        cycle(&mut learnt, 300, 0.2, 5.5);
+        assert!((learnt.rate(5.5).unwrap() - Learnt::KEEP * 60.0).abs() < 1e-6);
+        assert!((learnt.rate(11.0).unwrap() - 60.0).abs() < 1e-6, "back after one more cycle");
     }
 
     #[test]
     fn attempts_are_paced_evenly_at_the_rate() {
         let mut learnt = Learnt::new(0.0);
-        learnt.accepted(0.0);
-        learnt.throttled(0.1, 1.0);
-        let rate = learnt.rate(1.0).unwrap();
-        assert!((rate - 0.7).abs() < 1e-9);
-        learnt.taken(1.0);
-        assert!((learnt.next() - (1.0 + 1.0 / rate)).abs() < 1e-9);
+        cycle(&mut learnt, 30, 0.1, 3.0);
+        let rate = learnt.rate(3.0).unwrap();
+        learnt.taken(3.0);
+        assert!((learnt.next() - (3.0 + 1.0 / rate)).abs() < 1e-9);
     }
 
     #[test]
-    fn much_less_accepted_than_paced_is_the_new_rate() {
+    fn a_first_rate_that_was_far_too_high_is_replaced_at_once() {
         let mut learnt = Learnt::new(0.0);
-        for _ in 0..600 {
-            learnt.accepted(0.0);
-        }
-        learnt.throttled(0.5, 10.0);
-        for _ in 0..100 {
-            learnt.accepted(10.0);
-        }
-        learnt.throttled(14.0, 20.0);
-        assert!((learnt.rate(20.0).unwrap() - 7.0).abs() < 1e-6);
+        cycle(&mut learnt, 600, 0.5, 10.0);
+        cycle(&mut learnt, 100, 14.0, 20.0);
+        let rate = learnt.rate(20.0).unwrap();
+        assert!((9.0..11.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_confirmed_rate_is_cut_by_a_usual_cut_at_most() {
+        let mut learnt = Learnt::new(0.0);
+        cycle(&mut learnt, 100, 0.5, 10.5);
+        cycle(&mut learnt, 100, 20.0, 20.5);
+        let rate = learnt.rate(20.5).unwrap();
+        assert!(rate > 9.0, "{rate}");
+        cycle(&mut learnt, 1, 20.6, 22.0);
+        let after = learnt.rate(22.0).unwrap();
+        assert!(after > 0.6 * rate && after < 0.75 * rate, "{after} after {rate}");
+    }
+
+    #[test]
+    fn a_burst_that_cost_much_is_risked_again_later() {
+        let times = |throttles: u32| {
+            let mut learnt = Learnt::new(0.0);
+            cycle(&mut learnt, 300, 0.2, 5.5);
+            cycle(&mut learnt, 300, 10.0, 10.5);
+            for _ in 1..throttles {
+                learnt.throttled_again(10.5);
+            }
+            let before = learnt.found;
+            (0..1000).find(|&tenth| learnt.rate(10.5 + f64::from(tenth) / 10.0).unwrap() >= before).unwrap()
+        };
+        assert!(times(1) >= 79, "sixteen times the closing: {}", times(1));
+        assert!(times(12) >= 200, "twelve hundred accepted: {}", times(12));
     }
 }

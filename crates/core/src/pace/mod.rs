@@ -18,7 +18,8 @@
 //! | `sliding` | a declared quota as a sliding log of own attempts times a learnt share |
 //! | `learnt` | a rate learnt from throttles where nothing is told or declared |
 //! | `cubic` | the curve on which a cut level returns |
-//! | `concurrency`, `closing` | bounds on attempts in flight; what a throttle closes |
+//! | `concurrency`, `crowd` | bounds on attempts in flight; a cap or a rate? |
+//! | `closing` | what a throttle closes, and for how long |
 //! | `ticket` | permission for one attempt, and what its loss means at each stage |
 
 mod ask;
@@ -26,6 +27,7 @@ mod bank;
 mod certificate;
 mod closing;
 mod concurrency;
+mod crowd;
 mod cubic;
 mod flow;
 mod gate;

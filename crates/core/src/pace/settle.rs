@@ -2,15 +2,15 @@
 //!
 //! An answer is told to every gate the ticket came from. Readings go to the limit they name; those without a name go to
 //! the limit that observes them, else to the family's own. A throttle closes one gate: the one the body names, else one
-//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. An attempt that
-//! failed before anything left costs no quota; it says something to the breaker only.
+//! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. A failure that
+//! names its wait closes the family's own too. An attempt that failed before anything left costs no quota; it says something to the breaker only.
 
 use std::time::Duration;
 
 use crate::breaker::Transition;
 use crate::event::Event;
 use crate::key::Family;
-use crate::observe::{Observation, Reading};
+use crate::observe::{HitLimit, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::{Bank, barriers};
 use crate::pace::gate::{Closed, Throttle};
@@ -79,7 +79,10 @@ impl Bank {
                 self.tell(now, hold, answer, &targets);
             }
         }
-        let hint = closed.map(|(_, hint)| hint);
+        let hint = match answer.kind {
+            AnswerKind::HardFailure => self.hold_off(now, &ticket, answer.observation.retry_after),
+            _ => closed.map(|(_, hint)| hint),
+        };
         self.tell_breaker(now, &ticket, answer.kind, hint);
         self.touch_lane(ticket.lane);
         self.recycle(ticket.holds);
@@ -177,7 +180,7 @@ impl Bank {
         targets: &[Option<usize>],
     ) -> (usize, Duration) {
         let hold = self.guilty(now, ticket, observation, targets);
-        let jitter = self.jitter();
+        let chance = self.rng.f64();
         let gate = &mut self.registry.gates[hold.gate];
         if let Some(value) = observation.hit.as_ref().and_then(|hit| hit.value)
             && observation.hit.as_ref().and_then(|hit| hit.key.as_deref()) == Some(&*gate.name)
@@ -189,7 +192,8 @@ impl Bank {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),
             date: observation.date,
-            jitter,
+            cap: observation.hit.as_ref().and_then(named_cap),
+            chance,
         };
         let Closed { news, stay_away: closed_for, contradicted_by } =
             gate.throttled(now, &hold.attempt, &throttle);
@@ -209,9 +213,13 @@ impl Bank {
         (hold.gate, closed_for)
     }
 
-    fn jitter(&mut self) -> Duration {
-        let spread = u64::try_from(self.config.spread.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(if spread == 0 { 0 } else { self.rng.u64(0..=spread) })
+    /// A failure that names the wait (a 503 with `Retry-After`) closes the family's own gate for everybody, as a throttle
+    /// does, but it is none: nothing is learnt about the limit. Returns how long to stay away.
+    fn hold_off(&mut self, now: Mono, ticket: &Ticket, hint: Option<Duration>) -> Option<Duration> {
+        let (hint, chance) = (hint?, self.rng.f64());
+        let hold = ticket.holds.first()?;
+        self.hopes_changed = true;
+        Some(self.registry.gates[hold.gate].hold_off(now, &hold.attempt, hint, chance))
     }
 
     /// Which gate explains a throttle.
@@ -251,7 +259,7 @@ impl Bank {
             // Too many at once, and nothing closed: the upstream is alive.
             AnswerKind::Throttled if hint == Some(Duration::ZERO) => state.breaker.alive(sent),
             AnswerKind::Throttled => state.breaker.throttled(now, sent, hint),
-            AnswerKind::HardFailure => state.breaker.failed(now, sent),
+            AnswerKind::HardFailure => state.breaker.failed(now, sent, hint),
             AnswerKind::NotSent => state.breaker.unreachable(now, sent),
         };
         if let Some(Transition { state: to, cause }) = change {
@@ -259,6 +267,12 @@ impl Bank {
             self.events.push(Event::Breaker { family: state.family.clone(), state: to, cause });
         }
     }
+}
+
+/// The cap on attempts at once that a 429's body names: keys such as `details.jobs.concurrent.access.max` say that it is one.
+fn named_cap(hit: &HitLimit) -> Option<u32> {
+    let concurrent = hit.key.as_deref().is_some_and(|key| key.contains("concurrent"));
+    hit.value.filter(|&value| concurrent && value > 0).and_then(|value| u32::try_from(value).ok())
 }
 
 /// The first reading that describes a gate.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::{Gate, Knowledge};
 use crate::observe::Reading;
+use crate::pace::closing::Order;
+use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, secs, span};
 use crate::pace::ticket::Attempt;
 use crate::time::{Mono, Wall};
@@ -24,7 +26,10 @@ pub(in crate::pace) struct Throttle<'a> {
     pub(in crate::pace) retry_after: Option<Duration>,
     pub(in crate::pace) reading: Option<&'a Reading>,
     pub(in crate::pace) date: Option<Wall>,
-    pub(in crate::pace) jitter: Duration,
+    /// The cap on attempts at once that the body named as the limit that was hit.
+    pub(in crate::pace) cap: Option<u32>,
+    /// A number from 0 to 1, drawn by chance.
+    pub(in crate::pace) chance: f64,
 }
 
 impl Gate {
@@ -39,6 +44,19 @@ impl Gate {
         let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
         self.throttles += 1;
         self.in_flight = self.in_flight.saturating_sub(1);
+        let blind = quota_left || !self.knows_rate(at);
+        if let Some(cap) = throttle.cap {
+            self.crowd.believe();
+            self.concurrency.named(cap);
+            return self.too_many(now, attempt);
+        }
+        if blind && self.crowd.is_cap() {
+            self.crowd.refused(attempt.sent);
+            if self.crowd.is_cap() {
+                self.concurrency.throttled(self.in_flight);
+                return self.too_many(now, attempt);
+            }
+        }
         if quota_left && throttle.retry_after.is_none() {
             return self.crowded(now, attempt);
         }
@@ -48,35 +66,92 @@ impl Gate {
             // Another limit than the rate: the reset says nothing about it.
             reset = None;
         }
-        if news && (quota_left || !self.knows_rate(at)) {
-            self.concurrency.throttled(self.in_flight);
+        match (news, blind) {
+            (true, true) => {
+                let hint = throttle.retry_after.map(|hint| hint.as_secs_f64());
+                self.crowd.begin(attempt.sent, at, self.in_flight + 1, hint);
+                self.concurrency.throttled(self.in_flight);
+            }
+            (true, false) => self.crowd.forget(),
+            (false, _) => self.crowd.refused(attempt.sent),
         }
-        let hint = throttle.retry_after.max(reset);
-        self.closing.close(now, sent, hint, throttle.jitter);
-        if let (Knowledge::Silent(learnt), true) = (&mut self.knowledge, news && !self.backed) {
-            learnt.throttled(at, self.closing.closed_until(now).map_or(at, secs));
-        }
+        let order = Order {
+            hint: throttle.retry_after,
+            window: reset,
+            reset: told_reset(throttle).filter(|_| !quota_left),
+            spread: span(self.spread),
+            chance: throttle.chance,
+        };
+        self.closing.close(now, sent, &order);
+        self.learn_rate(now, news);
         let contradicted_by = self.contradiction(throttle, reset).filter(|_| news);
         if contradicted_by.is_some() && !quota_left && self.knows_rate(at) {
-            self.concurrency.throttled(self.in_flight);
+            self.concurrency.cut(self.in_flight);
         }
         let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
         Closed { news, stay_away, contradicted_by }
     }
 
+    fn learn_rate(&mut self, now: Mono, news: bool) {
+        let opens = self.closing.closed_until(now).map_or(secs(now), secs);
+        match &mut self.knowledge {
+            Knowledge::Silent(learnt) if self.backed || learnt.rate(secs(now)).is_none() && !news => {}
+            Knowledge::Silent(learnt) if news => learnt.throttled(secs(now), opens),
+            Knowledge::Silent(learnt) => learnt.throttled_again(opens),
+            _ => {}
+        }
+    }
+
+    /// When the last burst is over: if it showed a cap on attempts at once, that is the bound, and no rate. A wait that the
+    /// server ordered is kept to the end all the same.
+    pub(in crate::pace) fn judge_crowd(&mut self, now: Mono) {
+        let over = self.crowd.is_over() || !self.closing.scouting();
+        if !over || self.closing.ordered() {
+            return;
+        }
+        let standing = self.crowd.shows();
+        self.crowd.forget();
+        let Some(standing) = standing else { return };
+        self.crowd.believe();
+        self.closing.reopen();
+        self.concurrency.left_standing(standing);
+        if matches!(self.knowledge, Knowledge::Silent(_)) {
+            self.knowledge = Knowledge::Silent(Learnt::new(secs(now)));
+        }
+    }
+
+    /// The upstream is away for `hint`: that closes the gate and says nothing about its limit. Returns how long to stay
+    /// away.
+    pub(in crate::pace) fn hold_off(
+        &mut self,
+        now: Mono,
+        attempt: &Attempt,
+        hint: Duration,
+        chance: f64,
+    ) -> Duration {
+        let order = Order { hint: Some(hint), window: None, reset: None, spread: span(self.spread), chance };
+        self.closing.close(now, mono(attempt.sent), &order);
+        self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now)
+    }
+
     /// Throttled with quota left and no word of how long: too many at once. The rate is left alone.
     fn crowded(&mut self, now: Mono, attempt: &Attempt) -> Closed {
+        if attempt.sent >= self.crowded_at {
+            self.crowded_at = secs(now);
+            self.concurrency.throttled(self.in_flight);
+            self.too_many(now, attempt)
+        } else {
+            self.concurrency.crowded();
+            Closed { news: false, ..self.too_many(now, attempt) }
+        }
+    }
+
+    /// Nothing closes: a place is free as soon as an attempt is answered.
+    fn too_many(&mut self, now: Mono, attempt: &Attempt) -> Closed {
         if let Knowledge::Told(tide) = &mut self.knowledge {
             tide.ended_unseen(secs(now), attempt, true);
         }
-        let news = attempt.sent >= self.crowded_at;
-        if news {
-            self.crowded_at = secs(now);
-            self.concurrency.throttled(self.in_flight);
-        } else {
-            self.concurrency.crowded();
-        }
-        Closed { news, stay_away: Duration::ZERO, contradicted_by: None }
+        Closed { news: true, stay_away: Duration::ZERO, contradicted_by: None }
     }
 
     fn learn_from_throttle(
@@ -96,11 +171,9 @@ impl Gate {
                 if news {
                     sliding.throttled(at, self.in_flight);
                 }
-                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
+                told_reset(throttle)
             }
-            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => {
-                throttle.reading.and_then(|reading| reading.reset).map(|reset| reset.after)
-            }
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => told_reset(throttle),
         }
     }
 
@@ -126,4 +199,8 @@ impl Gate {
             _ => false,
         }
     }
+}
+
+fn told_reset(throttle: &Throttle<'_>) -> Option<Duration> {
+    Some(throttle.reading?.reset?.after)
 }
