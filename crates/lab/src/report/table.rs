@@ -69,6 +69,8 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
         column("late", |row| some(row.late)),
         column("throttles", |row| Some(row.throttles.to_string())),
         column("/100", |row| Some(format!("{:.2}", row.throttles_per_100))),
+        column("settled", |row| row.settled.map(|settled| format!("{:.3}", settled.efficiency))),
+        column("then /100", |row| row.settled.map(|settled| format!("{:.2}", settled.throttles_per_100))),
         column("strangers", |row| some(row.strangers)),
         column("their /100", |row| {
             (row.strangers + row.strangers_throttled > 0)
