@@ -45,14 +45,14 @@ impl Plan {
     }
 
     /// What came of it, one map of figures per phase.
-    pub(crate) fn played(self, runs: &[BTreeMap<Figure, f64>]) -> Row {
+    pub(crate) fn played(&self, runs: &[BTreeMap<Figure, f64>]) -> Row {
         let mut figures = BTreeMap::new();
         for figure in runs.iter().flat_map(BTreeMap::keys).copied() {
             let values = runs.iter().filter_map(|run| run.get(&figure)).copied().collect::<Vec<_>>();
             figures.insert(figure, Spread::of(figure, &values));
         }
         let bounds = self.goal.map_or_else(Vec::new, |goal| goal.bounds(self.window, self.rtt));
-        Row { part: self.part, name: self.name, goal: self.goal, bounds, figures }
+        Row { part: self.part, name: self.name.clone(), goal: self.goal, bounds, figures }
     }
 }
 

@@ -174,8 +174,8 @@ impl Wheel {
                 Order::End(id, end) => {
                     if let Some(running) = self.calls[id.0 as usize].take() {
                         self.free.push(id);
-                        // Nobody waits for it any more if the run has ended.
-                        drop(running.end.send(end));
+                        // If nobody waits for it any more, the run has ended.
+                        running.end.send(end).ok();
                     }
                 }
             }
@@ -199,8 +199,7 @@ impl Post {
                 Err(error) => sleep(error.retry_after.unwrap_or(PAUSE)).await,
             }
         };
-        let tell = |what| drop(said.send(what));
-        tell(Said::Left(id));
+        said.send(Said::Left(id)).ok();
         let answer = match self.request(call, lent.value) {
             Some(request) => self.exchange(request).await,
             None => None,
@@ -208,7 +207,7 @@ impl Post {
         if answer.as_ref().is_some_and(|answer| answer.status == StatusCode::UNAUTHORIZED.as_u16()) {
             manager.rejected(lent.generation);
         }
-        tell(Said::Answered(id, answer));
+        said.send(Said::Answered(id, answer)).ok();
     }
 
     /// `None` if the scenario's path is no URI, which its check has excluded.
