@@ -37,6 +37,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bench/pacing
 /// The table of the pacing goals.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench pacing")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
     /// Only what is played in virtual time.
     #[arg(long = "virtual", conflicts_with = "sockets")]

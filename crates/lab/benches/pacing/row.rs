@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::figure::{Figure, Spread};
 use crate::goal::{Bound, Goal};
@@ -61,16 +61,10 @@ impl Plan {
 pub(crate) struct Row {
     pub(crate) part: Part,
     pub(crate) name: String,
-    #[serde(serialize_with = "goal_id")]
     pub(crate) goal: Option<&'static Goal>,
     #[serde(skip)]
     bounds: Vec<Bound>,
     pub(crate) figures: BTreeMap<Figure, Spread>,
-}
-
-#[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
-fn goal_id<S: Serializer>(goal: &Option<&'static Goal>, to: S) -> Result<S::Ok, S::Error> {
-    goal.map(|goal| goal.id).serialize(to)
 }
 
 impl Row {

@@ -138,7 +138,7 @@ impl Book {
         plan: &Plan<'_>,
         now: Duration,
         left: impl Iterator<Item = (usize, u64)>,
-        stats: &Stats,
+        judged: &Stats,
     ) -> Outcome {
         let mut state = self.state.lock();
         let mut outcome = state.outcome.take().expect("a book is closed once");
@@ -153,7 +153,7 @@ impl Book {
             outcome.late += u64::from(call.deadline.is_some_and(|deadline| deadline < Mono::ZERO + now));
         }
         outcome.ended_at = now;
-        outcome.judge(stats);
+        outcome.judge(judged);
         outcome
     }
 }
