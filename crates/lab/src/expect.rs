@@ -123,6 +123,10 @@ pub struct Ranges {
     pub throttles: Option<Range>,
     /// Per 100 calls that ended well.
     pub throttles_per_100: Option<Range>,
+    /// As `efficiency`, after the time of learning.
+    pub settled_efficiency: Option<Range>,
+    /// As `throttles_per_100`, after the time of learning.
+    pub settled_throttles_per_100: Option<Range>,
     /// What the strangers got, per 100 of their admitted calls.
     pub strangers_throttles_per_100: Option<Range>,
     /// Strangers' admitted calls.
@@ -218,6 +222,16 @@ impl Ranges {
                 "strangers_throttles_per_100".to_owned(),
                 &self.strangers_throttles_per_100,
                 Some(measures.strangers_throttles_per_100),
+            ),
+            (
+                "settled_efficiency".to_owned(),
+                &self.settled_efficiency,
+                measures.settled.map(|settled| settled.efficiency),
+            ),
+            (
+                "settled_throttles_per_100".to_owned(),
+                &self.settled_throttles_per_100,
+                measures.settled.map(|settled| settled.throttles_per_100),
             ),
             ("strangers".to_owned(), &self.strangers, count(measures.strangers)),
             ("max_in_flight".to_owned(), &self.max_in_flight, count(measures.max_in_flight)),

@@ -32,6 +32,9 @@ pub struct Fleet {
     pub profile: String,
     /// Whether `tidegate` is told the server's limits, as an operator does with `[[limit]]`.
     pub declared: bool,
+    /// What comes before, counted from the start of the run, is learning: the `settled_...` measures begin here.
+    #[serde(deserialize_with = "text::maybe_duration")]
+    pub settle: Option<Duration>,
     /// Which strategies are run.
     #[serde(deserialize_with = "strategies")]
     pub strategies: Vec<StrategyName>,
@@ -48,6 +51,7 @@ impl Default for Fleet {
             credentials: vec!["demo-client".to_owned()],
             profile: "generic".to_owned(),
             declared: false,
+            settle: None,
             strategies: StrategyName::ALL.to_vec(),
             load: Vec::new(),
         }
@@ -162,6 +166,15 @@ impl Fleet {
         let known = |id: &str| server.oauth.clients.iter().any(|client| client.id == id);
         for id in self.credentials.iter().filter(|id| !known(id)) {
             problems.push(format!("fleet.credentials: \"{id}\" is none of server.oauth.clients"));
+        }
+        if let Some(settle) = self.settle {
+            if duration.is_none_or(|duration| settle >= duration) {
+                problems.push("fleet.settle: the scenario's duration must be set, and longer".to_owned());
+            }
+            if self.has_job() {
+                // Jobs end when they are done, so that two of them are never measured over the same time.
+                problems.push("fleet.settle: no load may have both callers and requests".to_owned());
+            }
         }
         for (index, load) in self.load.iter().enumerate() {
             let place = format!("fleet.load[{index}]");

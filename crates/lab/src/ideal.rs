@@ -27,10 +27,10 @@ use crate::tape::{Draw, Tape};
 /// What was possible.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ideal {
-    /// The time the jobs take, if there are any and they end in time.
-    pub(crate) makespan: Option<Duration>,
     /// Calls answered until the horizon.
     pub(crate) succeeded: u64,
+    /// The part of them answered since [`Fleet::settle`](crate::fleet::Fleet::settle).
+    pub(crate) settled: u64,
     /// When each call of the jobs was answered, counted from their begin, in order.
     pub(crate) job_times: Vec<Duration>,
 }
@@ -119,9 +119,6 @@ pub(crate) fn ideal(plan: &Plan<'_>, tape: &Tape) -> Ideal {
         }
         best.now = at;
         best.handle(event);
-    }
-    if best.jobs_left() {
-        best.found.makespan = None;
     }
     best.found
 }
@@ -230,16 +227,6 @@ impl<'p, 's> Best<'p, 's> {
         if std::mem::take(&mut self.live[instance][load]) {
             self.alive -= 1;
         }
-    }
-
-    /// Whether a job has calls that were not answered.
-    fn jobs_left(&self) -> bool {
-        let job = |load: usize| self.plan.load(load).is_job();
-        let untaken = self
-            .feeds
-            .iter()
-            .any(|feeds| feeds.iter().enumerate().any(|(load, feed)| job(load) && feed.left() > 0));
-        untaken || self.flights.iter().flatten().any(|flight| job(flight.load))
     }
 
     /// Begins the next call of a load; false if there is none.
@@ -360,11 +347,11 @@ impl<'p, 's> Best<'p, 's> {
         self.free.push(id);
         self.open -= 1;
         self.found.succeeded += 1;
+        self.found.settled += u64::from(self.plan.fleet().settle.is_some_and(|since| self.now >= since));
         let spec = self.plan.load(flight.load);
         if spec.is_job() {
             let since = self.now.saturating_sub(self.plan.jobs_begin().unwrap_or_default());
             self.found.job_times.push(since);
-            self.found.makespan = Some(since);
         }
         if spec.rate.is_none() {
             self.begin(flight.instance, flight.load);
@@ -423,6 +410,12 @@ mod tests {
         ideal(&plan, &tape)
     }
 
+    impl Ideal {
+        fn makespan(&self) -> Duration {
+            *self.job_times.last().unwrap()
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -447,7 +440,7 @@ mod tests {
             let mut shortest = 60;
             tried(&QuotaModel::new(rule_of), callers, &mut Vec::new(), calls, &mut shortest);
             let tried = TICK * shortest;
-            let found = best(&scenario(names[rule], limit, window, callers, calls), |_| {}).makespan.unwrap();
+            let found = best(&scenario(names[rule], limit, window, callers, calls), |_| {}).makespan();
             // A sliding counter gives back between the lines of the grid; each such wait may be a tick shorter.
             let slack = if rule == 3 { TICK * u32::try_from(calls).unwrap() } else { Duration::ZERO };
             prop_assert!(found <= tried && found + slack >= tried, "{found:?} against {tried:?}");
@@ -457,7 +450,7 @@ mod tests {
     #[test]
     fn what_strangers_took_is_not_ours_to_take() {
         let scenario = scenario("fixed", 10, 100, 20, 20);
-        let alone = best(&scenario, |_| {}).makespan.unwrap();
+        let alone = best(&scenario, |_| {}).makespan();
         let beside = best(&scenario, |tape| {
             let caller = Caller::new("stranger-0", "demo-client", "GET", "/api/v2/users");
             for _ in 0..5 {
@@ -466,7 +459,7 @@ mod tests {
         });
         let second = Duration::from_secs(1);
         assert!(alone < second + TICK * 3, "two windows: {alone:?}");
-        assert!(beside.makespan.unwrap() >= second * 2, "three windows: {:?}", beside.makespan);
+        assert!(beside.makespan() >= second * 2, "three windows: {:?}", beside.makespan());
         assert_eq!(beside.job_times.len(), 20);
     }
 
@@ -476,7 +469,7 @@ mod tests {
             "[server]\nlimit = 0\nconcurrency = 5\nlatency = \"100ms\"\ndecide_at = 0.0\n[fleet]\n[[fleet.load]]\ncallers = 50\nrequests = 100\n",
         )
         .unwrap();
-        assert_eq!(best(&scenario, |_| {}).makespan, Some(Duration::from_secs(2)));
+        assert_eq!(best(&scenario, |_| {}).makespan(), Duration::from_secs(2));
     }
 
     #[test]
@@ -485,6 +478,6 @@ mod tests {
             "[server]\nlimit = 100\n[[server.faults.brown_outs]]\nfrom = \"0s\"\nto = \"7s\"\n[fleet]\n[[fleet.load]]\ncallers = 5\nrequests = 10\n",
         )
         .unwrap();
-        assert_eq!(best(&scenario, |_| {}).makespan, Some(Duration::from_secs(7)));
+        assert_eq!(best(&scenario, |_| {}).makespan(), Duration::from_secs(7));
     }
 }

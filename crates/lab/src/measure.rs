@@ -19,15 +19,15 @@ use crate::tape::Tape;
 pub struct Measures {
     /// The strategy's name.
     pub strategy: &'static str,
-    /// With jobs: the time in which the ideal gets as many good answers, over the time it took; if all went well that is the
-    /// ideal makespan over the reached one; above 1 it says that the job was served at the cost of other loads. Without: good answers over those of the ideal. The ideal leaves the
-    /// strangers what they took in this very run.
+    /// With jobs: `ideal_makespan` over the time it took; above 1 it says that the job was served at the cost of other loads.
+    /// Without: good answers over those of the ideal. The ideal leaves the strangers what they took in this very run.
     pub efficiency: f64,
     /// From the jobs' first call to their last answer; absent if they did not end or there are none.
     pub makespan: Option<f64>,
     /// When the jobs' first call was due; absent without jobs.
     pub jobs_began: Option<f64>,
-    /// The shortest possible makespan; absent without jobs.
+    /// The shortest time in which as many of the jobs' calls could have ended well as did; absent without jobs. A call that is
+    /// given up takes no time from the quota, so whoever loses calls is compared with an ideal that has fewer to make.
     pub ideal_makespan: Option<f64>,
     /// Calls begun.
     pub calls: u64,
@@ -47,6 +47,10 @@ pub struct Measures {
     pub throttles: u64,
     /// `throttles` per 100 calls that ended well.
     pub throttles_per_100: f64,
+    /// How often the server went from admitting our calls to refusing them.
+    pub closings: u64,
+    /// The same numbers without the time of learning; absent unless the scenario says how long that is.
+    pub settled: Option<Settled>,
     /// Strangers' calls that were admitted.
     pub strangers: u64,
     /// Strangers' calls that were throttled.
@@ -65,6 +69,15 @@ pub struct Measures {
     pub ended_at: f64,
     /// Hash of every decision and every ending, in order: equal traces are equal runs.
     pub trace: String,
+}
+
+/// What was reached when learning was over.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Settled {
+    /// Good answers since then, over those of the ideal since then.
+    pub efficiency: f64,
+    /// Answers "too fast" since then, per 100 good ones since then.
+    pub throttles_per_100: f64,
 }
 
 /// Waits of one class, in seconds.
@@ -116,6 +129,8 @@ pub(crate) struct Outcome {
     pub(crate) hint_mismatches: u64,
     pub(crate) ended_at: Duration,
     succeeded: u64,
+    settled_good: u64,
+    settle: Option<Duration>,
     failed: u64,
     unknown: u64,
     job_good: u64,
@@ -129,7 +144,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(name: StrategyName, tape: Tape) -> Self {
+    /// Nothing has happened yet; learning is over at `settle`, if that is to be told.
+    pub(crate) fn new(name: StrategyName, tape: Tape, settle: Option<Duration>) -> Self {
         Self {
             name,
             tape,
@@ -142,6 +158,8 @@ impl Outcome {
             hint_mismatches: 0,
             ended_at: Duration::ZERO,
             succeeded: 0,
+            settled_good: 0,
+            settle,
             failed: 0,
             unknown: 0,
             job_good: 0,
@@ -166,6 +184,7 @@ impl Outcome {
     pub(crate) fn ended(&mut self, now: Duration, call: &Summary, end: End, is_job: bool) {
         let good = end == End::Good;
         self.succeeded += u64::from(good);
+        self.settled_good += u64::from(good && self.settle.is_some_and(|since| now >= since));
         self.failed += u64::from(!good);
         self.unknown += u64::from(end == End::Unknown);
         self.late += u64::from(call.deadline.is_some_and(|deadline| !good || deadline < Mono::ZERO + now));
@@ -188,10 +207,22 @@ impl Outcome {
         self.max_in_flight = stats.max_in_flight;
     }
 
+    /// The most calls in progress at the server at once.
+    pub(crate) fn max_in_flight(&self) -> u64 {
+        self.max_in_flight
+    }
+
     /// The time the jobs took, if all their calls ended.
     fn makespan(&self, plan: &Plan<'_>) -> Option<Duration> {
         let begin = plan.jobs_begin()?;
         (self.job_left == 0).then(|| self.job_end.saturating_sub(begin))
+    }
+
+    /// See [`Measures::ideal_makespan`]. More than the ideal reached before the run's end is chance of latencies, at the very
+    /// edge; then its last answer counts.
+    fn ideal_makespan(&self, ideal: &Ideal) -> Option<Duration> {
+        let good = usize::try_from(self.job_good).unwrap_or(usize::MAX);
+        good.checked_sub(1).and_then(|last| ideal.job_times.get(last).or(ideal.job_times.last())).copied()
     }
 
     /// Share of what was possible; see [`Measures::efficiency`].
@@ -200,14 +231,16 @@ impl Outcome {
             return share(self.succeeded, ideal.succeeded);
         };
         let took = self.makespan(plan).unwrap_or_else(|| self.ended_at.saturating_sub(begin));
-        let good = usize::try_from(self.job_good).unwrap_or(usize::MAX);
-        let best = match ideal.job_times.get(good.wrapping_sub(1)) {
-            Some(best) => *best,
-            None if good == 0 => return 0.0,
-            // More than the ideal reached before the run's end: chance of latencies, at the very edge.
-            None => took,
-        };
+        let best = self.ideal_makespan(ideal).unwrap_or_default();
         if took.is_zero() { 1.0 } else { best.as_secs_f64() / took.as_secs_f64() }
+    }
+
+    fn settled(&self, ideal: &Ideal) -> Option<Settled> {
+        let since = self.settle?;
+        Some(Settled {
+            efficiency: share(self.settled_good, ideal.settled),
+            throttles_per_100: 100.0 * share(self.tape.throttles_since(since), self.settled_good),
+        })
     }
 
     /// The numbers.
@@ -220,7 +253,7 @@ impl Outcome {
             efficiency: self.efficiency(plan, ideal),
             makespan: self.makespan(plan).map(|time| time.as_secs_f64()),
             jobs_began: plan.jobs_begin().map(|begin| begin.as_secs_f64()),
-            ideal_makespan: ideal.makespan.map(|time| time.as_secs_f64()),
+            ideal_makespan: self.ideal_makespan(ideal).map(|time| time.as_secs_f64()),
             calls: self.calls,
             succeeded: self.succeeded,
             failed: self.failed,
@@ -230,6 +263,8 @@ impl Outcome {
             attempts: self.attempts,
             throttles: self.throttles,
             throttles_per_100: 100.0 * share(self.throttles, self.succeeded),
+            closings: self.tape.closings(),
+            settled: self.settled(ideal),
             strangers: self.strangers,
             strangers_throttled: self.strangers_throttled,
             strangers_throttles_per_100: 100.0 * share(self.strangers_throttled, self.strangers),

@@ -67,6 +67,27 @@ impl Tape {
         Some(share)
     }
 
+    /// Own calls refused as too fast since `from`.
+    pub(crate) fn throttles_since(&self, from: Duration) -> u64 {
+        let refused = |mark: &&Mark| mark.kind == Kind::OwnThrottled && mark.at >= from;
+        self.marks.iter().filter(refused).count() as u64
+    }
+
+    /// How often the server went from admitting ours to refusing them.
+    pub(crate) fn closings(&self) -> u64 {
+        let ours = self.marks.iter().filter_map(|mark| match mark.kind {
+            Kind::Own => Some(false),
+            Kind::OwnThrottled => Some(true),
+            Kind::Stranger | Kind::StrangerThrottled | Kind::Freed => None,
+        });
+        let (mut closings, mut closed) = (0, false);
+        for refused in ours {
+            closings += u64::from(refused && !closed);
+            closed = refused;
+        }
+        closings
+    }
+
     /// One of ours has departed.
     pub(crate) fn freed(&mut self, at: Duration, share: Share) {
         if self.parts.is_cap() {

@@ -129,7 +129,7 @@ impl<'p, 's> Engine<'p, 's> {
             live: fleet.instances as usize * fleet.load.len(),
             begun: 0,
             orders: Orders::default(),
-            outcome: Outcome::new(name, Tape::new(Headline::of(plan))),
+            outcome: Outcome::new(name, Tape::new(Headline::of(plan)), fleet.settle),
             recovers: outages(&plan.server).iter().map(|outage| outage.to).max(),
         }
     }
