@@ -26,7 +26,7 @@ use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::secs::{mono, secs};
 use crate::pace::spec::{BankConfig, SpecProblem};
-use crate::pace::ticket::{Hold, Ticket, TicketId};
+use crate::pace::ticket::{Hold, Ticket, TicketId, Tickets};
 use crate::pace::turns::Turns;
 use crate::pace::when::When;
 use crate::time::Mono;
@@ -62,7 +62,7 @@ pub struct Bank {
     pub(super) config: Arc<BankConfig>,
     pub(super) registry: Registry,
     waiters: BTreeMap<u64, Waiter>,
-    pub(super) tickets: BTreeMap<u64, Ticket>,
+    pub(super) tickets: Tickets,
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
     /// Lanes with waiters.
@@ -91,7 +91,7 @@ impl Bank {
         Ok(Self {
             registry: Registry::new(Arc::clone(&config)),
             waiters: BTreeMap::new(),
-            tickets: BTreeMap::new(),
+            tickets: Tickets::default(),
             moments: BTreeSet::new(),
             active: Vec::new(),
             turns: Turns::default(),
@@ -192,7 +192,6 @@ impl Bank {
 
     /// Takes from all gates of a lane.
     fn grant(&mut self, now: Mono, lane: usize, class: Class, explained_by: Arc<str>) -> TicketId {
-        let id = self.new_id();
         self.turns.took(class);
         let mut holds = self.spare.pop().unwrap_or_default();
         let state = &mut self.registry.lanes[lane];
@@ -206,18 +205,7 @@ impl Bank {
                 Event::Breaker { family: family.family.clone(), state: change.state, cause: change.cause };
             self.events.push(event);
         }
-        let key = &self.registry.lanes[lane].key;
-        let ticket = Ticket {
-            family: key.family.clone(),
-            credential: key.credential.clone(),
-            lane,
-            sent: None,
-            granted: now,
-            holds,
-            explained_by,
-        };
-        self.tickets.insert(id, ticket);
-        TicketId(id)
+        self.tickets.insert(Ticket { lane, sent: None, granted: now, holds, explained_by })
     }
 
     /// Hands permits to waiters and refuses those without hope. Changes the next wake-up.
@@ -231,6 +219,7 @@ impl Bank {
             let ticket = self.grant(now, lane, waiter_state.class, waiter_state.limit);
             out.push((WaiterId(waiter), Woken::Granted(ticket)));
         }
+        self.registry.tidy(now, 1);
         if self.events.len() > Self::MAX_EVENTS {
             self.events.drain(..self.events.len() - Self::MAX_EVENTS);
         }
@@ -327,6 +316,6 @@ impl Bank {
 
     /// Which limit explained the wait for this ticket; empty if the ticket is not known.
     pub fn ticket_limit(&self, ticket: TicketId) -> Arc<str> {
-        self.tickets.get(&ticket.0).map_or_else(|| Arc::from(""), |ticket| Arc::clone(&ticket.explained_by))
+        self.tickets.get(ticket).map_or_else(|| Arc::from(""), |ticket| Arc::clone(&ticket.explained_by))
     }
 }

@@ -9,6 +9,8 @@
 //! Plain AIMD uses three quarters of a cap. A cap does not move, though: a throttle at the level of the one before
 //! confirms it, so the bound is cut to just below it and each further probe is twice as far away, up to a limit.
 
+use serde::{Deserialize, Serialize};
+
 /// A bound on attempts in flight.
 #[derive(Debug)]
 pub(super) struct Concurrency {
@@ -109,6 +111,27 @@ impl Concurrency {
         self.bound = self.bound.min(self.held);
         self.ceiling = self.ceiling.min(self.held / Self::BELOW);
     }
+
+    /// What was learnt, if a throttle taught something. A doubling that never met one begins anew.
+    pub(super) fn keep(&self) -> Option<Bound> {
+        let &Self { bound, slow_start: _, credit: _, ceiling, held: _, patience } = self;
+        (bound.is_finite() && ceiling.is_finite()).then_some(Bound { bound, ceiling, patience })
+    }
+
+    /// A bound that was learnt before.
+    pub(super) fn restore(&mut self, kept: Bound) {
+        let Bound { bound, ceiling, patience } = kept;
+        *self = Self { bound: bound.max(1.0), ceiling, patience, ..Self::boundless() };
+    }
+}
+
+/// A learnt bound on attempts in flight, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bound {
+    bound: f64,
+    ceiling: f64,
+    patience: f64,
 }
 
 #[cfg(test)]

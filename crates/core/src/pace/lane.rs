@@ -36,9 +36,32 @@ pub(super) struct Lane {
     pub(super) unnamed: usize,
     pub(super) queues: [BTreeMap<Place, u64>; 4],
     pub(super) tickets: u32,
+    /// The credential as the registry knows it.
+    pub(super) credential: u32,
+    /// When it was last asked for.
+    pub(super) used: Mono,
 }
 
 impl Lane {
+    /// An empty lane without gates.
+    pub(super) fn new(key: LaneKey, family: usize, credential: u32, now: Mono) -> Self {
+        Self {
+            key,
+            family,
+            gates: Vec::new(),
+            unnamed: 0,
+            queues: Default::default(),
+            tickets: 0,
+            credential,
+            used: now,
+        }
+    }
+
+    /// Nobody waits, and nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tickets == 0 && self.waiting() == 0
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.queues.iter().map(BTreeMap::len).sum()
     }

@@ -9,11 +9,14 @@
 //! Rules: the rate before a cut is the one in use, unless far less was accepted; only the first throttle of a burst
 //! counts; the curve takes a few of the server's own cycles to come back, because each probe above it costs a closing.
 
+use serde::{Deserialize, Serialize};
+
 use crate::pace::cubic::Cubic;
 use crate::pace::secs::num;
 
 /// The pacing of a limit that shows itself only by throttles. Times in seconds.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Learnt {
     curve: Option<Cubic>,
     /// When the present cycle began: attempts sent since count.
@@ -72,6 +75,14 @@ impl Learnt {
         self.opened = opens;
         self.accepted = 0;
         self.next = opens;
+    }
+
+    /// The same on a clock that shows `by` seconds more.
+    pub(super) fn shift(&mut self, by: f64) {
+        let Self { curve, opened, accepted: _, next } = self;
+        *curve = curve.map(|curve| curve.shift(by));
+        *opened += by;
+        *next += by;
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `learnt` | a rate learnt from throttles where nothing is told or declared |
 //! | `cubic` | the curve on which a cut level returns |
 //! | `concurrency`, `closing` | bounds on attempts in flight; what a throttle closes |
+//! | `gist` | what is worth keeping of a gate that nobody uses, or whose process ends |
 //! | `ticket` | permission for one attempt, and what its loss means at each stage |
 
 mod ask;
@@ -28,8 +29,10 @@ mod concurrency;
 mod cubic;
 mod flow;
 mod gate;
+mod gist;
 mod lane;
 mod learnt;
+mod names;
 mod own;
 mod promise;
 mod refill;

@@ -10,15 +10,19 @@ use std::time::Duration;
 use crate::breaker::Transition;
 use crate::event::Event;
 use crate::key::Family;
-use crate::observe::{Observation, Reading};
+use crate::observe::{MAX_READINGS, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::Bank;
 use crate::pace::gate::{Closed, Throttle};
+use crate::pace::lane::LaneKey;
 use crate::pace::registry::OTHER;
 use crate::pace::secs::secs;
 use crate::pace::ticket::{Hold, Ticket, TicketId};
 use crate::pace::tide::Lesson;
 use crate::time::Mono;
+
+/// The gate each reading describes; on the stack, because every answer needs them.
+type Targets = [Option<usize>; MAX_READINGS];
 
 /// A declared limit with less than this free explains a throttle that names none.
 const NEARLY_USED_UP: f64 = 0.1;
@@ -26,7 +30,7 @@ const NEARLY_USED_UP: f64 = 0.1;
 impl Bank {
     /// The attempt of this ticket leaves.
     pub fn sent(&mut self, now: Mono, ticket: TicketId) {
-        if let Some(ticket) = self.tickets.get_mut(&ticket.0) {
+        if let Some(ticket) = self.tickets.get_mut(ticket) {
             ticket.sent = Some(now);
             for hold in &mut ticket.holds {
                 hold.attempt.sent = secs(now);
@@ -37,7 +41,7 @@ impl Bank {
     /// The ticket is gone. What was not sent is given back. What was sent stays spent, because the server may have
     /// counted it; only its place in flight is free again.
     pub fn dropped(&mut self, now: Mono, ticket: TicketId) {
-        let Some(ticket) = self.tickets.remove(&ticket.0) else { return };
+        let Some(ticket) = self.tickets.remove(ticket) else { return };
         for hold in &ticket.holds {
             let gate = &mut self.registry.gates[hold.gate];
             if ticket.sent.is_some() { gate.lost(now, &hold.attempt) } else { gate.give_back(&hold.attempt) }
@@ -51,13 +55,12 @@ impl Bank {
     /// The attempt of this ticket was answered, or failed for certain. A ticket that was never marked as sent counts as
     /// sent when it was granted.
     pub fn answered(&mut self, now: Mono, ticket: TicketId, answer: &Answer<'_>) {
-        let Some(known) = self.tickets.get(&ticket.0) else { return };
-        let (lane, family) = (known.lane, known.family.clone());
+        let Some(lane) = self.tickets.get(ticket).map(|known| known.lane) else { return };
         if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
-            self.promote(now, &family);
+            self.promote(now, lane);
         }
-        let targets = self.targets(lane, answer.observation);
-        let Some(ticket) = self.tickets.remove(&ticket.0) else { return };
+        let targets = self.targets(now, lane, answer.observation);
+        let Some(ticket) = self.tickets.remove(ticket) else { return };
         self.registry.lanes[lane].tickets -= 1;
         for ignored in &answer.observation.ignored {
             self.events.push(Event::HeaderIgnored { field: ignored.field.clone(), why: ignored.why });
@@ -80,14 +83,14 @@ impl Bank {
     }
 
     /// A family that proved to exist gets gates of its own, and its attempts in flight move there.
-    fn promote(&mut self, now: Mono, family: &Family) {
-        if self.registry.families.len() > self.config.max_families {
+    fn promote(&mut self, now: Mono, lane: usize) {
+        if self.registry.lanes[lane].family != OTHER
+            || self.registry.families.len() > self.config.max_families
+        {
             return;
         }
+        let family = &self.registry.lanes[lane].key.family.clone();
         let before: Vec<usize> = self.lanes_still_in_other(family);
-        if before.is_empty() {
-            return;
-        }
         self.recount_waiting(&before, |waiting, count| *waiting = waiting.saturating_sub(count));
         let lanes = self.registry.promote(now, family);
         self.recount_waiting(&before, |waiting, count| *waiting = waiting.saturating_add(count));
@@ -112,11 +115,15 @@ impl Bank {
     }
 
     /// The gate each reading describes, in the order of the readings.
-    fn targets(&mut self, lane: usize, observation: &Observation) -> Vec<Option<usize>> {
-        observation.readings.iter().map(|reading| self.target(lane, reading)).collect()
+    fn targets(&mut self, now: Mono, lane: usize, observation: &Observation) -> Targets {
+        let mut targets = Targets::default();
+        for (target, reading) in targets.iter_mut().zip(&observation.readings) {
+            *target = self.target(now, lane, reading);
+        }
+        targets
     }
 
-    fn target(&mut self, lane: usize, reading: &Reading) -> Option<usize> {
+    fn target(&mut self, now: Mono, lane: usize, reading: &Reading) -> Option<usize> {
         let unnamed = self.registry.lanes[lane].unnamed;
         let Some(name) = reading.name.as_deref() else { return Some(unnamed) };
         let gates = &self.registry.lanes[lane].gates;
@@ -132,7 +139,7 @@ impl Bank {
             gate.header_name = Some(name.to_owned());
             return Some(unnamed);
         }
-        let (gate, joined) = self.registry.name_limit(lane, name)?;
+        let (gate, joined) = self.registry.name_limit(now, lane, name)?;
         for ticket in self.tickets.values_mut().filter(|ticket| joined.contains(&ticket.lane)) {
             let mut attempt = ticket.holds.first().map(|hold| hold.attempt.clone()).unwrap_or_default();
             attempt.level_alone = None;
@@ -150,7 +157,7 @@ impl Bank {
     }
 
     /// Tells a gate an answer that closed another gate or none.
-    fn tell(&mut self, now: Mono, hold: &Hold, answer: &Answer<'_>, targets: &[Option<usize>]) {
+    fn tell(&mut self, now: Mono, hold: &Hold, answer: &Answer<'_>, targets: &Targets) {
         let reading = reading_of(hold.gate, answer.observation, targets);
         let counts = answer.kind == AnswerKind::Accepted
             || (answer.kind == AnswerKind::NotFound)
@@ -173,7 +180,7 @@ impl Bank {
         now: Mono,
         ticket: &Ticket,
         observation: &Observation,
-        targets: &[Option<usize>],
+        targets: &Targets,
     ) -> (usize, Duration) {
         let hold = self.guilty(now, ticket, observation, targets);
         let jitter = self.jitter();
@@ -195,15 +202,12 @@ impl Bank {
         let limit = gate.name.to_string();
         self.hopes_changed = true;
         if news {
-            self.events.push(Event::Throttled { family: ticket.family.clone(), limit, closed_for });
+            let family = self.registry.lanes[ticket.lane].key.family.clone();
+            self.events.push(Event::Throttled { family, limit, closed_for });
         }
         if let (Some(retry_after), Some(reset)) = (observation.retry_after, contradicted_by) {
-            self.events.push(Event::HintMismatch {
-                family: ticket.family.clone(),
-                credential: ticket.credential.clone(),
-                retry_after,
-                reset,
-            });
+            let LaneKey { family, credential, .. } = self.registry.lanes[ticket.lane].key.clone();
+            self.events.push(Event::HintMismatch { family, credential, retry_after, reset });
         }
         (hold.gate, closed_for)
     }
@@ -219,7 +223,7 @@ impl Bank {
         now: Mono,
         ticket: &'t Ticket,
         observation: &Observation,
-        targets: &[Option<usize>],
+        targets: &Targets,
     ) -> &'t Hold {
         let holds = &ticket.holds;
         let named = observation.hit.as_ref().and_then(|hit| hit.key.as_deref());
@@ -261,11 +265,7 @@ impl Bank {
 }
 
 /// The first reading that describes a gate.
-fn reading_of<'o>(
-    gate: usize,
-    observation: &'o Observation,
-    targets: &[Option<usize>],
-) -> Option<&'o Reading> {
+fn reading_of<'o>(gate: usize, observation: &'o Observation, targets: &Targets) -> Option<&'o Reading> {
     let position = targets.iter().position(|&target| target == Some(gate))?;
     observation.readings.get(position)
 }

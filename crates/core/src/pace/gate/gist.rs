@@ -1,0 +1,91 @@
+//! Folding a gate into its gist, and unfolding it.
+
+use super::{Concurrency, Gate, Knowledge, Wish};
+use crate::pace::closing::Closing;
+use crate::pace::gist::{Gist, Known};
+use crate::pace::learnt::Learnt;
+use crate::pace::secs::{mono, secs};
+use crate::pace::sliding::Sliding;
+use crate::pace::tide::Tide;
+use crate::pace::when::When;
+use crate::time::Mono;
+
+impl Gate {
+    /// What is worth keeping, if anything is.
+    pub(in crate::pace) fn gist(&self, now: Mono) -> Option<Gist> {
+        let at = secs(now);
+        let known = match &self.knowledge {
+            Knowledge::Told(tide) => Known::Told(Box::new(tide.keep())),
+            Knowledge::Declared(sliding) => Known::Declared(Box::new(sliding.keep(at, self.in_flight))),
+            Knowledge::Silent(learnt) if learnt.rate(at).is_some() => Known::Silent(Box::new(learnt.clone())),
+            Knowledge::Silent(_) | Knowledge::Unknown | Knowledge::Capped(_) => Known::Nothing,
+        };
+        let closed = self.closing.closed_until(now).map(secs);
+        let gist = Gist {
+            opens: if matches!(known, Known::Told(_)) { self.exhausted_until(now) } else { closed },
+            scout: self.closing.scouting() || matches!(known, Known::Told(_)),
+            known,
+            header_name: self.header_name.as_deref().map(Box::from),
+            strikes: self.closing.strikes(),
+            bound: self.concurrency.keep().map(Box::new),
+            accepted: self.accepted,
+            throttles: self.throttles,
+            last_used: self.last_taken,
+        };
+        gist.says_something().then_some(gist)
+    }
+
+    /// Until when a told gate would have waited. The answers that it might have waited for will not be heard.
+    fn exhausted_until(&self, now: Mono) -> Option<f64> {
+        match self.when(now, Wish { reserve: 0, urgent: true }) {
+            When::At(at) => Some(at),
+            When::Now | When::Event => None,
+        }
+    }
+
+    /// Becomes what it was. Of a declared quota the number and window of today's configuration hold.
+    pub(in crate::pace) fn unfold(&mut self, now: Mono, gist: &Gist) {
+        match (&gist.known, &self.knowledge) {
+            (Known::Told(lore), _) if !self.pinned && !matches!(self.knowledge, Knowledge::Capped(_)) => {
+                self.knowledge = Knowledge::Told(Box::new(Tide::restore(lore)));
+                self.concurrency = Concurrency::boundless();
+            }
+            (Known::Declared(spent), Knowledge::Declared(of_today)) => {
+                let mut sliding = Sliding::restore(spent, of_today.window());
+                if self.pinned || spent.declared != of_today.quota() {
+                    sliding.set_quota(of_today.quota());
+                }
+                self.knowledge = Knowledge::Declared(sliding);
+            }
+            (Known::Declared(spent), Knowledge::Unknown) => {
+                self.knowledge = Knowledge::Declared(Sliding::restore(spent, spent.window));
+            }
+            (Known::Silent(learnt), Knowledge::Unknown) => {
+                self.knowledge = Knowledge::Silent(Learnt::clone(learnt));
+                self.concurrency = Concurrency::boundless();
+            }
+            (Known::Nothing | Known::Told(_) | Known::Declared(_) | Known::Silent(_), _) => {}
+        }
+        if let Some(bound) = &gist.bound {
+            self.concurrency.restore(**bound);
+        }
+        if gist.scout {
+            self.closing = Closing::restore(now, gist.opens.map_or(now, mono), gist.strikes);
+        }
+        self.header_name = gist.header_name.as_deref().map(str::to_owned);
+        self.accepted = gist.accepted;
+        self.throttles = gist.throttles;
+        self.last_taken = gist.last_used;
+    }
+}
+
+impl Gist {
+    fn says_something(&self) -> bool {
+        let known = match &self.known {
+            Known::Nothing => false,
+            Known::Told(_) | Known::Silent(_) => true,
+            Known::Declared(spent) => spent.share.is_some() || !spent.entries.is_empty(),
+        };
+        known || self.opens.is_some() || self.scout || self.bound.is_some()
+    }
+}
