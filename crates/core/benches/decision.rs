@@ -269,7 +269,7 @@ fn weights() {
     line("told, in use, with its lane", held() - keys_held, resident_bytes() - resident);
     world.now += Duration::from_mins(6);
     // As many calls as there are places: each moves the hand on by one.
-    for _ in 0..GATES + 1 {
+    for _ in 0..=GATES {
         world.advance();
     }
     line("told, idle for six minutes", held() - keys_held, resident_bytes() - resident);

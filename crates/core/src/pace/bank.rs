@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::breaker::Admission;
 use crate::event::Event;
 use crate::pace::ask::{Ask, Asked, Class, RefusalReason, WaiterId, Woken};
+use crate::pace::drift::Drift;
 use crate::pace::gate::Wish;
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
@@ -71,6 +72,8 @@ pub struct Bank {
     next_id: u64,
     /// A gate closed or a breaker opened: some waiters may have no hope any more.
     pub(super) hopes_changed: bool,
+    /// How hints and resets disagreed of late.
+    pub(super) drift: Drift,
     pub(super) rng: fastrand::Rng,
     pub(super) events: Vec<Event>,
     spare: Vec<Vec<Hold>>,
@@ -97,6 +100,7 @@ impl Bank {
             turns: Turns::default(),
             next_id: 0,
             hopes_changed: false,
+            drift: Drift::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
             spare: Vec::new(),

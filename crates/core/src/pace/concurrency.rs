@@ -115,13 +115,13 @@ impl Concurrency {
     /// What was learnt, if a throttle taught something. A doubling that never met one begins anew.
     pub(super) fn keep(&self) -> Option<Bound> {
         let &Self { bound, slow_start: _, credit: _, ceiling, held: _, patience } = self;
-        (bound.is_finite() && ceiling.is_finite()).then_some(Bound { bound, ceiling, patience })
+        (bound.is_finite() && ceiling.is_finite()).then_some(Bound { in_flight: bound, ceiling, patience })
     }
 
     /// A bound that was learnt before.
     pub(super) fn restore(&mut self, kept: Bound) {
-        let Bound { bound, ceiling, patience } = kept;
-        *self = Self { bound: bound.max(1.0), ceiling, patience, ..Self::boundless() };
+        let Bound { in_flight, ceiling, patience } = kept;
+        *self = Self { bound: in_flight.max(1.0), ceiling, patience, ..Self::boundless() };
     }
 }
 
@@ -129,7 +129,7 @@ impl Concurrency {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bound {
-    bound: f64,
+    in_flight: f64,
     ceiling: f64,
     patience: f64,
 }

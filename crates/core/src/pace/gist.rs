@@ -12,10 +12,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::MAX_DURATION;
 use crate::pace::concurrency::Bound;
 use crate::pace::cubic::Cubic;
+use crate::pace::keep::Unseen;
 use crate::pace::learnt::Learnt;
-use crate::pace::secs::whole;
+use crate::pace::secs::{num, whole};
 use crate::pace::tide::Lore;
 
 /// What is worth keeping of one gate.
@@ -73,6 +75,8 @@ pub(super) struct Spent {
 impl Spent {
     /// Entries of one window are kept in so many groups: each counts as spent up to a sixteenth of a window late.
     pub(super) const GROUPS: f64 = 16.0;
+    /// After so many windows an entry has surely come back.
+    const PAST: f64 = 1.01;
 
     /// Moves every entry up to the end of its group. Applied twice it changes nothing, however much time lies between.
     pub(super) fn grouped(window: f64, entries: impl Iterator<Item = (f64, u64)>) -> Vec<(f64, u64)> {
@@ -90,7 +94,7 @@ impl Spent {
 
     /// When all of it will have come back.
     pub(super) fn whole_at(&self) -> f64 {
-        self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * 1.01)
+        self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * Self::PAST)
     }
 }
 
@@ -104,6 +108,45 @@ impl Gist {
         }
     }
 
+    /// As it comes back at `now` after a time in which nothing was seen of it.
+    #[must_use]
+    pub(super) fn back_at(mut self, now: f64, unseen: Unseen) -> Self {
+        self.opens = self.opens.filter(|&at| at > now);
+        if let Known::Declared(spent) = &mut self.known {
+            let known: u64 = spent.entries.iter().map(|&(_, count)| count).sum();
+            let assumed = whole(num(spent.quota) * unseen.share(spent.window));
+            let assumed = assumed.min(spent.quota.saturating_sub(known));
+            if assumed > 0 {
+                let latest = spent.entries.last().map_or(unseen.ended, |&(at, _)| at.max(unseen.ended));
+                spent.entries.push((latest, assumed));
+            }
+            let gone = now - spent.window * Spent::PAST;
+            spent.entries.retain(|&(at, _)| at > gone);
+        }
+        self
+    }
+
+    /// What no gate can have written of itself. Instants lie before `latest`.
+    pub(super) fn absurd(&self, latest: f64) -> Option<&'static str> {
+        let window = |window: f64| window > 0.0 && window <= MAX_DURATION.as_secs_f64();
+        if self.opens.is_some_and(|at| at > latest) {
+            return Some("a gate that is closed for more than a year");
+        }
+        match &self.known {
+            Known::Declared(spent) if spent.quota == 0 || !window(spent.window) => {
+                Some("a quota or a window")
+            }
+            Known::Declared(spent) if spent.entries.iter().any(|&(at, _)| at > latest) => {
+                Some("something spent in a year from now")
+            }
+            Known::Declared(spent) if !spent.entries.is_sorted_by(|one, other| one.0 <= other.0) => {
+                Some("what was spent, out of order")
+            }
+            Known::Told(lore) if lore.limit() < 0.0 => Some("a limit below zero"),
+            _ => None,
+        }
+    }
+
     /// Permits per window, if known.
     pub(super) fn quota(&self) -> Option<u64> {
         match &self.known {
@@ -111,6 +154,15 @@ impl Gist {
             Known::Declared(spent) => Some(spent.quota),
             Known::Nothing | Known::Silent(_) => None,
         }
+    }
+
+    /// What is closed and spent, whoever it was; nothing of what was learnt.
+    pub(super) fn forget_whose(&mut self) {
+        if !matches!(self.known, Known::Declared(_)) {
+            self.known = Known::Nothing;
+        }
+        self.scout = self.opens.is_some();
+        (self.header_name, self.bound, self.strikes, self.accepted, self.throttles) = (None, None, 0, 0, 0);
     }
 
     /// The same on a clock that shows `by` seconds more.

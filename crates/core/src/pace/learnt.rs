@@ -77,6 +77,11 @@ impl Learnt {
         self.next = opens;
     }
 
+    /// The last `away` seconds do not raise the rate: nobody tried it.
+    pub(super) fn stand_still(&mut self, away: f64) {
+        self.curve = self.curve.map(|curve| curve.shift(away));
+    }
+
     /// The same on a clock that shows `by` seconds more.
     pub(super) fn shift(&mut self, by: f64) {
         let Self { curve, opened, accepted: _, next } = self;

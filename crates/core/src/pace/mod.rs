@@ -19,6 +19,8 @@
 //! | `cubic` | the curve on which a cut level returns |
 //! | `concurrency`, `closing` | bounds on attempts in flight; what a throttle closes |
 //! | `gist` | what is worth keeping of a gate that nobody uses, or whose process ends |
+//! | `keep` | the state a bank leaves to its successor |
+//! | `drift` | how often and how far `Retry-After` and reset disagreed of late |
 //! | `ticket` | permission for one attempt, and what its loss means at each stage |
 
 mod ask;
@@ -27,9 +29,11 @@ mod certificate;
 mod closing;
 mod concurrency;
 mod cubic;
+mod drift;
 mod flow;
 mod gate;
 mod gist;
+mod keep;
 mod lane;
 mod learnt;
 mod names;
@@ -55,6 +59,8 @@ pub use ask::{
     Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, UnknownClass, WaiterId, Woken,
 };
 pub use bank::Bank;
+pub use drift::{DriftHour, DriftSnapshot};
+pub use keep::{Kept, KeptProblem, Restored};
 pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

@@ -11,6 +11,7 @@
 //! Of a family's gates the first is implicit: what headers without a name describe, unless a declared limit observes
 //! them or has the same scope (the family, all methods). Limits that only headers name get gates as they appear.
 
+mod keep;
 mod room;
 
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -24,6 +25,7 @@ use crate::key::{CredentialId, Family};
 use crate::pace::ask::{Ask, TokenSlot};
 use crate::pace::gate::{Gate, Knowledge};
 use crate::pace::gist::Gist;
+use crate::pace::keep::Unseen;
 use crate::pace::lane::{Lane, LaneKey};
 use crate::pace::names::Names;
 use crate::pace::secs::{num, secs, whole};
@@ -108,6 +110,8 @@ pub(super) struct Registry {
     orphans: Vec<usize>,
     /// When the bank was first asked: what was spent before counts from here.
     began: Option<f64>,
+    /// How a predecessor ended, if its state was restored.
+    unseen: Option<Unseen>,
     lane_hand: usize,
     rest_hand: usize,
 }
@@ -140,6 +144,7 @@ impl Registry {
             header_names: Names::new(hasher),
             orphans: Vec::new(),
             began: None,
+            unseen: None,
             lane_hand: 0,
             rest_hand: 0,
             config,
@@ -212,12 +217,16 @@ impl Registry {
     fn resolve(&mut self, now: Mono, lane: usize) {
         let Lane { key, family, credential, .. } = &self.lanes[lane];
         let (key, family, credential) = (key.clone(), *family, *credential);
+        // Room for one gate must not be made by dropping this lane, or a gate that was just found for it.
+        self.lanes[lane].tickets += 1;
         let implicit = self.implicit(now, family, credential);
+        self.gates[implicit].lanes += 1;
         let mut gates = vec![implicit];
         let mut unnamed = implicit;
         let mut observed = false;
         for index in (0..self.config.limits.len()).filter(|index| key.limits & (1 << index) != 0) {
             let gate = self.declared(now, index, key.token, credential, family);
+            self.gates[gate].lanes += 1;
             gates.push(gate);
             let limit = &self.config.limits[index];
             let same_scope =
@@ -231,15 +240,13 @@ impl Registry {
             }
         }
         let old = std::mem::take(&mut self.lanes[lane].gates);
-        for &gate in &gates {
-            self.gates[gate].lanes += 1;
-        }
         if self.is_own(implicit) {
             self.gates[implicit].members.push(lane);
         }
         let lane = &mut self.lanes[lane];
         lane.gates = gates;
         lane.unnamed = unnamed;
+        lane.tickets -= 1;
         for gate in old {
             self.leave(now, gate);
         }
@@ -288,8 +295,7 @@ impl Registry {
 
     /// The gate of a key, woken if it rests.
     fn find(&mut self, now: Mono, key: GateKey) -> Option<usize> {
-        let hash = self.hasher.hash_one(key);
-        match *self.places.find(hash, |&place| self.key_at(place) == key)? {
+        match self.place_of(key)? {
             Place::Live(gate) => Some(gate as usize),
             Place::Resting(rest) => Some(self.wake(now, rest as usize)),
         }
@@ -314,6 +320,8 @@ impl Registry {
         let stored = key.token.is_some().then(|| GateKey { token: Some(Self::ANY_TOKEN), ..key });
         if let Some(stored) = stored.and_then(|key| self.gist_of(key)) {
             gate.unfold(now, stored);
+        } else if let Some(shared) = self.spent_in_the_crowd(now, key) {
+            gate.unfold(now, &shared);
         }
         let gate = self.gates.insert(gate);
         self.enter(key, Place::Live(small(gate)));
@@ -347,10 +355,15 @@ impl Registry {
             LimitKind::Concurrent { cap } => Knowledge::Capped(cap),
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
-                let spent = whole(num(quota) * self.config.assume_spent.clamp(0.0, 1.0));
-                let began = self.began.unwrap_or(secs(now));
-                if spent > 0 && secs(now) < began + 2.0 * window.as_secs_f64() {
-                    sliding.assume_spent(began, spent);
+                let window = window.as_secs_f64();
+                let (share, at) = match self.unseen {
+                    // What the state does not hold was not spent before it.
+                    Some(unseen) => (unseen.share(window), unseen.ended),
+                    None => (self.config.assume_spent, self.began.unwrap_or(secs(now))),
+                };
+                let spent = whole(num(quota) * share.clamp(0.0, 1.0));
+                if spent > 0 && secs(now) < at + 2.0 * window {
+                    sliding.assume_spent(at, spent);
                 }
                 Knowledge::Declared(sliding)
             }

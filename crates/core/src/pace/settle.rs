@@ -13,6 +13,7 @@ use crate::key::Family;
 use crate::observe::{MAX_READINGS, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::Bank;
+use crate::pace::drift::DriftSnapshot;
 use crate::pace::gate::{Closed, Throttle};
 use crate::pace::lane::LaneKey;
 use crate::pace::registry::OTHER;
@@ -201,13 +202,16 @@ impl Bank {
             gate.throttled(now, &hold.attempt, &throttle);
         let limit = gate.name.to_string();
         self.hopes_changed = true;
+        let mut baseline = DriftSnapshot::default();
         if news {
-            let family = self.registry.lanes[ticket.lane].key.family.clone();
-            self.events.push(Event::Throttled { family, limit, closed_for });
+            let LaneKey { family, credential, .. } = &self.registry.lanes[ticket.lane].key;
+            baseline = self.drift.of(now, family, credential);
+            self.drift.throttled(now, family, credential, observation.retry_after.zip(contradicted_by));
+            self.events.push(Event::Throttled { family: family.clone(), limit, closed_for });
         }
         if let (Some(retry_after), Some(reset)) = (observation.retry_after, contradicted_by) {
             let LaneKey { family, credential, .. } = self.registry.lanes[ticket.lane].key.clone();
-            self.events.push(Event::HintMismatch { family, credential, retry_after, reset });
+            self.events.push(Event::HintMismatch { family, credential, retry_after, reset, baseline });
         }
         (hold.gate, closed_for)
     }

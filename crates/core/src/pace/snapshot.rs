@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::pace::drift::DriftSnapshot;
+
 /// Everything worth showing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BankSnapshot {
@@ -9,6 +11,8 @@ pub struct BankSnapshot {
     pub gates: Vec<GateSnapshot>,
     /// One per family.
     pub breakers: Vec<BreakerSnapshot>,
+    /// One per family and credential that was throttled in the last 24 hours: how `Retry-After` and reset disagreed.
+    pub drift: Vec<DriftSnapshot>,
     /// Waiters by class, most important first.
     pub waiting: [usize; 4],
     /// Tickets that are granted or sent.

@@ -55,6 +55,7 @@ impl Bank {
         BankSnapshot {
             gates: live.chain(at_rest).collect(),
             breakers: breakers.collect(),
+            drift: self.drift.snapshot(now),
             waiting,
             in_flight: self.tickets.len(),
         }

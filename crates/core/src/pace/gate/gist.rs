@@ -1,6 +1,7 @@
 //! Folding a gate into its gist, and unfolding it.
 
 use super::{Concurrency, Gate, Knowledge, Wish};
+use crate::observe::MAX_DURATION;
 use crate::pace::closing::Closing;
 use crate::pace::gist::{Gist, Known};
 use crate::pace::learnt::Learnt;
@@ -38,7 +39,7 @@ impl Gate {
     /// Until when a told gate would have waited. The answers that it might have waited for will not be heard.
     fn exhausted_until(&self, now: Mono) -> Option<f64> {
         match self.when(now, Wish { reserve: 0, urgent: true }) {
-            When::At(at) => Some(at),
+            When::At(at) => Some(at.min(secs(now) + MAX_DURATION.as_secs_f64())),
             When::Now | When::Event => None,
         }
     }
@@ -47,7 +48,7 @@ impl Gate {
     pub(in crate::pace) fn unfold(&mut self, now: Mono, gist: &Gist) {
         match (&gist.known, &self.knowledge) {
             (Known::Told(lore), _) if !self.pinned && !matches!(self.knowledge, Knowledge::Capped(_)) => {
-                self.knowledge = Knowledge::Told(Box::new(Tide::restore(lore)));
+                self.knowledge = Knowledge::Told(Box::new(Tide::restore(secs(now), lore)));
                 self.concurrency = Concurrency::boundless();
             }
             (Known::Declared(spent), Knowledge::Declared(of_today)) => {
@@ -61,7 +62,10 @@ impl Gate {
                 self.knowledge = Knowledge::Declared(Sliding::restore(spent, spent.window));
             }
             (Known::Silent(learnt), Knowledge::Unknown) => {
-                self.knowledge = Knowledge::Silent(Learnt::clone(learnt));
+                let mut learnt = Learnt::clone(learnt);
+                // A rate that nobody used was not found to be too low.
+                learnt.stand_still((secs(now) - gist.last_used).max(0.0));
+                self.knowledge = Knowledge::Silent(learnt);
                 self.concurrency = Concurrency::boundless();
             }
             (Known::Nothing | Known::Told(_) | Known::Declared(_) | Known::Silent(_), _) => {}

@@ -10,6 +10,7 @@
 //!   nothing of a declared quota is spent. Whoever asks for it again starts without an imagined quota.
 //! * Where nothing may be forgotten, newcomers share one gate per limit. That is slower for them and safe for the quota.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
@@ -28,7 +29,7 @@ impl Registry {
     /// Whoever finds no room shares the gates of this credential.
     pub(super) const CROWD: &'static str = "crowd";
 
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         Self::PER_FAMILY * self.config.max_families.max(8)
     }
 
@@ -141,7 +142,6 @@ impl Registry {
     }
 
     fn hash_of(&self, place: Place) -> Option<u64> {
-        use std::hash::BuildHasher;
         let key = match place {
             Place::Live(gate) => self.gates.get(gate as usize)?.key,
             Place::Resting(rest) => self.resting.get(rest as usize)?.key,
@@ -149,7 +149,7 @@ impl Registry {
         Some(self.hasher.hash_one(key))
     }
 
-    fn release(&mut self, key: GateKey) {
+    pub(super) fn release(&mut self, key: GateKey) {
         if let Some(credential) = key.credential {
             self.credentials.release(credential);
         }
@@ -190,6 +190,10 @@ impl Registry {
         if self.has_room(now) {
             return key;
         }
+        self.crowd_of(key)
+    }
+
+    fn crowd_of(&self, key: GateKey) -> GateKey {
         GateKey {
             limit: key.limit,
             token: None,
@@ -198,12 +202,36 @@ impl Registry {
         }
     }
 
-    pub(super) fn gist_of(&self, key: GateKey) -> Option<&Gist> {
-        use std::hash::BuildHasher;
-        match *self.places.find(self.hasher.hash_one(key), |&place| self.key_at(place) == key)? {
-            Place::Resting(rest) => Some(&self.resting[rest as usize].gist),
+    /// What a gate of its own has to begin with, because it may have been spent, or closed, while there was no room.
+    pub(super) fn spent_in_the_crowd(&self, now: Mono, key: GateKey) -> Option<Gist> {
+        let crowd = self.crowd_of(key);
+        if crowd == key {
+            return None;
+        }
+        let mut gist = match self.place_of(crowd)? {
+            Place::Live(gate) => self.as_declared(crowd, self.gates[gate as usize].gist(now)?),
+            Place::Resting(rest) => self.resting[rest as usize].gist.clone(),
+        };
+        if gist.harmless_at() <= secs(now) {
+            return None;
+        }
+        gist.forget_whose();
+        Some(gist)
+    }
+
+    pub(super) fn place_of(&self, key: GateKey) -> Option<Place> {
+        self.places.find(self.hasher.hash_one(key), |&place| self.key_at(place) == key).copied()
+    }
+
+    pub(super) fn resting_at(&self, key: GateKey) -> Option<usize> {
+        match self.place_of(key)? {
+            Place::Resting(rest) => Some(rest as usize),
             Place::Live(_) => None,
         }
+    }
+
+    pub(super) fn gist_of(&self, key: GateKey) -> Option<&Gist> {
+        self.resting_at(key).map(|rest| &self.resting[rest].gist)
     }
 
     /// Gates at rest: their names, whose counts they are, and what is kept of them.

@@ -41,7 +41,7 @@ impl Tide {
     }
 
     /// A limit that is known from before: a scout says what is left of it.
-    pub(in crate::pace) fn restore(lore: &Lore) -> Self {
+    pub(in crate::pace) fn restore(now: f64, lore: &Lore) -> Self {
         Self {
             limit: lore.limit,
             promise: Promise::restore(lore.length.map(|(lo, up)| Interval::new(lo, up))),
@@ -49,6 +49,9 @@ impl Tide {
             strangers: Strangers::restore(lore.strangers, lore.met),
             trip: lore.trip.map_or_else(Trip::new, Trip::restore),
             named_window: lore.named_window,
+            // Should its scouts learn nothing, they are as far apart as those of a limit that was just heard of.
+            last_answer: now,
+            last_event: now,
             ..Self::new()
         }
     }
