@@ -57,9 +57,10 @@ const CLIENT_SECRET_FILE: Key = Key {
 };
 const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"], check: some };
 const ORIGINS: Key = Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"], check: some };
+const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], check: some };
 
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 13] = [
+const KEYS: [&Key; 14] = [
     &PROFILE,
     &REGION,
     &API,
@@ -73,6 +74,7 @@ const KEYS: [&Key; 13] = [
     &CLIENT_SECRET_FILE,
     &HOSTS,
     &ORIGINS,
+    &STATE_DIR,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -267,6 +269,11 @@ impl Settings {
         Ok((addr(data, &LISTEN, "127.0.0.1:8787")?, addr(admin, &ADMIN, "127.0.0.1:8788")?))
     }
 
+    /// Where pacing is kept over restarts, if it is.
+    pub(crate) fn state_dir(&self, flag: Option<PathBuf>) -> Option<PathBuf> {
+        flag.or_else(|| self.get(&STATE_DIR).map(PathBuf::from))
+    }
+
     /// The longest wait of a call through the gateway.
     pub(crate) fn max_wait(&self, flag: Option<Duration>) -> Result<Duration, Failure> {
         match (flag, self.get(&MAX_WAIT)) {
@@ -376,6 +383,9 @@ fn from_file(file: &Section<'_>) -> Settings {
             let listed = gateway.each(last(key.name), |text| Ok::<_, String>(text.to_owned()));
             settings.set(key, listed.map(|listed| listed.join(",")));
         }
+    }
+    if let Some(state) = file.section("state") {
+        settings.set(&STATE_DIR, text(&state, &STATE_DIR));
     }
     settings.limits = read_limits(file);
     settings

@@ -110,6 +110,18 @@ impl Kept {
     /// Of windows up to this all is assumed to be spent in the time that a state does not cover.
     pub const SHORT: Duration = Duration::from_mins(5);
 
+    /// Of a bank that ended at `at`, of which nothing is known.
+    pub fn nothing(at: Wall) -> Self {
+        Self {
+            version: Self::VERSION,
+            at_ms: at.unix_millis(),
+            last: false,
+            gates: Vec::new(),
+            families: Vec::new(),
+            drift: Drift::default(),
+        }
+    }
+
     /// Reads a stored state.
     ///
     /// # Errors
@@ -161,6 +173,11 @@ impl Kept {
 }
 
 impl Bank {
+    /// Changes with every change of what [`keep`](Bank::keep) returns, but for the passing of time.
+    pub fn revision(&self) -> u64 {
+        self.tickets.revision()
+    }
+
     /// The state at `now`, which is `wall` on the wall clock, for a successor to [`restore`](Bank::restore).
     pub fn keep(&self, now: Mono, wall_now: Wall) -> Kept {
         let by = wall(wall_now) - secs(now);

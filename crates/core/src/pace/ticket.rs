@@ -55,6 +55,7 @@ pub(super) struct Tickets {
     places: Vec<(u64, Option<Ticket>)>,
     free: Vec<u32>,
     issued: u64,
+    settled: u64,
 }
 
 impl Tickets {
@@ -85,7 +86,13 @@ impl Tickets {
         self.at(id)?;
         let ticket = self.places[id.place as usize].1.take()?;
         self.free.push(id.place);
+        self.settled += 1;
         Some(ticket)
+    }
+
+    /// Changes with every ticket that comes or goes.
+    pub(super) fn revision(&self) -> u64 {
+        self.issued + self.settled
     }
 
     pub(super) fn len(&self) -> usize {
