@@ -89,6 +89,10 @@ pub(crate) struct ServeArgs {
     /// The longest wait for quota plus the time the upstream commonly takes. Default 14s: SDKs give up at 16.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_wait: Option<Duration>,
+    /// Folder in which pacing is kept over restarts: limits, what of them is spent, what is closed and until when.
+    /// Default: nothing is kept.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Check the configuration, say what is wrong with it, and end.
     #[arg(long)]
     pub(crate) check: bool,

@@ -20,6 +20,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut config = GatewayConfig::new(upstream);
     config.doors = settings.doors();
     config.max_wait = settings.max_wait(args.max_wait)?;
+    config.state_dir = settings.state_dir(args.state_dir);
     let api = config.upstream.api.clone();
     if args.check {
         tidegate::Upstream::new(config.upstream).map_err(|problems| bad_settings(&problems))?;

@@ -82,8 +82,10 @@ const CLASSES: [(&Key, &Key); Class::COUNT] = [
     (&POLL_POLICY, &POLL_RESERVE),
 ];
 
+const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], check: some };
+
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 21] = [
+const KEYS: [&Key; 22] = [
     &PROFILE,
     &REGION,
     &API,
@@ -105,6 +107,7 @@ const KEYS: [&Key; 21] = [
     &BULK_RESERVE,
     &POLL_POLICY,
     &POLL_RESERVE,
+    &STATE_DIR,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -323,6 +326,11 @@ impl Settings {
         Ok((addr(data, &LISTEN, "127.0.0.1:8787")?, addr(admin, &ADMIN, "127.0.0.1:8788")?))
     }
 
+    /// Where pacing is kept over restarts, if it is.
+    pub(crate) fn state_dir(&self, flag: Option<PathBuf>) -> Option<PathBuf> {
+        flag.or_else(|| self.get(&STATE_DIR).map(PathBuf::from))
+    }
+
     /// The longest wait of a call through the gateway.
     pub(crate) fn max_wait(&self, flag: Option<Duration>) -> Result<Duration, Failure> {
         match (flag, self.get(&MAX_WAIT)) {
@@ -440,6 +448,9 @@ fn from_file(file: &Section<'_>) -> Settings {
             let permits = section.integer(last(reserve.name), &(0..=u64::MAX));
             settings.set(reserve, permits.map(|permits| permits.to_string()));
         }
+    }
+    if let Some(state) = file.section("state") {
+        settings.set(&STATE_DIR, text(&state, &STATE_DIR));
     }
     settings.limits = read_limits(file);
     settings

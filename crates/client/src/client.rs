@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use secrecy::SecretString;
 use tidegate_core::key::CredentialId;
-use tidegate_core::pace::{CallerId, Class, ClassPolicy, LimitSpec};
+use tidegate_core::pace::{CallerId, Class, ClassPolicy, Kept, LimitSpec};
 use tidegate_core::profile::Profile;
 use tower::{Layer, Service, ServiceExt};
 
@@ -41,7 +41,7 @@ impl Client {
     /// Sets up a client for the API at the base URL `api`, with its login host at `login`.
     pub fn builder(profile: Profile, api: impl Into<String>, login: impl Into<String>) -> ClientBuilder {
         let config = UpstreamConfig::new(Arc::new(profile), api, login);
-        ClientBuilder { config, observers: vec![Arc::new(Traced)] }
+        ClientBuilder { config, observers: vec![Arc::new(Traced)], state: None }
     }
 
     /// A client for an upstream that was set up elsewhere.
@@ -65,6 +65,12 @@ impl Client {
     /// What the client's calls share.
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// What pacing knows now, to be stored for the next process: limits, what of them is spent, what is closed and until
+    /// when.
+    pub fn keep(&self) -> Kept {
+        self.upstream.pacer().keep()
     }
 
     /// Begins a call.
@@ -96,6 +102,7 @@ impl Client {
 pub struct ClientBuilder {
     config: UpstreamConfig,
     observers: Vec<Arc<dyn Observer>>,
+    state: Option<(Kept, Duration)>,
 }
 
 impl std::fmt::Debug for ClientBuilder {
@@ -154,13 +161,25 @@ impl ClientBuilder {
         self
     }
 
+    /// Begins with what [`Client::keep`] returned in an earlier process. `uncovered` is for how long at most that process
+    /// went on after it, if it is not its [last](Kept::last). [`StateKeeper`](crate::state::StateKeeper) does both with a
+    /// file.
+    pub fn state(mut self, kept: Kept, uncovered: Duration) -> Self {
+        self.state = Some((kept, uncovered));
+        self
+    }
+
     /// Builds the client. Nothing is sent yet.
     ///
     /// # Errors
     /// Every setting that cannot be used.
     pub fn build(mut self) -> Result<Client, ConfigErrors> {
         self.config.observers = Observers::new(self.observers);
-        Upstream::new(self.config).map(Client::over).map_err(ConfigErrors)
+        let client = Upstream::new(self.config).map(Client::over).map_err(ConfigErrors)?;
+        if let Some((kept, uncovered)) = self.state {
+            client.upstream.pacer().restore(&kept, uncovered);
+        }
+        Ok(client)
     }
 }
 

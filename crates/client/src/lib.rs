@@ -49,6 +49,7 @@ pub mod layer;
 pub mod observe;
 pub mod pacer;
 pub mod stack;
+pub mod state;
 pub mod token;
 pub mod transport;
 pub mod upstream;

@@ -13,13 +13,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Refusal, SpecProblem, TicketId, WaiterId,
-    Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Refusal, Restored, SpecProblem,
+    TicketId, WaiterId, Woken,
 };
-use tidegate_core::time::Mono;
+use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::Clock;
@@ -37,6 +38,8 @@ pub struct Pacer {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    /// A gate closed, or a breaker changed.
+    closed: Notify,
     clock: Clock,
     observers: Observers,
     /// Attempts that go on when their caller has gone.
@@ -76,7 +79,14 @@ impl Pacer {
             answer_times: HashMap::new(),
         };
         let outliving = watch::Sender::new(0);
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), clock, observers, outliving };
+        let shared = Shared {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            closed: Notify::new(),
+            clock,
+            observers,
+            outliving,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -113,6 +123,33 @@ impl Pacer {
     pub fn snapshot(&self) -> BankSnapshot {
         let now = self.shared.clock.now();
         self.shared.state.lock().bank.snapshot(now)
+    }
+
+    /// The state of the gates, to be stored for a successor.
+    pub fn keep(&self) -> Kept {
+        let (now, wall) = (self.shared.clock.now(), self.wall());
+        self.shared.state.lock().bank.keep(now, wall)
+    }
+
+    /// Begins with what another process stored; see [`Bank::restore`]. To be called before the first
+    /// [`acquire`](Pacer::acquire).
+    pub fn restore(&self, kept: &Kept, uncovered: Duration) -> Restored {
+        let (now, wall) = (self.shared.clock.now(), self.wall());
+        self.shared.state.lock().bank.restore(now, wall, kept, uncovered)
+    }
+
+    /// Changes with the state, but for the passing of time.
+    pub fn revision(&self) -> u64 {
+        self.shared.state.lock().bank.revision()
+    }
+
+    pub(crate) fn wall(&self) -> Wall {
+        self.shared.clock.wall()
+    }
+
+    /// Waits for a closing that nobody waited for yet: something that is worth keeping at once. One task may wait.
+    pub(crate) async fn next_closing(&self) {
+        self.shared.closed.notified().await;
     }
 
     /// The 95th percentile of the family's latest answer times, if any is known.
@@ -168,6 +205,10 @@ impl Pacer {
                 // A waiter that is gone returns its grant here, and the ticket's drop gives it back.
                 drop(tell.send(granted));
             }
+        }
+        let closing = |event: &Event| matches!(event, Event::Throttled { .. } | Event::Breaker { .. });
+        if events.iter().any(closing) {
+            self.shared.closed.notify_one();
         }
         self.shared.observers.events(&events);
         if timer_moves {

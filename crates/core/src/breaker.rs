@@ -209,6 +209,21 @@ impl Breaker {
         self.refused(now, sent, hint, "failed repeatedly")
     }
 
+    /// Until when it refuses, and how often it opened in a row. Nothing if it is closed.
+    pub(crate) fn keep(&self, now: Mono) -> Option<(Mono, u32)> {
+        match self.state {
+            State::Closed => None,
+            State::Open { until, .. } => Some((until, self.openings)),
+            State::HalfOpen { .. } => Some((now, self.openings)),
+        }
+    }
+
+    /// Open until `until`, as it was kept.
+    pub(crate) fn restore(&mut self, now: Mono, until: Mono, openings: u32) {
+        self.openings = openings;
+        self.state = State::Open { since: now, until: until.max(now) };
+    }
+
     fn count(
         &mut self,
         now: Mono,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::key::{CredentialId, Family};
+use crate::pace::DriftSnapshot;
 
 /// How loudly an event is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +69,8 @@ pub enum Event {
         retry_after: Duration,
         /// What the reset said.
         reset: Duration,
+        /// The 24 hours before, of this family and credential.
+        baseline: DriftSnapshot,
     },
     /// Somebody else draws from the same quota.
     StrangersSeen {
@@ -111,12 +114,23 @@ impl fmt::Display for Event {
             Self::Throttled { family, limit, closed_for } => {
                 write!(f, "throttled on {family}: limit {limit} closed for {:.1} s", closed_for.as_secs_f64())
             }
-            Self::HintMismatch { family, credential, retry_after, reset } => write!(
-                f,
-                "on {family} (credential {credential}) Retry-After says {:.1} s and the reset {:.1} s: waiting for the later",
-                retry_after.as_secs_f64(),
-                reset.as_secs_f64()
-            ),
+            Self::HintMismatch { family, credential, retry_after, reset, baseline } => {
+                write!(
+                    f,
+                    "on {family} (credential {credential}) Retry-After says {:.1} s and the reset {:.1} s: waiting for the later; ",
+                    retry_after.as_secs_f64(),
+                    reset.as_secs_f64()
+                )?;
+                let DriftSnapshot { throttles, disagreements, smallest_s, mean_s, largest_s, .. } = baseline;
+                if *disagreements == 0 {
+                    return write!(f, "in the 24 h before they agreed, in {throttles} throttles");
+                }
+                write!(
+                    f,
+                    "Retry-After less reset {:+.1} s, in the 24 h before {mean_s:+.1} s on average ({smallest_s:+.1} to {largest_s:+.1} s, {disagreements} of {throttles} throttles)",
+                    retry_after.as_secs_f64() - reset.as_secs_f64()
+                )
+            }
             Self::StrangersSeen { limit, per_second } => {
                 write!(f, "somebody else draws {per_second:.1} requests per second from limit {limit}")
             }

@@ -1,5 +1,6 @@
 //! Random sequences of events against a bank.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::disallowed_types, reason = "the books of a test decide nothing")]
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -17,11 +17,13 @@ mod silence;
 mod tenant;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::body::ByteBudget;
 use tidegate::observe::Observer;
+use tidegate::state::{StateError, StateFile, StateKeeper};
 use tidegate::{ConfigError, UpstreamConfig};
 use tidegate_telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -48,6 +50,8 @@ pub struct GatewayConfig {
     pub doors: Doors,
     /// Bounds the wait for quota plus the time the upstream commonly takes.
     pub max_wait: Duration,
+    /// The folder in which pacing is kept over restarts, if it is.
+    pub state_dir: Option<PathBuf>,
     /// How long calls in flight may take to end once the gateway is told to stop.
     pub grace: Duration,
 }
@@ -55,7 +59,13 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// The defaults for `upstream`.
     pub fn new(upstream: UpstreamConfig) -> Self {
-        Self { upstream, doors: Doors::default(), max_wait: DEFAULT_MAX_WAIT, grace: Duration::from_secs(30) }
+        Self {
+            upstream,
+            doors: Doors::default(),
+            max_wait: DEFAULT_MAX_WAIT,
+            state_dir: None,
+            grace: Duration::from_secs(30),
+        }
     }
 }
 
@@ -75,6 +85,9 @@ pub enum StartError {
         /// Its address.
         addr: SocketAddr,
     },
+    /// Pacing cannot be kept where it should be.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The operating system refused.
     #[error("cannot listen: {0}")]
     Io(#[from] std::io::Error),
@@ -88,6 +101,7 @@ pub struct Gateway {
     stop: watch::Sender<bool>,
     data: JoinHandle<()>,
     admin: JoinHandle<()>,
+    state: Option<StateKeeper>,
 }
 
 /// Starts a gateway on two listeners. It starts with its upstream away: `/readyz` says so.
@@ -108,6 +122,14 @@ pub fn start(
     // A hint that outlasts the caller's patience is delivered, not waited for.
     config.upstream.hint_ceiling = config.max_wait;
     let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
+    let upstream = &tenant.upstream;
+    let state = match config.state_dir {
+        Some(dir) => {
+            let file = StateFile::in_dir(&dir, upstream.tenant(), upstream.api_base())?;
+            Some(StateKeeper::start(file, upstream))
+        }
+        None => None,
+    };
     let proxy = Arc::new(Proxy {
         tenant: Arc::clone(&tenant),
         doors: config.doors.clone(),
@@ -118,7 +140,7 @@ pub fn start(
     let router = admin::router(admin::Admin { tenant, metrics, doors: config.doors });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
-    Ok(Gateway { data_addr, admin_addr, stop, data, admin })
+    Ok(Gateway { data_addr, admin_addr, stop, data, admin, state })
 }
 
 impl Gateway {
@@ -139,6 +161,9 @@ impl Gateway {
             if let Err(error) = task.await {
                 tracing::warn!(target: "tidegate", "a listener ended badly: {error}");
             }
+        }
+        if let Some(state) = self.state {
+            state.end().await;
         }
     }
 }

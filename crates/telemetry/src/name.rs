@@ -21,6 +21,8 @@ pub enum Metric {
     Throttles,
     /// Answers whose `Retry-After` and reset disagree.
     HintMismatches,
+    /// By how much they disagree.
+    HintDrift,
     /// Header fields about limits that could not be read.
     HeadersIgnored,
     /// Changes of a breaker's state.
@@ -39,7 +41,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -47,6 +49,7 @@ impl Metric {
         Self::UpstreamDuration,
         Self::Throttles,
         Self::HintMismatches,
+        Self::HintDrift,
         Self::HeadersIgnored,
         Self::BreakerTransitions,
         Self::TokenRequests,
@@ -66,6 +69,7 @@ impl Metric {
             Self::UpstreamDuration => "tidegate_upstream_duration_seconds",
             Self::Throttles => "tidegate_throttles",
             Self::HintMismatches => "tidegate_hint_mismatches",
+            Self::HintDrift => "tidegate_hint_drift_seconds",
             Self::HeadersIgnored => "tidegate_headers_ignored",
             Self::BreakerTransitions => "tidegate_breaker_transitions",
             Self::TokenRequests => "tidegate_token_requests",
@@ -86,6 +90,9 @@ impl Metric {
             Self::UpstreamDuration => "Time from sending an attempt to the headers of its answer",
             Self::Throttles => "Times a limit's gate closed because the upstream said it was asked too fast",
             Self::HintMismatches => "Answers whose Retry-After and reset disagree; the later one is honoured",
+            Self::HintDrift => {
+                "Retry-After less reset where they disagreed in the last 24 hours: smallest, mean and largest"
+            }
             Self::HeadersIgnored => "Header fields about limits that could not be read",
             Self::BreakerTransitions => "Changes of a breaker's state",
             Self::TokenRequests => "Calls of the token endpoint",
@@ -104,6 +111,7 @@ impl Metric {
             Self::CallWait | Self::CallDuration | Self::Waiting => &["class"],
             Self::Throttles | Self::LimitQuota | Self::LimitRemaining | Self::LimitInFlight => &["limit"],
             Self::UpstreamDuration | Self::HintMismatches => &["family"],
+            Self::HintDrift => &["family", "statistic"],
             Self::HeadersIgnored => &["field"],
             Self::BreakerTransitions => &["family", "state"],
             Self::TokenRequests => &["credential", "outcome"],

@@ -55,6 +55,7 @@ pub struct Metrics {
     upstream_duration: Histograms,
     throttles: Counters,
     hint_mismatches: Counters,
+    hint_drift: Gauges,
     headers_ignored: Counters,
     breaker_transitions: Counters,
     token_requests: Counters,
@@ -88,6 +89,7 @@ impl Metrics {
             upstream_duration: histograms(&mut registry, Metric::UpstreamDuration),
             throttles: counters(&mut registry, Metric::Throttles),
             hint_mismatches: counters(&mut registry, Metric::HintMismatches),
+            hint_drift: gauges(&mut registry, Metric::HintDrift),
             headers_ignored: counters(&mut registry, Metric::HeadersIgnored),
             breaker_transitions: counters(&mut registry, Metric::BreakerTransitions),
             token_requests: counters(&mut registry, Metric::TokenRequests),
@@ -112,7 +114,9 @@ impl Metrics {
     }
 
     fn set_gauges(&self, snapshot: &BankSnapshot) {
-        for gauges in [&self.limit_quota, &self.limit_remaining, &self.limit_in_flight, &self.waiting] {
+        for gauges in
+            [&self.hint_drift, &self.limit_quota, &self.limit_remaining, &self.limit_in_flight, &self.waiting]
+        {
             gauges.clear();
         }
         let mut busiest: Vec<_> = limits(snapshot).into_iter().collect();
@@ -126,6 +130,17 @@ impl Metrics {
                 self.limit_remaining.get_or_create(&labels).set(remaining);
             }
             self.limit_in_flight.get_or_create(&labels).set(as_f64(limit.in_flight));
+        }
+        let mut most_drift: Vec<_> = drifts(snapshot).into_iter().collect();
+        most_drift.sort_by_key(|(_, drift)| std::cmp::Reverse(drift.disagreements));
+        for (family, drift) in most_drift.into_iter().take(MAX_VALUES) {
+            let mean = drift.sum / as_f64(drift.disagreements);
+            for (statistic, value) in
+                [("smallest", drift.smallest), ("mean", mean), ("largest", drift.largest)]
+            {
+                let labels = vec![("family", family.to_owned()), ("statistic", statistic.to_owned())];
+                self.hint_drift.get_or_create(&labels).set(value);
+            }
         }
         for class in Class::ALL {
             let waiting = snapshot.waiting.of(class);
@@ -155,6 +170,28 @@ fn limits(snapshot: &BankSnapshot) -> BTreeMap<&str, Limit> {
         limit.accepted += gate.accepted;
     }
     limits
+}
+
+/// How far `Retry-After` and reset of one family disagreed, over its credentials. Seconds.
+struct FamilyDrift {
+    disagreements: u64,
+    smallest: f64,
+    sum: f64,
+    largest: f64,
+}
+
+fn drifts(snapshot: &BankSnapshot) -> BTreeMap<&str, FamilyDrift> {
+    let mut families: BTreeMap<&str, FamilyDrift> = BTreeMap::new();
+    for drift in snapshot.drift.iter().filter(|drift| drift.disagreements > 0) {
+        let nothing =
+            FamilyDrift { disagreements: 0, smallest: f64::INFINITY, sum: 0.0, largest: f64::NEG_INFINITY };
+        let family = families.entry(&drift.family).or_insert(nothing);
+        family.disagreements += drift.disagreements;
+        family.smallest = family.smallest.min(drift.smallest_s);
+        family.sum += drift.mean_s * as_f64(drift.disagreements);
+        family.largest = family.largest.max(drift.largest_s);
+    }
+    families
 }
 
 #[expect(
@@ -257,7 +294,7 @@ impl Observer for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_core::pace::{GateSnapshot, WaitingSnapshot};
+    use tidegate_core::pace::{DriftSnapshot, GateSnapshot};
 
     use super::*;
 
@@ -279,10 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn the_drift_of_two_credentials_is_one_of_their_family() {
+        let of = |credential: &str, disagreements, mean_s| DriftSnapshot {
+            family: "/api/v2/users".to_owned(),
+            credential: credential.to_owned(),
+            throttles: 9,
+            disagreements,
+            smallest_s: mean_s - 1.0,
+            mean_s,
+            largest_s: mean_s + 1.0,
+            hours: Vec::new(),
+        };
+        let drift = vec![of("a", 3, -4.0), of("b", 1, 8.0), of("c", 0, 0.0)];
+        let text = Metrics::new().render(&BankSnapshot { drift, ..BankSnapshot::default() });
+        for (statistic, value) in [("smallest", "-5.0"), ("mean", "-1.0"), ("largest", "9.0")] {
+            let line = format!(
+                "tidegate_hint_drift_seconds{{family=\"/api/v2/users\",statistic=\"{statistic}\"}} {value}"
+            );
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
     fn the_gates_of_two_credentials_are_one_limit() {
         let gates = vec![gate("credential=a", 7.0, 2), gate("credential=b", 250.0, 3)];
-        let snapshot =
-            BankSnapshot { gates, breakers: Vec::new(), waiting: WaitingSnapshot::default(), in_flight: 5 };
+        let snapshot = BankSnapshot { gates, in_flight: 5, ..BankSnapshot::default() };
         let text = Metrics::new().render(&snapshot);
         for line in [
             "tidegate_limit_quota{limit=\"users\"} 300",

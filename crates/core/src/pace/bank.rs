@@ -15,16 +15,17 @@ pub(super) mod barriers;
 mod refuse;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::breaker::Admission;
 use crate::event::Event;
 use crate::pace::ask::{Ask, Asked, RefusalReason, WaiterId, Woken};
+use crate::pace::drift::Drift;
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::spec::{BankConfig, SpecProblem};
-use crate::pace::ticket::{Hold, Ticket, TicketId};
+use crate::pace::ticket::{Hold, Ticket, TicketId, Tickets};
 use crate::schedule::{Entry, Opens, Schedule};
 use crate::time::Mono;
 
@@ -62,12 +63,14 @@ pub struct Bank {
     pub(super) config: Arc<BankConfig>,
     pub(super) registry: Registry,
     pub(super) schedule: Schedule<Waiter>,
-    pub(super) tickets: BTreeMap<u64, Ticket>,
+    pub(super) tickets: Tickets,
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
     next_id: u64,
     /// A gate closed or a breaker opened: some waiters may have no hope any more.
     pub(super) hopes_changed: bool,
+    /// How hints and resets disagreed of late.
+    pub(super) drift: Drift,
     pub(super) rng: fastrand::Rng,
     pub(super) events: Vec<Event>,
     spare: Vec<Vec<Hold>>,
@@ -88,10 +91,11 @@ impl Bank {
         Ok(Self {
             registry: Registry::new(Arc::clone(&config)),
             schedule: Schedule::default(),
-            tickets: BTreeMap::new(),
+            tickets: Tickets::default(),
             moments: BTreeSet::new(),
             next_id: 0,
             hopes_changed: false,
+            drift: Drift::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
             spare: Vec::new(),
@@ -189,7 +193,6 @@ impl Bank {
 
     /// Takes from all gates of a lane.
     fn grant(&mut self, now: Mono, lane: usize, explained_by: Arc<str>) -> TicketId {
-        let id = self.new_id();
         let mut holds = self.spare.pop().unwrap_or_default();
         let state = &mut self.registry.lanes[lane];
         state.tickets += 1;
@@ -202,18 +205,7 @@ impl Bank {
                 Event::Breaker { family: family.family.clone(), state: change.state, cause: change.cause };
             self.events.push(event);
         }
-        let key = &self.registry.lanes[lane].key;
-        let ticket = Ticket {
-            family: key.family.clone(),
-            credential: key.credential.clone(),
-            lane,
-            sent: None,
-            granted: now,
-            holds,
-            explained_by,
-        };
-        self.tickets.insert(id, ticket);
-        TicketId(id)
+        self.tickets.insert(Ticket { lane, sent: None, granted: now, holds, explained_by })
     }
 
     /// Hands permits to waiters and refuses those without hope. Changes the next wake-up.
@@ -227,6 +219,7 @@ impl Bank {
             let ticket = self.grant(now, waiter.lane, waiter.payload.limit);
             out.push((WaiterId(id), Woken::Granted(ticket)));
         }
+        self.registry.tidy(now, 1);
         if self.events.len() > Self::MAX_EVENTS {
             self.events.drain(..self.events.len() - Self::MAX_EVENTS);
         }
@@ -279,6 +272,6 @@ impl Bank {
 
     /// Which limit explained the wait for this ticket; empty if the ticket is not known.
     pub fn ticket_limit(&self, ticket: TicketId) -> Arc<str> {
-        self.tickets.get(&ticket.0).map_or_else(|| Arc::from(""), |ticket| Arc::clone(&ticket.explained_by))
+        self.tickets.get(ticket).map_or_else(|| Arc::from(""), |ticket| Arc::clone(&ticket.explained_by))
     }
 }

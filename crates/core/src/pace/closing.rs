@@ -127,6 +127,16 @@ impl Closing {
     pub(super) fn scouting(&self) -> bool {
         self.scouting
     }
+
+    /// Throttled scouts in a row.
+    pub(super) fn strikes(&self) -> u32 {
+        self.strikes
+    }
+
+    /// Closed as it was kept: until `opens`, and then for all but a scout.
+    pub(super) fn restore(now: Mono, opens: Mono, strikes: u32) -> Self {
+        Self { began: now, until: opens, strikes, scouting: true, ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@
 //! that quantile, Robbins and Monro 1951). Where answers spend a share of their time on the way, more may be out than the
 //! cap allows, and the bound finds by itself how many.
 
+use serde::{Deserialize, Serialize};
+
 /// A bound on attempts in flight.
 #[derive(Debug)]
 pub(super) struct Concurrency {
@@ -144,6 +146,33 @@ impl Concurrency {
         self.held = (Self::STANDING * f64::from(standing)).max(1.0);
         self.track();
     }
+    /// What was learnt, if a throttle taught something. A doubling that never met one begins anew.
+    pub(super) fn keep(&self) -> Option<Bound> {
+        let &Self { bound, slow_start: _, credit: _, ceiling, held: _, tracks } = self;
+        let ceiling = ceiling.is_finite().then_some(ceiling);
+        (bound.is_finite() && (tracks || ceiling.is_some())).then_some(Bound {
+            in_flight: bound,
+            ceiling,
+            tracks,
+        })
+    }
+
+    /// A bound that was learnt before.
+    pub(super) fn restore(&mut self, kept: Bound) {
+        let Bound { in_flight, ceiling, tracks } = kept;
+        let ceiling = ceiling.unwrap_or(f64::INFINITY);
+        *self = Self { bound: in_flight.max(1.0), ceiling, tracks, ..Self::boundless() };
+    }
+}
+
+/// A learnt bound on attempts in flight, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bound {
+    in_flight: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ceiling: Option<f64>,
+    tracks: bool,
 }
 
 #[cfg(test)]

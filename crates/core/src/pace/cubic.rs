@@ -4,8 +4,11 @@
 //! TCP paces by it (RFC 9438 section 4.2), and so does the adaptive retry mode of the AWS SDKs, whose tables are the
 //! vectors below. Unlike additive increase it spends most of the time near the level that was last found to be the bound.
 
+use serde::{Deserialize, Serialize};
+
 /// A level that was cut and returns.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Cubic {
     /// The level before the cut.
     before: f64,
@@ -34,6 +37,13 @@ impl Cubic {
     /// The level at `now`.
     pub(super) fn level(&self, now: f64) -> f64 {
         self.growth.mul_add((now - self.at - self.plateau).powi(3), self.before)
+    }
+
+    /// The same on a clock that shows `by` units more.
+    #[must_use]
+    pub(super) fn shift(self, by: f64) -> Self {
+        let Self { before, at, plateau, growth } = self;
+        Self { before, at: at + by, plateau, growth }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod draw;
 mod forecast;
+mod gist;
 mod leave;
 mod throttle;
 mod view;
@@ -24,6 +25,7 @@ use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
 use crate::pace::crowd::Crowd;
 use crate::pace::learnt::Learnt;
+use crate::pace::registry::GateKey;
 use crate::pace::secs::{mono, num, secs};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
@@ -53,7 +55,7 @@ struct Release {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) name: Arc<str>,
-    pub(super) partition: String,
+    pub(super) key: GateKey,
     /// The limit's name in headers, once one was seen.
     pub(super) header_name: Option<String>,
     knowledge: Knowledge,
@@ -73,6 +75,8 @@ pub(super) struct Gate {
     last_taken: f64,
     draw: Draw,
     pub(super) lanes: u32,
+    /// Of an implicit gate: its lanes, which limits that only headers name must join.
+    pub(super) members: Vec<usize>,
     pub(super) accepted: u64,
     pub(super) throttles: u64,
     /// The last place in the queue that was told to a refused caller.
@@ -85,11 +89,11 @@ impl Gate {
     /// What is released at once is spread over at most this share of a window.
     const SPREAD_SHARE: f64 = 0.02;
 
-    pub(super) fn new(name: Arc<str>, partition: String, knowledge: Knowledge, spread: Duration) -> Self {
+    pub(super) fn new(name: Arc<str>, key: GateKey, knowledge: Knowledge, spread: Duration) -> Self {
         let told_nothing = matches!(knowledge, Knowledge::Unknown);
         Self {
             name,
-            partition,
+            key,
             header_name: None,
             knowledge,
             pinned: false,
@@ -104,6 +108,7 @@ impl Gate {
             last_taken: 0.0,
             draw: Draw::default(),
             lanes: 0,
+            members: Vec::new(),
             accepted: 0,
             throttles: 0,
             last_slot: 0.0,
@@ -122,7 +127,8 @@ impl Gate {
     pub(super) fn back(&mut self) {
         if !self.backed {
             self.backed = true;
-            if !matches!(self.knowledge, Knowledge::Told(_)) {
+            // A bound that throttles taught has nothing to do with the rate.
+            if !matches!(self.knowledge, Knowledge::Told(_)) && self.concurrency.keep().is_none() {
                 self.concurrency = Concurrency::boundless();
             }
         }
@@ -306,14 +312,6 @@ impl Gate {
             }
             _ => None,
         }
-    }
-
-    pub(super) fn is_idle(&self, now: Mono) -> bool {
-        self.in_flight == 0 && self.lanes == 0 && self.closing.closed_until(now).is_none()
-    }
-
-    pub(super) fn last_used(&self) -> f64 {
-        self.last_taken
     }
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {

@@ -31,6 +31,22 @@ pub(super) struct Lane {
     pub(super) unnamed: usize,
     pub(super) waiting: u32,
     pub(super) tickets: u32,
+    /// The credential as the registry knows it.
+    pub(super) credential: u32,
+    /// When it was last asked for.
+    pub(super) used: Mono,
+}
+
+impl Lane {
+    /// An empty lane without gates.
+    pub(super) fn new(key: LaneKey, family: usize, credential: u32, now: Mono) -> Self {
+        Self { key, family, gates: Vec::new(), unnamed: 0, waiting: 0, tickets: 0, credential, used: now }
+    }
+
+    /// Nobody waits, and nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tickets == 0 && self.waiting == 0
+    }
 }
 
 /// What the bank has to know of a parked caller, beside its place.

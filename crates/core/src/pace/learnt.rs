@@ -15,11 +15,14 @@
 //!   round trips are long and each probe costs a dozen throttles, or where hints are long, it is made more rarely.
 //! * A hint of whole seconds is half a second too long on average; a cycle is taken as shorter by that.
 
+use serde::{Deserialize, Serialize};
+
 use crate::pace::cubic::Cubic;
 use crate::pace::secs::num;
 
 /// The pacing of a limit that shows itself only by throttles. Times in seconds.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Learnt {
     curve: Option<Cubic>,
     /// A cycle granted about the rate in use.
@@ -144,6 +147,21 @@ impl Learnt {
         };
         let plateau = plateau.min(Self::LATEST);
         self.curve = Some(Cubic::back_after(self.found, self.opened, plateau, Self::KEEP));
+    }
+
+    /// The last `away` seconds do not raise the rate: nobody tried it.
+    pub(super) fn stand_still(&mut self, away: f64) {
+        self.curve = self.curve.map(|curve| curve.shift(away));
+    }
+
+    /// The same on a clock that shows `by` seconds more.
+    pub(super) fn shift(&mut self, by: f64) {
+        let Self { curve, confirmed: _, opened, accepted: _, found: _, burst: _, refused, cycle: _, next } =
+            self;
+        *curve = curve.map(|curve| curve.shift(by));
+        *opened += by;
+        *refused += by;
+        *next += by;
     }
 }
 

@@ -373,6 +373,11 @@ impl Promise {
         self.guessed_wrong = true;
     }
 
+    /// Promises of windows whose length is known from before. Of their phase nothing is.
+    pub(super) fn restore(length: Option<Interval>) -> Self {
+        Self { length, ..Self::new() }
+    }
+
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
     pub(super) fn blur(&self) -> f64 {
         match (self.epoch, self.due) {

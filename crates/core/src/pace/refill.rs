@@ -7,13 +7,16 @@
 //! Rules: evidence is what is **certain** under every order of overlapping attempts. The hypotheses never spend
 //! anything: they only say when a scout has something to find, so a wrong one costs one attempt, not a herd.
 
+use serde::{Deserialize, Serialize};
+
 use crate::pace::flow::{Flow, Point};
 use crate::pace::own::Own;
 use crate::pace::promise::Change;
 use crate::pace::secs::Interval;
 
 /// What is known of a hypothesis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Belief {
     Unproven,
     Proven,
@@ -102,6 +105,16 @@ impl Refill {
             (Belief::Refuted, _) => Rule::Log,
             _ => Rule::Step,
         }
+    }
+
+    /// What is worth keeping: the hypotheses. A log is kept as unproven, because the own attempts in it are not.
+    pub(super) fn keep(&self) -> (Belief, Belief) {
+        (self.step, if self.log == Belief::Proven { Belief::Unproven } else { self.log })
+    }
+
+    /// Hypotheses that were kept.
+    pub(super) fn restore((step, log): (Belief, Belief)) -> Self {
+        Self { step, log, ..Self::new() }
     }
 
     /// Whether nothing more is to be learnt about the rule.

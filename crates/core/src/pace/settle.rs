@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use crate::breaker::Transition;
 use crate::event::Event;
-use crate::key::Family;
-use crate::observe::{HitLimit, Observation, Reading};
+use crate::observe::{HitLimit, MAX_READINGS, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::{Bank, barriers};
+use crate::pace::drift::DriftSnapshot;
 use crate::pace::gate::{Closed, Throttle};
+use crate::pace::lane::LaneKey;
 use crate::pace::registry::OTHER;
 use crate::pace::secs::secs;
 use crate::pace::ticket::{Hold, Ticket, TicketId};
 use crate::pace::tide::Lesson;
 use crate::time::Mono;
+
+/// The gate each reading describes; on the stack, because every answer needs them.
+type Targets = [Option<usize>; MAX_READINGS];
 
 /// A declared limit with less than this free explains a throttle that names none.
 const NEARLY_USED_UP: f64 = 0.1;
@@ -26,7 +30,7 @@ const NEARLY_USED_UP: f64 = 0.1;
 impl Bank {
     /// The attempt of this ticket leaves.
     pub fn sent(&mut self, now: Mono, ticket: TicketId) {
-        if let Some(ticket) = self.tickets.get_mut(&ticket.0) {
+        if let Some(ticket) = self.tickets.get_mut(ticket) {
             ticket.sent = Some(now);
             for hold in &mut ticket.holds {
                 hold.attempt.sent = secs(now);
@@ -37,7 +41,7 @@ impl Bank {
     /// The ticket is gone. What was not sent is given back. What was sent stays spent, because the server may have
     /// counted it; only its place in flight is free again.
     pub fn dropped(&mut self, now: Mono, ticket: TicketId) {
-        let Some(ticket) = self.tickets.remove(&ticket.0) else { return };
+        let Some(ticket) = self.tickets.remove(ticket) else { return };
         for hold in &ticket.holds {
             let gate = &mut self.registry.gates[hold.gate];
             if ticket.sent.is_some() { gate.lost(now, &hold.attempt) } else { gate.give_back(&hold.attempt) }
@@ -52,17 +56,12 @@ impl Bank {
     /// The attempt of this ticket was answered, or failed for certain. A ticket that was never marked as sent counts as
     /// sent when it was granted.
     pub fn answered(&mut self, now: Mono, ticket: TicketId, answer: &Answer<'_>) {
-        let Some(known) = self.tickets.get(&ticket.0) else { return };
-        let (lane, family) = (known.lane, known.family.clone());
-        // Once a family is promoted all its lanes are: no need to look for others at every answer.
-        let unproven = self.registry.lanes[lane].family == OTHER;
-        let proves =
-            !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent);
-        if unproven && proves {
-            self.promote(now, &family);
+        let Some(lane) = self.tickets.get(ticket).map(|known| known.lane) else { return };
+        if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
+            self.promote(now, lane);
         }
         let targets = self.targets(now, lane, answer.observation);
-        let Some(ticket) = self.tickets.remove(&ticket.0) else { return };
+        let Some(ticket) = self.tickets.remove(ticket) else { return };
         self.registry.lanes[lane].tickets -= 1;
         for ignored in &answer.observation.ignored {
             self.events.push(Event::HeaderIgnored { field: ignored.field.clone(), why: ignored.why });
@@ -89,14 +88,13 @@ impl Bank {
     }
 
     /// A family that proved to exist gets gates of its own, and its attempts in flight move there.
-    fn promote(&mut self, now: Mono, family: &Family) {
-        if self.registry.families.len() > self.config.max_families {
+    fn promote(&mut self, now: Mono, lane: usize) {
+        if self.registry.lanes[lane].family != OTHER
+            || self.registry.families.len() > self.config.max_families
+        {
             return;
         }
-        let before: Vec<usize> = self.lanes_still_in_other(family);
-        if before.is_empty() {
-            return;
-        }
+        let family = &self.registry.lanes[lane].key.family.clone();
         let lanes = self.registry.promote(now, family);
         self.rewire(now, &lanes);
         for ticket in self.tickets.values_mut().filter(|ticket| lanes.contains(&ticket.lane)) {
@@ -112,17 +110,13 @@ impl Bank {
         }
     }
 
-    fn lanes_still_in_other(&self, family: &Family) -> Vec<usize> {
-        let lanes = self.registry.lanes.iter();
-        lanes
-            .filter(|(_, lane)| lane.family == OTHER && lane.key.family == *family)
-            .map(|(id, _)| id)
-            .collect()
-    }
-
     /// The gate each reading describes, in the order of the readings.
-    fn targets(&mut self, now: Mono, lane: usize, observation: &Observation) -> Vec<Option<usize>> {
-        observation.readings.iter().map(|reading| self.target(now, lane, reading)).collect()
+    fn targets(&mut self, now: Mono, lane: usize, observation: &Observation) -> Targets {
+        let mut targets = Targets::default();
+        for (target, reading) in targets.iter_mut().zip(&observation.readings) {
+            *target = self.target(now, lane, reading);
+        }
+        targets
     }
 
     fn target(&mut self, now: Mono, lane: usize, reading: &Reading) -> Option<usize> {
@@ -141,7 +135,7 @@ impl Bank {
             gate.header_name = Some(name.to_owned());
             return Some(unnamed);
         }
-        let (gate, joined) = self.registry.name_limit(lane, name)?;
+        let (gate, joined) = self.registry.name_limit(now, lane, name)?;
         for ticket in self.tickets.values_mut().filter(|ticket| joined.contains(&ticket.lane)) {
             let mut attempt = ticket.holds.first().map(|hold| hold.attempt.clone()).unwrap_or_default();
             attempt.level_alone = None;
@@ -154,7 +148,7 @@ impl Bank {
     }
 
     /// Tells a gate an answer that closed another gate or none.
-    fn tell(&mut self, now: Mono, hold: &Hold, answer: &Answer<'_>, targets: &[Option<usize>]) {
+    fn tell(&mut self, now: Mono, hold: &Hold, answer: &Answer<'_>, targets: &Targets) {
         let reading = reading_of(hold.gate, answer.observation, targets);
         let counts = answer.kind == AnswerKind::Accepted
             || (answer.kind == AnswerKind::NotFound)
@@ -177,7 +171,7 @@ impl Bank {
         now: Mono,
         ticket: &Ticket,
         observation: &Observation,
-        targets: &[Option<usize>],
+        targets: &Targets,
     ) -> (usize, Duration) {
         let hold = self.guilty(now, ticket, observation, targets);
         let chance = self.rng.f64();
@@ -199,16 +193,16 @@ impl Bank {
             gate.throttled(now, &hold.attempt, &throttle);
         let limit = gate.name.to_string();
         self.hopes_changed = true;
+        let mut baseline = DriftSnapshot::default();
         if news {
-            self.events.push(Event::Throttled { family: ticket.family.clone(), limit, closed_for });
+            let LaneKey { family, credential, .. } = &self.registry.lanes[ticket.lane].key;
+            baseline = self.drift.of(now, family, credential);
+            self.drift.throttled(now, family, credential, observation.retry_after.zip(contradicted_by));
+            self.events.push(Event::Throttled { family: family.clone(), limit, closed_for });
         }
         if let (Some(retry_after), Some(reset)) = (observation.retry_after, contradicted_by) {
-            self.events.push(Event::HintMismatch {
-                family: ticket.family.clone(),
-                credential: ticket.credential.clone(),
-                retry_after,
-                reset,
-            });
+            let LaneKey { family, credential, .. } = self.registry.lanes[ticket.lane].key.clone();
+            self.events.push(Event::HintMismatch { family, credential, retry_after, reset, baseline });
         }
         (hold.gate, closed_for)
     }
@@ -228,7 +222,7 @@ impl Bank {
         now: Mono,
         ticket: &'t Ticket,
         observation: &Observation,
-        targets: &[Option<usize>],
+        targets: &Targets,
     ) -> &'t Hold {
         let holds = &ticket.holds;
         let named = observation.hit.as_ref().and_then(|hit| hit.key.as_deref());
@@ -276,11 +270,7 @@ fn named_cap(hit: &HitLimit) -> Option<u32> {
 }
 
 /// The first reading that describes a gate.
-fn reading_of<'o>(
-    gate: usize,
-    observation: &'o Observation,
-    targets: &[Option<usize>],
-) -> Option<&'o Reading> {
+fn reading_of<'o>(gate: usize, observation: &'o Observation, targets: &Targets) -> Option<&'o Reading> {
     let position = targets.iter().position(|&target| target == Some(gate))?;
     observation.readings.get(position)
 }

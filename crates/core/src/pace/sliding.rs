@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 
 use crate::pace::cubic::Cubic;
+use crate::pace::gist::Spent;
 use crate::pace::secs::num;
 
 /// One declared quota. Times in seconds.
@@ -129,6 +130,30 @@ impl Sliding {
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
         let before = self.share(now).min(in_use).max(Self::LEAST);
         self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
+    }
+
+    /// What is worth keeping at `now`, while `in_flight` attempts are out: they count as spent.
+    pub(super) fn keep(&self, now: f64, in_flight: u32) -> Spent {
+        let Self { quota, window, ended, used: _, share } = self;
+        let gone = now - window * (1.0 + Self::GRAIN);
+        let left = ended.iter().copied().filter(|&(at, _)| at > gone);
+        // A group is kept at its first time; its last member ended up to a grain later.
+        let left = left.map(|(at, count)| ((at + window * Self::GRAIN).min(now), count));
+        let out = (in_flight > 0).then(|| (now, u64::from(in_flight)));
+        let share = share.filter(|_| self.share(now) < 1.0);
+        let entries = Spent::grouped(*window, left.chain(out));
+        Spent { quota: *quota, declared: 0, window: *window, share, entries }
+    }
+
+    /// A quota that was kept, in a window of today's configuration.
+    pub(super) fn restore(kept: &Spent, window: f64) -> Self {
+        let mut sliding = Self::new(kept.quota, window);
+        sliding.share = kept.share;
+        for &(at, count) in &kept.entries {
+            sliding.used += count;
+            sliding.ended.push_back((at, count));
+        }
+        sliding
     }
 }
 

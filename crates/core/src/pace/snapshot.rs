@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::pace::drift::DriftSnapshot;
 use crate::schedule::Class;
 
 /// Everything worth showing.
@@ -13,6 +14,8 @@ pub struct BankSnapshot {
     pub breakers: Vec<BreakerSnapshot>,
     /// Waiters by class.
     pub waiting: WaitingSnapshot,
+    /// One per family and credential that was throttled in the last 24 hours: how `Retry-After` and reset disagreed.
+    pub drift: Vec<DriftSnapshot>,
     /// Tickets that are granted or sent.
     pub in_flight: usize,
 }

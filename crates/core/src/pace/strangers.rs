@@ -275,6 +275,11 @@ impl Strangers {
         self.met
     }
 
+    /// Strangers as they were known before: their rate, and whether a throttle was ever due to them.
+    pub(super) fn restore(rate: f64, met: bool) -> Self {
+        Self { known: rate, met, ..Self::new() }
+    }
+
     /// The rate, if it is worth reporting: more than a twentieth of the quota and twice what was reported last.
     pub(super) fn news(&mut self, quota_rate: f64) -> Option<f64> {
         let rate = self.rate();

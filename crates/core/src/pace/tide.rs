@@ -10,7 +10,10 @@
 //! throttle.
 
 mod learn;
+mod lore;
 mod wait;
+
+pub(super) use lore::Lore;
 
 use crate::pace::certificate::Certificate;
 use crate::pace::promise::Promise;

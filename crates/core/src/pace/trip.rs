@@ -53,6 +53,17 @@ impl Trip {
         self.lead() / 2.0
     }
 
+    /// What is worth keeping: the least, the usual, their spread and the share that is led by.
+    pub(super) fn keep(&self) -> Option<[f64; 4]> {
+        let &Self { least, mean, deviation, lead_share } = self;
+        least.is_finite().then_some([least, mean, deviation, lead_share])
+    }
+
+    /// Trips that were kept.
+    pub(super) fn restore([least, mean, deviation, lead_share]: [f64; 4]) -> Self {
+        Self { least, mean, deviation, lead_share }
+    }
+
     /// A round trip that is only rarely exceeded.
     pub(super) fn long(&self) -> f64 {
         self.mean + 2.0 * self.deviation

@@ -1,4 +1,5 @@
 //! A world in virtual time: closed-loop callers, one bank, one server, strangers; and the ideal to compare with.
+#![expect(clippy::disallowed_types, reason = "the books of a test decide nothing")]
 #![allow(dead_code, reason = "each test binary uses a part of the world")]
 #![allow(
     clippy::unwrap_used,

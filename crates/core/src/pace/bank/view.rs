@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Bank;
 use crate::breaker::Admission;
+use crate::pace::secs::mono;
 use crate::pace::snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
 use crate::time::Mono;
 
@@ -11,9 +12,9 @@ impl Bank {
     /// The state of everything, for people.
     pub fn snapshot(&self, now: Mono) -> BankSnapshot {
         let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let gates = self.registry.gates.iter().map(|(id, gate)| GateSnapshot {
+        let live = self.registry.gates.iter().map(|(id, gate)| GateSnapshot {
             name: gate.name.to_string(),
-            partition: gate.partition.clone(),
+            partition: self.registry.partition(gate.key),
             quota: gate.quota(),
             remaining: gate.remaining(now),
             in_flight: gate.in_flight(),
@@ -25,6 +26,20 @@ impl Bank {
             accepted: gate.accepted,
             strangers_per_second: gate.strangers(),
         });
+        let at_rest = self.registry.at_rest().map(|(name, partition, gist)| GateSnapshot {
+            name,
+            partition,
+            quota: gist.quota(),
+            remaining: None,
+            in_flight: 0,
+            concurrency: None,
+            closed_for_ms: gist.opens.map_or(0, |opens| millis(mono(opens) - now)),
+            waiting: 0,
+            state: "at rest",
+            throttles: gist.throttles,
+            accepted: gist.accepted,
+            strangers_per_second: 0.0,
+        });
         let breakers = self.registry.families.iter().map(|state| BreakerSnapshot {
             family: state.family.to_string(),
             state: state.breaker.state(now).name(),
@@ -35,9 +50,10 @@ impl Bank {
         });
         let [interactive, sync, bulk, poll] = self.schedule.waiting();
         BankSnapshot {
-            gates: gates.collect(),
+            gates: live.chain(at_rest).collect(),
             breakers: breakers.collect(),
             waiting: WaitingSnapshot { interactive, sync, bulk, poll },
+            drift: self.drift.snapshot(now),
             in_flight: self.tickets.len(),
         }
     }

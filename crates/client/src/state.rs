@@ -1,0 +1,248 @@
+//! What pacing learnt, kept in a file over restarts.
+//!
+//! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
+//! forgotten. The file is written when a gate closes or a breaker changes, soon after, because that costs most when it is
+//! lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
+//! is written beside it, synchronised, and renamed over it, so that a crash leaves the old state or the new one.
+//!
+//! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process
+//! of the last [`Kept::SHORT`] can have spent.
+
+use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::key::Tenant;
+use tidegate_core::pace::Kept;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::pacer::Pacer;
+use crate::upstream::Upstream;
+
+/// How often a state that changed is written.
+pub const EVERY: Duration = Duration::from_secs(30);
+
+/// Writes are at least so far apart.
+const APART: Duration = Duration::from_secs(1);
+
+/// A state file that only this process writes.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// Held as long as the file is used.
+    _lock: File,
+}
+
+/// Why a state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("state file {path}: {why}")]
+pub struct StateError {
+    path: String,
+    why: String,
+}
+
+impl StateError {
+    fn new(path: &Path, why: impl ToString) -> Self {
+        Self { path: path.display().to_string(), why: why.to_string() }
+    }
+}
+
+impl StateFile {
+    /// The state of `tenant` on the upstream `api` in the folder `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or another process uses the file.
+    pub fn in_dir(dir: &Path, tenant: &Tenant, api: &str) -> Result<Self, StateError> {
+        std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, error))?;
+        let host = api.split_once("://").map_or(api, |(_, host)| host);
+        Self::at(dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host))))
+    }
+
+    /// The state in the file at `path`.
+    ///
+    /// # Errors
+    /// Its folder cannot be written, or another process uses the file.
+    pub fn at(path: PathBuf) -> Result<Self, StateError> {
+        let beside = path.with_added_extension("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&beside);
+        let lock = lock.map_err(|error| StateError::new(&beside, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                let why = "another process keeps its state there (give each process a folder of its own)";
+                Err(StateError::new(&path, why))
+            }
+            Err(TryLockError::Error(error)) => Err(StateError::new(&beside, error)),
+        }
+    }
+
+    /// Hands the stored state to `pacer`, which must not have been asked yet.
+    pub fn restore(&self, pacer: &Pacer) {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.begin_without(pacer, &error),
+        };
+        match Kept::read(&text) {
+            Ok(kept) => {
+                // What was closed is written within `APART` and the time of a write.
+                let restored = pacer.restore(&kept, EVERY + APART);
+                tracing::info!(
+                    target: "tidegate",
+                    "pacing goes on from {}: {} limits known, {} no longer declared",
+                    self.path.display(), restored.gates, restored.forgotten
+                );
+            }
+            Err(problem) => self.begin_without(pacer, &problem),
+        }
+    }
+
+    fn begin_without(&self, pacer: &Pacer, why: &dyn std::fmt::Display) {
+        tracing::warn!(
+            target: "tidegate",
+            "{} {why}: declared quotas count as spent for a while (remove the file to begin anew)",
+            self.path.display()
+        );
+        let nothing = Kept::nothing(pacer.wall());
+        pacer.restore(&nothing, Kept::SHORT);
+    }
+
+    /// Replaces the stored state.
+    ///
+    /// # Errors
+    /// The folder cannot be written; the old state is still there.
+    pub fn write(&self, kept: &Kept) -> io::Result<()> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let mut new = tempfile::NamedTempFile::new_in(folder)?;
+        new.write_all(kept.write().as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(&self.path).map_err(|error| error.error)?;
+        // The name is in the folder, which is to be on the disk as well.
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// Text as a part of a file's name, one name for each text.
+fn in_a_name(text: &str) -> String {
+    let mut name = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            // A dot could hide the file or mean another folder only at the front.
+            b'.' if !name.is_empty() => name.push('.'),
+            _ => write!(name, "%{byte:02x}").expect("writing to a string cannot fail"),
+        }
+    }
+    name
+}
+
+/// Writes a pacer's state for as long as it is kept.
+#[derive(Debug)]
+pub struct StateKeeper {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl StateKeeper {
+    /// Restores `upstream`'s state from `file`, and keeps it there from now on. To be called before the first call.
+    pub fn start(file: StateFile, upstream: &Upstream) -> Self {
+        file.restore(upstream.pacer());
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(keep(Arc::new(file), upstream.pacer().clone(), stopping));
+        Self { stop, task }
+    }
+
+    /// Writes the last state. To be called when nothing is sent any more.
+    pub async fn end(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::warn!(target: "tidegate", "the state was not kept to the end: {error}");
+        }
+    }
+}
+
+async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool>) {
+    let mut written = None;
+    let mut failed = false;
+    loop {
+        let last = tokio::select! {
+            // A sender that is gone was dropped without an end: then others may still send.
+            stopped = stop.wait_for(|stop| *stop) => match stopped { Ok(_) => true, Err(_) => return },
+            () = tokio::time::sleep(EVERY) => false,
+            () = pacer.next_closing() => false,
+        };
+        let revision = pacer.revision();
+        if last || written != Some(revision) {
+            let kept = if last { pacer.keep().last() } else { pacer.keep() };
+            let file = Arc::clone(&file);
+            let done = tokio::task::spawn_blocking(move || file.write(&kept)).await;
+            let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+            written = done.is_ok().then_some(revision);
+            if let Err(error) = &done
+                && !failed
+            {
+                tracing::warn!(target: "tidegate", "pacing is not kept: cannot write the state: {error}");
+            }
+            failed = done.is_err();
+        }
+        if last {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(APART) => {}
+            // Whether it stopped or is gone is seen at the top.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::pace::BankConfig;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::observe::Observers;
+
+    fn pacer() -> Pacer {
+        Pacer::new(BankConfig::default(), Clock::start(), Observers::default()).expect("a bank")
+    }
+
+    #[tokio::test]
+    async fn a_state_is_replaced_as_a_whole_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_dir(folder.path(), &Tenant::new("a/b"), "https://api.example.com").unwrap();
+        assert_eq!(file.path.file_name().unwrap(), "a%2fb@api.example.com.pacing.json");
+        let pacer = pacer();
+        for _ in 0..2 {
+            let kept = pacer.keep();
+            file.write(&kept).unwrap();
+            assert_eq!(Kept::read(&std::fs::read_to_string(&file.path).unwrap()).unwrap(), kept);
+        }
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 2, "the state, its lock, and nothing half written");
+    }
+
+    #[test]
+    fn a_file_that_another_holds_is_refused_with_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let held = StateFile::at(path.clone()).unwrap();
+        let told = StateFile::at(path.clone()).unwrap_err().to_string();
+        assert!(told.contains("another process") && told.contains("folder of its own"), "{told}");
+        drop(held);
+        assert!(StateFile::at(path).is_ok());
+    }
+
+    #[test]
+    fn texts_have_names_of_their_own_that_stay_in_their_folder() {
+        assert_eq!(in_a_name("../x"), "%2e.%2fx");
+        assert_ne!(in_a_name("a b"), in_a_name("a-b"));
+        assert_eq!(in_a_name("127.0.0.1:8790"), "127.0.0.1%3a8790");
+    }
+}

@@ -1,0 +1,212 @@
+//! The gist of a gate: what is worth keeping when nobody uses it, and when the process ends.
+//!
+//! A told gate in use holds thousands of own attempts and answers. Once it has been idle for long they say nothing any
+//! more; what remains of value is small: the limit, the rule, the length of a window, the round trip, what closes the
+//! gate and until when. The same form serves a gate at rest and a stored one, so that both return in the same way: they
+//! know how the limit works, and nothing of what is left of it.
+//!
+//! Rules: what returns never lets through more than the gate would have done that was never folded. A told gate returns
+//! with a lone scout, not before its next permit was due. Of a declared log the entries are kept, each at an instant not
+//! before its own, in at most [`Spent::GROUPS`] groups. Times are seconds on some clock; [`Gist::shift`] takes them to
+//! another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::MAX_DURATION;
+use crate::pace::concurrency::Bound;
+use crate::pace::cubic::Cubic;
+use crate::pace::keep::Unseen;
+use crate::pace::learnt::Learnt;
+use crate::pace::secs::{num, whole};
+use crate::pace::tide::Lore;
+
+/// What is worth keeping of one gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gist {
+    pub(super) known: Known,
+    /// The unnamed readings' name, once one was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) header_name: Option<Box<str>>,
+    /// Nothing may leave before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opens: Option<f64>,
+    /// Then one attempt alone goes first.
+    pub(super) scout: bool,
+    /// Throttled scouts in a row.
+    pub(super) strikes: u32,
+    /// The bound on attempts in flight, if one was learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Box<Bound>>,
+    pub(super) accepted: u64,
+    pub(super) throttles: u64,
+    pub(super) last_used: f64,
+}
+
+/// What is known of the limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Known {
+    /// Nothing, or a cap that the configuration repeats.
+    Nothing,
+    /// What answers told.
+    Told(Box<Lore>),
+    /// A declared quota.
+    Declared(Box<Spent>),
+    /// A rate learnt from throttles.
+    Silent(Box<Learnt>),
+}
+
+/// A declared quota with what of it is spent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spent {
+    pub(super) quota: u64,
+    /// What the configuration declared; zero where headers did.
+    pub(super) declared: u64,
+    /// Seconds.
+    pub(super) window: f64,
+    /// The learnt share; its times are in windows.
+    pub(super) share: Option<Cubic>,
+    /// What was spent when, ascending.
+    pub(super) entries: Vec<(f64, u64)>,
+}
+
+impl Spent {
+    /// Entries of one window are kept in so many groups: each counts as spent up to a sixteenth of a window late.
+    pub(super) const GROUPS: f64 = 16.0;
+    /// After so many windows an entry has surely come back.
+    const PAST: f64 = 1.01;
+
+    /// Moves every entry up to the end of its group. Applied twice it changes nothing, however much time lies between.
+    pub(super) fn grouped(window: f64, entries: impl Iterator<Item = (f64, u64)>) -> Vec<(f64, u64)> {
+        let grain = window / Self::GROUPS;
+        let mut groups: Vec<(f64, u64)> = Vec::new();
+        for (at, count) in entries {
+            let end = (at / grain - 1e-9).ceil() * grain;
+            match groups.last_mut() {
+                Some((last, known)) if *last >= end => *known += count,
+                _ => groups.push((end, count)),
+            }
+        }
+        groups
+    }
+
+    /// When all of it will have come back.
+    pub(super) fn whole_at(&self) -> f64 {
+        self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * Self::PAST)
+    }
+}
+
+impl Gist {
+    /// When nothing closes the gate any more and nothing is spent: from then on forgetting it imagines no quota.
+    pub(super) fn harmless_at(&self) -> f64 {
+        let opens = self.opens.unwrap_or(f64::NEG_INFINITY);
+        match &self.known {
+            Known::Declared(spent) => opens.max(spent.whole_at()),
+            Known::Nothing | Known::Told(_) | Known::Silent(_) => opens,
+        }
+    }
+
+    /// As it comes back at `now` after a time in which nothing was seen of it.
+    #[must_use]
+    pub(super) fn back_at(mut self, now: f64, unseen: Unseen) -> Self {
+        self.opens = self.opens.filter(|&at| at > now);
+        if let Known::Declared(spent) = &mut self.known {
+            let known: u64 = spent.entries.iter().map(|&(_, count)| count).sum();
+            let assumed = whole(num(spent.quota) * unseen.share(spent.window));
+            let assumed = assumed.min(spent.quota.saturating_sub(known));
+            if assumed > 0 {
+                let latest = spent.entries.last().map_or(unseen.ended, |&(at, _)| at.max(unseen.ended));
+                spent.entries.push((latest, assumed));
+            }
+            let gone = now - spent.window * Spent::PAST;
+            spent.entries.retain(|&(at, _)| at > gone);
+        }
+        self
+    }
+
+    /// What no gate can have written of itself. Instants lie before `latest`.
+    pub(super) fn absurd(&self, latest: f64) -> Option<&'static str> {
+        let window = |window: f64| window > 0.0 && window <= MAX_DURATION.as_secs_f64();
+        if self.opens.is_some_and(|at| at > latest) {
+            return Some("a gate that is closed for more than a year");
+        }
+        match &self.known {
+            Known::Declared(spent) if spent.quota == 0 || !window(spent.window) => {
+                Some("a quota or a window")
+            }
+            Known::Declared(spent) if spent.entries.iter().any(|&(at, _)| at > latest) => {
+                Some("something spent in a year from now")
+            }
+            Known::Declared(spent) if !spent.entries.is_sorted_by(|one, other| one.0 <= other.0) => {
+                Some("what was spent, out of order")
+            }
+            Known::Told(lore) if lore.limit() < 0.0 => Some("a limit below zero"),
+            _ => None,
+        }
+    }
+
+    /// Permits per window, if known.
+    pub(super) fn quota(&self) -> Option<u64> {
+        match &self.known {
+            Known::Told(lore) => Some(whole(lore.limit())),
+            Known::Declared(spent) => Some(spent.quota),
+            Known::Nothing | Known::Silent(_) => None,
+        }
+    }
+
+    /// What is closed and spent, whoever it was; nothing of what was learnt.
+    pub(super) fn forget_whose(&mut self) {
+        if !matches!(self.known, Known::Declared(_)) {
+            self.known = Known::Nothing;
+        }
+        self.scout = self.opens.is_some();
+        (self.header_name, self.bound, self.strikes, self.accepted, self.throttles) = (None, None, 0, 0, 0);
+    }
+
+    /// The same on a clock that shows `by` seconds more.
+    #[must_use]
+    pub(super) fn shift(mut self, by: f64) -> Self {
+        self.opens = self.opens.map(|at| at + by);
+        self.last_used += by;
+        match &mut self.known {
+            Known::Nothing | Known::Told(_) => {}
+            Known::Declared(spent) => {
+                spent.share = spent.share.map(|share| share.shift(by / spent.window));
+                for (at, _) in &mut spent.entries {
+                    *at += by;
+                }
+            }
+            Known::Silent(learnt) => learnt.shift(by),
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_entry_comes_back_before_its_time_and_none_more_than_a_group_late(
+            gaps in prop::collection::vec((0.0..5.0_f64, 1..9_u64), 0..80),
+            window in 0.5..100.0_f64,
+        ) {
+            let mut at = -40.0;
+            let entries: Vec<(f64, u64)> = gaps.into_iter().map(|(gap, count)| { at += gap; (at, count) }).collect();
+            let groups = Spent::grouped(window, entries.iter().copied());
+            let spent_after = |entries: &[(f64, u64)], since: f64| {
+                entries.iter().filter(|&&(at, _)| at >= since).map(|&(_, count)| count).sum::<u64>()
+            };
+            for &(at, _) in &entries {
+                prop_assert!(spent_after(&groups, at - 1e-6) >= spent_after(&entries, at));
+                prop_assert!(spent_after(&groups, at + window / Spent::GROUPS + 1e-6) <= spent_after(&entries, at));
+            }
+            prop_assert_eq!(&Spent::grouped(window, groups.iter().copied()), &groups);
+        }
+    }
+}

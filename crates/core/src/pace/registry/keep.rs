@@ -1,0 +1,124 @@
+//! The registry's part of a stored state.
+
+use std::sync::Arc;
+
+use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
+use crate::key::{CredentialId, Family};
+use crate::pace::gist::Gist;
+use crate::pace::keep::{Kept, KeptBreaker, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant};
+use crate::pace::secs::secs;
+use crate::pace::slab::small;
+use crate::time::Mono;
+
+impl Registry {
+    /// All gates, on a clock that shows `by` seconds more.
+    pub(in crate::pace) fn keep_gates(&self, now: Mono, by: f64) -> Vec<KeptGate> {
+        let live = self.gates.iter().filter_map(|(_, gate)| {
+            let gist = self.as_declared(gate.key, gate.gist(now)?);
+            Some((gate.key, gist))
+        });
+        let resting = self.resting.iter().map(|(_, rest)| (rest.key, rest.gist.clone()));
+        live.chain(resting).map(|(key, gist)| self.keep_gate(key, gist.shift(by))).collect()
+    }
+
+    fn keep_gate(&self, key: GateKey, gist: Gist) -> KeptGate {
+        let limit = match key.limit {
+            Limit::Declared(index) => KeptLimit::Declared(self.config.limits[index as usize].key.clone()),
+            Limit::Implicit => KeptLimit::Implicit,
+            Limit::Named(name) => KeptLimit::Named(self.header_names.name(name).to_string()),
+        };
+        let family = |index: u32| self.families[index as usize].family.to_string();
+        KeptGate {
+            limit,
+            family: key.family.map(family),
+            credential: key.credential.map(|id| self.credentials.name(id).to_string()),
+            token: key.token.is_some(),
+            gist,
+        }
+    }
+
+    /// All families that proved to exist.
+    pub(in crate::pace) fn keep_families(&self, now: Mono, by: f64) -> Vec<KeptFamily> {
+        let keep = |state: &super::FamilyState| KeptFamily {
+            family: state.family.to_string(),
+            breaker: state
+                .breaker
+                .keep(now)
+                .map(|(until, openings)| KeptBreaker { until: secs(until) + by, openings }),
+        };
+        self.families.iter().map(keep).collect()
+    }
+
+    /// Families with their breakers, as far as there is room.
+    pub(in crate::pace) fn restore_families(&mut self, kept: &Kept, now: Mono, by: f64) {
+        for known in &kept.families {
+            let family = Family::new(&known.family);
+            let Some(index) = self.known_family(&family).or_else(|| {
+                (self.families.len() <= self.config.max_families).then(|| self.add_family(&family))
+            }) else {
+                continue;
+            };
+            if let Some(KeptBreaker { until, openings }) = known.breaker {
+                self.families[index].breaker.restore(now, instant(until, by), openings);
+            }
+        }
+    }
+
+    fn known_family(&self, family: &Family) -> Option<usize> {
+        if *family == self.families[OTHER].family { Some(OTHER) } else { self.family_id(family) }
+    }
+
+    /// Gates come back to rest, and wake when they are asked for.
+    pub(in crate::pace) fn restore_gates(
+        &mut self,
+        kept: &Kept,
+        now: Mono,
+        by: f64,
+        unseen: Unseen,
+    ) -> Restored {
+        self.unseen = Some(unseen);
+        let mut restored = Restored::default();
+        for gate in &kept.gates {
+            match self.key_of(gate) {
+                Some(key) if self.resting.len() < self.room() => {
+                    let gist = gate.gist.clone().shift(by).back_at(secs(now), unseen);
+                    self.rest_again(key, gist);
+                    restored.gates += 1;
+                }
+                _ => restored.forgotten += 1,
+            }
+        }
+        restored
+    }
+
+    fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
+        let declared = |key: &String| self.config.limits.iter().position(|limit| limit.key == *key);
+        let limit = match &gate.limit {
+            KeptLimit::Declared(key) => Limit::Declared(small(declared(key)?)),
+            KeptLimit::Implicit => Limit::Implicit,
+            KeptLimit::Named(name) => Limit::Named(self.header_names.hold(&Arc::from(name.as_str()))),
+        };
+        let family = match &gate.family {
+            None => None,
+            Some(family) => Some(small(self.known_family(&Family::new(family))?)),
+        };
+        let credential = gate.credential.as_ref().map(|name| self.credentials.hold(&CredentialId::new(name)));
+        Some(GateKey { limit, token: gate.token.then_some(Self::ANY_TOKEN), credential, family })
+    }
+
+    /// Of two that became one, as those of two tokens, the one that is closed or spent for longer counts.
+    fn rest_again(&mut self, key: GateKey, gist: Gist) {
+        let known = self.gist_of(key).map(Gist::harmless_at);
+        let Some(known) = known else {
+            let rest = self.resting.insert(Resting { key, gist });
+            self.enter(key, Place::Resting(small(rest)));
+            return;
+        };
+        self.release(key);
+        if gist.harmless_at() > known
+            && let Some(rest) = self.resting_at(key)
+        {
+            self.resting[rest].gist = gist;
+        }
+    }
+}

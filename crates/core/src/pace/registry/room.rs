@@ -1,0 +1,249 @@
+//! Who goes when there is no room, and what nobody uses any more.
+//!
+//! Lanes and gates are bounded, because callers choose the names that make them. Two hands go round, a few places per
+//! call, as in a clock cache: what a call pays does not depend on how much there is.
+//!
+//! * A lane without waiters and tickets that was not used for [`Registry::LONG`] goes. So does, at the bound, the longest
+//!   unused one of a few.
+//! * A gate whose last lane goes is folded to its gist, or forgotten if it has none.
+//! * At the bound a gate at rest is forgotten, the longest unused one of a few, once it is *harmless*: it is not closed, and
+//!   nothing of a declared quota is spent. Whoever asks for it again starts without an imagined quota.
+//! * Where nothing may be forgotten, newcomers share one gate per limit. That is slower for them and safe for the quota.
+
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
+use crate::pace::gist::{Gist, Known};
+use crate::pace::lane::Lane;
+use crate::pace::secs::secs;
+use crate::pace::slab::small;
+use crate::pace::spec::LimitKind;
+use crate::time::Mono;
+
+impl Registry {
+    /// Unused for so long, a lane and its gates are folded. Most callers that repeat do so more often.
+    const LONG: Duration = Duration::from_mins(5);
+    /// Places a hand looks at in one step.
+    const STEP: usize = 8;
+    /// Whoever finds no room shares the gates of this credential.
+    pub(super) const CROWD: &'static str = "crowd";
+
+    pub(super) fn room(&self) -> usize {
+        Self::PER_FAMILY * self.config.max_families.max(8)
+    }
+
+    /// One step of the hand that folds what was not used for long. Cheap enough for every call.
+    pub(in crate::pace) fn tidy(&mut self, now: Mono, places: usize) {
+        let mut hand = self.lane_hand;
+        let long = |lane: &Lane| lane.is_idle() && now - lane.used >= Self::LONG;
+        let gone = self.lanes.pass(&mut hand, places).find(|(_, lane)| long(lane)).map(|(id, _)| id);
+        self.lane_hand = hand;
+        if let Some(id) = gone {
+            self.drop_lane(now, id);
+        }
+        if let Some(gate) = self.orphans.pop() {
+            self.settle_orphan(now, gate);
+        }
+    }
+
+    pub(super) fn make_room_for_lane(&mut self, now: Mono) {
+        if self.lanes.len() >= self.room() {
+            self.drop_some_lane(now);
+        }
+    }
+
+    /// The longest unused of the next few lanes.
+    fn drop_some_lane(&mut self, now: Mono) {
+        let mut hand = self.lane_hand;
+        let few = self.lanes.pass(&mut hand, Self::STEP).filter(|(_, lane)| lane.is_idle());
+        let oldest = few.min_by_key(|(_, lane)| lane.used).map(|(id, _)| id);
+        self.lane_hand = hand;
+        if let Some(id) = oldest {
+            self.drop_lane(now, id);
+        }
+    }
+
+    fn drop_lane(&mut self, now: Mono, id: usize) {
+        let Some(lane) = self.lanes.remove(id) else { return };
+        let hash = lane.key.hash_with(&self.hasher);
+        if let Ok(entry) = self.lane_ids.find_entry(hash, |&other| other == small(id)) {
+            entry.remove();
+        }
+        self.credentials.release(lane.credential);
+        if let Some(&implicit) = lane.gates.first() {
+            self.gates[implicit].members.retain(|&member| member != id);
+        }
+        for gate in lane.gates {
+            self.leave(now, gate);
+        }
+    }
+
+    /// A gate has one lane less.
+    pub(super) fn leave(&mut self, now: Mono, gate: usize) {
+        self.gates[gate].lanes -= 1;
+        if self.gates[gate].lanes == 0 {
+            self.settle_orphan(now, gate);
+        }
+    }
+
+    fn settle_orphan(&mut self, now: Mono, gate: usize) {
+        match self.gates.get(gate) {
+            Some(orphan) if orphan.lanes > 0 => {}
+            Some(orphan) if orphan.in_flight() > 0 => self.orphans.push(gate),
+            Some(_) => self.fold(now, gate),
+            None => {}
+        }
+    }
+
+    /// Leaves of a gate what is worth keeping.
+    fn fold(&mut self, now: Mono, gate: usize) {
+        let Some(gate) = self.remove_place(Place::Live(small(gate))).and_then(|()| self.gates.remove(gate))
+        else {
+            return;
+        };
+        let key = gate.key;
+        match gate.gist(now) {
+            Some(gist) => {
+                let gist = self.as_declared(key, gist);
+                let rest = self.resting.insert(Resting { key, gist });
+                self.enter(key, Place::Resting(small(rest)));
+            }
+            None => self.release(key),
+        }
+    }
+
+    /// A learnt quota replaces the declared one only as long as the declaration stays the same.
+    pub(super) fn as_declared(&self, key: GateKey, mut gist: Gist) -> Gist {
+        if let (Known::Declared(spent), Limit::Declared(index)) = (&mut gist.known, key.limit)
+            && let LimitKind::Rate { quota, .. } = self.config.limits[index as usize].kind
+        {
+            spent.declared = quota;
+        }
+        gist
+    }
+
+    /// A gate at rest is asked for.
+    pub(super) fn wake(&mut self, now: Mono, rest: usize) -> usize {
+        let place = Place::Resting(small(rest));
+        self.remove_place(place).expect("a gate at rest stands in the table");
+        let Resting { key, gist } = self.resting.remove(rest).expect("it was just found");
+        let mut gate = self.blank(now, key);
+        gate.unfold(now, &gist);
+        let gate = self.gates.insert(gate);
+        self.enter(key, Place::Live(small(gate)));
+        gate
+    }
+
+    fn remove_place(&mut self, place: Place) -> Option<()> {
+        let hash = self.hash_of(place)?;
+        self.places.find_entry(hash, |&other| other == place).ok()?.remove();
+        Some(())
+    }
+
+    fn hash_of(&self, place: Place) -> Option<u64> {
+        let key = match place {
+            Place::Live(gate) => self.gates.get(gate as usize)?.key,
+            Place::Resting(rest) => self.resting.get(rest as usize)?.key,
+        };
+        Some(self.hasher.hash_one(key))
+    }
+
+    pub(super) fn release(&mut self, key: GateKey) {
+        if let Some(credential) = key.credential {
+            self.credentials.release(credential);
+        }
+        if let Limit::Named(name) = key.limit {
+            self.header_names.release(name);
+        }
+    }
+
+    /// Whether one more gate may be made, after something was forgotten for it if it must.
+    pub(super) fn has_room(&mut self, now: Mono) -> bool {
+        if self.gates.len() + self.resting.len() < self.room() {
+            return true;
+        }
+        if !self.forget_some(now) {
+            self.drop_some_lane(now);
+            self.forget_some(now);
+        }
+        self.gates.len() + self.resting.len() < self.room()
+    }
+
+    /// The longest unused of the next few gates at rest that are harmless.
+    fn forget_some(&mut self, now: Mono) -> bool {
+        let mut hand = self.rest_hand;
+        let few = self.resting.pass(&mut hand, Self::STEP);
+        let harmless = few.filter(|(_, rest)| rest.gist.harmless_at() <= secs(now));
+        let oldest = harmless.min_by(|one, other| one.1.gist.last_used.total_cmp(&other.1.gist.last_used));
+        let oldest = oldest.map(|(id, _)| id);
+        self.rest_hand = hand;
+        let Some(id) = oldest else { return false };
+        self.remove_place(Place::Resting(small(id))).expect("a gate at rest stands in the table");
+        let forgotten = self.resting.remove(id).expect("it was just found");
+        self.release(forgotten.key);
+        true
+    }
+
+    /// The key to make a gate with: its own, or where there is no room that of the crowd.
+    pub(super) fn room_for(&mut self, now: Mono, key: GateKey) -> GateKey {
+        if self.has_room(now) {
+            return key;
+        }
+        self.crowd_of(key)
+    }
+
+    fn crowd_of(&self, key: GateKey) -> GateKey {
+        GateKey {
+            limit: key.limit,
+            token: None,
+            credential: key.credential.map(|_| self.crowd),
+            family: key.family.map(|_| small(OTHER)),
+        }
+    }
+
+    /// What a gate of its own has to begin with, because it may have been spent, or closed, while there was no room.
+    pub(super) fn spent_in_the_crowd(&self, now: Mono, key: GateKey) -> Option<Gist> {
+        let crowd = self.crowd_of(key);
+        if crowd == key {
+            return None;
+        }
+        let mut gist = match self.place_of(crowd)? {
+            Place::Live(gate) => self.as_declared(crowd, self.gates[gate as usize].gist(now)?),
+            Place::Resting(rest) => self.resting[rest as usize].gist.clone(),
+        };
+        if gist.harmless_at() <= secs(now) {
+            return None;
+        }
+        gist.forget_whose();
+        Some(gist)
+    }
+
+    pub(super) fn place_of(&self, key: GateKey) -> Option<Place> {
+        self.places.find(self.hasher.hash_one(key), |&place| self.key_at(place) == key).copied()
+    }
+
+    pub(super) fn resting_at(&self, key: GateKey) -> Option<usize> {
+        match self.place_of(key)? {
+            Place::Resting(rest) => Some(rest as usize),
+            Place::Live(_) => None,
+        }
+    }
+
+    pub(super) fn gist_of(&self, key: GateKey) -> Option<&Gist> {
+        self.resting_at(key).map(|rest| &self.resting[rest].gist)
+    }
+
+    /// Gates at rest: their names, whose counts they are, and what is kept of them.
+    pub(in crate::pace) fn at_rest(&self) -> impl Iterator<Item = (String, String, &Gist)> {
+        self.resting.iter().map(|(_, rest)| (self.name_of(rest.key), self.partition(rest.key), &rest.gist))
+    }
+
+    fn name_of(&self, key: GateKey) -> String {
+        match key.limit {
+            Limit::Declared(index) => self.names[index as usize].to_string(),
+            Limit::Implicit => self.label(key).to_string(),
+            Limit::Named(name) => format!("{} {}", self.label(key), self.header_names.name(name)),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a bank keeps of gates that nobody uses, and how it is bounded.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Method;
+use proptest::prelude::*;
+use tidegate_core::glob::PathGlob;
+use tidegate_core::key::{CredentialId, Family};
+use tidegate_core::observe::{Dialect, Observation, Reading, Reset};
+use tidegate_core::pace::{
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, GateSnapshot, LimitKind, LimitSpec,
+    Observes, Partition, TicketId, TokenSlot,
+};
+use tidegate_core::time::Mono;
+
+/// The least bound there is: 8 families allowed, 8 gates each.
+const ROOM: usize = 64;
+
+struct Shell {
+    bank: Bank,
+    now: Mono,
+}
+
+impl Shell {
+    fn new(limits: Vec<LimitSpec>) -> Self {
+        let config =
+            BankConfig { limits, max_families: 8, spread: Duration::ZERO, seed: 7, ..BankConfig::default() };
+        Self { bank: Bank::new(config).unwrap(), now: Mono::ZERO + Duration::from_secs(1) }
+    }
+
+    fn advance(&mut self) {
+        let mut woken = Vec::new();
+        self.bank.advance(self.now, &mut woken);
+        assert!(woken.is_empty(), "nobody waits in these tests");
+    }
+
+    /// A ticket if one is granted at once; a caller who would have to wait goes away.
+    fn ask(&mut self, family: &str, credential: &str) -> Option<TicketId> {
+        let ask = Ask {
+            method: &Method::GET,
+            path: family,
+            family: &Family::new(family),
+            credential: &CredentialId::new(credential),
+            token: TokenSlot(0),
+            class: Class::Interactive,
+            caller: CallerId::ANYBODY,
+            deadline: None,
+            give_up_at: None,
+        };
+        let asked = self.bank.ask(self.now, &ask);
+        if let Asked::Queued(waiter) = asked {
+            self.bank.abandon(self.now, waiter);
+        }
+        self.advance();
+        if let Asked::Granted(ticket) = asked { Some(ticket) } else { None }
+    }
+
+    fn answer(&mut self, ticket: TicketId, kind: AnswerKind, observation: &Observation) {
+        self.bank.sent(self.now, ticket);
+        self.bank.answered(self.now, ticket, &Answer { kind, observation });
+        self.advance();
+    }
+
+    fn call(&mut self, family: &str, credential: &str, kind: AnswerKind, observation: &Observation) -> bool {
+        let ticket = self.ask(family, credential);
+        if let Some(ticket) = ticket {
+            self.answer(ticket, kind, observation);
+        }
+        ticket.is_some()
+    }
+
+    /// Nothing but the timer for so long.
+    fn idle(&mut self, time: Duration) {
+        self.now += time;
+        for _ in 0..2 * ROOM {
+            self.advance();
+        }
+    }
+
+    fn gates(&self) -> Vec<GateSnapshot> {
+        self.bank.snapshot(self.now).gates
+    }
+
+    fn gate(&self, partition: &str) -> Option<GateSnapshot> {
+        self.gates().into_iter().find(|gate| gate.partition == partition)
+    }
+}
+
+fn per_credential(quota: u64, window: Duration) -> LimitSpec {
+    LimitSpec {
+        key: "calls".to_owned(),
+        method: None,
+        path: PathGlob::parse("/**").unwrap(),
+        kind: LimitKind::Rate { quota, window },
+        per: vec![Partition::Credential],
+        pin: false,
+        observes: Observes::OwnName,
+    }
+}
+
+fn told(name: Option<&str>, limit: u64, remaining: u64, reset: u64) -> Observation {
+    let reset = Reset { after: Duration::from_secs(reset), grain: Duration::ZERO, at: None };
+    let reading = Reading {
+        name: name.map(str::to_owned),
+        limit: Some(limit),
+        remaining: Some(remaining),
+        reset: Some(reset),
+        window: None,
+        dialect: Dialect::Guide,
+    };
+    Observation { readings: vec![reading], ..Observation::default() }
+}
+
+fn throttled(retry_after: u64) -> Observation {
+    Observation { retry_after: Some(Duration::from_secs(retry_after)), ..Observation::default() }
+}
+
+#[test]
+fn a_closed_gate_outlasts_a_flood_of_invented_credentials() {
+    let mut shell = Shell::new(Vec::new());
+    assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Accepted, &Observation::default()));
+    assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Throttled, &throttled(600)));
+    for number in 0..5000 {
+        shell.now += Duration::from_millis(50);
+        shell.call(
+            "/api/v2/users",
+            &format!("invented-{number}"),
+            AnswerKind::Unauthorized,
+            &Observation::default(),
+        );
+    }
+    let gate = shell.gate("credential=wfm").expect("a closed gate is kept");
+    assert_eq!(gate.closed_for_ms, 350_000);
+    assert!(shell.ask("/api/v2/users", "wfm").is_none());
+}
+
+#[test]
+fn tickets_in_flight_keep_their_gates() {
+    let mut shell = Shell::new(Vec::new());
+    assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Accepted, &Observation::default()));
+    let ticket = shell.ask("/api/v2/users", "wfm").unwrap();
+    for number in 0..1000 {
+        shell.call(
+            "/api/v2/users",
+            &format!("invented-{number}"),
+            AnswerKind::Unauthorized,
+            &Observation::default(),
+        );
+    }
+    shell.idle(Duration::from_hours(1));
+    assert_eq!(shell.gate("credential=wfm").unwrap().in_flight, 1);
+    shell.answer(ticket, AnswerKind::Accepted, &Observation::default());
+    assert_eq!(shell.gate("credential=wfm").unwrap().in_flight, 0);
+}
+
+#[test]
+fn invented_names_of_every_kind_do_not_make_the_bank_grow() {
+    let mut shell = Shell::new(vec![per_credential(1000, Duration::from_mins(1))]);
+    for number in 0..3000_u64 {
+        shell.now += Duration::from_millis(1);
+        let (credential, family) = (format!("c{}", number % 97), format!("/api/v2/f{number}"));
+        // Families that exist and families that do not, each with limits of another name, some of them closed.
+        let kind = [AnswerKind::Accepted, AnswerKind::NotFound, AnswerKind::Throttled][(number % 3) as usize];
+        let mut said = told(Some(&format!("limit-{number}")), 10, number % 3, 3600);
+        said.retry_after = (kind == AnswerKind::Throttled).then_some(Duration::from_hours(1));
+        shell.call(&family, &credential, kind, &said);
+        // One gate per limit is shared by those who find no room: the declared one and the implicit one.
+        assert!(shell.gates().len() <= ROOM + 2, "{} gates after {number}", shell.gates().len());
+    }
+}
+
+#[test]
+fn newcomers_without_room_share_one_gate_and_are_served() {
+    let mut shell = Shell::new(Vec::new());
+    for number in 0..2 * ROOM {
+        // All of them closed: nothing may be forgotten.
+        shell.call("/api/v2/users", &format!("c{number}"), AnswerKind::Throttled, &throttled(3600));
+    }
+    assert!(shell.gates().len() <= ROOM + 1);
+    let crowd = shell.gate("credential=crowd").expect("the later ones share a gate");
+    assert!(crowd.closed_for_ms > 0, "which their throttle closed for all of them");
+}
+
+#[test]
+fn an_idle_told_gate_comes_back_with_its_limit_and_a_lone_scout() {
+    let mut shell = Shell::new(Vec::new());
+    for left in [299, 298, 297] {
+        assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Accepted, &told(None, 300, left, 60)));
+    }
+    shell.idle(Duration::from_mins(6));
+    let gate = shell.gate("credential=wfm").unwrap();
+    assert_eq!((gate.state, gate.quota, gate.remaining), ("at rest", Some(300), None));
+    let scout = shell.ask("/api/v2/users", "wfm").expect("one attempt goes first");
+    assert!(shell.ask("/api/v2/users", "wfm").is_none(), "what was left is not believed any more");
+    shell.answer(scout, AnswerKind::Accepted, &told(None, 300, 299, 60));
+    let gate = shell.gate("credential=wfm").unwrap();
+    assert_eq!(gate.remaining, Some(299.0));
+    assert_eq!(gate.accepted, 4, "its counts go on");
+}
+
+#[test]
+fn an_idle_gate_that_learnt_nothing_is_gone() {
+    let mut shell = Shell::new(Vec::new());
+    assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Accepted, &Observation::default()));
+    shell.idle(Duration::from_mins(6));
+    assert_eq!(shell.gates(), []);
+}
+
+#[test]
+fn a_family_that_is_promoted_leaves_nothing_behind() {
+    let mut shell = Shell::new(Vec::new());
+    for number in 0..7 {
+        assert!(shell.call(
+            &format!("/api/v2/f{number}"),
+            "wfm",
+            AnswerKind::Accepted,
+            &Observation::default()
+        ));
+    }
+    let names: Vec<String> = shell.gates().into_iter().map(|gate| gate.name).collect();
+    assert!(!names.contains(&"other".to_owned()), "{names:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is folded, woken and forgotten under pressure: no credential ever has more than its quota in any window.
+    #[test]
+    fn no_gate_comes_back_with_an_imagined_quota(
+        steps in prop::collection::vec((0..400_u32, 0..2000_u64, any::<bool>()), 200..900),
+        quota in 1..4_u64,
+    ) {
+        let window = Duration::from_secs(40);
+        let mut shell = Shell::new(vec![per_credential(quota, window)]);
+        let mut sends: BTreeMap<u32, Vec<Mono>> = BTreeMap::new();
+        for (step, (credential, wait, long)) in steps.into_iter().enumerate() {
+            shell.now += Duration::from_millis(if long && wait < 5 { 400_000 } else { wait / 4 });
+            // A few of them come again and again, the others once.
+            let credential = if credential < 200 { credential % 5 } else { credential };
+            if shell.call("/api/v2/users", &format!("c{credential}"), AnswerKind::Accepted, &Observation::default()) {
+                let sent = sends.entry(credential).or_default();
+                sent.push(shell.now);
+                let within = sent.iter().filter(|&&at| shell.now - at < window).count();
+                prop_assert!(within as u64 <= quota, "{within} of {quota} for c{credential} at {:?}", shell.now);
+            }
+            prop_assert!(!step.is_multiple_of(50) || shell.gates().len() <= ROOM + 2);
+        }
+    }
+}
