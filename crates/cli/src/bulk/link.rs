@@ -64,6 +64,7 @@ impl Link {
     /// Through a gateway, which knows the limits and holds the credential.
     fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
         profile.limits.clear();
+        profile.limits_source = None;
         let class = (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk"));
         let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
         config.tenant = tenant;

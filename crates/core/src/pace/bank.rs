@@ -11,8 +11,11 @@
 //!   arrives must drop the ticket.
 //! * `now` never decreases. Ids that are not (or no longer) known are ignored.
 
+mod quotas;
 mod refuse;
 mod view;
+
+pub use quotas::Named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -51,7 +51,7 @@ mod when;
 pub use ask::{
     Answer, AnswerKind, Ask, Asked, Class, Refusal, RefusalReason, TokenSlot, UnknownClass, WaiterId, Woken,
 };
-pub use bank::Bank;
+pub use bank::{Bank, Named};
 pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

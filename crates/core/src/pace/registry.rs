@@ -8,6 +8,8 @@
 //! Of a family's gates the first is implicit: what headers without a name describe, unless a declared limit observes
 //! them or has the same scope (the family, all methods). Limits that only headers name get gates as they appear.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::breaker::Transition;
 use crate::event::Event;
 use crate::key::Family;
-use crate::observe::{Observation, Reading};
+use crate::observe::{HitLimit, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
 use crate::pace::bank::Bank;
 use crate::pace::gate::{Closed, Throttle};
@@ -175,15 +175,12 @@ impl Bank {
         observation: &Observation,
         targets: &[Option<usize>],
     ) -> (usize, Duration) {
+        if let Some(HitLimit { key: Some(key), value: Some(value), .. }) = &observation.hit {
+            self.set_quota(key, *value);
+        }
         let hold = self.guilty(now, ticket, observation, targets);
         let jitter = self.jitter();
         let gate = &mut self.registry.gates[hold.gate];
-        if let Some(value) = observation.hit.as_ref().and_then(|hit| hit.value)
-            && observation.hit.as_ref().and_then(|hit| hit.key.as_deref()) == Some(&*gate.name)
-            && gate.set_quota(value)
-        {
-            self.events.push(Event::LimitLearnt { limit: gate.name.to_string(), quota: value });
-        }
         let throttle = Throttle {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),

@@ -31,6 +31,10 @@ impl<T> Slab<T> {
         self.items.len() - self.free.len()
     }
 
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().flatten()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.items.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_ref()?)))
     }
