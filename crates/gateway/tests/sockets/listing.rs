@@ -6,8 +6,9 @@ use http::Method;
 use serde_json::Value;
 use tidegate_core::pace::LimitSpec;
 use tidegate_core::profile::Profile;
+use tidegate_gateway::GatewayConfig;
 
-use crate::stage::{Caller, FIRST, Played, play, play_with};
+use crate::stage::{Caller, FIRST, Played, play_with};
 
 /// The key by which the platform names the limit of a client's token; the profile declares 300 per minute of it.
 const KEY: &str = "client.credentials.token.rate.per.minute";
@@ -17,6 +18,20 @@ fn platform(limit: u32) -> String {
     format!(
         "headers = \"none\"\nlimit = {limit}\nlatency = \"1ms\"\n[[limits]]\nkey = \"token.rate.per.minute\"\nquota = {limit}\nwindow = \"60s\"\nper = [\"token\"]"
     )
+}
+
+/// A gateway that asks, in front of a simulator.
+async fn asking(sim: &str) -> Played {
+    asking_with(sim, |_| {}).await
+}
+
+/// The same, with settings changed.
+async fn asking_with(sim: &str, change: impl FnOnce(&mut GatewayConfig)) -> Played {
+    play_with("genesys", sim, |config| {
+        config.upstream.fetch_limits = true;
+        change(config);
+    })
+    .await
 }
 
 async fn admin(played: &Played) -> Value {
@@ -60,7 +75,7 @@ async fn burst(played: &Played, count: usize) -> usize {
 
 #[tokio::test]
 async fn an_organisation_that_was_granted_more_is_paced_at_more() {
-    let played = play("genesys", &platform(600)).await;
+    let played = asking(&platform(600)).await;
     assert_eq!(played.caller.get(FIRST).await.status, 200);
     let listing = settled(&played).await;
     assert_eq!(listing["state"], "fetched", "{listing}");
@@ -85,8 +100,7 @@ async fn an_organisation_that_was_granted_more_is_paced_at_more() {
 
 #[tokio::test]
 async fn an_organisation_that_has_less_is_not_throttled_after_the_listing_was_read() {
-    let played =
-        play_with("genesys", &platform(150), |config| config.max_wait = Duration::from_secs(1)).await;
+    let played = asking_with(&platform(150), |config| config.max_wait = Duration::from_secs(1)).await;
     assert_eq!(played.caller.get(FIRST).await.status, 200);
     assert_eq!(settled(&played).await["state"], "fetched");
     let good = burst(&played, 200).await;
@@ -98,7 +112,7 @@ async fn an_organisation_that_has_less_is_not_throttled_after_the_listing_was_re
 
 #[tokio::test]
 async fn the_organisations_own_number_goes_before_the_platforms_default() {
-    let played = play("genesys", &format!("limit_default = 90\n{}", platform(450))).await;
+    let played = asking(&format!("limit_default = 90\n{}", platform(450))).await;
     assert_eq!(played.caller.get(FIRST).await.status, 200);
     assert_eq!(settled(&played).await["state"], "fetched");
     assert_eq!(quota(&admin(&played).await, KEY), 450);
@@ -108,7 +122,7 @@ async fn the_organisations_own_number_goes_before_the_platforms_default() {
 async fn a_credential_without_the_permission_asks_once_and_keeps_what_is_declared() {
     let scopes =
         "[[oauth.clients]]\nid = \"demo-client\"\nsecret = \"demo-secret\"\nscopes = [\"view:users\"]";
-    let played = play("genesys", &format!("{}\n{scopes}", platform(600))).await;
+    let played = asking(&format!("{}\n{scopes}", platform(600))).await;
     for _ in 0..20 {
         assert_eq!(played.caller.get(FIRST).await.status, 200);
     }
@@ -131,7 +145,7 @@ async fn a_credential_without_the_permission_asks_once_and_keeps_what_is_declare
 
 #[tokio::test]
 async fn a_pinned_limit_keeps_its_declared_number() {
-    let played = play_with("genesys", &platform(600), |config| {
+    let played = asking_with(&platform(600), |config| {
         let declared = Profile::builtin("genesys").unwrap().limits;
         let own = declared.into_iter().find(|limit| limit.key == KEY).unwrap();
         config.upstream.limits = vec![LimitSpec { pin: true, ..own }];
@@ -147,11 +161,11 @@ async fn a_pinned_limit_keeps_its_declared_number() {
 
 #[tokio::test]
 async fn nothing_is_asked_where_it_is_turned_off_or_for_a_callers_own_token() {
-    let off = play_with("genesys", &platform(600), |config| config.upstream.fetch_limits = false).await;
+    let off = play_with("genesys", &platform(600), |_| {}).await;
     assert_eq!(off.caller.get(FIRST).await.status, 200);
     assert_eq!(admin(&off).await["listing"], Value::Null);
 
-    let on = play("genesys", &platform(600)).await;
+    let on = asking(&platform(600)).await;
     let token = login_directly(&on).await;
     let own = on.caller.call(Method::GET, FIRST, &[("Authorization", &token)], "").await;
     assert_eq!(own.status, 200);
