@@ -41,8 +41,8 @@ fn the_genesys_profile_says_what_the_platform_does() {
     assert_eq!(
         limits,
         [
-            ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("client.credentials.token.rate.per.minute", rate(300), &[Partition::Token][..]),
+            ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("org.app.user.rate.per.minute", rate(3000), &[Partition::Credential][..]),
         ]
     );
