@@ -39,15 +39,23 @@ proptest! {
         prop_assert_eq!(story.throttled, 0);
     }
 
-    /// A fixed window that tells its numbers, and nobody else draws: never more than its limit.
+    /// A fixed window that tells its numbers, and nobody else draws: never more than its limit. Three things are assumed, and
+    /// without them it is not so: a server that tells whole seconds has windows of whole seconds, longer than one; no leg
+    /// is shorter than another by more than 18 %, or a scout that was timed by half of the least round trip (nine tenths
+    /// of it, to arrive after the reset) comes early; and nothing is lost, because a small window that gives back less
+    /// than it promised looks like another rule. A reset in whole seconds of the server's own clock leaves the length open until one
+    /// guess has failed: one refusal, not more.
     #[test]
     fn a_fixed_window_that_tells_its_limit_is_never_exceeded_alone(
         plan in plan(),
         form in proptest::sample::select(FORMS[..3].to_vec()),
     ) {
-        let plan = Plan { rule: Rule::Fixed, form, families: 1, told: Told::Nothing, strangers: 0.0, losses: 0.0, ..plan };
+        let window = if form == Form::Exact { plan.window } else { plan.window.ceil().max(2.0) };
+        let jitter = plan.jitter.min(0.18);
+        let families = if plan.told == Told::Nothing { 1 } else { plan.families };
+        let plan = Plan { rule: Rule::Fixed, form, window, jitter, families, strangers: 0.0, losses: 0.0, ..plan };
         let story = plan.play();
-        prop_assert_eq!(story.throttled, 0);
+        prop_assert!(story.throttled <= usize::from(form == Form::Epoch), "{story:?}");
     }
 
     /// While the server serves, nobody waits for longer than: the bank's patience with reserves, the time in which a

@@ -46,8 +46,10 @@ pub(crate) struct Plan {
     pub(crate) quota: u32,
     pub(crate) window: f64,
     pub(crate) phase: f64,
-    /// The longest time one leg takes; the shortest is a twentieth of it.
+    /// The longest time one leg takes.
     pub(crate) leg: f64,
+    /// The share of it by which a leg can be shorter.
+    pub(crate) jitter: f64,
     /// The longest time between a permit and the sending.
     pub(crate) dawdle: f64,
     pub(crate) told: Told,
@@ -86,13 +88,13 @@ prop_compose! {
         told in prop_oneof![3 => Just(Told::Nothing), 2 => Just(Told::Rate), 1 => (1..6_u32).prop_map(Told::RateAndCap)],
         (quota, window) in (1..40_u32, 0.5..8.0_f64),
         (phase, seed) in (0.0..10.0_f64, any::<u64>()),
-        (leg, dawdle) in (0.001..0.4_f64, prop_oneof![Just(0.0), 0.0..0.2_f64]),
+        (leg, jitter, dawdle) in (0.001..0.4_f64, 0.0..0.95_f64, prop_oneof![Just(0.0), 0.0..0.2_f64]),
         (callers, requests) in (1..14_usize, 1..90_usize),
         (families, mixed, hints, spread) in (1..3_usize, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)], any::<bool>()),
         losses in prop_oneof![2 => Just(0.0), 1 => 0.0..0.3_f64],
         strangers in prop_oneof![2 => Just(0.0), 1 => 0.1..0.6_f64],
     ) -> Plan {
-        Plan { rule, form, quota, window, phase, leg, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, seed }
+        Plan { rule, form, quota, window, phase, leg, jitter, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, seed }
     }
 }
 
@@ -241,7 +243,7 @@ impl Play<'_> {
     }
 
     fn leg(&mut self) -> f64 {
-        self.plan.leg * (0.05 + 0.95 * self.rng.f64())
+        self.plan.leg * (1.0 - self.plan.jitter * self.rng.f64())
     }
 
     fn run(&mut self) {
