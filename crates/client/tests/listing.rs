@@ -91,7 +91,7 @@ async fn no_call_waits_for_the_listing_and_the_defaults_fill_what_it_lacks() {
     assert!(begun.elapsed() < 2 * S, "{:?}", begun.elapsed());
     assert_eq!(quota(&client, "token.rate.per.minute"), Some(300), "not yet");
     assert_eq!(targets(&wire)[..3], [USERS, LISTING, USERS]);
-    wire.then(defaults);
+    wire.then_all([defaults]);
     sleep(15 * S).await;
     assert_eq!(targets(&wire).last().unwrap(), DEFAULTS);
     assert_eq!(quota(&client, "token.rate.per.minute"), Some(450), "the first path decides");
@@ -112,8 +112,7 @@ async fn it_is_asked_for_again_at_the_first_use_a_day_later_and_not_before() {
     assert_eq!(targets(&wire).iter().filter(|target| *target == LISTING).count(), 1);
     sleep(Duration::from_hours(4)).await;
     assert_eq!(targets(&wire).iter().filter(|target| *target == LISTING).count(), 1, "nobody uses it");
-    wire.then(answer(200));
-    all(500).into_iter().for_each(|act| wire.then(act));
+    wire.then_all([answer(200)].into_iter().chain(all(500)));
     call(&client).await;
     sleep(S).await;
     assert_eq!(targets(&wire).iter().filter(|target| *target == LISTING).count(), 2);
@@ -134,7 +133,7 @@ async fn a_refusal_is_told_once_and_remembered_for_a_day() {
                 limits:view): the declared ones hold";
     assert_eq!(kept.told(), [(Level::Notice, told.to_owned())]);
     sleep(DAY).await;
-    [answer(200), denied(), denied()].into_iter().for_each(|act| wire.then(act));
+    wire.then_all([answer(200), denied(), denied()]);
     call(&client).await;
     sleep(S).await;
     assert_eq!(wire.seen().len(), 25, "it was asked again after a day");
@@ -168,11 +167,11 @@ async fn half_a_listing_changes_nothing_and_is_asked_for_again_later() {
     sleep(S).await;
     assert_eq!(wire.seen().len(), 4, "not at once");
     sleep(30 * S).await;
-    [answer(200), answer(200).body("<html>")].into_iter().for_each(|act| wire.then(act));
+    wire.then_all([answer(200), answer(200).body("<html>")]);
     call(&client).await;
     sleep(S).await;
     sleep(60 * S).await;
-    [answer(200), org(), listing(&[])].into_iter().for_each(|act| wire.then(act));
+    wire.then_all([answer(200), org(), listing(&[])]);
     call(&client).await;
     sleep(S).await;
     assert_eq!(quota(&client, "token.rate.per.minute"), Some(450));

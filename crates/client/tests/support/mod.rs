@@ -104,8 +104,8 @@ impl Fake {
     }
 
     /// Adds to the script.
-    pub(crate) fn then(&self, act: Act) {
-        self.0.lock().script.push_back(act);
+    pub(crate) fn then_all(&self, acts: impl IntoIterator<Item = Act>) {
+        self.0.lock().script.extend(acts);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {

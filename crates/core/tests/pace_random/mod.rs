@@ -9,7 +9,8 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "a test world: a panic is a failure, and its numbers are small"
+    clippy::struct_excessive_bools,
+    reason = "a test world: a panic is a failure, its numbers are small, and its switches are independent"
 )]
 
 use std::cmp::Reverse;
@@ -65,6 +66,8 @@ pub(crate) struct Plan {
     /// Share of the quota that strangers draw.
     pub(crate) strangers: f64,
     pub(crate) spread: bool,
+    /// The default reserves of the classes, else none.
+    pub(crate) reserves: bool,
     pub(crate) seed: u64,
 }
 
@@ -94,7 +97,7 @@ prop_compose! {
         losses in prop_oneof![2 => Just(0.0), 1 => 0.0..0.3_f64],
         strangers in prop_oneof![2 => Just(0.0), 1 => 0.1..0.6_f64],
     ) -> Plan {
-        Plan { rule, form, quota, window, phase, leg, jitter, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, seed }
+        Plan { rule, form, quota, window, phase, leg, jitter, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, reserves: true, seed }
     }
 }
 
@@ -193,7 +196,10 @@ impl Plan {
             }
         };
         let spread = if self.spread { Duration::from_millis(100) } else { Duration::ZERO };
-        let config = BankConfig { limits, spread, seed: self.seed, ..BankConfig::default() };
+        let mut config = BankConfig { limits, spread, seed: self.seed, ..BankConfig::default() };
+        if !self.reserves {
+            config.reserve = [0; 4];
+        }
         let mut play = Play {
             plan: self,
             bank: Bank::new(config).unwrap(),
@@ -268,6 +274,8 @@ impl Play<'_> {
                 What::Ends(name) => self.ends(now, name),
                 What::Abort(name) => self.abort(now, name),
                 What::Stranger => self.stranger(now),
+                // The shell has one timer: what it was set to before counts no more.
+                What::Wake if self.woke != Some(at) => continue,
                 What::Wake => self.woke = None,
             }
             self.advance(now);
