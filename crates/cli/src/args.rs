@@ -74,6 +74,9 @@ pub(crate) struct Connection {
     /// File that holds the OAuth client secret.
     #[arg(long, value_name = "FILE")]
     pub(crate) client_secret_file: Option<PathBuf>,
+    /// Do not ask the upstream which limits it enforces; the declared ones hold.
+    #[arg(long)]
+    pub(crate) no_fetch_limits: bool,
 }
 
 #[derive(Args, Debug)]

@@ -44,6 +44,7 @@ const TENANT: Key = Key { name: "tenant", env: &["TIDEGATE_TENANT"], check: some
 const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"], check: address };
 const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"], check: address };
 const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"], check: wait };
+const FETCH_LIMITS: Key = Key { name: "fetch_limits", env: &["TIDEGATE_FETCH_LIMITS"], check: on_or_off };
 const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"], check: some };
 const CLIENT_ID: Key = Key {
     name: "credential.client_id",
@@ -85,7 +86,7 @@ const CLASSES: [(&Key, &Key); Class::COUNT] = [
 const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], check: some };
 
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 22] = [
+const KEYS: [&Key; 23] = [
     &PROFILE,
     &REGION,
     &API,
@@ -94,6 +95,7 @@ const KEYS: [&Key; 22] = [
     &LISTEN,
     &ADMIN,
     &MAX_WAIT,
+    &FETCH_LIMITS,
     &CREDENTIAL_NAME,
     &CLIENT_ID,
     &CLIENT_SECRET_FILE,
@@ -144,6 +146,13 @@ fn permits(text: &str) -> Result<(), String> {
         .map_err(|_| format!("`{text}` is no number of permits (write a whole number, such as 80)"))
 }
 
+fn on_or_off(text: &str) -> Result<(), String> {
+    match text {
+        "true" | "false" => Ok(()),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
 /// Everything that was set, as text by key, and what has no flag.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -171,6 +180,7 @@ impl Settings {
             (&API, connection.api.clone()),
             (&LOGIN, connection.login.clone()),
             (&CLIENT_ID, connection.client_id.clone()),
+            (&FETCH_LIMITS, connection.no_fetch_limits.then(|| false.to_string())),
             (
                 &CLIENT_SECRET_FILE,
                 connection.client_secret_file.as_ref().map(|path| path.display().to_string()),
@@ -236,6 +246,7 @@ impl Settings {
             self.lay_over(policy, keys);
         }
         config.credential = credential;
+        config.fetch_limits = self.get(&FETCH_LIMITS) != Some("false");
         Ok(config)
     }
 
@@ -424,6 +435,7 @@ fn from_file(file: &Section<'_>) -> Settings {
     for key in [&PROFILE, &REGION, &API, &LOGIN, &TENANT, &LISTEN, &ADMIN, &MAX_WAIT] {
         settings.set(key, text(file, key));
     }
+    settings.set(&FETCH_LIMITS, file.boolean(FETCH_LIMITS.name).map(|fetch| fetch.to_string()));
     if let Some(credential) = file.section("credential") {
         for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
             settings.set(key, text(&credential, key));
@@ -473,6 +485,7 @@ mod tests {
             login: None,
             client_id: None,
             client_secret_file: None,
+            no_fetch_limits: false,
         }
     }
 
@@ -508,6 +521,21 @@ mod tests {
             "https://api.mypurecloud.ie",
             "empty is not set"
         );
+    }
+
+    #[test]
+    fn limits_are_fetched_unless_a_flag_a_variable_or_the_file_says_no() {
+        let fetches = |connection: &Connection, pairs: &[(&str, &str)]| {
+            Settings::load(connection, env(pairs)).unwrap().upstream().unwrap().fetch_limits
+        };
+        let (_folder, off) = file("fetch_limits = false\n");
+        assert!(fetches(&connection(), &[]));
+        assert!(!fetches(&off, &[]));
+        assert!(fetches(&off, &[("TIDEGATE_FETCH_LIMITS", "true")]));
+        assert!(!fetches(&Connection { no_fetch_limits: true, ..connection() }, &[]));
+        let told =
+            Settings::load(&connection(), env(&[("TIDEGATE_FETCH_LIMITS", "no")])).unwrap_err().message;
+        assert_eq!(told, "TIDEGATE_FETCH_LIMITS: `no` is neither true nor false");
     }
 
     #[test]

@@ -47,6 +47,27 @@ fn the_example_is_applied_once_each_without_a_throttle_while_tokens_live_two_sec
 }
 
 #[test]
+fn a_run_uses_what_the_organisation_was_granted_beyond_the_declared_quota() {
+    let granted = "quota = 1000\nwindow = \"60s\"\nper = [\"token\"]\n";
+    let world = World::new(&format!(
+        "limit = 1000\nwindow = \"60s\"\nheaders = \"none\"\n[[limits]]\nkey = \"token.rate.per.minute\"\n{granted}"
+    ));
+    let input = world.write("a.csv", agents(400, 1));
+    let input = input.to_str().unwrap();
+    let run = ran(world.bulk_run(&[input, "--recipe", "user-skills", "--profile", "genesys"]));
+    run.assert(0, &["400 ok, 0 failed, 0 unknown, 0 pending"]);
+    let stats = world.stats();
+    assert_eq!((stats.throttled, stats.duplicates), (0, 0));
+    assert!(
+        stats.elapsed < 60.0,
+        "300 per minute are declared, so it would take a minute: {} s",
+        stats.elapsed
+    );
+    // The run asked for the listing and for the defaults, and 400 writes and the two are all that was counted.
+    assert_eq!(stats.accepted, 402);
+}
+
+#[test]
 fn a_run_that_is_finished_is_not_sent_again() {
     let world = World::new("limit = 0\n");
     let input = world.write("a.csv", agents(5, 1));

@@ -1,13 +1,13 @@
 //! One logical request: what its caller wants of it, what is known while it runs, what is reported at its end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Method;
 use parking_lot::Mutex;
 use tidegate_core::key::Family;
-use tidegate_core::pace::{CallerId, Class};
+use tidegate_core::pace::{CallerId, Class, Refusal};
 use tidegate_core::time::Mono;
 use tokio::sync::watch;
 
@@ -51,7 +51,8 @@ pub struct CallReport {
     pub attempts: u32,
     /// Time spent waiting for tickets and ordered pauses.
     pub waited: Duration,
-    /// What explains the longest wait: a limit, or a pause between attempts.
+    /// What explains the longest wait: a limit, or a pause between attempts. Of a call that was refused: the limit that
+    /// refused it, or the family whose breaker did.
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
@@ -85,6 +86,7 @@ pub(crate) struct Call {
     unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
+    refused: OnceLock<Refusal>,
 }
 
 impl Call {
@@ -116,6 +118,7 @@ impl Call {
             unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
+            refused: OnceLock::new(),
         }
     }
 
@@ -142,6 +145,15 @@ impl Call {
         self.unauthorized.store(true, Ordering::Relaxed);
     }
 
+    /// An attempt was refused, which ends the call.
+    pub(crate) fn note_refusal(&self, refusal: Refusal) {
+        self.refused.get_or_init(|| refusal);
+    }
+
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.refused.get()
+    }
+
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
     }
@@ -164,7 +176,10 @@ impl Call {
         CallReport {
             attempts: self.attempts(),
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
-            limit: self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
+            limit: match self.refusal() {
+                Some(refusal) => Some(Arc::clone(&refusal.limit)),
+                None => self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
+            },
             key: self.key.clone(),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
         }

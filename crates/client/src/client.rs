@@ -155,6 +155,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether the upstream is asked which limits it enforces, where the profile says how; it is unless said otherwise
+    /// (see [`limits`](crate::limits)).
+    pub fn fetch_limits(mut self, fetch: bool) -> Self {
+        self.config.fetch_limits = fetch;
+        self
+    }
+
     /// Tells `observer` what happens, beside `tracing`.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);

@@ -46,6 +46,7 @@ pub mod clock;
 pub mod credential;
 pub mod error;
 pub mod layer;
+pub mod limits;
 pub mod observe;
 pub mod pacer;
 pub mod stack;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Method;
 use tidegate_core::event::{Event, Level};
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::pace::Class;
+use tidegate_core::pace::{Class, RefusalReason};
 
 /// One attempt that has ended.
 #[derive(Clone, Debug)]
@@ -35,12 +35,23 @@ pub struct CallDone<'a> {
     pub class: Class,
     /// How it ended: the answer's status, or the name of the error.
     pub outcome: Outcome,
+    /// Why an attempt was refused, if that ended it.
+    pub refused: Option<Refused<'a>>,
     /// Attempts sent.
     pub attempts: u32,
     /// Time spent waiting for tickets.
     pub waited: Duration,
     /// From the caller's request to the answer's headers.
     pub took: Duration,
+}
+
+/// An attempt that could not leave in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// Why.
+    pub reason: RefusalReason,
+    /// The limit that explains it; the family, where its breaker does.
+    pub limit: &'a str,
 }
 
 /// How a call ended.
@@ -126,6 +137,7 @@ impl Observer for Traced {
     fn event(&self, event: &Event) {
         match event.level() {
             Level::Warn => tracing::warn!(target: "tidegate", "{event}"),
+            Level::Notice => tracing::info!(target: "tidegate", "{event}"),
             Level::Info => tracing::debug!(target: "tidegate", "{event}"),
         }
     }

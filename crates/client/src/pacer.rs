@@ -17,8 +17,8 @@ use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Refusal, Restored, SpecProblem,
-    TicketId, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Named, Refusal, Restored,
+    SpecProblem, TicketId, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{Notify, oneshot, watch};
@@ -117,6 +117,11 @@ impl Pacer {
             // Giving way first lets a runtime that is ending itself end this loop.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The upstream says that the limit of this key allows `value` (see [`Bank::set_quota`]).
+    pub fn set_quota(&self, key: &str, value: u64) -> Named {
+        self.locked(|state, _| state.bank.set_quota(key, value))
     }
 
     /// What the gates hold now, for `/api/state` and the metrics.

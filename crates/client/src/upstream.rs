@@ -20,6 +20,7 @@ use tidegate_core::token::TokenRules;
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::clock::Clock;
 use crate::credential::Credential;
+use crate::limits::{Fetching, Listing};
 use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::token::{ClientCredentials, TokenEndpoint, TokenError, TokenManager};
@@ -51,6 +52,8 @@ pub struct UpstreamConfig {
     pub hint_ceiling: Duration,
     /// Calls that may wait at once. Beyond it a call is refused: a longer queue only makes everybody late.
     pub queue_bound: usize,
+    /// Ask the upstream which limits it enforces, where the profile says how (see [`limits`](crate::limits)).
+    pub fetch_limits: bool,
     /// Who is told what happens.
     pub observers: Observers,
 }
@@ -73,6 +76,7 @@ impl UpstreamConfig {
             max_retries: 5,
             hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
+            fetch_limits: true,
             observers: Observers::default(),
         }
     }
@@ -130,6 +134,7 @@ pub struct Upstream {
     observers: Observers,
     retry_policy: Arc<RetryPolicy>,
     budget: Arc<Mutex<Budget>>,
+    fetching: Option<Fetching>,
 }
 
 impl Upstream {
@@ -193,6 +198,7 @@ impl Upstream {
             pacer,
             budget: Arc::new(Mutex::new(Budget::new(BudgetRules::default(), clock.now()))),
             credential: Credential::Anonymous,
+            fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
             tenant: config.tenant,
             observers: config.observers,
             api_base,
@@ -297,9 +303,18 @@ impl Upstream {
         &self.pacer
     }
 
+    /// What the upstream listed of its limits; `None` if it is not asked.
+    pub fn listing(&self) -> Option<Listing> {
+        self.fetching.as_ref().map(Fetching::listing)
+    }
+
     /// The clock all of this upstream's decisions are made by.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) fn fetching(&self) -> Option<&Fetching> {
+        self.fetching.as_ref()
     }
 
     pub(crate) fn wire(&self) -> &Arc<dyn Wire> {

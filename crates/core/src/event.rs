@@ -14,6 +14,8 @@ use crate::pace::DriftSnapshot;
 pub enum Level {
     /// Expected in normal work.
     Info,
+    /// Worth one line in a log that is kept: it happens once, and a person may want to change it.
+    Notice,
     /// Somebody should look at it: the quota or the upstream behaves unlike what was believed.
     Warn,
 }
@@ -88,6 +90,35 @@ pub enum Event {
         /// Why, in a few words.
         cause: &'static str,
     },
+    /// The upstream listed the limits it enforces.
+    LimitsListed {
+        /// Whose call asked.
+        credential: CredentialId,
+        /// Limits that are declared and take their numbers from the listing.
+        used: usize,
+        /// Limits that are listed and not declared, or pinned.
+        unused: usize,
+    },
+    /// The upstream does not let a credential see its listing of limits, or has none. Nobody asks as it for a day.
+    LimitsDenied {
+        /// Whose call asked.
+        credential: CredentialId,
+        /// The answer's status.
+        status: u16,
+        /// What the answer says, such as the permission that is missing.
+        why: Option<String>,
+        /// It was so before.
+        again: bool,
+    },
+    /// The listing of limits could not be asked for or read.
+    LimitsUnread {
+        /// Whose call asked.
+        credential: CredentialId,
+        /// Why, in a sentence.
+        why: String,
+        /// In how long it is tried again.
+        again_in: Duration,
+    },
     /// A header field that should have said something about limits could not be read.
     HeaderIgnored {
         /// The field's name.
@@ -101,7 +132,12 @@ impl Event {
     /// How loudly to tell it: by consequence, not by rarity.
     pub const fn level(&self) -> Level {
         match self {
-            Self::LimitLearnt { .. } | Self::Throttled { .. } | Self::HeaderIgnored { .. } => Level::Info,
+            Self::LimitsListed { .. } | Self::LimitsDenied { again: false, .. } => Level::Notice,
+            Self::LimitLearnt { .. }
+            | Self::Throttled { .. }
+            | Self::LimitsDenied { .. }
+            | Self::LimitsUnread { .. }
+            | Self::HeaderIgnored { .. } => Level::Info,
             Self::HintMismatch { .. } | Self::StrangersSeen { .. } | Self::Breaker { .. } => Level::Warn,
         }
     }
@@ -137,6 +173,22 @@ impl fmt::Display for Event {
             Self::Breaker { family, state, cause } => {
                 write!(f, "breaker of {family} is {}: {cause}", state.name())
             }
+            Self::LimitsListed { credential, used, unused } => write!(
+                f,
+                "the upstream listed its limits to credential {credential}: {used} taken over, {unused} shown only"
+            ),
+            Self::LimitsDenied { credential, status, why, .. } => {
+                write!(f, "credential {credential} may not read the upstream's limits ({status}")?;
+                if let Some(why) = why {
+                    write!(f, ": {why}")?;
+                }
+                f.write_str("): the declared ones hold")
+            }
+            Self::LimitsUnread { credential, why, again_in } => write!(
+                f,
+                "the upstream's limits could not be read as credential {credential}: {why}; again in {:.0} s",
+                again_in.as_secs_f64()
+            ),
             Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }
     }

@@ -21,6 +21,7 @@
 //! | [`token`] | the life of an access token |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
+//! | [`listing`] | which limits an upstream lists on request, and when to ask |
 //! | [`latency`] | how long the upstream takes to answer, of late |
 //! | [`event`] | every fact worth telling an operator |
 
@@ -35,6 +36,7 @@ pub mod glob;
 pub mod idempotency;
 pub mod key;
 pub mod latency;
+pub mod listing;
 pub mod observe;
 pub mod pace;
 pub mod profile;

@@ -149,11 +149,14 @@ struct Shell {
     /// Per credential, when tickets ended that may be counted, and those in flight: an oracle of the limit `all`.
     credentials: HashMap<TicketId, u8>,
     of_waiter: HashMap<WaiterId, u8>,
+    /// The declared cap, or what a 429 named instead.
+    cap: usize,
 }
 
 impl Shell {
     fn take(&mut self, ticket: TicketId, credential: u8) {
         self.tickets.push(ticket);
+        assert!(self.tickets.len() <= self.cap, "the cap holds");
         self.credentials.insert(ticket, credential);
     }
 
@@ -174,7 +177,6 @@ impl Shell {
         let snapshot = self.bank.snapshot(self.now);
         assert_eq!(snapshot.in_flight, self.tickets.len());
         assert_eq!(snapshot.waiting.total(), self.waiting.len());
-        assert!(self.tickets.len() <= 5, "the declared cap holds");
         if !self.waiting.is_empty() && self.tickets.is_empty() {
             let wake = self.bank.next_wake(self.now);
             assert!(wake.is_some(), "waiters would sleep for ever: {snapshot:?}");
@@ -247,6 +249,9 @@ impl Shell {
                         _ => AnswerKind::Accepted,
                     };
                     let observation = observation(said, self.now);
+                    if let (AnswerKind::Throttled, Some(2), Some(cap @ 1..)) = (kind, said.hit, said.limit) {
+                        self.cap = usize::try_from(cap).unwrap_or(usize::MAX);
+                    }
                     self.bank.answered(self.now, ticket, &Answer { kind, observation: &observation });
                     self.tickets.retain(|&other| other != ticket);
                     self.bank.answered(self.now, ticket, &Answer { kind, observation: &observation });
@@ -286,6 +291,7 @@ fn shell() -> Shell {
         sent: HashSet::new(),
         credentials: HashMap::new(),
         of_waiter: HashMap::new(),
+        cap: 5,
     }
 }
 

@@ -41,6 +41,7 @@ fn the_genesys_profile_says_what_the_platform_does() {
     assert_eq!(
         limits,
         [
+            ("client.credentials.token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("org.app.user.rate.per.minute", rate(3000), &[Partition::Credential][..]),
         ]
@@ -243,6 +244,39 @@ shap = "genesys"
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected, "\n{problems}");
+}
+
+#[test]
+fn a_source_of_limits_is_read_whole_or_refused_with_every_mistake() {
+    let genesys = Profile::builtin("genesys").unwrap().limits_source.unwrap();
+    assert_eq!(
+        genesys.paths,
+        ["", "/defaults"].map(|rest| format!("/api/v2/organizations/limits/namespaces/platform.api{rest}"))
+    );
+    assert_eq!((genesys.entries.as_str(), genesys.key.as_deref()), ("/entities", Some("/key")));
+    assert_eq!((genesys.value.as_str(), genesys.why.as_deref()), ("/value", Some("/message")));
+    assert_eq!(genesys.refresh, Duration::from_hours(24));
+    let others = Profile::builtin_names().filter(|name| *name != "genesys");
+    assert!(
+        others.map(|name| Profile::builtin(name).unwrap()).all(|profile| profile.limits_source.is_none())
+    );
+
+    let least = "name = 'x'\n[limits_source]\npaths = '/limits'\nvalue = '/limit'\n";
+    let least = Profile::parse(least, "f").unwrap().limits_source.unwrap();
+    assert_eq!((least.entries.as_str(), least.key, least.refresh), ("", None, Duration::from_hours(24)));
+
+    let wrong = "name = 'x'\n[limits_source]\npaths = ['limits', '/{ns}']\nkey = 'key'\nrefresh = '5s'\nvalues = '/v'\n";
+    let problems = Profile::parse(wrong, "f").unwrap_err().to_string();
+    for part in [
+        "f:3: limits_source.paths: `limits` is no path (write it out, such as \"/api/v2/limits\")",
+        "f:3: limits_source.paths: `/{ns}` is no path",
+        "f:4: limits_source.key: `key` is no JSON pointer (begin with a slash, such as \"/value\")",
+        "f:5: limits_source.refresh: is below a minute",
+        "limits_source.value: is missing (write value = \"/value\")",
+        "f:6: limits_source.values: is not a known key (did you mean `value`?)",
+    ] {
+        assert!(problems.contains(part), "{part} is missing in:\n{problems}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
+use tidegate::limits::Listing;
 use tidegate_core::pace::BankSnapshot;
 use tidegate_telemetry::Metrics;
 
@@ -82,6 +83,9 @@ struct StateBody {
 struct TenantBody {
     name: String,
     learnt_logins: usize,
+    /// What the upstream lists of its limits; absent if it is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listing: Option<Listing>,
     #[serde(flatten)]
     bank: BankSnapshot,
 }
@@ -95,6 +99,7 @@ async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
         tenants: vec![TenantBody {
             name: upstream.tenant().to_string(),
             learnt_logins: admin.tenant.learnt.len(),
+            listing: upstream.listing(),
             bank: upstream.pacer().snapshot(),
         }],
     })

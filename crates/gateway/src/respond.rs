@@ -99,11 +99,21 @@ pub(crate) fn refused(refused: &Refused) -> Response<ResponseBody> {
 /// The early 429 of a call that could not leave in time. Nothing was sent.
 pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> Response<ResponseBody> {
     let seconds = whole_seconds(retry_after);
-    let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+    let message = format!("{}. Retry the request in [{seconds}] seconds", sentence(reason));
     let mut response =
         answer(StatusCode::TOO_MANY_REQUESTS, "too.many.requests.retry.after", &message, (REFUSED, reason));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
+}
+
+/// What an early 429 says. The platform's own words where a limit is the reason, because people and programs know them.
+fn sentence(reason: &'static str) -> &'static str {
+    match reason {
+        "breaker-open" => "The upstream keeps failing for this family of resources, nothing was sent",
+        "queue-full" => "Too many calls wait for their turn already, nothing was sent",
+        "login-throttled" => "The token endpoint throttles logins, nothing was sent",
+        _ => "Rate limit exceeded the maximum",
+    }
 }
 
 /// Names the time to ask again. SDKs obey it for writes too, so only what was provably not executed may carry it.

@@ -29,6 +29,10 @@ pub enum Metric {
     BreakerTransitions,
     /// Calls of the token endpoint.
     TokenRequests,
+    /// Calls refused before they were sent, or between their attempts.
+    Refusals,
+    /// Fetches of the upstream's own listing of its limits.
+    LimitListings,
     /// Requests per window.
     LimitQuota,
     /// What a gate believes is left in its window.
@@ -41,7 +45,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -53,6 +57,8 @@ impl Metric {
         Self::HeadersIgnored,
         Self::BreakerTransitions,
         Self::TokenRequests,
+        Self::Refusals,
+        Self::LimitListings,
         Self::LimitQuota,
         Self::LimitRemaining,
         Self::LimitInFlight,
@@ -73,6 +79,8 @@ impl Metric {
             Self::HeadersIgnored => "tidegate_headers_ignored",
             Self::BreakerTransitions => "tidegate_breaker_transitions",
             Self::TokenRequests => "tidegate_token_requests",
+            Self::Refusals => "tidegate_refusals",
+            Self::LimitListings => "tidegate_limit_listings",
             Self::LimitQuota => "tidegate_limit_quota",
             Self::LimitRemaining => "tidegate_limit_remaining",
             Self::LimitInFlight => "tidegate_limit_in_flight",
@@ -96,6 +104,10 @@ impl Metric {
             Self::HeadersIgnored => "Header fields about limits that could not be read",
             Self::BreakerTransitions => "Changes of a breaker's state",
             Self::TokenRequests => "Calls of the token endpoint",
+            Self::Refusals => {
+                "Calls that ended because an attempt could not leave in time, by reason and by the limit or family that explains it"
+            }
+            Self::LimitListings => "Fetches of the upstream's own listing of its limits",
             Self::LimitQuota => "Requests a limit allows per window, as declared or learnt",
             Self::LimitRemaining => "Requests that a limit's gate would let leave now",
             Self::LimitInFlight => "Attempts counted against a limit and not yet answered",
@@ -114,7 +126,8 @@ impl Metric {
             Self::HintDrift => &["family", "statistic"],
             Self::HeadersIgnored => &["field"],
             Self::BreakerTransitions => &["family", "state"],
-            Self::TokenRequests => &["credential", "outcome"],
+            Self::Refusals => &["limit", "reason"],
+            Self::TokenRequests | Self::LimitListings => &["credential", "outcome"],
         }
     }
 }

@@ -15,8 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tidegate::Class;
-use tidegate::observe::{AttemptDone, CallDone, Observer, Outcome, TokenDone};
+use tidegate::observe::{AttemptDone, CallDone, Observer, Outcome, Refused, TokenDone};
 use tidegate_core::event::Event;
+use tidegate_core::key::CredentialId;
 use tidegate_core::pace::BankSnapshot;
 
 use crate::name::Metric;
@@ -59,6 +60,8 @@ pub struct Metrics {
     headers_ignored: Counters,
     breaker_transitions: Counters,
     token_requests: Counters,
+    refusals: Counters,
+    limit_listings: Counters,
     limit_quota: Gauges,
     limit_remaining: Gauges,
     limit_in_flight: Gauges,
@@ -93,6 +96,8 @@ impl Metrics {
             headers_ignored: counters(&mut registry, Metric::HeadersIgnored),
             breaker_transitions: counters(&mut registry, Metric::BreakerTransitions),
             token_requests: counters(&mut registry, Metric::TokenRequests),
+            refusals: counters(&mut registry, Metric::Refusals),
+            limit_listings: counters(&mut registry, Metric::LimitListings),
             limit_quota: gauges(&mut registry, Metric::LimitQuota),
             limit_remaining: gauges(&mut registry, Metric::LimitRemaining),
             limit_in_flight: gauges(&mut registry, Metric::LimitInFlight),
@@ -111,6 +116,12 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text
+    }
+
+    fn listing(&self, credential: &CredentialId, outcome: &'static str) {
+        let credential = self.fields.value(credential.as_str());
+        let labels = vec![("credential", credential), ("outcome", outcome.to_owned())];
+        self.limit_listings.get_or_create(&labels).inc();
     }
 
     fn set_gauges(&self, snapshot: &BankSnapshot) {
@@ -260,7 +271,10 @@ impl Observer for Metrics {
                 let labels = vec![("family", family), ("state", state.name().to_owned())];
                 self.breaker_transitions.get_or_create(&labels).inc();
             }
-            _ => {}
+            Event::LimitsListed { credential, .. } => self.listing(credential, "fetched"),
+            Event::LimitsDenied { credential, .. } => self.listing(credential, "denied"),
+            Event::LimitsUnread { credential, .. } => self.listing(credential, "failed"),
+            Event::LimitLearnt { .. } | Event::StrangersSeen { .. } => {}
         }
     }
 
@@ -281,6 +295,10 @@ impl Observer for Metrics {
         };
         let labels = vec![("class", call.class.name().to_owned()), ("outcome", outcome)];
         self.calls.get_or_create(&labels).inc();
+        if let Some(Refused { reason, limit }) = call.refused {
+            let labels = vec![("limit", self.families.value(limit)), ("reason", reason.name().to_owned())];
+            self.refusals.get_or_create(&labels).inc();
+        }
         self.call_wait.get_or_create(&by_class(call.class)).observe(call.waited.as_secs_f64());
         self.call_duration.get_or_create(&by_class(call.class)).observe(call.took.as_secs_f64());
     }

@@ -64,6 +64,7 @@ impl Link {
     /// Through a gateway, which knows the limits and holds the credential.
     fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
         profile.limits.clear();
+        profile.limits_source = None;
         // Several runs through one gateway share it; each is a caller of its own.
         let caller = HeaderValue::try_from(format!("tidegate bulk {}", std::process::id()));
         let headers = vec![

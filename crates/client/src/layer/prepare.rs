@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
 use tidegate_core::key::{Family, normalise};
 use tower::{Layer, Service};
@@ -18,7 +18,8 @@ use super::{BoxFuture, Prepared};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{Call, CallOptions, CallReport};
 use crate::error::{Error, ErrorKind};
-use crate::observe::{CallDone, Outcome};
+use crate::limits;
+use crate::observe::{CallDone, Outcome, Refused};
 use crate::upstream::Upstream;
 
 /// The least time kept free for the upstream to answer, where its own times are not known or are shorter.
@@ -76,6 +77,9 @@ where
             let prepared = prepare(&upstream, request)?;
             let mut ending = Ending { upstream, call: Arc::clone(&prepared.call), reported: false };
             let result = inner.call(prepared).await;
+            if result.as_ref().is_ok_and(|response| response.status() != StatusCode::UNAUTHORIZED) {
+                limits::used(&ending.upstream, &ending.call.credential);
+            }
             ending.report(match &result {
                 Ok(response) => Outcome::Status(response.status().as_u16()),
                 Err(error) => Outcome::Failed(error.kind().name()),
@@ -176,6 +180,7 @@ impl Ending {
             family: &call.family,
             class: call.class,
             outcome,
+            refused: call.refusal().map(|refusal| Refused { reason: refusal.reason, limit: &refusal.limit }),
             attempts: report.attempts,
             waited: report.waited,
             took: upstream.clock().now() - call.started,

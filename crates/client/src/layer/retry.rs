@@ -319,6 +319,7 @@ impl Run {
     }
 
     fn refused(&mut self, refusal: &Refusal) -> Result<Response<ResponseBody>, Error> {
+        self.call.note_refusal(refusal.clone());
         self.ended(|run| {
             run.error(ErrorKind::Refused)
                 .with_retry_after(Some(refusal.retry_after))
@@ -329,6 +330,8 @@ impl Run {
     /// The time in which an attempt may leave ended while it waited.
     fn too_late(&mut self) -> Result<Response<ResponseBody>, Error> {
         let reason = RefusalReason::CannotMeet { forecast: Duration::ZERO };
+        let limit = self.call.report().limit.unwrap_or_else(|| Arc::from(self.call.family.as_str()));
+        self.call.note_refusal(Refusal { reason, retry_after: Duration::ZERO, limit });
         self.ended(|run| run.error(ErrorKind::Refused).with_refusal(reason))
     }
 

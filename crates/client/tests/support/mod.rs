@@ -1,4 +1,5 @@
 //! A wire without sockets: answers by a script, under tokio's paused time.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -102,6 +103,11 @@ impl Fake {
         self
     }
 
+    /// Adds to the script.
+    pub(crate) fn then_all(&self, acts: impl IntoIterator<Item = Act>) {
+        self.0.lock().script.extend(acts);
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.0.lock().seen.clone()
     }
@@ -179,6 +185,8 @@ pub(crate) fn config(profile: &str) -> UpstreamConfig {
     let mut config = UpstreamConfig::new(profile, "https://api.test", "https://login.test");
     let credentials = ClientCredentials::new("id", &"secret".to_owned().into());
     config.credential = Some((CredentialId::new("tests"), credentials));
+    // A script is for the calls of its test.
+    config.fetch_limits = false;
     config
 }
 

@@ -70,7 +70,7 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The caller's own forecast place in the queue: the refused come back spread, not together.
     pub retry_after: Duration,
-    /// The limit that explains it.
+    /// The limit that explains it; the family, where its breaker does.
     pub limit: Arc<str>,
 }
 

@@ -12,8 +12,11 @@
 //! * `now` never decreases. Ids that are not (or no longer) known are ignored.
 
 pub(super) mod barriers;
+mod quotas;
 mod refuse;
 mod view;
+
+pub use quotas::Named;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

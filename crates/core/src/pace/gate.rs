@@ -206,8 +206,10 @@ impl Gate {
     /// A permit comes back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if let Knowledge::Told(tide) = &mut self.knowledge {
-            tide.give_back(attempt);
+        match &mut self.knowledge {
+            Knowledge::Told(tide) => tide.give_back(attempt),
+            Knowledge::Silent(learnt) => learnt.given_back(attempt.sent),
+            Knowledge::Unknown | Knowledge::Declared(_) | Knowledge::Capped(_) => {}
         }
     }
 

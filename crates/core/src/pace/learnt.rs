@@ -94,6 +94,13 @@ impl Learnt {
         }
     }
 
+    /// The permit that was taken at `at` comes back unsent: its turn is free again, unless a throttle came between.
+    pub(super) fn given_back(&mut self, at: f64) {
+        if let Some(rate) = self.rate(at).filter(|_| at >= self.opened) {
+            self.next -= 1.0 / rate;
+        }
+    }
+
     /// An attempt that left at `sent` was accepted.
     pub(super) fn accepted(&mut self, sent: f64) {
         if sent >= self.opened {
@@ -197,6 +204,21 @@ mod tests {
         let rate = learnt.rate(3.0).unwrap();
         learnt.taken(3.0);
         assert!((learnt.next() - (3.0 + 1.0 / rate)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_turn_that_was_given_back_is_free_at_once() {
+        let mut learnt = Learnt::new(0.0);
+        learnt.accepted(0.0);
+        learnt.throttled(0.1, 1.0);
+        learnt.taken(1.0);
+        let next = learnt.next();
+        learnt.taken(1.2);
+        learnt.given_back(1.2);
+        assert!((learnt.next() - next).abs() < 1e-9);
+        learnt.throttled(1.5, 3.0);
+        learnt.given_back(1.0);
+        assert!((learnt.next() - 3.0).abs() < 1e-9, "the throttle has voided it");
     }
 
     #[test]

@@ -58,9 +58,10 @@ mod when;
 
 pub use crate::schedule::{CallerId, Class, UnknownClass};
 pub use ask::{Answer, AnswerKind, Ask, Asked, Refusal, RefusalReason, TokenSlot, WaiterId, Woken};
-pub use bank::Bank;
+pub use bank::{Bank, Named};
 pub use drift::{DriftHour, DriftSnapshot};
 pub use keep::{Kept, KeptProblem, Restored};
-pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot};
+pub use policy::{ClassPolicy, Taking, UnknownTaking};
+pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

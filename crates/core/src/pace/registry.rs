@@ -13,6 +13,7 @@
 
 mod keep;
 mod room;
+mod told;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -173,15 +173,12 @@ impl Bank {
         observation: &Observation,
         targets: &Targets,
     ) -> (usize, Duration) {
+        if let Some(HitLimit { key: Some(key), value: Some(value), .. }) = &observation.hit {
+            self.set_quota(key, *value);
+        }
         let hold = self.guilty(now, ticket, observation, targets);
         let chance = self.rng.f64();
         let gate = &mut self.registry.gates[hold.gate];
-        if let Some(value) = observation.hit.as_ref().and_then(|hit| hit.value)
-            && observation.hit.as_ref().and_then(|hit| hit.key.as_deref()) == Some(&*gate.name)
-            && gate.set_quota(value)
-        {
-            self.events.push(Event::LimitLearnt { limit: gate.name.to_string(), quota: value });
-        }
         let throttle = Throttle {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),

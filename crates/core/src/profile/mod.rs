@@ -14,12 +14,14 @@ mod parse;
 mod problem;
 pub mod reader;
 mod rules;
+mod source;
 mod span;
 
 pub use self::hosts::Regions;
 pub use self::limit::{parse_place, read_limits};
 pub use self::problem::{Problem, Problems};
 pub use self::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
+pub use self::source::LimitsSource;
 pub use self::span::parse_duration;
 use crate::backoff::Backoff;
 use crate::classify::RetryMatrix;
@@ -39,6 +41,8 @@ pub struct Profile {
     pub family_segments: usize,
     /// The declared limits.
     pub limits: Vec<LimitSpec>,
+    /// Where the upstream lists the limits it enforces; absent if it does not.
+    pub limits_source: Option<LimitsSource>,
     /// How quota headers read.
     pub headers: HeaderRules,
     /// Which answers say "too fast".

@@ -10,7 +10,7 @@ use http::{HeaderName, Method};
 use super::limit::{nonempty, read_limits};
 use super::reader::{Section, choose};
 use super::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
-use super::{Profile, hosts};
+use super::{Profile, hosts, source};
 use crate::backoff::{Backoff, BackoffProblem, Kind};
 use crate::classify::RetryMatrix;
 use crate::idempotency::Stamp;
@@ -25,6 +25,7 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     let regions = file.section("hosts").map(|section| hosts::read(&section));
     let family = file.section("family").and_then(|section| section.integer("segments", &(1..=16)));
     let limits = read_limits(file);
+    let limits_source = file.section("limits_source").and_then(|section| source::read(&section));
     let headers = file.section("headers").map(|section| headers(&section)).unwrap_or_default();
     let throttle = file.section("throttle").map_or_else(default_throttle, |section| throttle(&section));
     let retry = retry(file, &throttle);
@@ -40,6 +41,7 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
         regions,
         family_segments: family.and_then(|segments| usize::try_from(segments).ok()).unwrap_or(3),
         limits,
+        limits_source,
         headers,
         throttle,
         retry,

@@ -6,6 +6,7 @@ mod bodies;
 mod door;
 mod doubt;
 mod framing;
+mod listing;
 mod logins;
 mod operation;
 mod pacing;

@@ -43,8 +43,34 @@ async fn what_cannot_leave_in_time_is_refused_at_once_and_unsent() {
     assert_eq!(answer.json()["code"], "too.many.requests.retry.after");
     let expected = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
     assert_eq!(answer.json()["message"], expected);
+    assert_eq!(
+        answer.header("tidegate-limit"),
+        "/api/v2/users",
+        "the limit that headers without a name describe"
+    );
+    let metrics = crate::stage::Caller::new(played.gateway.admin_addr()).get("/metrics").await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let counted = "tidegate_refusals_total{limit=\"/api/v2/users\",reason=\"cannot-meet\"} 1";
+    assert!(text.contains(counted), "{text}");
     let stats = played.sim.stats();
     assert_eq!((stats.accepted, stats.throttled), (2, 0), "nothing was sent");
+}
+
+#[tokio::test]
+async fn the_429_of_an_open_breaker_does_not_speak_of_a_rate_limit() {
+    let (canned, url) = Canned::start("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n").await;
+    let stage = stage(&url).await;
+    for _ in 0..5 {
+        assert_eq!(stage.caller.get("/api/v2/users").await.status, 500);
+    }
+    let answer = stage.caller.get("/api/v2/users").await;
+    assert!(answer.is_ours(429, ("tidegate-refused", "breaker-open")), "{answer:?}");
+    assert_eq!(canned.heads().len(), 5);
+    let message = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("The upstream keeps failing for this family of resources"), "{message}");
+    let retry = format!("Retry the request in [{}] seconds", answer.header("retry-after"));
+    assert!(message.ends_with(&retry), "{message}");
+    assert_eq!(answer.header("tidegate-limit"), "/api/v2/users");
 }
 
 #[tokio::test]

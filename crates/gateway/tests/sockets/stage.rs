@@ -221,6 +221,8 @@ pub(crate) async fn stage_with(
     change: impl FnOnce(&mut GatewayConfig),
 ) -> Stage {
     let mut config = GatewayConfig::new(UpstreamConfig::new(Arc::new(profile), url, url));
+    // Faults that are scripted, and books that are read, are about the calls of the test.
+    config.upstream.fetch_limits = false;
     change(&mut config);
     let data = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -50,6 +50,9 @@ pub struct SimConfig {
     pub cost: BTreeMap<String, u32>,
     /// Key of the main limit in 429 bodies and in the limits API.
     pub key: String,
+    /// What the limits API lists among the platform's defaults for the main limit, where the organisation has another
+    /// number; the same if absent.
+    pub limit_default: Option<u32>,
     /// A burst rule for PATCH calls that headers never mention, such as "12 per 5s".
     pub patch_burst: Option<Burst>,
     /// The separate allocation of `/api/v2/bulk/**`; if absent those calls draw from the main limit.
@@ -126,6 +129,7 @@ impl Default for SimConfig {
             per: vec![Per::Credential],
             cost: BTreeMap::new(),
             key: "client.credentials.token.rate.per.minute".to_owned(),
+            limit_default: None,
             patch_burst: None,
             bulk_allocation: Some(Burst { count: 300, window: Duration::from_mins(1) }),
             concurrency: None,

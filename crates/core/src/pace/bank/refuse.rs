@@ -112,7 +112,11 @@ impl Bank {
             .unwrap_or(gates[0]);
         let gate = &mut self.registry.gates[decisive];
         let slot = gate.slot(now, earliest);
-        Refusal { reason, retry_after: slot - now, limit: Arc::clone(&gate.name) }
+        let limit = match reason {
+            RefusalReason::Breaker => Arc::from(self.registry.lanes[lane].key.family.as_str()),
+            RefusalReason::QueueFull | RefusalReason::CannotMeet { .. } => Arc::clone(&gate.name),
+        };
+        Refusal { reason, retry_after: slot - now, limit }
     }
 }
 

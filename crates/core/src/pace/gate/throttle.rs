@@ -7,6 +7,7 @@ use crate::observe::Reading;
 use crate::pace::closing::Order;
 use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, secs, span};
+use crate::pace::spec::LimitKind;
 use crate::pace::ticket::Attempt;
 use crate::time::{Mono, Wall};
 
@@ -189,14 +190,12 @@ impl Gate {
         (retry_after.abs_diff(reset) > allowed).then_some(reset)
     }
 
-    /// A 429 named the limit's value. True if that is news.
-    pub(in crate::pace) fn set_quota(&mut self, quota: u64) -> bool {
-        match &mut self.knowledge {
-            Knowledge::Declared(sliding) if !self.pinned && quota > 0 && sliding.quota() != quota => {
-                sliding.set_quota(quota);
-                true
-            }
-            _ => false,
+    /// The upstream told another number than was declared. What headers told of the rate holds.
+    pub(in crate::pace) fn set_kind(&mut self, kind: LimitKind) {
+        match (&mut self.knowledge, kind) {
+            (Knowledge::Declared(sliding), LimitKind::Rate { quota, .. }) => sliding.set_quota(quota),
+            (Knowledge::Capped(own), LimitKind::Concurrent { cap }) => *own = cap,
+            _ => {}
         }
     }
 }

@@ -1,0 +1,129 @@
+//! The upstream says what a declared limit allows: in its listing, or in the 429 that names it.
+//!
+//! The number belongs to the limit, so all its gates take it, and those made later too. A pinned limit keeps what was
+//! declared.
+
+use std::time::Duration;
+
+use super::Bank;
+use crate::event::Event;
+use crate::pace::spec::{LimitKind, LimitSpec};
+
+/// What became of a value the upstream named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It is the quota of the declared limit of that key.
+    Used,
+    /// The declared number is pinned.
+    Pinned,
+    /// Nothing of that key is declared.
+    Unknown,
+    /// Nothing could be paced by it: it leaves no attempt per window.
+    Unusable,
+}
+
+impl Named {
+    /// Its name in `/api/state`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Used => "used",
+            Self::Pinned => "pinned",
+            Self::Unknown => "unknown",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// What the last words of a key say about the time its value is for. Platforms write it into the key (Genesys:
+/// `token.rate.per.minute`).
+const PERIODS: [(&str, Duration); 4] = [
+    ("per.second", Duration::from_secs(1)),
+    ("per.minute", Duration::from_mins(1)),
+    ("per.hour", Duration::from_hours(1)),
+    ("per.day", Duration::from_hours(24)),
+];
+
+impl Bank {
+    /// The upstream says that the limit of this key allows `value`: attempts in the time that the key's last words name
+    /// (`.per.minute`), else in the declared window; or attempts at once, if a concurrency is declared. May change the next
+    /// wake-up.
+    pub fn set_quota(&mut self, key: &str, value: u64) -> Named {
+        let Some(index) = self.registry.limit_index(key) else { return Named::Unknown };
+        let limit = self.registry.limit(index);
+        if limit.pin {
+            return Named::Pinned;
+        }
+        let Some(kind) = kind_by(limit, value) else { return Named::Unusable };
+        if kind != limit.kind {
+            self.registry.set_kind(index, kind);
+            let quota = match kind {
+                LimitKind::Rate { quota, .. } => quota,
+                LimitKind::Concurrent { cap } => u64::from(cap),
+            };
+            self.events.push(Event::LimitLearnt { limit: key.to_owned(), quota });
+        }
+        Named::Used
+    }
+}
+
+/// The limit's kind with the value in place of the declared number; `None` if that would allow nothing.
+fn kind_by(limit: &LimitSpec, value: u64) -> Option<LimitKind> {
+    let kind = match limit.kind {
+        LimitKind::Concurrent { .. } => {
+            LimitKind::Concurrent { cap: u32::try_from(value).unwrap_or(u32::MAX) }
+        }
+        LimitKind::Rate { window, .. } => {
+            let named = PERIODS.iter().find(|(words, _)| limit.key.replace('_', ".").ends_with(words));
+            let period = named.map_or(window, |(_, period)| *period);
+            let quota = u128::from(value) * window.as_nanos() / period.as_nanos().max(1);
+            LimitKind::Rate { quota: u64::try_from(quota).unwrap_or(u64::MAX), window }
+        }
+    };
+    let nothing = matches!(kind, LimitKind::Rate { quota: 0, .. } | LimitKind::Concurrent { cap: 0 });
+    (!nothing).then_some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::glob::PathGlob;
+    use crate::pace::spec::Observes;
+
+    fn rate(key: &str, window: Duration) -> LimitSpec {
+        LimitSpec {
+            key: key.to_owned(),
+            method: None,
+            path: PathGlob::parse("/**").unwrap(),
+            kind: LimitKind::Rate { quota: 7, window },
+            per: Vec::new(),
+            pin: false,
+            observes: Observes::OwnName,
+        }
+    }
+
+    #[test]
+    fn a_value_is_for_the_time_its_key_names() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        for (key, window, value, quota) in [
+            ("token.rate.per.minute", minute, 600, Some(600)),
+            ("token.rate.per.minute", 5 * second, 600, Some(50)),
+            ("jobs_rate_per_second", minute, 2, Some(120)),
+            ("token.rate.per.day", Duration::from_hours(24), 10_000, Some(10_000)),
+            ("core", Duration::from_hours(1), 5000, Some(5000)),
+            ("superper.minute.rate", 5 * second, 600, Some(600)),
+            ("token.rate.per.day", second, 10_000, None),
+            ("core", second, 0, None),
+            ("core", second, u64::MAX, Some(u64::MAX)),
+        ] {
+            let told = kind_by(&rate(key, window), value);
+            assert_eq!(told, quota.map(|quota| LimitKind::Rate { quota, window }), "{key} {value}");
+        }
+    }
+
+    #[test]
+    fn a_concurrency_takes_the_value_as_it_is() {
+        let cap = LimitSpec { kind: LimitKind::Concurrent { cap: 5 }, ..rate("jobs.max", Duration::ZERO) };
+        assert_eq!(kind_by(&cap, 20), Some(LimitKind::Concurrent { cap: 20 }));
+        assert_eq!(kind_by(&cap, 0), None);
+    }
+}
