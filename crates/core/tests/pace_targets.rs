@@ -165,7 +165,6 @@ fn a_declared_quota_of_a_counter_is_spent_evenly_after_the_burst_that_showed_it(
         for trip in [0.02, 0.2] {
             for phase in PHASES {
                 let (reached, throttled) = by_declaration(Rule::Counter, window, trip, phase);
-                println!("{window} s {trip} s {phase}: {reached:.3}, {throttled}");
                 assert!(throttled <= 110, "{window} s, {trip} s, {phase}: {throttled}");
                 assert!(reached >= 0.8, "{window} s, {trip} s, {phase}: {reached:.3}");
             }
@@ -233,7 +232,6 @@ fn expect_settled(who: Who, window: f64, share: f64) {
     for rule in [Rule::Fixed, Rule::Aligned, Rule::LogOldest, Rule::Counter, Rule::BucketFull] {
         for trip in [0.02, 0.2] {
             let (reached, throttles) = settled(rule, who, window, trip);
-            println!("{rule:?} {who:?} {window} s, {trip} s: {reached:.3}, {throttles:.2} per 100");
             if reached < share || throttles > 2.0 {
                 violations.push(format!("{rule:?}, trips of {trip} s: {reached:.3}, {throttles:.2} per 100"));
             }
