@@ -289,6 +289,30 @@ fn a_throttle_with_quota_left_lowers_concurrency_and_leaves_the_rate() {
 }
 
 #[test]
+fn a_body_that_names_a_concurrency_cap_bounds_attempts_at_once_and_closes_nothing() {
+    let mut bank = opened(200);
+    let caller = Caller::new();
+    let tickets: Vec<TicketId> = (0..10).map(|_| caller.granted(&mut bank, at(30))).collect();
+    let named = HitLimit {
+        key: Some("org.concurrent.requests.max".to_owned()),
+        namespace: Some("platform.api".to_owned()),
+        value: Some(5),
+    };
+    let refusal = Observation { hit: Some(named), ..throttle(1) };
+    for (index, &ticket) in tickets.iter().enumerate() {
+        if index < 5 {
+            answer(&mut bank, at(60), ticket, AnswerKind::Throttled, &refusal);
+        } else {
+            answer(&mut bank, at(80), ticket, AnswerKind::Accepted, &told(195, 4900));
+        }
+    }
+    for _ in 0..5 {
+        let _ticket = caller.granted(&mut bank, at(90));
+    }
+    caller.queued(&mut bank, at(90));
+}
+
+#[test]
 fn a_throttle_that_names_a_limit_closes_that_limit_for_every_family() {
     let limits = vec![declared("token.rate", 300, vec![Partition::Token])];
     let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();

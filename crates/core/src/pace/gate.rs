@@ -173,7 +173,7 @@ impl Gate {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
-                Some(free) => When::at(free, at),
+                Some(free) => When::at(free.max(sliding.turn(at)), at),
                 None => When::Event,
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
@@ -194,7 +194,8 @@ impl Gate {
         match &mut self.knowledge {
             Knowledge::Told(tide) => tide.take(at, self.in_flight, &mut attempt),
             Knowledge::Silent(learnt) => learnt.taken(at),
-            Knowledge::Unknown | Knowledge::Declared(_) | Knowledge::Capped(_) => {}
+            Knowledge::Declared(sliding) => sliding.taken(at),
+            Knowledge::Unknown | Knowledge::Capped(_) => {}
         }
         self.in_flight += 1;
         self.concurrency.taken(self.in_flight);

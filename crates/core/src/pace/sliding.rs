@@ -13,8 +13,11 @@
 //! silent server tells: only a refusal names an edge (by its hint, to the second), and a refusal is what a declared quota
 //! is there to avoid. So a declared quota is spent as if the edge were everywhere.
 //!
-//! Others may use the same quota, or the declaration may be wrong, so it is multiplied by a learnt share: cut on a
-//! throttle to a little below what was in use, and recovered along a cubic curve.
+//! A sliding counter refuses bursts that a log allows, because it takes the window before for evenly used. So the first
+//! throttle of a gate that kept to its declaration refutes bursts: from then on permits leave evenly, a little below the
+//! quota, which every rule allows. Others may use the same quota, or the declaration may be wrong: if throttles come all the
+//! same, the quota is multiplied by a learnt share, cut on a throttle to a little below what was in use, and recovered
+//! along a cubic curve.
 
 use std::collections::VecDeque;
 
@@ -32,6 +35,8 @@ pub(super) struct Sliding {
     used: u64,
     /// The learnt share, over windows; the whole quota until the first throttle.
     share: Option<Cubic>,
+    /// When the next may leave, once bursts are refuted.
+    turn: Option<f64>,
 }
 
 impl Sliding {
@@ -40,9 +45,13 @@ impl Sliding {
     /// Growth per cubed window: a cut is made good after about two windows.
     const GROWTH: f64 = 0.05;
     const LEAST: f64 = 0.05;
+    /// Share of the quota that is spent evenly: a counter rounds.
+    const EVEN: f64 = 0.98;
+    /// Late wake-ups are made good up to this share of a window.
+    const SLACK: f64 = 0.004;
 
     pub(super) fn new(quota: u64, window: f64) -> Self {
-        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share: None }
+        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share: None, turn: None }
     }
 
     pub(super) fn quota(&self) -> u64 {
@@ -71,6 +80,23 @@ impl Sliding {
     /// Permits per window at the present share; at least one.
     pub(super) fn allowed(&self, now: f64) -> f64 {
         (num(self.quota) * self.share(now)).floor().max(1.0)
+    }
+
+    /// A permit was taken.
+    pub(super) fn taken(&mut self, now: f64) {
+        let gap = self.gap(now);
+        let slack = Self::SLACK * self.window;
+        self.turn = self.turn.map(|turn| turn.max(now - slack) + gap);
+    }
+
+    /// When the next may leave though the log has room.
+    pub(super) fn turn(&self, now: f64) -> f64 {
+        self.turn.unwrap_or(now).max(now)
+    }
+
+    /// Seconds between permits; none while bursts are allowed.
+    pub(super) fn gap(&self, now: f64) -> f64 {
+        self.turn.map_or(0.0, |_| self.window / (Self::EVEN * self.allowed(now)))
     }
 
     fn ended(&mut self, at: f64, permits: u64) {
@@ -124,9 +150,13 @@ impl Sliding {
         None
     }
 
-    /// A throttle that this quota explains: less is available than was declared.
+    /// A throttle that this quota explains: bursts are refuted, or less is available than was declared.
     pub(super) fn throttled(&mut self, now: f64, in_flight: u32) {
         self.expire(now);
+        if self.turn.is_none() {
+            self.turn = Some(now);
+            return;
+        }
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
         let before = self.share(now).min(in_use).max(Self::LEAST);
         self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
@@ -277,11 +307,26 @@ mod tests {
         for _ in 0..60 {
             sliding.spent(0.0);
         }
+        sliding.throttled(0.05, 0);
+        assert!((sliding.share(0.1) - 1.0).abs() < 1e-9, "the first throttle refutes bursts only");
         sliding.throttled(0.1, 0);
         assert!((sliding.share(0.1) - 0.42).abs() < 0.01, "{}", sliding.share(0.1));
         let later = sliding.share(2.0);
         assert!(later > 0.55 && later < 0.62, "{later}");
         assert!(sliding.share(10.0) > 0.99);
+    }
+
+    #[test]
+    fn after_a_throttle_permits_leave_evenly() {
+        let mut sliding = Sliding::new(100, 1.0);
+        sliding.taken(0.0);
+        assert!(sliding.turn(0.0) <= 0.0);
+        sliding.throttled(0.1, 0);
+        for permit in 1..50_u32 {
+            let turn = sliding.turn(0.1);
+            sliding.taken(turn);
+            assert!((sliding.turn(0.1) - 0.1 - f64::from(permit) / 98.0).abs() < 1e-6);
+        }
     }
 
     #[test]

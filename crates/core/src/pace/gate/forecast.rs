@@ -21,7 +21,9 @@ impl Gate {
             Knowledge::Declared(sliding) => {
                 let lap = (wanted / num(sliding.quota().max(1))).floor();
                 let within = wanted - lap * num(sliding.quota());
-                sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window()
+                let by_log =
+                    sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window();
+                by_log.max(sliding.turn(at) + (wanted - 1.0) * sliding.gap(at))
             }
             Knowledge::Silent(learnt) => {
                 learnt.rate(at).map_or(at, |rate| learnt.next().max(at) + (wanted - 1.0) / rate)
