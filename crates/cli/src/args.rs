@@ -225,6 +225,15 @@ pub(crate) struct LabRunArgs {
     /// Another seed than the scenario's own.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Play on real sockets, in real time, against the simulator's server on loopback.
+    #[arg(long)]
+    pub(crate) sockets: bool,
+    /// The longest real time that one scenario may take on sockets; a longer one is refused before it begins.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, requires = "sockets")]
+    pub(crate) max_wall: Duration,
+    /// Show no progress.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 impl LabRunArgs {

@@ -1,33 +1,40 @@
-//! `tidegate lab`: what would so many programs do to this quota? Answered in virtual time.
+//! `tidegate lab`: what would so many programs do to this quota? Answered in virtual time, or on sockets.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_bulk::Exit;
-use tidegate_lab::{LabError, Options, Report, Scenario, builtin, run as play};
+use tidegate_lab::{LabError, Options, Report, Scenario, builtin, run as play, sockets};
+use tokio::time::Instant;
 
 use crate::args::{LabCommand, LabRunArgs, OutputFormat};
 use crate::failure::Failure;
 use crate::output;
+use crate::progress::{Line, Sample, spell};
 
 /// Where scenario files lie by convention, beside the built-in ones.
 const FOLDER: &str = "scenarios";
 
 /// Runs scenarios, or lists them.
-pub(crate) fn run(command: &LabCommand) -> Result<(), Failure> {
+pub(crate) async fn run(command: &LabCommand) -> Result<(), Failure> {
     match command {
-        LabCommand::Run(args) => run_all(args),
+        LabCommand::Run(args) => run_all(args).await,
         LabCommand::List { format } => list(*format),
     }
 }
 
-fn run_all(args: &LabRunArgs) -> Result<(), Failure> {
+async fn run_all(args: &LabRunArgs) -> Result<(), Failure> {
     let scenarios = args.scenarios.iter().map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
     let options = Options { strategies: args.strategy.clone(), seed: args.seed };
     let several = scenarios.len() > 1;
     let (mut reports, mut met) = (Vec::new(), true);
     for scenario in &scenarios {
-        let report = play(scenario, &options).map_err(Failure::internal)?;
+        let report = if args.sockets {
+            on_sockets(scenario, &options, args).await?
+        } else {
+            play(scenario, &options).map_err(Failure::internal)?
+        };
         met &= report.violations().is_empty();
         if !args.json_to_stdout() {
             output::data(&format!("{}\n", report.table()));
@@ -46,6 +53,27 @@ fn run_all(args: &LabRunArgs) -> Result<(), Failure> {
         }
     }
     if met { Ok(()) } else { Err(Failure::told(Exit::ItemsFailed)) }
+}
+
+/// In real time: tells how long it will take, and shows how far it is.
+async fn on_sockets(scenario: &Scenario, options: &Options, args: &LabRunArgs) -> Result<Report, Failure> {
+    let failed = |error: LabError| match error {
+        LabError::TooMuch(_) => Failure::usage(format!("{}: {error}", scenario.name)),
+        other => Failure::internal(other),
+    };
+    let forecast = sockets::forecast(scenario, options, args.max_wall).map_err(failed)?;
+    if !args.quiet {
+        output::talk(&format!("{}: about {} on sockets", scenario.name, spell(forecast.wall)));
+    }
+    let (progress, begun) = (Arc::new(sockets::Progress::default()), Instant::now());
+    let look = {
+        let progress = Arc::clone(&progress);
+        move || Sample { ended: progress.ended(), notes: vec![(begun.elapsed().as_secs(), "s passed")] }
+    };
+    let line = Line::start("calls", forecast.calls, args.quiet, look);
+    let report = sockets::run(scenario, options, &forecast, &progress).await;
+    line.finish();
+    report.map_err(failed)
 }
 
 /// One picture goes to the file that was named, several into a folder of that name.

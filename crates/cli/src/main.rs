@@ -42,7 +42,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Bulk(command) => bulk::run(command).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Lab(command) => lab::run(&command),
+        Command::Lab(command) => lab::run(&command).await,
         Command::Profile(command) => profile::run(command),
     }
 }

@@ -12,6 +12,12 @@ pub enum LabError {
     /// Everything that is wrong with the scenario, one line each.
     #[error("{} in the scenario:{}", count(.0), list(.0))]
     Invalid(Vec<String>),
+    /// On sockets the scenario would take longer than is allowed, or need more connections than are at hand.
+    #[error("not played on sockets: {0}")]
+    TooMuch(String),
+    /// On sockets something failed that is no part of the scenario.
+    #[error("on sockets: {0}")]
+    Sockets(String),
     /// A strategy asked to be woken again and again without letting time pass: a bug of that strategy.
     #[error("{strategy} made no progress at {at:?} of virtual time (it asks to be woken without end)")]
     Stuck {

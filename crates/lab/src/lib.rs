@@ -19,11 +19,12 @@
 //! | `ideal` | the best that anybody could have done, with full knowledge of the server |
 //! | [`measure`] | from what happened to numbers |
 //! | [`report`] | table, JSON, picture |
+//! | [`sockets`] | the same scenario in real time, on real sockets |
 //!
 //! # Rules
 //!
-//! The same scenario and seed give the same run, event by event ([`measure::Measures::trace`] is the proof). No clock, no
-//! socket, no task, no randomness of the system. Header text goes through the core's real parser. The lab knows
+//! The same scenario and seed give the same run, event by event ([`measure::Measures::trace`] is the proof). Outside of [`sockets`]
+//! there is no clock, no socket, no task, no randomness of the system. Header text goes through the core's real parser. The lab knows
 //! nothing about the inside of a gate, and the ideal knows nothing about the core at all.
 //!
 //! ```
@@ -60,6 +61,7 @@ pub mod measure;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod sockets;
 pub mod strategy;
 
 mod engine;

@@ -207,6 +207,11 @@ impl Outcome {
         self.max_in_flight = stats.max_in_flight;
     }
 
+    /// The most calls in progress at the server at once.
+    pub(crate) fn max_in_flight(&self) -> u64 {
+        self.max_in_flight
+    }
+
     /// The time the jobs took, if all their calls ended.
     fn makespan(&self, plan: &Plan<'_>) -> Option<Duration> {
         let begin = plan.jobs_begin()?;

@@ -73,6 +73,16 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// The same plan for a run on sockets: it begins `lead` after the server, whose clock it shares and whose wall clock showed
+    /// `wall` at its start, and it ends after `longest` at the latest.
+    pub(crate) fn on_sockets(&mut self, lead: Duration, wall: Duration, longest: Duration) {
+        self.wall = wall;
+        self.horizon = lead + self.horizon.min(longest);
+        for start in &mut self.starts {
+            *start += lead;
+        }
+    }
+
     fn stream(seed: u64, stream: Stream, index: u64) -> fastrand::Rng {
         // Odd constants keep streams and indices apart; fastrand mixes the rest.
         let mixed = seed

@@ -6,7 +6,7 @@ use crate::expect::Violation;
 use crate::headline::Headline;
 use crate::ideal::ideal;
 use crate::plan::Plan;
-use crate::report::{Lane, Report};
+use crate::report::{Lane, Medium, Report};
 use crate::scenario::Scenario;
 use crate::strategy::StrategyName;
 
@@ -19,13 +19,20 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
+impl Options {
+    /// What is run of a scenario.
+    pub(crate) fn strategies_of<'a>(&'a self, scenario: &'a Scenario) -> &'a [StrategyName] {
+        if self.strategies.is_empty() { &scenario.fleet.strategies } else { &self.strategies }
+    }
+}
+
 /// Runs a scenario under each of its strategies.
 ///
 /// # Errors
 /// [`LabError::Stuck`] if a strategy stops time.
 pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
     let plan = Plan::new(scenario, options.seed)?;
-    let names = if options.strategies.is_empty() { &scenario.fleet.strategies } else { &options.strategies };
+    let names = options.strategies_of(scenario);
     let mut undisturbed = None;
     let mut lanes = Vec::new();
     let mut violations: Vec<Violation> = Vec::new();
@@ -40,5 +47,5 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
         violations.extend(scenario.expect.of_strategy(name).violations(&measures));
         lanes.push(Lane { measures, tape: outcome.tape });
     }
-    Ok(Report::new(&plan, Headline::of(&plan), lanes, violations))
+    Ok(Report::new(Medium::VirtualTime, &plan, Headline::of(&plan), lanes, violations))
 }

@@ -1,6 +1,7 @@
 //! Properties of runs, whatever the scenario.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use proptest::prelude::*;
 use tidegate_lab::measure::Measures;
 use tidegate_lab::{Options, Report, Scenario, StrategyName, run};
 
@@ -90,6 +91,79 @@ fn the_ideal_is_not_beaten() {
             assert!(measures.efficiency < 1.02, "{}", report.table());
         }
     }
+}
+
+fn rule() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["fixed", "fixed-aligned", "sliding-log", "sliding-counter", "token-bucket"])
+}
+
+fn strangers() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => Just(String::new()),
+        1 => (1_u32..30).prop_map(|rate| format!("[[server.strangers]]\nirregular = true\nrate = {rate}.0\n")),
+        1 => (1_u32..40).prop_map(|burst| format!("[[server.strangers]]\nrate = 5.0\nburst = {burst}\n")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Latencies are constant here, so that the ideal has no luck of its own and nothing excuses being faster than it.
+    #[test]
+    fn no_strategy_beats_the_ideal(
+        rule in rule(),
+        strangers in strangers(),
+        (limit, window, phase) in (5_u32..60, 500_u32..4000, 0_u32..4000),
+        (callers, requests) in (1_u32..30, 10_u32..120),
+        (rtt, latency, decide_at) in (0_u32..200, 0_u32..100, 0..=4_u32),
+        headers in prop::sample::select(vec!["guide", "xratelimit", "ietf", "none"]),
+        seed in 1_u64..1000,
+    ) {
+        let text = format!(
+            "duration = \"10m\"\n[server]\nrule = \"{rule}\"\nlimit = {limit}\nwindow = \"{window}ms\"\nphase = \"{phase}ms\"\nheaders = \"{headers}\"\nlatency = \"{latency}ms\"\ndecide_at = {:?}\n{strangers}[fleet]\nrtt = \"{rtt}ms\"\n[[fleet.load]]\ncallers = {callers}\nrequests = {requests}\n",
+            f64::from(decide_at) / 4.0,
+        );
+        let report = report(&text, Some(seed));
+        for measures in report.measures() {
+            prop_assert!(measures.efficiency <= 1.0 + 1e-6, "{}\n{}", text, report.table());
+        }
+    }
+}
+
+#[test]
+fn whoever_gives_calls_up_is_compared_with_an_ideal_that_has_fewer_to_make() {
+    let report = report(
+        "duration = \"10m\"\n[server]\nlimit = 20\nwindow = \"20s\"\nretry_after = \"none\"\n[fleet]\nstrategies = [\"reactive\", \"tidegate\"]\nrtt = \"20ms\"\n[[fleet.load]]\ncallers = 30\nrequests = 100\n",
+        None,
+    );
+    let (reactive, tidegate) = (find(&report, StrategyName::Reactive), find(&report, StrategyName::Tidegate));
+    assert!(reactive.failed > 0 && tidegate.failed == 0, "{}", report.table());
+    for measures in [reactive, tidegate] {
+        let (ideal, took) = (measures.ideal_makespan.unwrap(), measures.makespan.unwrap());
+        assert!(
+            (measures.efficiency - ideal / took).abs() < 1e-9,
+            "the row explains itself\n{}",
+            report.table()
+        );
+    }
+    assert!(reactive.ideal_makespan < tidegate.ideal_makespan, "{}", report.table());
+}
+
+#[test]
+fn the_time_of_learning_is_not_judged() {
+    let report = report(
+        "duration = \"40s\"\n[server]\nlimit = 50\nwindow = \"2s\"\nheaders = \"none\"\n[fleet]\nstrategies = [\"reactive\", \"fixed-rate\"]\nrtt = \"20ms\"\nsettle = \"10s\"\n[[fleet.load]]\ncallers = 10\n",
+        None,
+    );
+    let settled = find(&report, StrategyName::FixedRate).settled.unwrap();
+    assert!((0.95..1.05).contains(&settled.efficiency), "{}", report.table());
+    assert!(settled.throttles_per_100 < 1.0, "{}", report.table());
+    let reactive = find(&report, StrategyName::Reactive);
+    assert!(
+        reactive.settled.unwrap().throttles_per_100 > 10.0 && reactive.closings >= 15,
+        "{}",
+        report.table()
+    );
 }
 
 #[test]

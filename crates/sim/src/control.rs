@@ -1,5 +1,6 @@
 //! The judge's own endpoints: `/`, `/sim/...`. They need no token and draw no quota.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -10,9 +11,10 @@ use crate::config::SimConfig;
 use crate::error::SimError;
 use crate::model::fault::Faults;
 use crate::model::ledger::Stats;
-use crate::model::world::World;
+use crate::model::world::{Decision, Reply, World};
 use crate::strict;
 use crate::wire::message::{ApiRequest, ApiResponse};
+use crate::witness::Witness;
 
 /// A world and the clock that drives it; everything behind the server's one lock.
 #[derive(Debug)]
@@ -21,11 +23,12 @@ pub(crate) struct Simulation {
     clock: Clock,
     /// What `POST /sim/reset` returns to.
     start: SimConfig,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Simulation {
-    pub(crate) fn new(config: SimConfig) -> Self {
-        Self { world: World::new(config.clone(), wall()), clock: Clock::start(), start: config }
+    pub(crate) fn new(config: SimConfig, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self { world: World::new(config.clone(), wall()), clock: Clock::start(), start: config, witness }
     }
 
     /// Time since the start or the last reset. Read under the lock, so that the world never sees time go back.
@@ -46,12 +49,44 @@ impl Simulation {
             return Err(SimError::Invalid { what: "faults", problems });
         }
         let now = self.now();
+        self.catch_up(now);
         self.world.set_faults(now, faults);
         Ok(())
     }
 
+    /// Decides a call that has arrived.
+    pub(crate) fn decide(&mut self, id: u64, request: &ApiRequest) -> Decision {
+        let now = self.now();
+        self.catch_up(now);
+        let decision = self.world.decide(now, id, request);
+        if let Some(witness) = &self.witness {
+            let status = match &decision.reply {
+                Reply::Answer(response) => Some(response.status),
+                Reply::Close => None,
+            };
+            witness.decided(now, id, request, status);
+        }
+        decision
+    }
+
+    /// A call has been answered, or its client has gone.
+    pub(crate) fn depart(&mut self, id: u64) {
+        self.world.depart(id);
+        if let Some(witness) = &self.witness {
+            witness.departed(self.now(), id);
+        }
+    }
+
+    /// Lets the strangers do what was due, in sight of the witness.
+    fn catch_up(&mut self, now: Duration) {
+        if let Some(witness) = &self.witness {
+            self.world.catch_up(now, |at, caller, admitted| witness.stranger(at, caller, admitted));
+        }
+    }
+
     pub(crate) fn stats(&mut self, users: bool) -> Stats {
         let now = self.now();
+        self.catch_up(now);
         self.world.stats(now, users)
     }
 

@@ -42,6 +42,7 @@ pub mod server;
 pub mod strict;
 pub mod text;
 pub mod wire;
+pub mod witness;
 
 mod clock;
 mod control;
@@ -51,4 +52,5 @@ pub use error::SimError;
 pub use model::fault::Faults;
 pub use model::ledger::Stats;
 pub use scenario::Scenario;
-pub use server::{Sim, serve};
+pub use server::{Sim, serve, serve_before};
+pub use witness::Witness;

@@ -28,6 +28,7 @@ use crate::model::fault::Faults;
 use crate::model::ledger::Stats;
 use crate::model::world::{Decision, Reply};
 use crate::wire::message::{ApiRequest, ApiResponse};
+use crate::witness::Witness;
 
 /// Connections served at once; more wait in the listen queue. Above what the tests open, below the usual descriptor limit.
 const MAX_CONNECTIONS: usize = 4096;
@@ -102,9 +103,26 @@ impl Sim {
 
 /// Starts a simulator on `listener`. It serves until [`Sim::shutdown`], or until the handle is dropped.
 pub async fn serve(listener: TcpListener, config: SimConfig) -> Result<Sim, SimError> {
+    start(listener, config, None)
+}
+
+/// As [`serve`], in sight of `witness`.
+pub async fn serve_before(
+    listener: TcpListener,
+    config: SimConfig,
+    witness: Arc<dyn Witness>,
+) -> Result<Sim, SimError> {
+    start(listener, config, Some(witness))
+}
+
+fn start(
+    listener: TcpListener,
+    config: SimConfig,
+    witness: Option<Arc<dyn Witness>>,
+) -> Result<Sim, SimError> {
     config.validate()?;
     let addr = listener.local_addr()?;
-    let shared = Arc::new(Mutex::new(Simulation::new(config)));
+    let shared = Arc::new(Mutex::new(Simulation::new(config, witness)));
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
     Ok(Sim { addr, shared, stop, task })
@@ -200,7 +218,7 @@ struct Departure {
 
 impl Drop for Departure {
     fn drop(&mut self) {
-        self.shared.lock().world.depart(self.id);
+        self.shared.lock().depart(self.id);
     }
 }
 
@@ -213,11 +231,7 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<F
     let arrival = shared.lock().world.arrive(&request);
     let departure = Departure { shared: Arc::clone(&shared), id: arrival.id };
     pause(arrival.wait).await;
-    let Decision { reply, wait } = {
-        let mut simulation = shared.lock();
-        let now = simulation.now();
-        simulation.world.decide(now, arrival.id, &request)
-    };
+    let Decision { reply, wait } = shared.lock().decide(arrival.id, &request);
     pause(wait).await;
     drop(departure);
     match reply {

@@ -13,7 +13,7 @@ pub(crate) enum Figure {
     Efficiency,
     /// Own throttles per 100 good answers.
     Throttles,
-    /// Strangers' throttles per 100 of their admitted calls.
+    /// Strangers' throttles per 100 of their calls.
     Theirs,
     /// Of the ideal, after five windows.
     Settled,
@@ -86,8 +86,9 @@ impl Figure {
         if measures.jobs_began.is_some() {
             figures.insert(Self::Lost, (measures.failed + measures.unfinished) as f64);
         }
-        if measures.strangers + measures.strangers_throttled > 0 {
-            figures.insert(Self::Theirs, measures.strangers_throttles_per_100);
+        let theirs = measures.strangers + measures.strangers_throttled;
+        if theirs > 0 {
+            figures.insert(Self::Theirs, 100.0 * measures.strangers_throttled as f64 / theirs as f64);
         }
         if let Some(settled) = measures.settled {
             figures.insert(Self::Settled, settled.efficiency);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::figure::Figure;
 
 /// What a kind of row should reach.
@@ -11,6 +13,12 @@ pub(crate) struct Goal {
     pub(crate) id: &'static str,
     /// The goal in words.
     pub(crate) text: &'static str,
+}
+
+impl Serialize for Goal {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.id.serialize(to)
+    }
 }
 
 /// Told by headers, nobody else draws.

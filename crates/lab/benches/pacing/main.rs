@@ -21,11 +21,12 @@ mod page;
 mod play;
 mod row;
 mod special;
+mod wire;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::Parser;
+use tokio::time::Instant;
 
 use crate::play::Play;
 use crate::row::{Part, Plan};
@@ -36,6 +37,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bench/pacing
 /// The table of the pacing goals.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench pacing")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
     /// Only what is played in virtual time.
     #[arg(long = "virtual", conflicts_with = "sockets")]
@@ -71,11 +73,13 @@ impl Args {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let begun = Instant::now();
     let mut plans = grid::plans();
     plans.extend(special::plans());
+    plans.extend(wire::plans());
     plans.retain(|plan| args.wants(plan));
     if plans.is_empty() {
         return Err("no row has all of these words".into());
@@ -86,7 +90,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         return Ok(());
     }
-    let rows = Play::new(plans).all()?;
+    let rows = Play::new(plans).all().await?;
     let took = begun.elapsed();
     println!("{}", page::text(&rows, took));
     if let Some(file) = &args.json {

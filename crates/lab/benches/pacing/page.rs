@@ -9,7 +9,7 @@ use crate::row::{Part, Row};
 
 const INTRODUCTION: &str = "Efficiency: the shortest time in which anybody could have done as much, over the time it took; the \
 ideal knows the server's rule and state, and the strangers get what they took. Own throttles per 100 good answers, theirs per 100 of \
-their admitted calls. Settled: the same after five windows of learning. Medians over five phases of the server's window; the worst \
+their calls. Settled: the same after five windows of learning. Medians over five phases of the server's window; the worst \
 phase in brackets where it differs. Shares are cut, throttles rounded up.";
 
 /// Columns of the grid and of the rows on sockets.

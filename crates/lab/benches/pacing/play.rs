@@ -1,57 +1,71 @@
-//! Playing rows: those in virtual time side by side, one thread per core; what is timed alone.
+//! Playing rows: those in virtual time side by side, one thread per core; what is timed alone; those on sockets a few at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tidegate_lab::{LabError, Options, Scenario, StrategyName, run};
+use parking_lot::Mutex;
+use tidegate_lab::{LabError, Options, Report, Scenario, StrategyName, run, sockets};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::figure::Figure;
-use crate::row::{Plan, Row};
+use crate::row::{Part, Plan, Row};
+
+/// Runs on sockets at once: together a few hundred calls per second, far below what would make them wait for each other on two
+/// cores.
+const ON_SOCKETS: usize = 6;
+/// No run on sockets takes longer; the longest learns for 25 s and is judged for 100 s.
+const MAX_WALL: Duration = Duration::from_mins(4);
 
 /// The rows of a table, about to be played.
 pub(crate) struct Play {
-    plans: Vec<Plan>,
+    plans: Vec<Arc<Plan>>,
+    slots: Vec<Mutex<Figures>>,
     progress: ProgressBar,
 }
 
+/// The figures of each phase that was played.
 type Figures = Vec<BTreeMap<Figure, f64>>;
 
 impl Play {
     pub(crate) fn new(plans: Vec<Plan>) -> Self {
-        let progress = ProgressBar::new(plans.len() as u64);
-        let style = ProgressStyle::with_template("{bar:20} {pos}/{len} rows, {elapsed}, {wide_msg}");
+        let runs = plans.iter().map(|plan| u64::from(plan.phases)).sum();
+        let progress = ProgressBar::new(runs);
+        let style = ProgressStyle::with_template("{bar:20} {pos}/{len} runs, {elapsed}, {wide_msg}");
         progress.set_style(style.expect("the template is a constant"));
-        Self { plans, progress }
+        let slots = plans.iter().map(|_| Mutex::default()).collect();
+        Self { plans: plans.into_iter().map(Arc::new).collect(), slots, progress }
     }
 
     /// Plays all of them, in the order of the table.
-    pub(crate) fn all(self) -> Result<Vec<Row>, LabError> {
-        let slots: Vec<Mutex<Option<Figures>>> = self.plans.iter().map(|_| Mutex::new(None)).collect();
-        let keep = |index: usize, figures| {
-            *slots[index].lock().expect("no thread panics with a slot") = Some(figures);
-            self.progress.inc(1);
-        };
-        self.side_by_side(&keep)?;
-        for (index, plan) in self.plans.iter().enumerate().filter(|(_, plan)| plan.timed) {
-            self.progress.set_message(plan.name.clone());
-            keep(index, virtually(plan)?);
-        }
+    pub(crate) async fn all(self) -> Result<Vec<Row>, LabError> {
+        tokio::task::block_in_place(|| {
+            self.side_by_side()?;
+            self.those(|plan| plan.timed).try_for_each(|index| self.virtually(index))
+        })?;
+        self.on_sockets().await?;
         self.progress.finish_and_clear();
-        let figures = slots.into_iter().map(|slot| slot.into_inner().ok().flatten().unwrap_or_default());
-        Ok(self.plans.into_iter().zip(figures).map(|(plan, runs)| plan.played(&runs)).collect())
+        let rows = self.plans.iter().zip(self.slots).map(|(plan, slot)| plan.played(&slot.into_inner()));
+        Ok(rows.collect())
     }
 
-    fn side_by_side(&self, keep: &(impl Fn(usize, Figures) + Sync)) -> Result<(), LabError> {
+    /// The rows of which this is true.
+    fn those(&self, which: impl Fn(&Plan) -> bool) -> impl Iterator<Item = usize> {
+        (0..self.plans.len()).filter(move |index| which(&self.plans[*index]))
+    }
+
+    fn side_by_side(&self) -> Result<(), LabError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let rows: Vec<usize> = self.those(|plan| plan.part != Part::Sockets && !plan.timed).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let work = || {
-                while let Some(index) = self.next(&next) {
-                    self.progress.set_message(self.plans[index].name.clone());
-                    keep(index, virtually(&self.plans[index])?);
+                while let Some(index) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.virtually(*index)?;
                 }
                 Ok(())
             };
@@ -60,35 +74,59 @@ impl Play {
         })
     }
 
-    /// The next row that may be played beside others.
-    fn next(&self, next: &AtomicUsize) -> Option<usize> {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            match self.plans.get(index)? {
-                plan if plan.timed => {}
-                _ => return Some(index),
+    /// One row in virtual time, phase by phase.
+    fn virtually(&self, index: usize) -> Result<(), LabError> {
+        let plan = &self.plans[index];
+        self.progress.set_message(plan.name.clone());
+        for phase in 0..plan.phases {
+            let (scenario, options) = (Scenario::from_toml(&plan.scenario(phase))?, options(phase));
+            let begun = Instant::now();
+            let report = run(&scenario, &options)?;
+            let took = plan.timed.then(|| begun.elapsed());
+            self.keep(index, &report, took);
+        }
+        Ok(())
+    }
+
+    fn keep(&self, index: usize, report: &Report, took: Option<Duration>) {
+        for measures in report.measures() {
+            let mut figures = Figure::of(measures);
+            figures.extend(took.map(|took| (Figure::WallTime, took.as_secs_f64())));
+            self.slots[index].lock().push(figures);
+        }
+        self.progress.inc(1);
+    }
+
+    /// The rows on sockets, every phase a run of its own.
+    async fn on_sockets(&self) -> Result<(), LabError> {
+        let places = Arc::new(Semaphore::new(ON_SOCKETS));
+        let mut runs = JoinSet::new();
+        for index in self.those(|plan| plan.part == Part::Sockets) {
+            for phase in 0..self.plans[index].phases {
+                let (plan, places) = (Arc::clone(&self.plans[index]), Arc::clone(&places));
+                runs.spawn(async move {
+                    let _place = places.acquire().await;
+                    (index, really(&plan, phase).await)
+                });
             }
         }
+        while let Some(done) = runs.join_next().await {
+            let (index, report) = done.expect("a run does not panic");
+            self.progress.set_message(self.plans[index].name.clone());
+            self.keep(index, &report?, None);
+        }
+        Ok(())
     }
 }
 
-/// One row in virtual time, phase by phase.
-fn virtually(plan: &Plan) -> Result<Figures, LabError> {
-    let mut runs = Vec::new();
-    for index in 0..plan.phases {
-        let scenario = Scenario::from_toml(&plan.scenario(index))?;
-        // Another seed at each phase: other latencies, other strangers, another fraction of the wall clock's second.
-        let options = Options { strategies: vec![StrategyName::Tidegate], seed: Some(u64::from(index) + 1) };
-        let begun = Instant::now();
-        let report = run(&scenario, &options)?;
-        let took = begun.elapsed().as_secs_f64();
-        for measures in report.measures() {
-            let mut figures = Figure::of(measures);
-            if plan.timed {
-                figures.insert(Figure::WallTime, took);
-            }
-            runs.push(figures);
-        }
-    }
-    Ok(runs)
+/// One phase on sockets.
+async fn really(plan: &Plan, phase: u32) -> Result<Report, LabError> {
+    let (scenario, options) = (Scenario::from_toml(&plan.scenario(phase))?, options(phase));
+    let forecast = sockets::forecast(&scenario, &options, MAX_WALL)?;
+    sockets::run(&scenario, &options, &forecast, &Arc::default()).await
+}
+
+/// Another seed at each phase: other latencies, other strangers, another fraction of the wall clock's second.
+fn options(phase: u32) -> Options {
+    Options { strategies: vec![StrategyName::Tidegate], seed: Some(u64::from(phase) + 1) }
 }

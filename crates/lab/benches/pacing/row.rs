@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::figure::{Figure, Spread};
 use crate::goal::{Bound, Goal};
@@ -45,14 +45,14 @@ impl Plan {
     }
 
     /// What came of it, one map of figures per phase.
-    pub(crate) fn played(self, runs: &[BTreeMap<Figure, f64>]) -> Row {
+    pub(crate) fn played(&self, runs: &[BTreeMap<Figure, f64>]) -> Row {
         let mut figures = BTreeMap::new();
         for figure in runs.iter().flat_map(BTreeMap::keys).copied() {
             let values = runs.iter().filter_map(|run| run.get(&figure)).copied().collect::<Vec<_>>();
             figures.insert(figure, Spread::of(figure, &values));
         }
         let bounds = self.goal.map_or_else(Vec::new, |goal| goal.bounds(self.window, self.rtt));
-        Row { part: self.part, name: self.name, goal: self.goal, bounds, figures }
+        Row { part: self.part, name: self.name.clone(), goal: self.goal, bounds, figures }
     }
 }
 
@@ -61,16 +61,10 @@ impl Plan {
 pub(crate) struct Row {
     pub(crate) part: Part,
     pub(crate) name: String,
-    #[serde(serialize_with = "goal_id")]
     pub(crate) goal: Option<&'static Goal>,
     #[serde(skip)]
     bounds: Vec<Bound>,
     pub(crate) figures: BTreeMap<Figure, Spread>,
-}
-
-#[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
-fn goal_id<S: Serializer>(goal: &Option<&'static Goal>, to: S) -> Result<S::Ok, S::Error> {
-    goal.map(|goal| goal.id).serialize(to)
 }
 
 impl Row {

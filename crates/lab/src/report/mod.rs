@@ -15,6 +15,25 @@ use crate::outage::outages;
 use crate::plan::Plan;
 use crate::tape::Tape;
 
+/// In what a scenario was played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// In virtual time.
+    VirtualTime,
+    /// On sockets, in real time.
+    Sockets,
+}
+
+impl Medium {
+    /// In words.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::VirtualTime => "virtual time",
+            Self::Sockets => "sockets",
+        }
+    }
+}
+
 /// One strategy's part.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -25,6 +44,7 @@ pub(crate) struct Lane {
 /// Everything that is known of a scenario's runs.
 #[derive(Debug)]
 pub struct Report {
+    medium: Medium,
     name: String,
     about: String,
     seed: u64,
@@ -37,12 +57,14 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(
+        medium: Medium,
         plan: &Plan<'_>,
         headline: Headline,
         lanes: Vec<Lane>,
         violations: Vec<Violation>,
     ) -> Self {
         Self {
+            medium,
             name: plan.scenario.name.clone(),
             about: plan.scenario.about.clone(),
             seed: plan.seed(),

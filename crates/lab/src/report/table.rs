@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{Medium, Report};
 use crate::measure::Measures;
 
 /// A column: its title, and what stands in it.
@@ -18,7 +18,11 @@ pub(super) fn render(report: &Report) -> String {
         }
     }
     let mut out = String::new();
-    write_line(&mut out, &format!("{}: {} (seed {})", report.name, report.about, report.seed));
+    let medium = match report.medium {
+        Medium::VirtualTime => "",
+        Medium::Sockets => ", on sockets",
+    };
+    write_line(&mut out, &format!("{}: {} (seed {}{medium})", report.name, report.about, report.seed));
     write_line(&mut out, &format!("limit: {}", report.headline.title()));
     let cell = |column: &(String, Vec<Option<String>>), row: usize| {
         column.1[row].clone().unwrap_or_else(|| "-".to_owned())

@@ -9,7 +9,7 @@ mod guide;
 mod reactive;
 mod repeat;
 mod tidegate;
-mod told;
+pub(crate) mod told;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -52,7 +52,7 @@ impl Orders {
 }
 
 /// The client side of one process. `now` never decreases.
-pub trait Strategy {
+pub trait Strategy: Send {
     /// A call begins. Sooner or later it is sent, or ended.
     fn begin(&mut self, now: Mono, call: &CallInfo, orders: &mut Orders);
 

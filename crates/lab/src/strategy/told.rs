@@ -63,7 +63,7 @@ fn sharers(briefing: &Briefing<'_, '_>, per: &[Per]) -> u32 {
 }
 
 /// The server's limits as an operator declares them with `[[limit]]`.
-pub(super) fn declared(server: &SimConfig) -> Vec<LimitSpec> {
+pub(crate) fn declared(server: &SimConfig) -> Vec<LimitSpec> {
     let rates = server.limit_rules().into_iter().filter_map(|rule| {
         let kind = LimitKind::Rate { quota: u64::from(rule.quota.limit), window: rule.quota.window };
         spec(rule.key, &rule.route, kind, &rule.per)
