@@ -51,3 +51,12 @@ fn the_bulk_and_configuration_pages_name_every_flag_of_bulk() {
         assert!(missing.is_empty(), "the pages do not name {missing:?} of {command}");
     }
 }
+
+#[test]
+fn the_labs_page_names_every_flag_of_lab_run() {
+    let page = flags(include_str!("../../../docs/lab.md"));
+    let common = ["--help", "--version", "--verbose"].map(str::to_owned);
+    let missing: Vec<String> =
+        of_command("lab run").difference(&page).filter(|flag| !common.contains(flag)).cloned().collect();
+    assert!(missing.is_empty(), "the page does not name {missing:?}");
+}

@@ -56,6 +56,14 @@ impl Headline {
         }
     }
 
+    /// What is counted, for the axis.
+    pub(crate) const fn unit(&self) -> &'static str {
+        match self {
+            Self::Rate(_) => "calls counted",
+            Self::Cap(_) | Self::None => "calls at once",
+        }
+    }
+
     /// In words, for the legend.
     pub(crate) fn title(&self) -> String {
         use tidegate_sim::text::format_duration;

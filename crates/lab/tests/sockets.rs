@@ -68,7 +68,7 @@ mod real_time {
     async fn every_strategy_plays_a_scenario_to_its_end() {
         let scenario = Scenario::from_toml(SHORT).unwrap();
         let options = Options::default();
-        let forecast = sockets::forecast(&scenario, &options, Duration::from_secs(60)).unwrap();
+        let forecast = sockets::forecast(&scenario, &options, Duration::from_mins(1)).unwrap();
         let progress = std::sync::Arc::default();
         let report = sockets::run(&scenario, &options, &forecast, &progress).await.unwrap();
         let table = report.table();

@@ -95,6 +95,11 @@ impl Play {
             self.slots[index].lock().push(figures);
         }
         self.progress.inc(1);
+        let (done, all) = (self.progress.position(), self.progress.length().unwrap_or_default());
+        // Without a terminal nothing is drawn: then every twentieth part is told.
+        if self.progress.is_hidden() && done * 20 / all != (done - 1) * 20 / all {
+            eprintln!("{done} of {all} runs, {:.0} s", self.progress.elapsed().as_secs_f64());
+        }
     }
 
     /// The rows on sockets, every phase a run of its own.

@@ -106,6 +106,7 @@ pub(super) fn render(report: &Report) -> String {
         draw_lane(&mut svg, report, lane, series, scale, top + LANE * f(index), most);
     }
     axis(&mut svg, scale, top + LANE * f(report.lanes.len()) - 4.0);
+    unit(&mut svg, report, top + TITLE + BOX / 2.0);
     svg.finish()
 }
 
@@ -115,7 +116,9 @@ fn span(report: &Report) -> f64 {
     ends.sort_by(f64::total_cmp);
     let longest = ends.last().copied().unwrap_or(0.0);
     let median = ends.get(ends.len() / 2).copied().unwrap_or(0.0);
-    let span = longest.min(1.8 * median) * 1.01;
+    // What is only a little longer is not worth a cut.
+    let shown = if longest > 2.5 * median { 1.8 * median } else { longest };
+    let span = shown * 1.01;
     if span > 0.0 { span } else { 1.0 }
 }
 
@@ -170,6 +173,12 @@ fn draw_lane(svg: &mut Svg, report: &Report, lane: &Lane, series: &Series, scale
     svg.open("g", &[]);
     let title = y + 13.0;
     svg.text("text", &[("class", &"name"), ("x", &LEFT), ("y", &title)], lane.measures.strategy);
+    if lane.measures.ended_at > scale.span {
+        // Strategies are lower-case words; 9 points a character leave room for the widest font.
+        let x = LEFT + 9.0 * f(lane.measures.strategy.len()) + 8.0;
+        let text = format!("goes on until {} \u{2192}", spaced(lane.measures.ended_at));
+        svg.text("text", &[("class", &"soft"), ("x", &x), ("y", &title)], &text);
+    }
     let met = report.violations.iter().all(|violation| violation.strategy != lane.measures.strategy);
     let class = if met { "soft num end" } else { "bad num end" };
     let summary = summary(&lane.measures);
@@ -193,11 +202,6 @@ fn draw_lane(svg: &mut Svg, report: &Report, lane: &Lane, series: &Series, scale
         );
     }
     draw_levels(svg, series, top, bottom);
-    if lane.measures.ended_at > scale.span {
-        let text = format!("goes on until {} \u{2192}", seconds(lane.measures.ended_at));
-        let at = (LEFT + PLOT - 8.0, bottom - 8.0);
-        svg.text("text", &[("class", &"soft end"), ("x", &at.0), ("y", &at.1)], &text);
-    }
     let done = lane.measures.makespan.zip(lane.measures.jobs_began).map(|(took, began)| began + took);
     if let Some(done) = done.filter(|done| *done <= scale.span) {
         let x = scale.x(done);
@@ -270,6 +274,13 @@ fn most_throttled(all: &[Series]) -> f64 {
     slots.map(|slot| f64::from(slot.throttled.max(slot.strangers_throttled))).fold(1.0, f64::max)
 }
 
+/// What the numbers on the left count, beside the first lane.
+fn unit(svg: &mut Svg, report: &Report, y: f64) {
+    let turn = format!("rotate(-90 16 {})", n(y));
+    let counted = report.headline.unit();
+    svg.text("text", &[("class", &"soft mid"), ("x", &16), ("y", &n(y)), ("transform", &turn)], counted);
+}
+
 /// The time axis below the last lane.
 fn axis(svg: &mut Svg, scale: Scale, y: f64) {
     let (step, unit, divisor) = step(scale.span);
@@ -305,9 +316,18 @@ fn step(span: f64) -> (f64, &'static str, f64) {
     }
 }
 
+/// Seconds with a space before their unit.
+fn spaced(value: f64) -> String {
+    let text = seconds(value);
+    match text.find(char::is_alphabetic) {
+        Some(unit) => format!("{} {}", &text[..unit], &text[unit..]),
+        None => text,
+    }
+}
+
 fn summary(measures: &Measures) -> String {
     let mut parts = vec![format!("{:.1} % of the ideal", 100.0 * measures.efficiency)];
-    parts.extend(measures.makespan.map(|makespan| format!("jobs done in {}", seconds(makespan))));
+    parts.extend(measures.makespan.map(|makespan| format!("jobs done in {}", spaced(makespan))));
     parts.push(match measures.throttles {
         1 => "1 throttle".to_owned(),
         many => format!("{many} throttles"),
