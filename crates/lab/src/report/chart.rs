@@ -332,6 +332,10 @@ fn summary(measures: &Measures) -> String {
         1 => "1 throttle".to_owned(),
         many => format!("{many} throttles"),
     });
+    // Where classes compete, how long a person waits is half of the story.
+    if let (Some(waits), 2..) = (measures.waits.get("interactive"), measures.waits.len()) {
+        parts.push(format!("interactive p99 {}", spaced(waits.p99)));
+    }
     if measures.strangers_throttled > 0 {
         parts.push(format!("{} of strangers", measures.strangers_throttled));
     }
