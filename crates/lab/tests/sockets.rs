@@ -89,6 +89,10 @@ mod real_time {
         assert_eq!((tidegate.succeeded, tidegate.late), (132, 0), "{table}");
         let reactive = report.measures().find(|measures| measures.strategy == "reactive").unwrap();
         assert!(reactive.throttles > 3 * tidegate.throttles, "{table}");
+        assert!(
+            (1..=reactive.throttles).contains(&reactive.closings),
+            "the witness saw the refusals\n{table}"
+        );
         assert!(report.svg().contains("tidegate"));
     }
 }

@@ -97,6 +97,7 @@ pub fn forecast(scenario: &Scenario, options: &Options, max_wall: Duration) -> R
     let plan = Plan::new(scenario, options.seed)?;
     let mut forecast = Forecast { wall: Duration::ZERO, calls: 0, lots: Vec::new() };
     let (mut lot_connections, mut lot_wall) = (MOST_CONNECTIONS, Duration::ZERO);
+    let mut slowest = (Duration::ZERO, "");
     for &name in options.strategies_of(scenario) {
         let outcome = play(&plan, name)?;
         let connections = outcome.max_in_flight();
@@ -116,12 +117,14 @@ pub fn forecast(scenario: &Scenario, options: &Options, max_wall: Duration) -> R
             }
         }
         lot_wall = lot_wall.max(outcome.ended_at);
+        slowest = slowest.max((outcome.ended_at, name.name()));
     }
     forecast.wall += lot_wall;
     if forecast.wall > max_wall {
-        let (wall, most) = (forecast.wall.as_secs_f64(), max_wall.as_secs_f64());
+        let [wall, most, alone] = [forecast.wall, max_wall, slowest.0].map(|time| time.as_secs_f64());
         return Err(LabError::TooMuch(format!(
-            "it would take {wall:.0} s of real time, and {most:.0} s are allowed (name fewer strategies with --strategy, or allow more with --max-wall)"
+            "it would take {wall:.0} s of real time ({} alone {alone:.0} s), and {most:.0} s are allowed (name other strategies with --strategy, or allow more with --max-wall)",
+            slowest.1
         )));
     }
     Ok(forecast)
