@@ -38,11 +38,15 @@ fn summary(rows: &[Row]) -> Vec<(String, usize, usize, usize)> {
     lines
 }
 
-/// The figures of a row that has other columns than the grid.
+/// The figures of a row that has other columns than the grid: what its goal is about, and what is always told.
 fn figures(row: &Row) -> String {
+    let told = |figure: &&Figure| match figure {
+        Figure::Efficiency | Figure::Throttles | Figure::Theirs => true,
+        Figure::Lost => row.figures[*figure].worst > 0.0,
+        figure => row.is_about(**figure),
+    };
     let shown =
-        row.figures.keys().filter(|figure| **figure != Figure::Lost || row.figures[figure].worst > 0.0);
-    let shown = shown.map(|figure| format!("{} {}", figure.name(), row.cell(*figure)));
+        row.figures.keys().filter(told).map(|figure| format!("{} {}", figure.name(), row.cell(*figure)));
     shown.collect::<Vec<_>>().join(", ")
 }
 

@@ -84,6 +84,11 @@ impl Row {
         self.bounds.iter().filter(|bound| !holds(bound)).collect()
     }
 
+    /// Whether its goal bounds this figure.
+    pub(crate) fn is_about(&self, figure: Figure) -> bool {
+        self.bounds.iter().any(|bound| bound.figure == figure)
+    }
+
     /// Met, or what was missed.
     pub(crate) fn verdict(&self) -> String {
         let missed = self.missed();
