@@ -148,6 +148,7 @@ impl Wheel {
                     path: call.path.as_str().into(),
                     credential: self.post.product.managers[call.load].id().clone(),
                     class: call.class,
+                    caller: CallerId::named(call.load),
                     deadline: call.deadline,
                 };
                 self.strategy.begin(now, &info, &mut self.orders);
