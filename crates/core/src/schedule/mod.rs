@@ -168,11 +168,11 @@ impl<T> Schedule<T> {
         let lane = self.lanes[index].get_or_insert_with(|| {
             Box::new(Lane { needs: needs.into_iter().collect(), lines: Default::default() })
         });
-        let line = &mut lane.lines[class.index()];
-        let (before, flows) = (line.head(), line.flows());
-        line.insert(&mut self.fair[class.index()], entry.caller, urgency, id);
-        let (at, joined) = (line.at, line.flows() - flows);
-        if line.len() == 1 {
+        let queue = &mut lane.lines[class.index()];
+        let (before, flows) = (queue.head(), queue.flows());
+        queue.insert(&mut self.fair[class.index()], entry.caller, urgency, id);
+        let (at, joined) = (queue.at, queue.flows() - flows);
+        if queue.len() == 1 {
             self.fresh.push((index, class));
         }
         let top = lane.needs.iter().copied().max().unwrap_or_default();
@@ -197,8 +197,8 @@ impl<T> Schedule<T> {
         let entry = self.waiters.remove(&id)?;
         let urgency = Line::urgency(entry.class, entry.deadline);
         let (index, class) = (entry.lane, entry.class);
-        let line = self.line_mut(index, class);
-        let before = line.map_or((None, 0), |line| (line.head(), line.flows()));
+        let queue = self.line_mut(index, class);
+        let before = queue.map_or((None, 0), |queue| (queue.head(), queue.flows()));
         if let Some(lane) = self.lanes[index].as_mut() {
             lane.lines[class.index()].remove(&mut self.fair[class.index()], entry.caller, urgency, id);
         }
@@ -223,8 +223,8 @@ impl<T> Schedule<T> {
         let old = std::mem::replace(&mut state.needs, needs.clone());
         for class in Class::ALL {
             self.release(lane, class);
-            let Some(line) = self.line_mut(lane, class).filter(|line| !line.is_empty()) else { continue };
-            let (urgencies, flows): (Vec<Mono>, u32) = (line.urgencies().collect(), line.flows());
+            let Some(queue) = self.line_mut(lane, class).filter(|queue| !queue.is_empty()) else { continue };
+            let (urgencies, flows): (Vec<Mono>, u32) = (queue.urgencies().collect(), queue.flows());
             self.fresh.push((lane, class));
             for &need in &needs {
                 if self.barriers.len() <= need {
@@ -232,7 +232,9 @@ impl<T> Schedule<T> {
                 }
                 let barrier = self.barriers[need].get_or_insert_default();
                 barrier.flows[class.index()] += flows;
-                urgencies.iter().for_each(|&urgency| barrier.expect(now, class, urgency));
+                for &urgency in &urgencies {
+                    barrier.expect(now, class, urgency);
+                }
             }
             for &need in &old {
                 self.barrier_mut(need).flows[class.index()] -= flows;
@@ -258,7 +260,7 @@ impl<T> Schedule<T> {
         pushing: [bool; Class::COUNT],
     ) -> u32 {
         let Some(state) = self.barrier(barrier) else { return 0 };
-        let own = self.line(lane, class).map_or(0, |line| line.of(caller));
+        let own = self.line(lane, class).map_or(0, |queue| queue.of(caller));
         let peers = state.before(class, own, deadline);
         let others = Class::ALL.into_iter().filter(|&other| other != class);
         others
@@ -288,7 +290,7 @@ impl<T> Schedule<T> {
             self.touch(barrier);
         }
         while let Some((lane, class)) = self.fresh.pop() {
-            if self.line(lane, class).is_some_and(|line| !line.is_empty() && line.at.is_none()) {
+            if self.line(lane, class).is_some_and(|queue| !queue.is_empty() && queue.at.is_none()) {
                 let at =
                     self.stopped_by(now, lane, class, barriers).unwrap_or_else(|| self.most_wanted(lane));
                 self.stop(lane, class, at);
@@ -316,9 +318,9 @@ impl<T> Schedule<T> {
     /// The head of a line goes.
     fn pass(&mut self, now: Mono, lane: usize, class: Class) -> Option<(u64, Entry<T>)> {
         let state = self.lanes[lane].as_mut()?;
-        let line = &mut state.lines[class.index()];
-        let before = (line.head(), line.flows());
-        let id = line.take(&mut self.fair[class.index()])?;
+        let queue = &mut state.lines[class.index()];
+        let before = (queue.head(), queue.flows());
+        let id = queue.take(&mut self.fair[class.index()])?;
         let entry = self.waiters.remove(&id)?;
         for &need in &state.needs {
             let barrier = self.barriers[need].as_mut()?;
@@ -339,14 +341,14 @@ impl<T> Schedule<T> {
         if self.waiting[class.index()] == 0 {
             self.fair[class.index()].rest();
         }
-        let Some(line) = self.line(index, class) else { return };
-        let gone = before.1 - line.flows();
-        if let Some(at) = line.at {
-            let empty = line.is_empty();
+        let Some(queue) = self.line(index, class) else { return };
+        let gone = before.1 - queue.flows();
+        if let Some(at) = queue.at {
+            let empty = queue.is_empty();
             self.barrier_mut(at).stopped[class.index()] -= 1;
             self.requeue(index, class, before.0);
-            if empty && let Some(line) = self.line_mut(index, class) {
-                line.at = None;
+            if empty && let Some(queue) = self.line_mut(index, class) {
+                queue.at = None;
             }
         }
         let Some(lane) = self.lanes[index].as_ref() else { return };
@@ -423,10 +425,10 @@ impl<T> Schedule<T> {
 
     /// A line waits at a barrier.
     fn stop(&mut self, lane: usize, class: Class, at: usize) {
-        let Some(line) = self.line_mut(lane, class) else { return };
-        let Some(head) = line.head() else { return };
-        let len = line.len();
-        line.at = Some(at);
+        let Some(queue) = self.line_mut(lane, class) else { return };
+        let Some(head) = queue.head() else { return };
+        let len = queue.len();
+        queue.at = Some(at);
         let barrier = self.barrier_mut(at);
         barrier.lines[class.index()].insert((head, lane));
         barrier.stopped[class.index()] += len;
@@ -435,9 +437,9 @@ impl<T> Schedule<T> {
 
     /// A line no longer waits where it did.
     fn release(&mut self, lane: usize, class: Class) {
-        let Some(line) = self.line_mut(lane, class) else { return };
-        let (len, head) = (line.len(), line.head());
-        let Some(at) = line.at.take() else { return };
+        let Some(queue) = self.line_mut(lane, class) else { return };
+        let (len, head) = (queue.len(), queue.head());
+        let Some(at) = queue.at.take() else { return };
         let barrier = self.barrier_mut(at);
         barrier.stopped[class.index()] -= len;
         if let Some(head) = head {
@@ -448,8 +450,8 @@ impl<T> Schedule<T> {
 
     /// The head of a line may be another than before.
     fn requeue(&mut self, lane: usize, class: Class, before: Option<Rank>) {
-        let Some(line) = self.line(lane, class) else { return };
-        let (Some(at), after) = (line.at, line.head()) else { return };
+        let Some(queue) = self.line(lane, class) else { return };
+        let (Some(at), after) = (queue.at, queue.head()) else { return };
         if before != after {
             let lines = &mut self.barrier_mut(at).lines[class.index()];
             if let Some(rank) = before {
