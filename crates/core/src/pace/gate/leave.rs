@@ -35,6 +35,8 @@ pub(in crate::pace) struct Wish {
 }
 
 impl Gate {
+    /// Strangers are left half of a quota at most: that is fair between two, and a burst of theirs is no forecast.
+    const STRANGERS_SHARE: f64 = 0.5;
     /// Where nothing is known of a window.
     const USUAL_WINDOW: f64 = 60.0;
 
@@ -107,7 +109,11 @@ impl Gate {
     /// it, it is lost. What more important classes may draw is left until the next scout: it is theirs.
     fn before_reset(&self, now: f64, tide: &Tide, standing: f64, class: Class) -> When {
         // What looks like strangers under a rule that is not proven may be the refill of another rule.
-        let strangers = if tide.is_proven_step() { tide.strangers() } else { 0.0 };
+        let strangers = if tide.is_proven_step() {
+            tide.strangers().min(Self::STRANGERS_SHARE * num(tide.limit()) / tide.length())
+        } else {
+            0.0
+        };
         let own = self.more_important(now, class);
         let spare = tide.available(now, self.in_flight) - 1.0 - standing;
         let Some((first, last)) = tide.closes().filter(|_| spare >= 0.0) else { return When::Now };
