@@ -10,7 +10,7 @@ use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, ClassPolicy, LimitKind, LimitSpec,
-    Observes, Partition, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
+    Observes, Partition, Refusal, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
 
@@ -480,6 +480,19 @@ fn what_fair_bulk_left_it_takes_at_instants_that_are_told_exactly() {
     assert!(got + taken >= 295, "nearly everything is used by the reset: {got} and {taken}");
     // Patience, every ten seconds, may wake it beside.
     assert!(wakes <= got + 8, "{wakes} wake-ups for {got} grants");
+}
+
+#[test]
+fn a_call_that_its_policy_holds_too_long_is_refused_at_once() {
+    let (mut bank, now) = beside_bots(Class::ALL.map(ClassPolicy::of));
+    take_all(&mut bank, now, Class::Bulk);
+    let hasty = Caller { give_up_at: Some(now + Duration::from_millis(50)), ..Caller::new() };
+    let asked = hasty.ask(&mut bank, now);
+    let Asked::Refused(Refusal { reason: RefusalReason::CannotMeet { forecast }, .. }) = asked else {
+        panic!("{asked:?}")
+    };
+    assert!(forecast > Duration::from_millis(50) && forecast <= seconds(10), "{forecast:?}");
+    let _ = Caller { give_up_at: Some(now + seconds(11)), ..Caller::new() }.queued(&mut bank, now);
 }
 
 #[test]

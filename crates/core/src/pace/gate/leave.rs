@@ -17,7 +17,7 @@ use super::draw::{DEVIATIONS, covered, with_chance};
 use super::{Gate, Knowledge};
 use crate::pace::policy::{ClassPolicy, Taking};
 use crate::pace::refill::Rule;
-use crate::pace::secs::{num, secs};
+use crate::pace::secs::{mono, num, secs};
 use crate::pace::tide::Tide;
 use crate::pace::when::When;
 use crate::schedule::Class;
@@ -67,6 +67,14 @@ impl Gate {
             return polite;
         }
         polite.or(self.by_knowledge(now, 0.0, urgent).and(starving))
+    }
+
+    /// Until when its class's policy holds the next one, as far as one can tell; `None` if it does not.
+    pub(in crate::pace) fn held_until(&self, now: Mono, wish: &Wish) -> Option<Mono> {
+        match self.kept(secs(now), wish).until {
+            When::At(at) => Some(mono(at).min(wish.starving_at)),
+            When::Now | When::Event => None,
+        }
     }
 
     fn kept(&self, now: f64, wish: &Wish) -> Kept {
