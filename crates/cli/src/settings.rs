@@ -574,6 +574,34 @@ mod tests {
     }
 
     #[test]
+    fn policies_of_classes_come_from_file_and_environment() {
+        let (_folder, in_file) =
+            file("[class.bulk]\npolicy = \"greedy\"\nreserve = 80\n[class.poll]\nreserve = 0\n");
+        let set = [("TIDEGATE_CLASS_BULK_RESERVE", "40")];
+        let policies = Settings::load(&in_file, env(&set)).unwrap().upstream().unwrap().policies;
+        let [interactive, sync, bulk, poll] = policies;
+        assert_eq!((interactive, sync), (ClassPolicy::GREEDY, ClassPolicy::GREEDY));
+        assert_eq!(bulk, ClassPolicy { taking: Taking::Greedy, reserve: 40 });
+        assert_eq!(poll, ClassPolicy { taking: Taking::Fair, reserve: 0 }, "what is not set stays");
+    }
+
+    #[test]
+    fn wrong_policies_are_told_with_their_place() {
+        let (_folder, in_file) =
+            file("[class.bulk]\npolicy = \"polite\"\nreserve = -1\n[class.blk]\nreserve = 1\n");
+        let set = [("TIDEGATE_CLASS_POLL_RESERVE", "ten")];
+        let told = Settings::load(&in_file, env(&set)).unwrap_err().message;
+        for part in [
+            "tidegate.toml:2: class.bulk.policy: `polite` is not a policy (write greedy or fair)",
+            "tidegate.toml:3: class.bulk.reserve:",
+            "tidegate.toml:4: class.blk: is not a known key (did you mean `bulk`?)",
+            "TIDEGATE_CLASS_POLL_RESERVE: `ten` is no number of permits",
+        ] {
+            assert!(told.contains(part), "{part} is missing in:\n{told}");
+        }
+    }
+
+    #[test]
     fn place_and_credential_are_told_together() {
         let wrong = Connection {
             region: Some("mypurecloud.dd".to_owned()),

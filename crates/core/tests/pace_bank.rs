@@ -9,8 +9,8 @@ use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes,
-    Partition, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, ClassPolicy, LimitKind, LimitSpec,
+    Observes, Partition, Refusal, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
 
@@ -26,7 +26,7 @@ struct Caller {
     family: Family,
     credential: CredentialId,
     class: Class,
-    caller: CallerId,
+    whose: CallerId,
     method: Method,
     deadline: Option<Mono>,
     give_up_at: Option<Mono>,
@@ -38,7 +38,7 @@ impl Caller {
             family: Family::new("/api/v2/users"),
             credential: CredentialId::new("one"),
             class: Class::Bulk,
-            caller: CallerId::ANYBODY,
+            whose: CallerId::ANYBODY,
             method: Method::GET,
             deadline: None,
             give_up_at: None,
@@ -60,7 +60,7 @@ impl Caller {
                 credential: &self.credential,
                 token: TokenSlot(0),
                 class: self.class,
-                caller: self.caller,
+                caller: self.whose,
                 deadline: self.deadline,
                 give_up_at: self.give_up_at,
             },
@@ -430,6 +430,201 @@ fn poll_leaves_the_last_permits_to_the_others() {
         advance(&mut bank, at(31)).iter().any(|(woken, _)| *woken == waiter),
         "interactive may take them"
     );
+}
+
+/// Classes and what they ask for: `interactive` once a second since 60 s, in a window of 60 s that ends at 120 s.
+fn beside_bots(policies: [ClassPolicy; Class::COUNT]) -> (Bank, Mono) {
+    let config = BankConfig { spread: Duration::ZERO, policies, ..BankConfig::default() };
+    let mut bank = Bank::new(config).unwrap();
+    let mut left = 300;
+    for second in 60..120 {
+        let now = at(1000 * (second - 60));
+        let ticket = Caller::class(Class::Interactive).granted(&mut bank, now);
+        bank.sent(now, ticket);
+        left -= 1;
+        let reset = 60_000 - 1000 * (second - 60) - 20;
+        answer(&mut bank, now + Duration::from_millis(20), ticket, AnswerKind::Accepted, &told(left, reset));
+    }
+    // The next window.
+    let now = at(60_100);
+    let ticket = Caller::class(Class::Interactive).granted(&mut bank, now);
+    bank.sent(now, ticket);
+    let now = at(60_120);
+    answer(&mut bank, now, ticket, AnswerKind::Accepted, &told(299, 59_880));
+    (bank, now)
+}
+
+fn take_all(bank: &mut Bank, now: Mono, class: Class) -> usize {
+    let mut granted = 0;
+    loop {
+        match Caller::class(class).ask(bank, now) {
+            Asked::Granted(ticket) => bank.sent(now, ticket),
+            Asked::Queued(waiter) => {
+                bank.abandon(now, waiter);
+                return granted;
+            }
+            Asked::Refused(refusal) => panic!("{refusal:?}"),
+        }
+        granted += 1;
+    }
+}
+
+#[test]
+fn fair_bulk_leaves_what_the_more_important_will_draw() {
+    let (mut bank, now) = beside_bots(Class::ALL.map(ClassPolicy::of));
+    let taken = take_all(&mut bank, now, Class::Bulk);
+    // About one a second for a minute is 60, and 2.5 deviations are 19.
+    assert!((190..=235).contains(&taken), "{taken}");
+    let left = take_all(&mut bank, now, Class::Interactive);
+    assert!(left >= 60 && left + taken <= 299, "{left} and {taken}");
+}
+
+#[test]
+fn what_fair_bulk_left_it_takes_at_instants_that_are_told_exactly() {
+    let (mut bank, now) = beside_bots(Class::ALL.map(ClassPolicy::of));
+    let taken = take_all(&mut bank, now, Class::Bulk);
+    let _ = Caller::new().queued(&mut bank, now);
+    assert!(advance(&mut bank, now).is_empty());
+    let (mut got, mut wakes, mut at_last) = (0, 0, now);
+    while got < 299 - taken {
+        let Some(wake) = bank.next_wake(at_last) else { break };
+        at_last = wake;
+        wakes += 1;
+        for (_, woken) in advance(&mut bank, wake) {
+            let Woken::Granted(ticket) = woken else { panic!("{woken:?}") };
+            bank.sent(wake, ticket);
+            let _ = Caller::new().queued(&mut bank, wake);
+            got += 1;
+        }
+        assert!(advance(&mut bank, wake).is_empty(), "one at a time");
+        if at_last > at(119_900) {
+            break;
+        }
+    }
+    assert!(got + taken >= 295, "nearly everything is used by the reset: {got} and {taken}");
+    // Patience, every ten seconds, may wake it beside.
+    assert!(wakes <= got + 8, "{wakes} wake-ups for {got} grants");
+}
+
+#[test]
+fn a_call_that_its_policy_holds_too_long_is_refused_at_once() {
+    let (mut bank, now) = beside_bots(Class::ALL.map(ClassPolicy::of));
+    take_all(&mut bank, now, Class::Bulk);
+    let hasty = Caller { give_up_at: Some(now + Duration::from_millis(50)), ..Caller::new() };
+    let asked = hasty.ask(&mut bank, now);
+    let Asked::Refused(Refusal { reason: RefusalReason::CannotMeet { forecast }, .. }) = asked else {
+        panic!("{asked:?}")
+    };
+    assert!(forecast > Duration::from_millis(50) && forecast <= seconds(10), "{forecast:?}");
+    let _ = Caller { give_up_at: Some(now + seconds(11)), ..Caller::new() }.queued(&mut bank, now);
+}
+
+#[test]
+fn greedy_bulk_takes_everything_and_a_reserve_is_always_left() {
+    let mut policies = Class::ALL.map(ClassPolicy::of);
+    policies[Class::Bulk.index()] = ClassPolicy::GREEDY;
+    let (mut bank, now) = beside_bots(policies);
+    assert!(take_all(&mut bank, now, Class::Bulk) >= 298);
+    // Twice the workers, as vendors' guides have it.
+    policies[Class::Bulk.index()].reserve = 2 * 40;
+    let (mut bank, now) = beside_bots(policies);
+    let taken = take_all(&mut bank, now, Class::Bulk);
+    assert!((218..=219).contains(&taken), "{taken}");
+}
+
+#[test]
+fn fair_bulk_alone_is_greedy() {
+    let mut bank = opened(200);
+    assert!(take_all(&mut bank, at(30), Class::Bulk) >= 199);
+}
+
+#[test]
+fn a_starving_class_is_served_within_its_patience() {
+    let mut bank = opened(8);
+    let waiter = Caller::class(Class::Poll).queued(&mut bank, at(30));
+    assert!(advance(&mut bank, at(31)).is_empty(), "ten are always left");
+    let limits = vec![declared("all", 12, vec![])];
+    let mut bank2 = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();
+    for _ in 0..7 {
+        let ticket = Caller::class(Class::Interactive).granted(&mut bank2, at(0));
+        bank2.sent(at(0), ticket);
+        answer(&mut bank2, at(10), ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    let starving = Caller::class(Class::Poll).queued(&mut bank2, at(10));
+    assert!(advance(&mut bank2, at(10_009)).is_empty());
+    let wake = bank2.next_wake(at(10_009)).unwrap();
+    assert_eq!(wake, at(10_010), "ten seconds after it began to wait");
+    assert_eq!(advance(&mut bank2, wake).first().map(|(woken, _)| *woken), Some(starving));
+    bank.abandon(at(31), waiter);
+}
+
+#[test]
+fn callers_of_a_class_take_turns() {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    let greedy = Caller { whose: CallerId::named("greedy"), ..Caller::new() };
+    let modest = Caller { whose: CallerId::named("modest"), ..Caller::new() };
+    let many: Vec<WaiterId> = (0..30).map(|_| greedy.queued(&mut bank, at(0))).collect();
+    let few: Vec<WaiterId> = (0..2).map(|_| modest.queued(&mut bank, at(1))).collect();
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4990));
+    let order: Vec<WaiterId> = advance(&mut bank, at(20)).into_iter().map(|(waiter, _)| waiter).collect();
+    assert_eq!(order[..4], [many[0], few[0], many[1], few[1]]);
+}
+
+#[test]
+fn callers_of_a_class_take_turns_across_families() {
+    let limits = vec![LimitSpec { kind: LimitKind::Concurrent { cap: 1 }, ..declared("one", 1, vec![]) }];
+    let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
+    let of = |family: u32, caller: &str| Caller {
+        family: Family::new(format!("/api/v2/f{family}")),
+        whose: CallerId::named(caller),
+        ..Caller::new()
+    };
+    let mut ticket = of(0, "greedy").granted(&mut bank, at(0));
+    let mut names: Vec<(WaiterId, &str)> = Vec::new();
+    for family in 0..5 {
+        for _ in 0..3 {
+            names.push((of(family, "greedy").queued(&mut bank, at(0)), "greedy"));
+        }
+    }
+    for _ in 0..4 {
+        names.push((of(9, "modest").queued(&mut bank, at(1)), "modest"));
+    }
+    let mut order = Vec::new();
+    for step in 1..=8 {
+        bank.sent(at(10 * step), ticket);
+        answer(&mut bank, at(10 * step), ticket, AnswerKind::Accepted, &Observation::default());
+        let woken = advance(&mut bank, at(10 * step));
+        let [(waiter, Woken::Granted(next))] = woken[..] else { panic!("{woken:?}") };
+        order.push(names.iter().find(|(id, _)| *id == waiter).unwrap().1);
+        ticket = next;
+    }
+    assert_eq!(order.iter().filter(|name| **name == "modest").count(), 4, "{order:?}");
+}
+
+#[test]
+fn a_sync_call_is_refused_only_for_what_goes_before_it() {
+    let limits = vec![declared("all", 60, vec![])];
+    let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
+    for _ in 0..58 {
+        let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(0));
+        bank.sent(at(0), ticket);
+        answer(&mut bank, at(10), ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    let mut sync = |deadline: u64, now: u64| {
+        Caller { deadline: Some(at(deadline)), ..Caller::class(Class::Sync) }.ask(&mut bank, at(now))
+    };
+    let last_two: Vec<Asked> = (0..2).map(|_| sync(200_000, 20)).collect();
+    assert!(last_two.iter().all(|asked| matches!(asked, Asked::Granted(_))), "{last_two:?}");
+    for index in 0..60 {
+        assert!(matches!(sync(200_000 + index, 30), Asked::Queued(_)));
+    }
+    // 60 wait already, all of them with later deadlines: it would be the first of the next window.
+    assert!(matches!(sync(61_000, 40), Asked::Queued(_)));
+    let late = sync(60_000, 40);
+    let Asked::Refused(refusal) = late else { panic!("{late:?}") };
+    assert!(matches!(refusal.reason, RefusalReason::CannotMeet { .. }));
 }
 
 #[test]

@@ -37,6 +37,7 @@ scenarios! {
     fleet_10000 = "fleet-10000",
     four_processes = "four-processes",
     late_or_never = "late-or-never",
+    late_or_never_beside_bulk = "late-or-never-beside-bulk",
     no_headers_declared = "no-headers-declared",
     no_headers_undeclared = "no-headers-undeclared",
     publish_window = "publish-window",

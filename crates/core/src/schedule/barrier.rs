@@ -38,6 +38,13 @@ pub struct Demand {
     pub hungry_since: Mono,
 }
 
+impl Demand {
+    /// Nobody waits.
+    pub const fn of_nobody(now: Mono) -> Self {
+        Self { stopped: [0; Class::COUNT], hungry_since: now }
+    }
+}
+
 /// The barriers as their owner knows them.
 pub trait Barriers {
     /// Whether one more of `class` may pass `barrier` at `now`.

@@ -9,7 +9,7 @@
 //! | between classes: by weight, at each barrier, and no class saves up turns | `turns` |
 //! | within `sync`: the earliest deadline first (Liu and Layland, *Scheduling Algorithms for Multiprogramming in a Hard-Real-Time Environment*, JACM 20(1), 1973) | `line` |
 //! | within the other classes: fair between callers, and nobody saves up a share | `fair` |
-//! | a waiter goes when all its barriers are open for its class, and then passes all at once | here |
+//! | a waiter goes when all its barriers are open for its class, and then passes all at once | here, `stop` |
 //!
 //! **No work for those who cannot go.** A line is kept at one barrier that stops it, and nobody looks at it until that barrier
 //! opens. Then the best line there is tried; if another barrier stops it by now it moves there. So a permit costs a few
@@ -29,6 +29,7 @@ mod caller;
 mod class;
 mod fair;
 mod line;
+mod stop;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,11 +169,11 @@ impl<T> Schedule<T> {
         let lane = self.lanes[index].get_or_insert_with(|| {
             Box::new(Lane { needs: needs.into_iter().collect(), lines: Default::default() })
         });
-        let line = &mut lane.lines[class.index()];
-        let (before, flows) = (line.head(), line.flows());
-        line.insert(&mut self.fair[class.index()], entry.caller, urgency, id);
-        let (at, joined) = (line.at, line.flows() - flows);
-        if line.len() == 1 {
+        let queue = &mut lane.lines[class.index()];
+        let (before, flows) = (queue.head(), queue.flows());
+        queue.insert(&mut self.fair[class.index()], entry.caller, urgency, id);
+        let (at, joined) = (queue.at, queue.flows() - flows);
+        if queue.len() == 1 {
             self.fresh.push((index, class));
         }
         let top = lane.needs.iter().copied().max().unwrap_or_default();
@@ -197,8 +198,8 @@ impl<T> Schedule<T> {
         let entry = self.waiters.remove(&id)?;
         let urgency = Line::urgency(entry.class, entry.deadline);
         let (index, class) = (entry.lane, entry.class);
-        let line = self.line_mut(index, class);
-        let before = line.map_or((None, 0), |line| (line.head(), line.flows()));
+        let queue = self.line_mut(index, class);
+        let before = queue.map_or((None, 0), |queue| (queue.head(), queue.flows()));
         if let Some(lane) = self.lanes[index].as_mut() {
             lane.lines[class.index()].remove(&mut self.fair[class.index()], entry.caller, urgency, id);
         }
@@ -223,8 +224,8 @@ impl<T> Schedule<T> {
         let old = std::mem::replace(&mut state.needs, needs.clone());
         for class in Class::ALL {
             self.release(lane, class);
-            let Some(line) = self.line_mut(lane, class).filter(|line| !line.is_empty()) else { continue };
-            let (urgencies, flows): (Vec<Mono>, u32) = (line.urgencies().collect(), line.flows());
+            let Some(queue) = self.line_mut(lane, class).filter(|queue| !queue.is_empty()) else { continue };
+            let (urgencies, flows): (Vec<Mono>, u32) = (queue.urgencies().collect(), queue.flows());
             self.fresh.push((lane, class));
             for &need in &needs {
                 if self.barriers.len() <= need {
@@ -232,7 +233,9 @@ impl<T> Schedule<T> {
                 }
                 let barrier = self.barriers[need].get_or_insert_default();
                 barrier.flows[class.index()] += flows;
-                urgencies.iter().for_each(|&urgency| barrier.expect(now, class, urgency));
+                for &urgency in &urgencies {
+                    barrier.expect(now, class, urgency);
+                }
             }
             for &need in &old {
                 self.barrier_mut(need).flows[class.index()] -= flows;
@@ -258,7 +261,7 @@ impl<T> Schedule<T> {
         pushing: [bool; Class::COUNT],
     ) -> u32 {
         let Some(state) = self.barrier(barrier) else { return 0 };
-        let own = self.line(lane, class).map_or(0, |line| line.of(caller));
+        let own = self.line(lane, class).map_or(0, |queue| queue.of(caller));
         let peers = state.before(class, own, deadline);
         let others = Class::ALL.into_iter().filter(|&other| other != class);
         others
@@ -288,7 +291,7 @@ impl<T> Schedule<T> {
             self.touch(barrier);
         }
         while let Some((lane, class)) = self.fresh.pop() {
-            if self.line(lane, class).is_some_and(|line| !line.is_empty() && line.at.is_none()) {
+            if self.line(lane, class).is_some_and(|queue| !queue.is_empty() && queue.at.is_none()) {
                 let at =
                     self.stopped_by(now, lane, class, barriers).unwrap_or_else(|| self.most_wanted(lane));
                 self.stop(lane, class, at);
@@ -316,9 +319,9 @@ impl<T> Schedule<T> {
     /// The head of a line goes.
     fn pass(&mut self, now: Mono, lane: usize, class: Class) -> Option<(u64, Entry<T>)> {
         let state = self.lanes[lane].as_mut()?;
-        let line = &mut state.lines[class.index()];
-        let before = (line.head(), line.flows());
-        let id = line.take(&mut self.fair[class.index()])?;
+        let queue = &mut state.lines[class.index()];
+        let before = (queue.head(), queue.flows());
+        let id = queue.take(&mut self.fair[class.index()])?;
         let entry = self.waiters.remove(&id)?;
         for &need in &state.needs {
             let barrier = self.barriers[need].as_mut()?;
@@ -339,14 +342,14 @@ impl<T> Schedule<T> {
         if self.waiting[class.index()] == 0 {
             self.fair[class.index()].rest();
         }
-        let Some(line) = self.line(index, class) else { return };
-        let gone = before.1 - line.flows();
-        if let Some(at) = line.at {
-            let empty = line.is_empty();
+        let Some(queue) = self.line(index, class) else { return };
+        let gone = before.1 - queue.flows();
+        if let Some(at) = queue.at {
+            let empty = queue.is_empty();
             self.barrier_mut(at).stopped[class.index()] -= 1;
             self.requeue(index, class, before.0);
-            if empty && let Some(line) = self.line_mut(index, class) {
-                line.at = None;
+            if empty && let Some(queue) = self.line_mut(index, class) {
+                queue.at = None;
             }
         }
         let Some(lane) = self.lanes[index].as_ref() else { return };
@@ -361,113 +364,6 @@ impl<T> Schedule<T> {
         }
         if idle {
             self.lanes[index] = None;
-        }
-    }
-
-    /// The barrier that stops a line longest.
-    fn stopped_by(&self, now: Mono, lane: usize, class: Class, barriers: &impl Barriers) -> Option<usize> {
-        let mut latest = (Opens::Now, None);
-        for &need in &self.lanes.get(lane)?.as_ref()?.needs {
-            let opens = self.opens(now, need, class, barriers);
-            if opens.is_later_than(latest.0) {
-                latest = (opens, Some(need));
-            }
-        }
-        latest.1
-    }
-
-    fn opens(&self, now: Mono, barrier: usize, class: Class, barriers: &impl Barriers) -> Opens {
-        let Some(state) = self.barrier(barrier) else { return Opens::Now };
-        match barriers.opens(now, barrier, class, &state.demand(class)) {
-            Opens::At(at) if at <= now => Opens::Now,
-            opens => opens,
-        }
-    }
-
-    /// Where a line that nothing stops meets most of those it competes with.
-    fn most_wanted(&self, lane: usize) -> usize {
-        let needs = self.lanes.get(lane).and_then(Option::as_ref).map_or(&[][..], |lane| &lane.needs);
-        let waiting = |need: usize| self.waiting_for(need).iter().sum::<u32>();
-        needs.iter().copied().max_by_key(|&need| (waiting(need), std::cmp::Reverse(need))).unwrap_or_default()
-    }
-
-    /// Looks at a barrier again: who of those it stops would go, and when it opens for the others.
-    fn look(&mut self, now: Mono, index: usize, barriers: &impl Barriers) {
-        let Some(state) = self.barriers[index].as_mut() else { return };
-        state.stale = false;
-        if let Some(ready) = state.ready.take() {
-            self.ready.remove(&ready);
-        }
-        if let Some(wake) = state.wake.take() {
-            self.wakes.remove(&(wake, index));
-        }
-        let (mut ready, mut wake) = (None::<Ready>, None::<Mono>);
-        for class in Class::ALL {
-            let Some(state) = self.barrier(index) else { return };
-            let Some(&(rank, lane)) = state.lines[class.index()].first() else { continue };
-            let lead = state.turns.lead(class);
-            match self.opens(now, index, class, barriers) {
-                Opens::Now => {
-                    let other = Ready { lead, class, rank, barrier: index, lane };
-                    ready = Some(ready.map_or(other, |ready| ready.min(other)));
-                }
-                Opens::At(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
-                Opens::Event => {}
-            }
-        }
-        let state = self.barrier_mut(index);
-        (state.ready, state.wake) = (ready, wake);
-        self.ready.extend(ready);
-        self.wakes.extend(wake.map(|wake| (wake, index)));
-    }
-
-    /// A line waits at a barrier.
-    fn stop(&mut self, lane: usize, class: Class, at: usize) {
-        let Some(line) = self.line_mut(lane, class) else { return };
-        let Some(head) = line.head() else { return };
-        let len = line.len();
-        line.at = Some(at);
-        let barrier = self.barrier_mut(at);
-        barrier.lines[class.index()].insert((head, lane));
-        barrier.stopped[class.index()] += len;
-        self.touch(at);
-    }
-
-    /// A line no longer waits where it did.
-    fn release(&mut self, lane: usize, class: Class) {
-        let Some(line) = self.line_mut(lane, class) else { return };
-        let (len, head) = (line.len(), line.head());
-        let Some(at) = line.at.take() else { return };
-        let barrier = self.barrier_mut(at);
-        barrier.stopped[class.index()] -= len;
-        if let Some(head) = head {
-            barrier.lines[class.index()].remove(&(head, lane));
-        }
-        self.touch(at);
-    }
-
-    /// The head of a line may be another than before.
-    fn requeue(&mut self, lane: usize, class: Class, before: Option<Rank>) {
-        let Some(line) = self.line(lane, class) else { return };
-        let (Some(at), after) = (line.at, line.head()) else { return };
-        if before != after {
-            let lines = &mut self.barrier_mut(at).lines[class.index()];
-            if let Some(rank) = before {
-                lines.remove(&(rank, lane));
-            }
-            lines.extend(after.map(|rank| (rank, lane)));
-        }
-        self.touch(at);
-    }
-
-    /// Nobody waits for a barrier any more.
-    fn close(&mut self, index: usize) {
-        let Some(state) = self.barriers[index].take() else { return };
-        if let Some(ready) = state.ready {
-            self.ready.remove(&ready);
-        }
-        if let Some(wake) = state.wake {
-            self.wakes.remove(&(wake, index));
         }
     }
 

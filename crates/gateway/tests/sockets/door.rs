@@ -86,6 +86,7 @@ async fn fields_of_one_connection_and_our_own_do_not_reach_the_upstream() {
         ("Proxy-Authorization", "Basic eDp5"),
         ("Proxy-Connection", "keep-alive"),
         ("Tidegate-Class", "bulk"),
+        ("Tidegate-Caller", "nightly export"),
         ("Tidegate-Anything", "else"),
         ("Expect", "100-continue"),
         ("X-Kept", "yes"),

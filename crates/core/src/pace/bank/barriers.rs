@@ -41,26 +41,35 @@ impl Doors<'_> {
         }
     }
 
-    fn gate(&self, now: Mono, gate: usize, class: Class, demand: &Demand) -> Opens {
+    fn wish(&self, class: Class, demand: &Demand) -> Wish {
         let more_important = demand.stopped.iter().zip(Class::ALL);
         let urgent = more_important.filter(|&(_, other)| other < class && other.is_urgent());
-        let wish = Wish {
+        Wish {
             class,
             policy: self.config.policies[class.index()],
             urgent_waiting: urgent.map(|(&waiting, _)| waiting).sum(),
             starving_at: demand.hungry_since + self.config.patience,
-        };
-        match self.registry.gates[gate].when(now, &wish) {
+        }
+    }
+
+    fn gate(&self, now: Mono, gate: usize, class: Class, demand: &Demand) -> Opens {
+        match self.registry.gates[gate].when(now, &self.wish(class, demand)) {
             When::Now => Opens::Now,
             When::At(at) => Opens::At(mono(at)),
             When::Event => Opens::Event,
         }
     }
 
+    /// Until when the policy of `class` holds a newcomer at a gate, as far as one can tell.
+    pub(super) fn held_until(&self, now: Mono, gate: usize, class: Class) -> Mono {
+        let wish = self.wish(class, &Demand::of_nobody(now));
+        self.registry.gates[gate].held_until(now, &wish).unwrap_or(now)
+    }
+
     /// Whether a lane where nobody waits is open for `class`, and the gate that decides it.
     pub(super) fn of_lane(&self, now: Mono, lane: usize, class: Class) -> (Opens, usize) {
         let lane = &self.registry.lanes[lane];
-        let nobody = Demand { stopped: [0; Class::COUNT], hungry_since: now };
+        let nobody = Demand::of_nobody(now);
         let (mut latest, mut blocker) = (self.breaker(now, lane.family), lane.gates[0]);
         for &gate in &lane.gates {
             let opens = self.gate(now, gate, class, &nobody);

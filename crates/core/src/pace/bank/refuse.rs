@@ -81,7 +81,10 @@ impl Bank {
             |gate: usize| self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing);
         let gates = self.registry.lanes[lane].gates.iter();
         gates
-            .map(|&gate| self.registry.gates[gate].forecast(now, before(gate).saturating_add(1)))
+            .map(|&gate| {
+                let permit = self.registry.gates[gate].forecast(now, before(gate).saturating_add(1));
+                permit.max(self.doors().held_until(now, gate, class))
+            })
             .fold(self.opens(now, lane), Mono::max)
     }
 

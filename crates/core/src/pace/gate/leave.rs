@@ -17,7 +17,7 @@ use super::draw::{DEVIATIONS, covered, with_chance};
 use super::{Gate, Knowledge};
 use crate::pace::policy::{ClassPolicy, Taking};
 use crate::pace::refill::Rule;
-use crate::pace::secs::{num, secs};
+use crate::pace::secs::{mono, num, secs};
 use crate::pace::tide::Tide;
 use crate::pace::when::When;
 use crate::schedule::Class;
@@ -35,6 +35,8 @@ pub(in crate::pace) struct Wish {
 }
 
 impl Gate {
+    /// Strangers are left half of a quota at most: that is fair between two, and a burst of theirs is no forecast.
+    const STRANGERS_SHARE: f64 = 0.5;
     /// Where nothing is known of a window.
     const USUAL_WINDOW: f64 = 60.0;
 
@@ -65,6 +67,14 @@ impl Gate {
             return polite;
         }
         polite.or(self.by_knowledge(now, 0.0, urgent).and(starving))
+    }
+
+    /// Until when its class's policy holds the next one, as far as one can tell; `None` if it does not.
+    pub(in crate::pace) fn held_until(&self, now: Mono, wish: &Wish) -> Option<Mono> {
+        match self.kept(secs(now), wish).until {
+            When::At(at) => Some(mono(at).min(wish.starving_at)),
+            When::Now | When::Event => None,
+        }
     }
 
     fn kept(&self, now: f64, wish: &Wish) -> Kept {
@@ -107,7 +117,11 @@ impl Gate {
     /// it, it is lost. What more important classes may draw is left until the next scout: it is theirs.
     fn before_reset(&self, now: f64, tide: &Tide, standing: f64, class: Class) -> When {
         // What looks like strangers under a rule that is not proven may be the refill of another rule.
-        let strangers = if tide.is_proven_step() { tide.strangers() } else { 0.0 };
+        let strangers = if tide.is_proven_step() {
+            tide.strangers().min(Self::STRANGERS_SHARE * num(tide.limit()) / tide.length())
+        } else {
+            0.0
+        };
         let own = self.more_important(now, class);
         let spare = tide.available(now, self.in_flight) - 1.0 - standing;
         let Some((first, last)) = tide.closes().filter(|_| spare >= 0.0) else { return When::Now };
