@@ -78,7 +78,11 @@ impl Tide {
             _ => pause,
         };
         let after = after.max(pause);
-        let telling = if self.blurred() && self.refill.is_proven_step() { self.promise.halving(after, &self.trip) } else { None };
+        let telling = if self.blurred() && self.refill.is_proven_step() {
+            self.promise.halving(after, &self.trip)
+        } else {
+            None
+        };
         telling.unwrap_or(after).min(latest)
     }
 
