@@ -88,8 +88,7 @@ fn table(only: &[String]) {
         let mut columns: Vec<Goal> =
             COLUMNS.iter().map(|&(window, trip)| Goal::new(who, name, window, trip)).collect();
         println!(
-            "\n{:<31}5 s, 20 ms             5 s, 200 ms            60 s, 20 ms            60 s, 200 ms",
-            name
+            "\n{name:<31}5 s, 20 ms             5 s, 200 ms            60 s, 20 ms            60 s, 200 ms"
         );
         for rule in RULES {
             for form in FORMS {

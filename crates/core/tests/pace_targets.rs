@@ -44,10 +44,12 @@ fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: 
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// The forms that differ most; the bench plays all of them.
+const APART: [Form; 2] = [Form::Exact, Form::Epoch];
 /// Windows and round trips in seconds.
 const NEAR: [(f64, f64); 2] = [(5.0, 0.02), (60.0, 0.02)];
 const FAR: [(f64, f64); 2] = [(5.0, 0.2), (60.0, 0.2)];
-/// What a sixtieth of a permit takes at 60 s makes a throttle in seven thousand hard to exclude.
+/// The first scout may meet one throttle where a first window has a usual length by chance, or a reset names one permit.
 const HARDLY_ANY: f64 = 0.05;
 
 /// The least median efficiency that is asked for alone.
@@ -81,10 +83,10 @@ fn cells(
 #[test]
 fn alone_every_rule_is_ridden_at_full_speed_near_and_far() {
     for at in [NEAR, FAR] {
-        cells(&WINDOWS, &FORMS, Who::Nobody, &at, reachable, 0.0);
+        cells(&WINDOWS, &APART, Who::Nobody, &at, reachable, 0.0);
         cells(&LOGS, &[Form::Exact, Form::Whole], Who::Nobody, &at, reachable, 0.0);
         cells(&[Rule::LogNewest], &[Form::Epoch], Who::Nobody, &at, reachable, 0.0);
-        cells(&CONTINUOUS, &FORMS, Who::Nobody, &at, reachable, HARDLY_ANY);
+        cells(&CONTINUOUS, &APART, Who::Nobody, &at, reachable, HARDLY_ANY);
     }
     cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &NEAR, |_| 0.96, 0.0);
     cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &FAR, |_| 0.93, 0.0);
@@ -93,17 +95,17 @@ fn alone_every_rule_is_ridden_at_full_speed_near_and_far() {
 #[test]
 fn strangers_cost_windows_hardly_a_throttle_however_far_the_server() {
     for at in [NEAR, FAR] {
-        cells(&WINDOWS, &FORMS, Who::Steady(0.4), &at, |_| 0.95, 0.15);
+        cells(&WINDOWS, &APART, Who::Steady(0.4), &at, |_| 0.95, 0.15);
     }
-    cells(&WINDOWS, &FORMS, Who::From(0.4, 10.0), &FAR, |_| 0.95, 0.3);
-    cells(&WINDOWS, &[Form::Exact, Form::Epoch], Who::Bursts(0.2), &NEAR, |_| 0.95, 0.3);
+    cells(&WINDOWS, &APART, Who::From(0.4, 10.0), &FAR, |_| 0.95, 0.3);
+    cells(&WINDOWS, &APART, Who::Bursts(0.2), &NEAR, |_| 0.95, 0.3);
 }
 
 #[test]
 fn strangers_cost_a_continuous_refill_hardly_a_throttle() {
-    cells(&CONTINUOUS, &[Form::Exact, Form::Epoch], Who::Steady(0.4), &NEAR, |_| 0.95, 0.3);
-    cells(&CONTINUOUS, &[Form::Exact, Form::Epoch], Who::Steady(0.4), &FAR, |_| 0.9, 0.3);
-    cells(&CONTINUOUS, &[Form::Exact, Form::Epoch], Who::From(0.4, 10.0), &NEAR, |_| 0.95, 0.3);
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &NEAR, |_| 0.95, 0.3);
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &FAR, |_| 0.9, 0.3);
+    cells(&CONTINUOUS, &APART, Who::From(0.4, 10.0), &NEAR, |_| 0.95, 0.3);
 }
 
 #[test]

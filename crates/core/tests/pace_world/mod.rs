@@ -480,7 +480,7 @@ impl Cell {
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     pub(crate) fn play(rule: Rule, form: Form, who: Who, (window, trip): (f64, f64)) -> Self {
         let mut efficiencies = Vec::new();
-        let (mut accepted, mut throttled) = (0, 0);
+        let (mut accepted, mut refused) = (0, 0);
         for (seed, phase) in (1..).zip(PHASES) {
             let mut world = World::new(rule, form, phase, seed);
             world.server = Server::new(rule, 300, window, world.server.phase);
@@ -488,10 +488,10 @@ impl Cell {
             let outcome = world.play(BankConfig::default());
             efficiencies.push(world.ideal(&outcome.stranger_times) / outcome.makespan);
             accepted += outcome.accepted;
-            throttled += outcome.throttled;
+            refused += outcome.throttled;
         }
         efficiencies.sort_by(f64::total_cmp);
-        let throttles = 100.0 * throttled as f64 / accepted as f64;
+        let throttles = 100.0 * refused as f64 / accepted as f64;
         Self { median: efficiencies[PHASES.len() / 2], lowest: efficiencies[0], throttles }
     }
 }
