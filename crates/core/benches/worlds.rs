@@ -16,10 +16,9 @@
 #[path = "../tests/pace_world/mod.rs"]
 mod pace_world;
 
-use pace_world::{Form, Rule, Server, Who, World};
+use pace_world::{Cell, Form, Rule, Server, Who, World};
 use tidegate_core::pace::BankConfig;
 
-const PHASES: [f64; 5] = [0.0, 0.2, 0.4, 0.6, 0.8];
 /// Window and round trip in seconds.
 const COLUMNS: [(f64, f64); 4] = [(5.0, 0.02), (5.0, 0.2), (60.0, 0.02), (60.0, 0.2)];
 const COMPANY: [(&str, Who); 4] = [
@@ -83,40 +82,13 @@ impl Goal {
     }
 }
 
-/// One rule, form, company, window and trip, over all phases.
-struct Cell {
-    median: f64,
-    lowest: f64,
-    throttles: f64,
-}
-
-impl Cell {
-    fn play(rule: Rule, form: Form, who: Who, window: f64, trip: f64) -> Self {
-        let mut efficiencies = Vec::new();
-        let (mut accepted, mut throttled) = (0, 0);
-        for (seed, phase) in (1..).zip(PHASES) {
-            let mut world = World::new(rule, form, phase, seed);
-            world.server = Server::new(rule, 300, window, world.server.phase);
-            (world.trip, world.who) = (trip, who.scaled(window));
-            let outcome = world.play(BankConfig::default());
-            efficiencies.push(world.ideal(&outcome.stranger_times) / outcome.makespan);
-            accepted += outcome.accepted;
-            throttled += outcome.throttled;
-        }
-        efficiencies.sort_by(f64::total_cmp);
-        let throttles = 100.0 * num(throttled) / num(accepted);
-        Self { median: efficiencies[PHASES.len() / 2], lowest: efficiencies[0], throttles }
-    }
-}
-
 fn table(only: &[String]) {
     let mut goals = Vec::new();
     for (name, who) in COMPANY {
         let mut columns: Vec<Goal> =
             COLUMNS.iter().map(|&(window, trip)| Goal::new(who, name, window, trip)).collect();
         println!(
-            "\n{:<31}5 s, 20 ms             5 s, 200 ms            60 s, 20 ms            60 s, 200 ms",
-            name
+            "\n{name:<31}5 s, 20 ms             5 s, 200 ms            60 s, 20 ms            60 s, 200 ms"
         );
         for rule in RULES {
             for form in FORMS {
@@ -126,7 +98,7 @@ fn table(only: &[String]) {
                 }
                 print!("  {:<12}{:<8}", format!("{rule:?}"), format!("{form:?}"));
                 for (goal, &(window, trip)) in columns.iter_mut().zip(&COLUMNS) {
-                    let cell = Cell::play(rule, form, who, window, trip);
+                    let cell = Cell::play(rule, form, who, (window, trip));
                     // What a silent server allows is judged below, once it is known.
                     let missed = form != Form::Silent && !goal.judge(&cell);
                     let mark = if missed { '*' } else { ' ' };

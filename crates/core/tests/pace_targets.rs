@@ -7,7 +7,7 @@ mod pace_world;
 
 use std::time::Duration;
 
-use pace_world::{Form, Rule, Who, World};
+use pace_world::{Cell, Form, Rule, Who, World};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Observes, Partition};
 
@@ -42,6 +42,78 @@ fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: 
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// The forms that differ most; the bench plays all of them.
+const APART: [Form; 2] = [Form::Exact, Form::Epoch];
+/// Windows and round trips in seconds.
+const NEAR: [(f64, f64); 2] = [(5.0, 0.02), (60.0, 0.02)];
+const FAR: [(f64, f64); 2] = [(5.0, 0.2), (60.0, 0.2)];
+/// The first scout may meet one throttle where a first window has a usual length by chance, or a reset names one permit.
+const HARDLY_ANY: f64 = 0.05;
+
+/// The least median efficiency that is asked for alone.
+fn reachable((window, trip): (f64, f64)) -> f64 {
+    0.97_f64.min(window / (window + 1.25 * trip))
+}
+
+/// Every cell that misses, at once: the median efficiency of five phases, and the throttles per 100 over all of them.
+fn cells(
+    rules: &[Rule],
+    forms: &[Form],
+    who: Who,
+    at: &[(f64, f64)],
+    least: impl Fn((f64, f64)) -> f64,
+    most: f64,
+) {
+    let mut missed = Vec::new();
+    for &rule in rules {
+        for &form in forms {
+            for &place in at {
+                let cell = Cell::play(rule, form, who, place);
+                if cell.median < least(place) || cell.throttles > most {
+                    missed.push(format!("{rule:?} {form:?} {place:?}: {cell:?}"));
+                }
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn alone_every_rule_is_ridden_at_full_speed_near_and_far() {
+    for at in [NEAR, FAR] {
+        cells(&WINDOWS, &APART, Who::Nobody, &at, reachable, 0.0);
+        cells(&LOGS, &[Form::Exact, Form::Whole], Who::Nobody, &at, reachable, 0.0);
+        cells(&[Rule::LogNewest], &[Form::Epoch], Who::Nobody, &at, reachable, 0.0);
+        cells(&CONTINUOUS, &APART, Who::Nobody, &at, reachable, HARDLY_ANY);
+    }
+    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &NEAR, |_| 0.96, 0.0);
+    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &FAR, |_| 0.93, 0.0);
+}
+
+#[test]
+fn strangers_cost_windows_hardly_a_throttle_however_far_the_server() {
+    for at in [NEAR, FAR] {
+        cells(&WINDOWS, &APART, Who::Steady(0.4), &at, |_| 0.95, 0.15);
+    }
+    cells(&WINDOWS, &APART, Who::From(0.4, 10.0), &FAR, |_| 0.95, 0.3);
+    cells(&WINDOWS, &APART, Who::Bursts(0.2), &NEAR, |_| 0.95, 0.3);
+}
+
+#[test]
+fn strangers_cost_a_continuous_refill_hardly_a_throttle() {
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &NEAR, |_| 0.95, 0.3);
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &FAR, |_| 0.9, 0.3);
+    cells(&CONTINUOUS, &APART, Who::From(0.4, 10.0), &NEAR, |_| 0.95, 0.3);
+}
+
+#[test]
+fn strangers_cost_a_log_hardly_a_throttle_and_far_away_some_speed() {
+    cells(&LOGS, &[Form::Exact, Form::Whole], Who::Steady(0.4), &NEAR, |_| 0.95, 0.3);
+    cells(&LOGS, &[Form::Exact, Form::Whole], Who::From(0.4, 10.0), &NEAR, |_| 0.95, 0.3);
+    cells(&LOGS, &[Form::Exact, Form::Whole], Who::Bursts(0.2), &NEAR, |_| 0.95, 0.3);
+    cells(&LOGS, &[Form::Exact, Form::Whole], Who::Steady(0.4), &FAR[1..], |_| 0.95, 0.3);
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub(super) struct Spent {
     pub(super) window: f64,
     /// The learnt share; its times are in windows.
     pub(super) share: Option<Cubic>,
+    /// Bursts are refuted.
+    pub(super) evenly: bool,
     /// What was spent when, ascending.
     pub(super) entries: Vec<(f64, u64)>,
 }

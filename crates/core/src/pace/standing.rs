@@ -54,6 +54,9 @@ impl Standing {
     const BINS: usize = 32;
     /// Bins kept beyond, so that what left of late is still known.
     const SPARE: usize = 8;
+    /// Lengths that may be logs, in seconds; others are misread.
+    const SHORTEST: f64 = 0.01;
+    const LONGEST: f64 = 1e7;
     /// A length that changes by more than this share is another log.
     const OTHER_LOG: f64 = 0.1;
     /// Arrivals in so many of the last bins are the draw of late.
@@ -67,6 +70,9 @@ impl Standing {
     /// `blur`.
     /// Those handled within a `stretch` are averaged.
     pub(super) fn observe(&mut self, handled: f64, standing: f64, blur: f64, length: f64, stretch: f64) {
+        if !(Self::SHORTEST..Self::LONGEST).contains(&length) {
+            return;
+        }
         if (length - self.length).abs() > Self::OTHER_LOG * self.length {
             *self = Self { length, since: handled, ..Self::default() };
             self.bins.resize(Self::BINS + Self::SPARE, 0.0);
@@ -121,7 +127,7 @@ impl Standing {
 
     /// Forgets what the bins that begin in `from..to` held a ring ago.
     fn clear(&mut self, from: f64, to: f64) {
-        let (first, last) = (whole(from / self.width()) + 1, whole(to / self.width()));
+        let (first, last) = (whole(from / self.width()).saturating_add(1), whole(to / self.width()));
         let count = self.bins.len() as u64;
         for bin in (first..=last).take(self.bins.len()) {
             self.bins[usize::try_from(bin % count).unwrap_or(0)] = 0.0;

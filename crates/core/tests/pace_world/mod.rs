@@ -463,3 +463,37 @@ pub(crate) fn capped(form: Form, trip: f64, requests: usize) -> (f64, f64) {
     let fastest = requests as f64 * 4.0 * trip / 50.0;
     (fastest / outcome.makespan, 100.0 * outcome.throttled as f64 / outcome.accepted as f64)
 }
+
+/// Phases of the wall second that a cell is played at.
+pub(crate) const PHASES: [f64; 5] = [0.0, 0.2, 0.4, 0.6, 0.8];
+
+/// One rule, form, company, window and trip, over all phases.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// The median efficiency, and the lowest.
+    pub(crate) median: f64,
+    pub(crate) lowest: f64,
+    /// Throttles per 100 accepted, over all phases.
+    pub(crate) throttles: f64,
+}
+
+impl Cell {
+    /// 300 per `window` seconds, `trip` seconds away.
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    pub(crate) fn play(rule: Rule, form: Form, who: Who, (window, trip): (f64, f64)) -> Self {
+        let mut efficiencies = Vec::new();
+        let (mut accepted, mut refused) = (0, 0);
+        for (seed, phase) in (1..).zip(PHASES) {
+            let mut world = World::new(rule, form, phase, seed);
+            world.server = Server::new(rule, 300, window, world.server.phase);
+            (world.trip, world.who) = (trip, who.scaled(window));
+            let outcome = world.play(BankConfig::default());
+            efficiencies.push(world.ideal(&outcome.stranger_times) / outcome.makespan);
+            accepted += outcome.accepted;
+            refused += outcome.throttled;
+        }
+        efficiencies.sort_by(f64::total_cmp);
+        let throttles = 100.0 * refused as f64 / accepted as f64;
+        Self { median: efficiencies[PHASES.len() / 2], lowest: efficiencies[0], throttles }
+    }
+}

@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use tidegate::RequestBody;
 use tidegate::transport::SendOptions;
+use tidegate_core::pace::CallerId;
 use tidegate_core::time::Mono;
 use tidegate_sim::model::world::REQUEST_ID;
 use tidegate_sim::wire::message::ApiResponse;

@@ -97,6 +97,7 @@ impl Product {
                 .client
                 .request(call.route.method.clone(), &call.path)
                 .class(call.class)
+                .caller(&format!("load {}", call.load))
                 .credential(Credential::Managed(Arc::clone(&self.managers[call.load])))
                 .extension(call.tag.clone());
             let now = Mono::ZERO + self.book.now();

@@ -98,7 +98,7 @@ impl Gist {
         let known = match &self.known {
             Known::Nothing => false,
             Known::Told(_) | Known::Silent(_) => true,
-            Known::Declared(spent) => spent.share.is_some() || !spent.entries.is_empty(),
+            Known::Declared(spent) => spent.share.is_some() || spent.evenly || !spent.entries.is_empty(),
         };
         known || self.opens.is_some() || self.scout || self.bound.is_some()
     }
