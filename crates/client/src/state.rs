@@ -1,12 +1,12 @@
 //! What pacing learnt, kept in a file over restarts.
 //!
 //! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
-//! forgotten. The file is written when a gate closes or a breaker changes, soon after, because that costs most when it is
-//! lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
+//! forgotten. The file is written soon after a gate closed, a breaker changed or a sixteenth of a declared quota was spent,
+//! because that costs most when it is lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
 //! is written beside it, synchronised, and renamed over it, so that a crash leaves the old state or the new one.
 //!
 //! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process
-//! of the last [`Kept::SHORT`] can have spent.
+//! of the last [`Kept::LOST`] can have spent.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -108,7 +108,7 @@ impl StateFile {
             self.path.display()
         );
         let nothing = Kept::nothing(pacer.wall());
-        pacer.restore(&nothing, Kept::SHORT);
+        pacer.restore(&nothing, Kept::LOST);
     }
 
     /// Replaces the stored state.
@@ -169,12 +169,14 @@ impl StateKeeper {
 async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool>) {
     let mut written = None;
     let mut failed = false;
+    // From here on the pacer tells when much was spent.
+    pacer.keep();
     loop {
         let last = tokio::select! {
             // A sender that is gone was dropped without an end: then others may still send.
             stopped = stop.wait_for(|stop| *stop) => match stopped { Ok(_) => true, Err(_) => return },
             () = tokio::time::sleep(EVERY) => false,
-            () = pacer.next_closing() => false,
+            () = pacer.to_keep() => false,
         };
         let revision = pacer.revision();
         if last || written != Some(revision) {

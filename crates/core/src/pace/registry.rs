@@ -356,12 +356,14 @@ impl Registry {
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
                 let window = window.as_secs_f64();
-                let (share, at) = match self.unseen {
+                let (spent, at) = match self.unseen {
                     // What the state does not hold was not spent before it.
-                    Some(unseen) => (unseen.share(window), unseen.ended),
-                    None => (self.config.assume_spent, self.began.unwrap_or(secs(now))),
+                    Some(unseen) => (unseen.of(quota, window), unseen.ended),
+                    None => {
+                        let share = self.config.assume_spent.clamp(0.0, 1.0);
+                        (whole(num(quota) * share), self.began.unwrap_or(secs(now)))
+                    }
                 };
-                let spent = whole(num(quota) * share.clamp(0.0, 1.0));
                 if spent > 0 && secs(now) < at + 2.0 * window {
                     sliding.assume_spent(at, spent);
                 }
