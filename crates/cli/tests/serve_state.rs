@@ -1,7 +1,11 @@
 //! A gateway that is killed and started again goes on where it stopped.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; real processes take real time"
+)]
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 
@@ -75,8 +79,8 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
 
 fn stored(state: &Path) -> String {
     let files = std::fs::read_dir(state).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let file = files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).next();
-    file.map_or_else(String::new, |path| std::fs::read_to_string(path).unwrap())
+    let mut files = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    files.next().map_or_else(String::new, |path| std::fs::read_to_string(path).unwrap())
 }
 
 #[test]

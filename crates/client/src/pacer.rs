@@ -189,7 +189,7 @@ impl Pacer {
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
     fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
-        let (result, woken, events, timer_moves, stale) = {
+        let (result, woken, events, timer_moves, keep) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
@@ -199,11 +199,11 @@ impl Pacer {
             let woken: Vec<_> =
                 woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
             let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
-            let stale = state.bank.revision() >= state.stale;
-            if stale {
+            let keep = state.bank.revision() >= state.stale;
+            if keep {
                 state.stale = u64::MAX;
             }
-            (result, woken, state.bank.drain_events(), timer_moves, stale)
+            (result, woken, state.bank.drain_events(), timer_moves, keep)
         };
         for (tell, woken) in woken {
             let granted = match woken {
@@ -216,7 +216,7 @@ impl Pacer {
             }
         }
         let closing = |event: &Event| matches!(event, Event::Throttled { .. } | Event::Breaker { .. });
-        if stale || events.iter().any(closing) {
+        if keep || events.iter().any(closing) {
             self.shared.to_keep.notify_one();
         }
         self.shared.observers.events(&events);

@@ -46,7 +46,7 @@ pub struct StateError {
 }
 
 impl StateError {
-    fn new(path: &Path, why: impl ToString) -> Self {
+    fn new(path: &Path, why: &dyn std::fmt::Display) -> Self {
         Self { path: path.display().to_string(), why: why.to_string() }
     }
 }
@@ -57,7 +57,7 @@ impl StateFile {
     /// # Errors
     /// The folder cannot be written, or another process uses the file.
     pub fn in_dir(dir: &Path, tenant: &Tenant, api: &str) -> Result<Self, StateError> {
-        std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, error))?;
+        std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, &error))?;
         let host = api.split_once("://").map_or(api, |(_, host)| host);
         Self::at(dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host))))
     }
@@ -69,14 +69,14 @@ impl StateFile {
     pub fn at(path: PathBuf) -> Result<Self, StateError> {
         let beside = path.with_added_extension("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&beside);
-        let lock = lock.map_err(|error| StateError::new(&beside, error))?;
+        let lock = lock.map_err(|error| StateError::new(&beside, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let why = "another process keeps its state there (give each process a folder of its own)";
-                Err(StateError::new(&path, why))
+                Err(StateError::new(&path, &why))
             }
-            Err(TryLockError::Error(error)) => Err(StateError::new(&beside, error)),
+            Err(TryLockError::Error(error)) => Err(StateError::new(&beside, &error)),
         }
     }
 

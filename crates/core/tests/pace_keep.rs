@@ -208,7 +208,7 @@ fn what_a_crash_left_unseen_counts_as_spent() {
     let mut next = shell.next(day(), 40 * SECOND, &shell.kept());
     assert_eq!(next.bank.snapshot(next.now).gates[0].quota, Some(24_000));
     assert!(next.accepted(), "a crash does not cost a day");
-    let left = next.bank.snapshot(next.now).gates.iter().filter_map(|gate| gate.remaining).next().unwrap();
+    let left = next.bank.snapshot(next.now).gates.iter().find_map(|gate| gate.remaining).unwrap();
     assert!((22_400.0..22_600.0).contains(&left), "{left}");
 }
 
