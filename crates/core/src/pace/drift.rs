@@ -247,7 +247,7 @@ mod tests {
         assert_eq!((day.throttles, day.disagreements), (3, 2));
         assert!((day.smallest_s + 4.0).abs() < 1e-9 && (day.largest_s - 20.0).abs() < 1e-9);
         assert!((day.mean_s - 8.0).abs() < 1e-9);
-        assert_eq!(day.hours.iter().map(|hour| hour.numbers_ago).collect::<Vec<_>>(), [14, 23]);
+        assert_eq!(day.hours.iter().map(|hour| hour.hours_ago).collect::<Vec<_>>(), [14, 23]);
         let day = drift.of(at(25), &family, &credential);
         assert_eq!((day.throttles, day.disagreements), (2, 1), "the first hour has passed");
         assert!((day.largest_s + 4.0).abs() < 1e-9);
