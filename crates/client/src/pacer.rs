@@ -38,8 +38,8 @@ pub struct Pacer {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    /// A gate closed, or a breaker changed.
-    closed: Notify,
+    /// The state should be stored at once: a gate closed, a breaker changed, or much was spent.
+    to_keep: Notify,
     clock: Clock,
     observers: Observers,
     /// Attempts that go on when their caller has gone.
@@ -54,6 +54,8 @@ struct State {
     /// What the timer sleeps for.
     wake: Option<Mono>,
     answer_times: HashMap<Family, Recent>,
+    /// At this revision the stored state is too old; never, if none is stored.
+    stale: u64,
 }
 
 type Granted = Result<Ticket, Refusal>;
@@ -77,12 +79,13 @@ impl Pacer {
             timer_runs: false,
             wake: None,
             answer_times: HashMap::new(),
+            stale: u64::MAX,
         };
         let outliving = watch::Sender::new(0);
         let shared = Shared {
             state: Mutex::new(state),
             changed: Notify::new(),
-            closed: Notify::new(),
+            to_keep: Notify::new(),
             clock,
             observers,
             outliving,
@@ -133,7 +136,9 @@ impl Pacer {
     /// The state of the gates, to be stored for a successor.
     pub fn keep(&self) -> Kept {
         let (now, wall) = (self.shared.clock.now(), self.wall());
-        self.shared.state.lock().bank.keep(now, wall)
+        let mut state = self.shared.state.lock();
+        state.stale = state.bank.revision().saturating_add(state.bank.ahead());
+        state.bank.keep(now, wall)
     }
 
     /// Begins with what another process stored; see [`Bank::restore`]. To be called before the first
@@ -152,9 +157,9 @@ impl Pacer {
         self.shared.clock.wall()
     }
 
-    /// Waits for a closing that nobody waited for yet: something that is worth keeping at once. One task may wait.
-    pub(crate) async fn next_closing(&self) {
-        self.shared.closed.notified().await;
+    /// Waits until the state should be stored at once. One task may wait.
+    pub(crate) async fn to_keep(&self) {
+        self.shared.to_keep.notified().await;
     }
 
     /// The 95th percentile of the family's latest answer times, if any is known.
@@ -189,7 +194,7 @@ impl Pacer {
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
     fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
-        let (result, woken, events, timer_moves) = {
+        let (result, woken, events, timer_moves, keep) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
@@ -199,7 +204,11 @@ impl Pacer {
             let woken: Vec<_> =
                 woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
             let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
-            (result, woken, state.bank.drain_events(), timer_moves)
+            let keep = state.bank.revision() >= state.stale;
+            if keep {
+                state.stale = u64::MAX;
+            }
+            (result, woken, state.bank.drain_events(), timer_moves, keep)
         };
         for (tell, woken) in woken {
             let granted = match woken {
@@ -212,8 +221,8 @@ impl Pacer {
             }
         }
         let closing = |event: &Event| matches!(event, Event::Throttled { .. } | Event::Breaker { .. });
-        if events.iter().any(closing) {
-            self.shared.closed.notify_one();
+        if keep || events.iter().any(closing) {
+            self.shared.to_keep.notify_one();
         }
         self.shared.observers.events(&events);
         if timer_moves {

@@ -1,12 +1,12 @@
 //! What pacing learnt, kept in a file over restarts.
 //!
 //! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
-//! forgotten. The file is written when a gate closes or a breaker changes, soon after, because that costs most when it is
-//! lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
+//! forgotten. The file is written soon after a gate closed, a breaker changed or a sixteenth of a declared quota was spent,
+//! because that costs most when it is lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
 //! is written beside it, synchronised, and renamed over it, so that a crash leaves the old state or the new one.
 //!
 //! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process
-//! of the last [`Kept::SHORT`] can have spent.
+//! of the last [`Kept::LOST`] can have spent.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -46,7 +46,7 @@ pub struct StateError {
 }
 
 impl StateError {
-    fn new(path: &Path, why: impl ToString) -> Self {
+    fn new(path: &Path, why: &dyn std::fmt::Display) -> Self {
         Self { path: path.display().to_string(), why: why.to_string() }
     }
 }
@@ -57,7 +57,7 @@ impl StateFile {
     /// # Errors
     /// The folder cannot be written, or another process uses the file.
     pub fn in_dir(dir: &Path, tenant: &Tenant, api: &str) -> Result<Self, StateError> {
-        std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, error))?;
+        std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, &error))?;
         let host = api.split_once("://").map_or(api, |(_, host)| host);
         Self::at(dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host))))
     }
@@ -69,14 +69,14 @@ impl StateFile {
     pub fn at(path: PathBuf) -> Result<Self, StateError> {
         let beside = path.with_added_extension("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&beside);
-        let lock = lock.map_err(|error| StateError::new(&beside, error))?;
+        let lock = lock.map_err(|error| StateError::new(&beside, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let why = "another process keeps its state there (give each process a folder of its own)";
-                Err(StateError::new(&path, why))
+                Err(StateError::new(&path, &why))
             }
-            Err(TryLockError::Error(error)) => Err(StateError::new(&beside, error)),
+            Err(TryLockError::Error(error)) => Err(StateError::new(&beside, &error)),
         }
     }
 
@@ -108,7 +108,7 @@ impl StateFile {
             self.path.display()
         );
         let nothing = Kept::nothing(pacer.wall());
-        pacer.restore(&nothing, Kept::SHORT);
+        pacer.restore(&nothing, Kept::LOST);
     }
 
     /// Replaces the stored state.
@@ -169,12 +169,14 @@ impl StateKeeper {
 async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool>) {
     let mut written = None;
     let mut failed = false;
+    // From here on the pacer tells when much was spent.
+    pacer.keep();
     loop {
         let last = tokio::select! {
             // A sender that is gone was dropped without an end: then others may still send.
             stopped = stop.wait_for(|stop| *stop) => match stopped { Ok(_) => true, Err(_) => return },
             () = tokio::time::sleep(EVERY) => false,
-            () = pacer.next_closing() => false,
+            () = pacer.to_keep() => false,
         };
         let revision = pacer.revision();
         if last || written != Some(revision) {

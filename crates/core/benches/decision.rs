@@ -55,6 +55,8 @@ fn main() {
     for row in &mut rows {
         row.print();
     }
+    drop(rows);
+    newcomers();
 }
 
 /// One number of gates.
@@ -161,7 +163,7 @@ impl World {
     fn warm(gates: usize) -> Self {
         let (families, credentials) = keys(gates);
         let config = BankConfig {
-            max_families: gates.div_ceil(8).max(families.len()) + 1,
+            max_families: gates.div_ceil(8).max(families.len()).max(BankConfig::default().max_families) + 1,
             seed: 7,
             ..BankConfig::default()
         };
@@ -216,6 +218,28 @@ impl World {
         self.bank.answered(self.now, ticket, &answer);
         self.advance();
     }
+}
+
+/// Callers who invent credentials, at the default bound: every one of them makes a lane and a gate, and others go.
+fn newcomers() {
+    const EACH: usize = 2_000;
+    let mut world = World::warm(1);
+    let mut figures = Vec::new();
+    for round in 0..ROUNDS {
+        let before = world.credentials.len();
+        let names = (0..EACH).map(|number| CredentialId::new(format!("invented-{round}-{number}")));
+        world.credentials.extend(names);
+        let took = timed(|| (before..before + EACH).for_each(|gate| world.cycle(gate)));
+        // From here on the registry is full.
+        if before > 10_000 {
+            figures.push(took.as_secs_f64() * 1e9 / f64::from(u32::try_from(EACH).unwrap_or(u32::MAX)));
+        }
+    }
+    figures.sort_by(f64::total_cmp);
+    let (least, most) = (figures[0], figures[figures.len() - 1]);
+    println!("a newcomer at the bound, told, each for the first time");
+    let name = "ask, sent, answered with a reading";
+    println!("  {name:<46}{:>8.0}   ({least:.0} .. {most:.0})", figures[figures.len() / 2]);
 }
 
 /// What the guide's headers say: limit, remaining, reset.

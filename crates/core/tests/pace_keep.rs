@@ -188,23 +188,29 @@ fn a_clock_that_was_set_back_makes_nothing_expire() {
 
 #[test]
 fn what_a_crash_left_unseen_counts_as_spent() {
-    let mut shell = Shell::new(minute(10));
+    let mut shell = Shell::new(minute(320));
     for _ in 0..2 {
         assert!(shell.accepted());
     }
+    assert_eq!(shell.bank.ahead(), 20, "a sixteenth");
     let kept = shell.kept();
-    let mut next = shell.next(minute(10), 10 * SECOND, &kept);
-    assert_eq!(next.burst(), 0, "the other eight may have left before the crash");
-    let mut next = shell.next(minute(10), 95 * SECOND, &kept);
-    assert_eq!(next.burst(), 10, "it cannot have lived longer than until the next write");
+    let mut next = shell.next(minute(320), 10 * SECOND, &kept);
+    assert_eq!(next.burst(), 320 - 2 - 20 - 43, "so many may have left before it was written again");
+    let mut next = shell.next(minute(320), 95 * SECOND, &kept);
+    assert_eq!(next.burst(), 320, "it cannot have lived longer than until the next write");
+    let short = || limit(10, 5 * SECOND, Partition::Credential);
+    let mut shell = Shell::new(short());
+    assert!(shell.accepted());
+    let mut next = shell.next(short(), SECOND, &shell.kept());
+    assert_eq!(next.burst(), 0, "a window too short to be covered");
     let day = || limit(24_000, Duration::from_hours(24), Partition::Credential);
     let mut shell = Shell::new(day());
     assert!(shell.accepted());
     let mut next = shell.next(day(), 40 * SECOND, &shell.kept());
     assert_eq!(next.bank.snapshot(next.now).gates[0].quota, Some(24_000));
     assert!(next.accepted(), "a crash does not cost a day");
-    let left = next.bank.snapshot(next.now).gates.iter().filter_map(|gate| gate.remaining).next().unwrap();
-    assert!((23_900.0..23_990.0).contains(&left), "{left}");
+    let left = next.bank.snapshot(next.now).gates.iter().find_map(|gate| gate.remaining).unwrap();
+    assert!((22_400.0..22_600.0).contains(&left), "{left}");
 }
 
 #[test]
@@ -213,7 +219,9 @@ fn a_gate_that_the_state_does_not_hold_was_not_used_before_it() {
     let mut next = shell.next(minute(10), SECOND, &shell.kept().last());
     assert_eq!(next.burst(), 10);
     let mut next = shell.next(minute(10), SECOND, &shell.kept());
-    assert_eq!(next.burst(), 0, "but perhaps after it");
+    assert_eq!(next.burst(), 10 - 8 - 2, "but perhaps after it");
+    let mut next = shell.next(minute(10), SECOND, &Kept::nothing(shell.wall()));
+    assert_eq!(next.burst(), 0, "nothing is known of a state that is lost");
 }
 
 #[test]

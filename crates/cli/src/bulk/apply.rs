@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::Upstream;
+use tidegate::state::{StateFile, StateKeeper};
 use tidegate_bulk::execute::{Options, Progress, Stopped, execute};
 use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit};
@@ -48,17 +50,32 @@ pub(super) async fn carry_out(
         patience: common.patience,
         headers: link.headers,
     };
+    let state = pacing(&journal, &link.upstream);
     let began = link.upstream.clock().now();
     let ended = execute(Arc::clone(&journal), Arc::clone(&link.upstream), options, &progress, stopping).await;
     let took = link.upstream.clock().now() - began;
     shown.finish();
     listen.abort();
+    if let Some(state) = state {
+        state.end().await;
+    }
     let counts = reader.counts().map_err(Failure::internal)?;
     output::talk(&summary(&counts, &link.watch, took));
     if let Some(result) = result {
         block_in_place(|| result.write(&reader, journal.path()))?;
     }
     conclude(ended, &counts, journal.path())
+}
+
+/// What pacing learns stands beside the journal, so that a resume does not ask what is closed. A run goes on without.
+fn pacing(journal: &Journal, upstream: &Upstream) -> Option<StateKeeper> {
+    match StateFile::at(journal.path().with_added_extension("pacing.json")) {
+        Ok(file) => Some(StateKeeper::start(file, upstream)),
+        Err(error) => {
+            output::talk(&format!("tidegate: {error}; a resume will begin carefully"));
+            None
+        }
+    }
 }
 
 fn conclude(ended: Result<(), Stopped>, counts: &Counts, journal: &Path) -> Result<(), Failure> {

@@ -34,8 +34,8 @@ struct Track {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hour {
-    /// Hours since the origin of the clock; in a stored state, since it was stored.
-    hour: i64,
+    /// Its number, from the origin of the clock; in a stored state, from when it was stored.
+    number: i64,
     throttles: u64,
     disagreements: u64,
     smallest: f64,
@@ -157,7 +157,7 @@ impl Drift {
         for of_family in shifted.pairs.values_mut() {
             for track in of_family.values_mut() {
                 for hour in &mut track.hours {
-                    hour.hour = hour.hour.saturating_add(by);
+                    hour.number = hour.number.saturating_add(by);
                 }
                 track.forget(gone);
             }
@@ -176,27 +176,28 @@ fn hour_of(now: Mono) -> i64 {
 
 impl Track {
     fn bucket(&mut self, hour: i64) -> &mut Hour {
-        if self.hours.back().is_none_or(|last| last.hour != hour) {
+        if self.hours.back().is_none_or(|last| last.number != hour) {
             let nothing =
-                Hour { hour, throttles: 0, disagreements: 0, smallest: 0.0, sum: 0.0, largest: 0.0 };
+                Hour { number: hour, throttles: 0, disagreements: 0, smallest: 0.0, sum: 0.0, largest: 0.0 };
             self.hours.push_back(nothing);
         }
         self.hours.back_mut().expect("it was just pushed")
     }
 
     fn forget(&mut self, gone: i64) {
-        while self.hours.front().is_some_and(|first| first.hour <= gone) {
+        while self.hours.front().is_some_and(|first| first.number <= gone) {
             self.hours.pop_front();
         }
     }
 
     fn latest(&self) -> i64 {
-        self.hours.back().map_or(i64::MIN, |last| last.hour)
+        self.hours.back().map_or(i64::MIN, |last| last.number)
     }
 
     fn snapshot(&self, now: Mono, family: &str, credential: &str) -> DriftSnapshot {
         let now = hour_of(now);
-        let day: Vec<&Hour> = self.hours.iter().rev().filter(|hour| hour.hour > now - Drift::HOURS).collect();
+        let day: Vec<&Hour> =
+            self.hours.iter().rev().filter(|hour| hour.number > now - Drift::HOURS).collect();
         let disagreed = || day.iter().filter(|hour| hour.disagreements > 0);
         let disagreements = day.iter().map(|hour| hour.disagreements).sum();
         DriftSnapshot {
@@ -210,7 +211,7 @@ impl Track {
             hours: day
                 .iter()
                 .map(|hour| DriftHour {
-                    hours_ago: (now - hour.hour).unsigned_abs(),
+                    hours_ago: (now - hour.number).unsigned_abs(),
                     throttles: hour.throttles,
                     disagreements: hour.disagreements,
                 })
@@ -231,16 +232,16 @@ mod tests {
         (Family::new("/api/v2/users"), CredentialId::new("wfm"))
     }
 
-    const fn disagreed(retry_after: u64, reset: u64) -> Option<(Duration, Duration)> {
-        Some((Duration::from_secs(retry_after), Duration::from_secs(reset)))
+    const fn hints(retry_after: u64, reset: u64) -> (Duration, Duration) {
+        (Duration::from_secs(retry_after), Duration::from_secs(reset))
     }
 
     #[test]
     fn a_day_is_remembered_and_no_more() {
         let (family, credential) = pair();
         let mut drift = Drift::default();
-        drift.throttled(at(1), &family, &credential, disagreed(30, 10));
-        drift.throttled(at(10), &family, &credential, disagreed(2, 6));
+        drift.throttled(at(1), &family, &credential, Some(hints(30, 10)));
+        drift.throttled(at(10), &family, &credential, Some(hints(2, 6)));
         drift.throttled(at(10), &family, &credential, None);
         let day = drift.of(at(24), &family, &credential);
         assert_eq!((day.throttles, day.disagreements), (3, 2));
@@ -268,7 +269,7 @@ mod tests {
     fn a_stored_day_goes_on_where_it_stopped() {
         let (family, credential) = pair();
         let mut drift = Drift::default();
-        drift.throttled(at(100), &family, &credential, disagreed(1, 5));
+        drift.throttled(at(100), &family, &credential, Some(hints(1, 5)));
         let text = serde_json::to_string(&drift.keep(at(102))).expect("it is plain data");
         let kept: Drift = serde_json::from_str(&text).expect("it was just written");
         let mut next = Drift::default();

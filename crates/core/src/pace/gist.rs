@@ -17,7 +17,7 @@ use crate::pace::concurrency::Bound;
 use crate::pace::cubic::Cubic;
 use crate::pace::keep::Unseen;
 use crate::pace::learnt::Learnt;
-use crate::pace::secs::{num, whole};
+use crate::pace::secs::whole;
 use crate::pace::tide::Lore;
 
 /// What is worth keeping of one gate.
@@ -116,8 +116,7 @@ impl Gist {
         self.opens = self.opens.filter(|&at| at > now);
         if let Known::Declared(spent) = &mut self.known {
             let known: u64 = spent.entries.iter().map(|&(_, count)| count).sum();
-            let assumed = whole(num(spent.quota) * unseen.share(spent.window));
-            let assumed = assumed.min(spent.quota.saturating_sub(known));
+            let assumed = unseen.of(spent.quota, spent.window).min(spent.quota.saturating_sub(known));
             if assumed > 0 {
                 let latest = spent.entries.last().map_or(unseen.ended, |&(at, _)| at.max(unseen.ended));
                 spent.entries.push((latest, assumed));

@@ -8,8 +8,11 @@
 //! * The successor lets no more through than the bank would have done that went on.
 //! * What has expired meanwhile is forgotten. Time that a rate was not used does not raise it.
 //! * A wall clock that was set back cannot make anything expire: then no time has passed.
-//! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. That much is assumed:
-//!   of windows up to [`Kept::SHORT`] all, of longer ones four times their even share of the time not covered.
+//! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. So it is written again
+//!   before many more attempts have left ([`Bank::ahead`]), and that many are assumed, with what a quota gives in the time
+//!   of a write. Of windows too short for that everything is.
+//! * Where a state is lost ([`Kept::nothing`]), everything is assumed of windows up to [`Kept::LOST`], and of longer ones
+//!   four times what they give in that time.
 //! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
 //! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 
@@ -21,7 +24,8 @@ use crate::observe::MAX_DURATION;
 use crate::pace::bank::Bank;
 use crate::pace::drift::Drift;
 use crate::pace::gist::Gist;
-use crate::pace::secs::{mono, secs, wall};
+use crate::pace::secs::{mono, num, secs, wall, whole};
+use crate::pace::spec::LimitKind;
 use crate::time::{Mono, Wall};
 
 /// The state of a bank, as it is stored.
@@ -33,6 +37,8 @@ pub struct Kept {
     at_ms: i64,
     /// Nothing was sent after it.
     last: bool,
+    /// So many attempts may have left before the next one was due; nothing is known of a state that is lost.
+    ahead: Option<u64>,
     pub(super) gates: Vec<KeptGate>,
     pub(super) families: Vec<KeptFamily>,
     drift: Drift,
@@ -107,8 +113,8 @@ pub struct Restored {
 
 impl Kept {
     const VERSION: u32 = 1;
-    /// Of windows up to this all is assumed to be spent in the time that a state does not cover.
-    pub const SHORT: Duration = Duration::from_mins(5);
+    /// How long a bank that left no state may have been at work.
+    pub const LOST: Duration = Duration::from_mins(5);
 
     /// Of a bank that ended at `at`, of which nothing is known.
     pub fn nothing(at: Wall) -> Self {
@@ -116,6 +122,7 @@ impl Kept {
             version: Self::VERSION,
             at_ms: at.unix_millis(),
             last: false,
+            ahead: None,
             gates: Vec::new(),
             families: Vec::new(),
             drift: Drift::default(),
@@ -178,6 +185,16 @@ impl Bank {
         self.tickets.revision()
     }
 
+    /// After so many changes of the [`revision`](Bank::revision) a stored state should be replaced at once: a sixteenth of
+    /// the least declared quota, so that a crash costs no more of it. `u64::MAX` where nothing is declared.
+    pub fn ahead(&self) -> u64 {
+        let parts = self.config.limits.iter().filter_map(|limit| match limit.kind {
+            LimitKind::Rate { quota, window } if window > Unseen::SHORT => Some((quota / 16).max(8)),
+            LimitKind::Rate { .. } | LimitKind::Concurrent { .. } => None,
+        });
+        parts.min().unwrap_or(u64::MAX)
+    }
+
     /// The state at `now`, which is `wall` on the wall clock, for a successor to [`restore`](Bank::restore).
     pub fn keep(&self, now: Mono, wall_now: Wall) -> Kept {
         let by = wall(wall_now) - secs(now);
@@ -185,6 +202,7 @@ impl Bank {
             version: Kept::VERSION,
             at_ms: wall_now.unix_millis(),
             last: false,
+            ahead: Some(self.ahead()),
             gates: self.registry.keep_gates(now, by),
             families: self.registry.keep_families(now, by),
             drift: self.drift.keep(now),
@@ -192,7 +210,7 @@ impl Bank {
     }
 
     /// Begins with what another bank left. To be called before the first ask; `uncovered` is for how long at most that
-    /// bank went on after a state that is not final: the time between two writes.
+    /// bank went on after a state that is not its last: the time between two writes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -211,11 +229,15 @@ impl Bank {
         // Set back, the clock does not say how much time has passed: none, for certain.
         let today = wall(wall_now).max(then);
         let by = secs(now) - today;
-        let gone_on = if kept.last { 0.0 } else { uncovered.as_secs_f64() };
+        let (gone_on, spent) = match (kept.last, kept.ahead) {
+            (true, _) => (0.0, Assumed::Nothing),
+            (false, Some(ahead)) => (uncovered.as_secs_f64(), Assumed::Ahead(ahead)),
+            (false, None) => (0.0, Assumed::All),
+        };
         let ended = (then + gone_on).min(today) + by;
         self.registry.restore_families(kept, now, by);
         self.drift.restore(now, Duration::from_secs_f64(today - then), &kept.drift);
-        self.registry.restore_gates(kept, now, by, Unseen { ended, length: gone_on })
+        self.registry.restore_gates(kept, now, by, Unseen { ended, spent })
     }
 }
 
@@ -224,20 +246,37 @@ impl Bank {
 pub(super) struct Unseen {
     /// When it ended at the latest, seconds on the clock of its successor.
     pub(super) ended: f64,
-    /// For how long it went on unseen, seconds.
-    pub(super) length: f64,
+    spent: Assumed,
+}
+
+/// What is assumed to have been spent unseen.
+#[derive(Clone, Copy, Debug)]
+enum Assumed {
+    Nothing,
+    /// So many attempts, and a little more.
+    Ahead(u64),
+    All,
 }
 
 impl Unseen {
-    /// Of a quota with this window, what may have been spent unseen.
-    pub(super) fn share(self, window: f64) -> f64 {
-        if self.length <= 0.0 {
-            0.0
-        } else if window <= Kept::SHORT.as_secs_f64() {
-            1.0
-        } else {
-            (4.0 * self.length / window).min(1.0)
-        }
+    /// A window that sixteen writes do not fit into, with a second between them.
+    const SHORT: Duration = Duration::from_secs(16);
+    /// Seconds from the attempt that was one too many to the end of the write it caused, with a margin.
+    const WRITE: f64 = 2.0;
+    /// Attempts may leave so many times as fast as evenly.
+    const FASTER: f64 = 4.0;
+
+    /// Of a quota per `window` seconds, what may have been spent unseen.
+    pub(super) fn of(self, quota: u64, window: f64) -> u64 {
+        let even = |seconds: f64| whole((Self::FASTER * num(quota) * seconds / window).ceil());
+        let spent = match self.spent {
+            Assumed::Nothing => 0,
+            Assumed::Ahead(_) if window <= Self::SHORT.as_secs_f64() => quota,
+            Assumed::Ahead(ahead) => even(Self::WRITE).saturating_add(ahead),
+            Assumed::All if window <= Kept::LOST.as_secs_f64() => quota,
+            Assumed::All => even(Kept::LOST.as_secs_f64()),
+        };
+        spent.min(quota)
     }
 }
 

@@ -318,7 +318,7 @@ impl Registry {
             self.header_names.hold_again(name);
         }
         let mut gate = self.blank(now, key);
-        let stored = key.token.is_some().then(|| GateKey { token: Some(Self::ANY_TOKEN), ..key });
+        let stored = key.token.is_some().then_some(GateKey { token: Some(Self::ANY_TOKEN), ..key });
         if let Some(stored) = stored.and_then(|key| self.gist_of(key)) {
             gate.unfold(now, stored);
         } else if let Some(shared) = self.spent_in_the_crowd(now, key) {
@@ -357,12 +357,13 @@ impl Registry {
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
                 let window = window.as_secs_f64();
-                let (share, at) = match self.unseen {
+                let (spent, at) = if let Some(unseen) = self.unseen {
                     // What the state does not hold was not spent before it.
-                    Some(unseen) => (unseen.share(window), unseen.ended),
-                    None => (self.config.assume_spent, self.began.unwrap_or(secs(now))),
+                    (unseen.of(quota, window), unseen.ended)
+                } else {
+                    let share = self.config.assume_spent.clamp(0.0, 1.0);
+                    (whole(num(quota) * share), self.began.unwrap_or(secs(now)))
                 };
-                let spent = whole(num(quota) * share.clamp(0.0, 1.0));
                 if spent > 0 && secs(now) < at + 2.0 * window {
                     sliding.assume_spent(at, spent);
                 }

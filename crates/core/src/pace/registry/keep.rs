@@ -108,17 +108,21 @@ impl Registry {
 
     /// Of two that became one, as those of two tokens, the one that is closed or spent for longer counts.
     fn rest_again(&mut self, key: GateKey, gist: Gist) {
-        let known = self.gist_of(key).map(Gist::harmless_at);
-        let Some(known) = known else {
-            let rest = self.resting.insert(Resting { key, gist });
-            self.enter(key, Place::Resting(small(rest)));
-            return;
-        };
-        self.release(key);
-        if gist.harmless_at() > known
-            && let Some(rest) = self.resting_at(key)
-        {
-            self.resting[rest].gist = gist;
+        match self.place_of(key) {
+            None => {
+                let rest = self.resting.insert(Resting { key, gist });
+                self.enter(key, Place::Resting(small(rest)));
+                return;
+            }
+            Some(Place::Resting(rest)) => {
+                let known = &mut self.resting[rest as usize].gist;
+                if gist.harmless_at() > known.harmless_at() {
+                    *known = gist;
+                }
+            }
+            // It is in use already, and knows better.
+            Some(Place::Live(_)) => {}
         }
+        self.release(key);
     }
 }
