@@ -14,7 +14,7 @@
 )]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use http::Method;
@@ -161,8 +161,8 @@ struct Play<'p> {
     credential: CredentialId,
     todo: usize,
     waiting: BTreeMap<WaiterId, (usize, f64)>,
-    holding: HashMap<usize, TicketId>,
-    attempts: HashMap<u64, Attempt>,
+    holding: BTreeMap<usize, TicketId>,
+    attempts: BTreeMap<u64, Attempt>,
     names: u64,
     woke: Option<u64>,
     /// Until when a hint that is known keeps each family's callers away.
@@ -213,8 +213,8 @@ impl Plan {
             credential: CredentialId::new("one"),
             todo: self.requests,
             waiting: BTreeMap::new(),
-            holding: HashMap::new(),
-            attempts: HashMap::new(),
+            holding: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             names: 0,
             woke: None,
             closed_until: vec![0.0; self.families],
@@ -315,7 +315,7 @@ impl Play<'_> {
             credential: &self.credential,
             token: TokenSlot(0),
             class: self.plan.class(caller),
-            caller: CallerId::named(&caller.to_string()),
+            caller: CallerId::named(caller),
             deadline: None,
             give_up_at: None,
         };
