@@ -182,15 +182,6 @@ impl Refill {
         self.own.remember(seen.sent, seen.answered, gone);
     }
 
-    /// The promise passed, the next one stands, and there was not one permit for a lone attempt. Somebody may have taken
-    /// them all, so what was proven is doubted first.
-    pub(super) fn nothing_came_back(&mut self) {
-        match self.step {
-            Belief::Proven => self.step = Belief::Unproven,
-            Belief::Unproven | Belief::Refuted => self.vote(Belief::Refuted),
-        }
-    }
-
     fn vote(&mut self, belief: Belief) {
         if belief == Belief::Proven && self.step == Belief::Refuted {
             self.again += 1;

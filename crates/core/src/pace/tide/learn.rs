@@ -230,11 +230,7 @@ impl Tide {
         }
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
         let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
-        let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
-        let was_due = attempt.send_at.is_some_and(|at| attempt.sent >= at);
-        if attempt.scout && was_due && change == (Change::Later { early: false }) {
-            self.refill.nothing_came_back();
-        }
+        self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         // Where permits come back at any time the reset tells when all are back, not when one is.
         let windows = self.refill.rule() == Rule::Step;
         self.promise.due().filter(|_| windows).map(|due| due.up)
