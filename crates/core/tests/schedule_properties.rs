@@ -95,7 +95,7 @@ impl World {
 
     /// When a waiter could go, by asking every one of its doors.
     fn free_at(&self, waiter: &Entry<u64>) -> Option<Mono> {
-        let demand = Demand { stopped: [0; Class::COUNT], hungry_since: Mono::ZERO };
+        let demand = Demand::of_nobody();
         let mut at = self.now;
         for &need in &self.needs[waiter.lane] {
             match self.doors.opens(self.now, need, waiter.class, &demand) {

@@ -39,10 +39,6 @@ impl<T> Slab<T> {
         self.items.get(index)?.as_deref()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.items.iter_mut().filter_map(|item| item.as_deref_mut())
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.items.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_deref()?)))
     }

@@ -123,8 +123,8 @@ pub struct BankConfig {
     pub spread: Duration,
     /// What each class leaves to more important ones and to strangers, by [`Class::ALL`].
     pub policies: [ClassPolicy; Class::COUNT],
-    /// A class that waits for a limit and got none of its permits for so long gets the next one whatever its policy says:
-    /// below the 14 s after which callers of the gateway give up, so that every class is seen to be served.
+    /// A class that waits for a limit and got none of its permits for so long, while other classes did, gets the next one
+    /// whatever its policy says: below the 14 s after which callers of the gateway give up, so that every class is seen to be served.
     pub patience: Duration,
     /// Share of every declared quota to count as spent when its gate is made: above zero after a restart without
     /// stored state, because the server still counts what was sent before.

@@ -34,14 +34,14 @@ impl Opens {
 pub struct Demand {
     /// Waiters by class that this barrier stops, and no other one.
     pub stopped: [u32; Class::COUNT],
-    /// Since when the class asked about waits here without a permit.
-    pub hungry_since: Mono,
+    /// Since when the class asked about waits here without a permit, if others got some meanwhile.
+    pub hungry_since: Option<Mono>,
 }
 
 impl Demand {
     /// Nobody waits.
-    pub const fn of_nobody(now: Mono) -> Self {
-        Self { stopped: [0; Class::COUNT], hungry_since: now }
+    pub const fn of_nobody() -> Self {
+        Self { stopped: [0; Class::COUNT], hungry_since: None }
     }
 }
 
@@ -64,7 +64,9 @@ pub(super) struct Barrier {
     pub(super) lines: [BTreeSet<(Rank, usize)>; Class::COUNT],
     /// Waiters in them.
     pub(super) stopped: [u32; Class::COUNT],
-    pub(super) hungry_since: [Mono; Class::COUNT],
+    hungry_since: [Mono; Class::COUNT],
+    /// Others got permits since then.
+    overtaken: [bool; Class::COUNT],
     pub(super) turns: Turns,
     /// Something changed since it was looked at.
     pub(super) stale: bool,
@@ -84,7 +86,9 @@ pub(super) struct Ready {
 
 impl Barrier {
     pub(super) fn demand(&self, class: Class) -> Demand {
-        Demand { stopped: self.stopped, hungry_since: self.hungry_since[class.index()] }
+        let index = class.index();
+        let hungry_since = self.overtaken[index].then_some(self.hungry_since[index]);
+        Demand { stopped: self.stopped, hungry_since }
     }
 
     /// One more has to pass it.
@@ -92,11 +96,20 @@ impl Barrier {
         let waiting = &mut self.waiting[class.index()];
         if *waiting == 0 {
             self.hungry_since[class.index()] = now;
+            self.overtaken[class.index()] = false;
         }
         *waiting += 1;
         if class.by_deadline() {
             *self.deadlines.entry(urgency).or_default() += 1;
         }
+    }
+
+    /// One of `class` gets a permit.
+    pub(super) fn passes(&mut self, now: Mono, class: Class) {
+        self.turns.took(class);
+        self.overtaken = [true; Class::COUNT];
+        self.overtaken[class.index()] = false;
+        self.hungry_since[class.index()] = now;
     }
 
     /// One less has to pass it. True if that was the last of all.

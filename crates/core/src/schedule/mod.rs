@@ -325,8 +325,7 @@ impl<T> Schedule<T> {
         let entry = self.waiters.remove(&id)?;
         for &need in &state.needs {
             let barrier = self.barriers[need].as_mut()?;
-            barrier.turns.took(class);
-            barrier.hungry_since[class.index()] = now;
+            barrier.passes(now, class);
             if !barrier.stale {
                 barrier.stale = true;
                 self.stale.push(need);

@@ -48,7 +48,7 @@ impl Doors<'_> {
             class,
             policy: self.config.policies[class.index()],
             urgent_waiting: urgent.map(|(&waiting, _)| waiting).sum(),
-            starving_at: demand.hungry_since + self.config.patience,
+            starving_at: demand.hungry_since.map_or(Mono::MAX, |since| since + self.config.patience),
         }
     }
 
@@ -62,14 +62,14 @@ impl Doors<'_> {
 
     /// Until when the policy of `class` holds a newcomer at a gate, as far as one can tell.
     pub(super) fn held_until(&self, now: Mono, gate: usize, class: Class) -> Mono {
-        let wish = self.wish(class, &Demand::of_nobody(now));
+        let wish = self.wish(class, &Demand::of_nobody());
         self.registry.gates[gate].held_until(now, &wish).unwrap_or(now)
     }
 
     /// Whether a lane where nobody waits is open for `class`, and the gate that decides it.
     pub(super) fn of_lane(&self, now: Mono, lane: usize, class: Class) -> (Opens, usize) {
         let lane = &self.registry.lanes[lane];
-        let nobody = Demand::of_nobody(now);
+        let nobody = Demand::of_nobody();
         let (mut latest, mut blocker) = (self.breaker(now, lane.family), lane.gates[0]);
         for &gate in &lane.gates {
             let opens = self.gate(now, gate, class, &nobody);

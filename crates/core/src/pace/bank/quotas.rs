@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Bank;
+use super::{Bank, barriers};
 use crate::event::Event;
 use crate::pace::spec::{LimitKind, LimitSpec};
 
@@ -55,7 +55,9 @@ impl Bank {
         }
         let Some(kind) = kind_by(limit, value) else { return Named::Unusable };
         if kind != limit.kind {
-            self.registry.set_kind(index, kind);
+            for gate in self.registry.set_kind(index, kind) {
+                self.schedule.touch(barriers::gate(gate));
+            }
             let quota = match kind {
                 LimitKind::Rate { quota, .. } => quota,
                 LimitKind::Concurrent { cap } => u64::from(cap),

@@ -11,7 +11,8 @@
 //!
 //! `bulk` takes what there is, so its draw is no forecast of a need: `poll` leaves it the share that its weight gives it.
 //!
-//! A class that got nothing here for the whole of its *patience* though it waits takes its next permit as the greedy do.
+//! A class that got nothing here for the whole of its *patience* though it waits, while others did, takes its next permit as
+//! the greedy do. Where no other class takes what it leaves, its policy holds: it waits for the refill.
 
 use super::draw::{DEVIATIONS, covered, with_chance};
 use super::{Gate, Knowledge};

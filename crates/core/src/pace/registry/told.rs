@@ -16,12 +16,15 @@ impl Registry {
         &self.config.limits[index]
     }
 
-    /// Gives a declared limit other numbers: to the gates there are, and to those to come.
-    pub(in crate::pace) fn set_kind(&mut self, index: usize, kind: LimitKind) {
+    /// Gives a declared limit other numbers: to the gates there are, which are returned, and to those to come.
+    pub(in crate::pace) fn set_kind(&mut self, index: usize, kind: LimitKind) -> Vec<usize> {
         Arc::make_mut(&mut self.config).limits[index].kind = kind;
         let name = &self.names[index];
-        for gate in self.gates.values_mut().filter(|gate| Arc::ptr_eq(&gate.name, name)) {
-            gate.set_kind(kind);
+        let of_limit = self.gates.iter().filter(|(_, gate)| Arc::ptr_eq(&gate.name, name));
+        let gates: Vec<usize> = of_limit.map(|(id, _)| id).collect();
+        for &gate in &gates {
+            self.gates[gate].set_kind(kind);
         }
+        gates
     }
 }
