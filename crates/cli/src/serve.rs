@@ -36,10 +36,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
                 error => Failure::usage(error),
             },
         )?;
+    let stop = interrupted();
     output::data(&format!("listening on http://{}\n", gateway.data_addr()));
     output::data(&format!("admin on http://{}\n", gateway.admin_addr()));
     output::talk(&format!("forwarding to {api}; Ctrl-C drains and ends"));
-    interrupted().await;
+    stop.await;
     output::talk("draining: no new connections, calls in flight are answered; Ctrl-C again ends at once");
     tokio::select! {
         () = gateway.drain() => Ok(()),

@@ -19,11 +19,12 @@ pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
     }
     let listener = bind(args.listen, "--listen").await?;
     let sim = tidegate_sim::serve(listener, config).await.map_err(Failure::usage)?;
+    let stop = interrupted();
     output::data(&format!("listening on {}\n", sim.url()));
     output::talk(
         "client id demo-client, secret demo-secret; GET /sim/stats tells what happened; Ctrl-C ends it",
     );
-    interrupted().await;
+    stop.await;
     sim.shutdown().await;
     Ok(())
 }

@@ -36,8 +36,9 @@ pub(super) async fn carry_out(
     let look = progress::of_run(already, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("items", before.total(), common.quiet, look);
     let (stop, stopping) = watch::channel(false);
+    let asked = interrupted();
     let listen = tokio::spawn(async move {
-        interrupted().await;
+        asked.await;
         output::talk(
             "stopping: calls that have left are awaited; Ctrl-C again ends at once, and can be resumed as well",
         );
