@@ -254,6 +254,21 @@ fn a_storm_of_throttles_closes_once() {
 }
 
 #[test]
+fn a_limit_that_is_no_longer_told_is_kept_as_a_declaration() {
+    let mut bank = opened(200);
+    for _ in 0..100 {
+        let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(30));
+        bank.sent(at(30), ticket);
+        answer(&mut bank, at(40), ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    let gates = bank.snapshot(at(50)).gates;
+    let users = gates.iter().find(|gate| gate.name == "/api/v2/users").expect("it was told");
+    assert_eq!((users.state, users.quota), ("declared", Some(300)));
+    let taken = take_all(&mut bank, at(50), Class::Interactive);
+    assert!(taken <= 100, "{taken} of the hundred that are left");
+}
+
+#[test]
 fn contradicting_hints_are_reported_and_the_later_one_holds() {
     let mut bank = opened(100);
     let ticket = Caller::new().granted(&mut bank, at(30));

@@ -31,6 +31,8 @@ pub struct FetchPlan {
     failures: u32,
     /// Credentials that are not permitted, and until when they are not tried.
     denied: BTreeMap<CredentialId, Mono>,
+    /// None of them can be forgotten before.
+    forget_at: Mono,
 }
 
 impl FetchPlan {
@@ -45,7 +47,8 @@ impl FetchPlan {
 
     /// A plan that asks at the first use of a credential, and then every `refresh`.
     pub fn new(refresh: Duration) -> Self {
-        Self { refresh, next: Mono::ZERO, asking: false, failures: 0, denied: BTreeMap::new() }
+        let denied = BTreeMap::new();
+        Self { refresh, next: Mono::ZERO, asking: false, failures: 0, denied, forget_at: Mono::ZERO }
     }
 
     /// A credential was used. True if the caller has to ask for the listing now, as this credential; then one of
@@ -54,6 +57,10 @@ impl FetchPlan {
     pub fn used(&mut self, now: Mono, credential: &CredentialId) -> bool {
         if self.asking || now < self.next {
             return false;
+        }
+        if self.denied.len() >= Self::MAX_DENIED && self.forget_at <= now {
+            self.denied.retain(|_, until| now < *until);
+            self.forget_at = self.denied.values().min().copied().unwrap_or(now);
         }
         let denied = self.denied.get(credential);
         if denied.is_some_and(|until| now < *until)
@@ -153,6 +160,18 @@ mod tests {
         });
         assert_eq!(tried.count(), FetchPlan::MAX_DENIED);
         assert!(plan.used(at(2) + DAY, &id("login-0")), "the first are tried again");
+    }
+
+    #[test]
+    fn who_was_not_permitted_makes_room_for_others_after_a_day() {
+        let mut plan = FetchPlan::new(DAY);
+        for n in 0..FetchPlan::MAX_DENIED {
+            let id = id(&format!("login-{n}"));
+            assert!(plan.used(at(1), &id));
+            plan.denied(at(1), &id);
+        }
+        assert!(!plan.used(at(2), &id("new")));
+        assert!(plan.used(at(2) + DAY, &id("new")));
     }
 
     #[test]

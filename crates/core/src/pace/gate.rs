@@ -26,7 +26,7 @@ use crate::pace::concurrency::Concurrency;
 use crate::pace::crowd::Crowd;
 use crate::pace::learnt::Learnt;
 use crate::pace::registry::GateKey;
-use crate::pace::secs::{mono, num, secs};
+use crate::pace::secs::{mono, num, secs, whole};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
 use crate::pace::tide::{Lesson, Tide};
@@ -238,7 +238,11 @@ impl Gate {
             Knowledge::Told(tide) => {
                 tide.ended_unseen(secs(now), attempt, answered);
                 if tide.has_gone_silent() {
-                    self.knowledge = Knowledge::Unknown;
+                    // What it told last is the best that is known: from now on it is a declaration.
+                    let mut sliding = Sliding::new(tide.limit(), tide.length());
+                    let left = whole(tide.available(secs(now), self.in_flight));
+                    sliding.assume_spent(secs(now), tide.limit().saturating_sub(left));
+                    self.knowledge = Knowledge::Declared(sliding);
                 }
             }
             Knowledge::Declared(sliding) => sliding.spent(secs(now)),
