@@ -52,10 +52,12 @@ impl Fair {
 
     /// The caller's line ended without taking what starts at `start`.
     pub(super) fn withdraw(&mut self, caller: CallerId, start: Start) {
-        if let Some(next) = self.next.get_mut(&caller)
-            && *next == start.0 + 1
-        {
-            *next = start.0;
+        match self.next.get_mut(&caller) {
+            Some(next) if *next == start.0 + 1 => *next = start.0,
+            Some(_) => {}
+            // Whichever of them leaves, the place they share comes one turn earlier: else names that ask and leave would
+            // push it back without end.
+            None => self.others = self.others.saturating_sub(1).max(self.now),
         }
     }
 
@@ -107,6 +109,22 @@ mod tests {
         let start = fair.start(caller);
         fair.withdraw(caller, start);
         assert_eq!(fair.start(caller), start);
+    }
+
+    #[test]
+    fn invented_callers_that_leave_push_nobody_back() {
+        let mut fair = Fair::default();
+        for name in 0..Fair::MAX_CALLERS {
+            fair.start(CallerId::named(name));
+        }
+        for round in 0..100 {
+            let callers = (0..500).map(|name| CallerId::named((round, name)));
+            let starts: Vec<_> = callers.map(|caller| (caller, fair.start(caller))).collect();
+            for (caller, start) in starts {
+                fair.withdraw(caller, start);
+            }
+        }
+        assert_eq!(fair.start(CallerId::named("honest")), Start(0));
     }
 
     #[test]
