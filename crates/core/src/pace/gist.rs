@@ -49,14 +49,15 @@ pub(super) struct Gist {
     pub(super) last_used: f64,
 }
 
-/// What is known of the limit.
+/// What is known of the limit. The most frequent kind lies in place: a million of them in boxes would be spread over all that
+/// was in use before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Known {
     /// Nothing, or a cap that the configuration repeats.
     Nothing,
     /// What answers told.
-    Told(Box<Lore>),
+    Told(Lore),
     /// A declared quota.
     Declared(Box<Spent>),
     /// A rate learnt from throttles.

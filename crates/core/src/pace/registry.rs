@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use smallvec::smallvec;
 
 use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};
@@ -222,7 +223,7 @@ impl Registry {
         self.lanes[lane].tickets += 1;
         let implicit = self.implicit(now, family, credential);
         self.gates[implicit].lanes += 1;
-        let mut gates = vec![implicit];
+        let mut gates = smallvec![implicit];
         let mut unnamed = implicit;
         let mut observed = false;
         for index in (0..self.config.limits.len()).filter(|index| key.limits & (1 << index) != 0) {

@@ -41,7 +41,7 @@ impl Gate {
             last_slot: _,
         } = self;
         let known = match knowledge {
-            Knowledge::Told(tide) => Known::Told(Box::new(tide.keep())),
+            Knowledge::Told(tide) => Known::Told(tide.keep()),
             Knowledge::Declared(sliding) => Known::Declared(Box::new(sliding.keep(at, *in_flight))),
             Knowledge::Silent(learnt) if learnt.rate(at).is_some() => Known::Silent(Box::new(learnt.clone())),
             Knowledge::Silent(_) | Knowledge::Unknown | Knowledge::Capped(_) => Known::Nothing,
