@@ -415,7 +415,8 @@ proptest! {
             *lead += i64::from(after) - i64::from(before);
             let told: Vec<_> = gates.iter().filter(|gate| told(gate, &name)).collect();
             let certified = told.iter().any(|gate| gate.closed_for_ms == 0 && gate.remaining >= Some(1.0));
-            let scouted = !told.is_empty() && !(after && scouted.insert(credential) && !certified);
+            let first = after && scouted.insert(credential);
+            let scouted = !told.is_empty() && (!first || certified);
             prop_assert!(scouted || *lead <= 0, "{name} at {:?}: {kept:#?}", successor.now);
         }
     }

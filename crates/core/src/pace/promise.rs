@@ -8,7 +8,9 @@
 //! The length of a window is learnt the same way, as the promise less the opening, and by observation: an answer that
 //! shows the next promise proves that the earlier window had ended by then.
 
-use serde::{Deserialize, Serialize};
+mod lengths;
+
+pub(super) use lengths::Lengths;
 
 use crate::observe::Reset;
 use crate::pace::secs::{Interval, wall};
@@ -375,35 +377,6 @@ impl Promise {
         self.guessed_wrong = true;
     }
 
-    /// What is worth keeping: how long windows are, and what this server's numbers were caught at. Of the phase nothing
-    /// is, nor of what the first answer tells again.
-    pub(super) fn keep(&self) -> Lengths {
-        let &Self {
-            length,
-            rounding,
-            guessed_wrong,
-            due: _,
-            opened: _,
-            first_up: _,
-            longest_after: _,
-            ahead: _,
-            ended_before: _,
-            grain: _,
-            epoch: _,
-            offset: _,
-            seen_length: _,
-            passed: _,
-        } = self;
-        let length = length.filter(|length| length.lo.is_finite() && length.up.is_finite());
-        Lengths { length: length.map(|length| (length.lo, length.up)), rounding, guessed_wrong }
-    }
-
-    /// Promises of windows whose length is known from before.
-    pub(super) fn restore(Lengths { length, rounding, guessed_wrong }: Lengths) -> Self {
-        let length = length.map(|(lo, up)| Interval::new(lo, up));
-        Self { length, rounding, guessed_wrong, ..Self::new() }
-    }
-
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
     pub(super) fn blur(&self) -> f64 {
         match (self.epoch, self.due) {
@@ -436,19 +409,6 @@ impl Promise {
         let left = (due.mid() - arrival) / self.grain;
         (self.grain > 0.0 && left > 0.0).then(|| now + (left - left.floor()) * self.grain)
     }
-}
-
-/// What is known of windows when nothing is known of the present one. Seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Lengths {
-    length: Option<(f64, f64)>,
-    /// By so much the server gives back later than its coarse number says.
-    #[serde(default)]
-    rounding: f64,
-    /// The length of its windows was once guessed wrong.
-    #[serde(default)]
-    guessed_wrong: bool,
 }
 
 #[cfg(test)]
