@@ -160,21 +160,26 @@ struct World {
 }
 
 impl World {
-    fn warm(gates: usize) -> Self {
+    /// None of them was used yet.
+    fn cold(gates: usize) -> Self {
         let (families, credentials) = keys(gates);
         let config = BankConfig {
             max_families: gates.div_ceil(8).max(families.len()).max(BankConfig::default().max_families) + 1,
             seed: 7,
             ..BankConfig::default()
         };
-        let mut world = Self {
+        Self {
             bank: Bank::new(config).expect("nothing is declared"),
             now: Mono::ZERO + Duration::from_secs(1),
             families,
             credentials,
             told: guide(2_000_000_000, 2_000_000_000),
             woken: Vec::new(),
-        };
+        }
+    }
+
+    fn warm(gates: usize) -> Self {
+        let mut world = Self::cold(gates);
         for gate in 0..gates {
             for _ in 0..2 {
                 world.cycle(gate);
@@ -288,7 +293,17 @@ impl<C: Clock> Keyed<C> {
 /// Bytes per gate, a million of them.
 fn weights() {
     const GATES: usize = 1_000_000;
+    const AT_ONCE: usize = 10_000;
     println!("bytes per gate, {GATES} gates (asked of the allocator; resident)");
+    let (before, resident) = (held(), resident_bytes());
+    let mut world = World::cold(GATES);
+    for from in (0..GATES).step_by(AT_ONCE) {
+        (from..from + AT_ONCE).for_each(|gate| world.cycle(gate));
+        world.now += Duration::from_mins(6);
+        (0..2 * AT_ONCE).for_each(|_| world.advance());
+    }
+    line("told, idle, a hundredth was in use at a time", held() - before, resident_bytes() - resident);
+    drop(world);
     let (keys_held, resident) = (held(), resident_bytes());
     let mut world = World::warm(GATES);
     line("told, in use, with its lane", held() - keys_held, resident_bytes() - resident);
@@ -297,8 +312,9 @@ fn weights() {
     for _ in 0..=GATES {
         world.advance();
     }
-    line("told, idle for six minutes", held() - keys_held, resident_bytes() - resident);
-    world.cycle(0);
+    line("told, idle for six minutes, all were in use", held() - keys_held, resident_bytes() - resident);
+    (0..GATES).for_each(|gate| world.cycle(gate));
+    line("in use again", held() - keys_held, resident_bytes() - resident);
     drop(world);
     let (before, resident) = (held(), resident_bytes());
     let keyed = Keyed::warm(GATES, DefaultClock::default());

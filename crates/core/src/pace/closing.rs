@@ -128,15 +128,33 @@ impl Closing {
         self.scouting
     }
 
-    /// Throttled scouts in a row.
-    pub(super) fn strikes(&self) -> u32 {
-        self.strikes
+    /// What is worth keeping. Who ordered the closing is not: only what is in flight may still end it early.
+    pub(super) fn keep(&self, now: Mono) -> Shut {
+        let &Self { began: _, until: _, strikes, scouting, ordered: _, short_hints } = self;
+        Shut { opens: self.closed_until(now), scout: scouting, strikes, short_hints }
     }
 
-    /// Closed as it was kept: until `opens`, and then for all but a scout.
-    pub(super) fn restore(now: Mono, opens: Mono, strikes: u32) -> Self {
-        Self { began: now, until: opens, strikes, scouting: true, ..Self::default() }
+    /// As it was kept: closed until then, and after that for all but a scout.
+    pub(super) fn restore(now: Mono, kept: Shut) -> Self {
+        let Shut { opens, scout, strikes, short_hints } = kept;
+        if !scout {
+            return Self { short_hints, ..Self::default() };
+        }
+        Self { began: now, until: opens.unwrap_or(now), strikes, scouting: true, ordered: true, short_hints }
     }
+}
+
+/// What closes a gate, without how that came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shut {
+    /// Nothing may leave before.
+    pub(super) opens: Option<Mono>,
+    /// Then one attempt alone goes first.
+    pub(super) scout: bool,
+    /// Throttled scouts in a row.
+    pub(super) strikes: u32,
+    /// Hints proved too short.
+    pub(super) short_hints: bool,
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use draw::Draw;
+use smallvec::SmallVec;
 
 use crate::observe::Reading;
 use crate::pace::closing::Closing;
@@ -76,7 +77,7 @@ pub(super) struct Gate {
     draw: Draw,
     pub(super) lanes: u32,
     /// Of an implicit gate: its lanes, which limits that only headers name must join.
-    pub(super) members: Vec<usize>,
+    pub(super) members: SmallVec<[usize; 1]>,
     pub(super) accepted: u64,
     pub(super) throttles: u64,
     /// The last place in the queue that was told to a refused caller.
@@ -108,7 +109,7 @@ impl Gate {
             last_taken: 0.0,
             draw: Draw::default(),
             lanes: 0,
-            members: Vec::new(),
+            members: SmallVec::new(),
             accepted: 0,
             throttles: 0,
             last_slot: 0.0,

@@ -35,22 +35,29 @@ pub(super) struct Gist {
     pub(super) scout: bool,
     /// Throttled scouts in a row.
     pub(super) strikes: u32,
+    /// Hints proved too short: resets are believed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) short_hints: bool,
     /// The bound on attempts in flight, if one was learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) bound: Option<Box<Bound>>,
+    /// A bare refusal is taken for that bound's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_cap: bool,
     pub(super) accepted: u64,
     pub(super) throttles: u64,
     pub(super) last_used: f64,
 }
 
-/// What is known of the limit.
+/// What is known of the limit. The most frequent kind lies in place: a million of them in boxes would be spread over all that
+/// was in use before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Known {
     /// Nothing, or a cap that the configuration repeats.
     Nothing,
     /// What answers told.
-    Told(Box<Lore>),
+    Told(Lore),
     /// A declared quota.
     Declared(Box<Spent>),
     /// A rate learnt from throttles.
@@ -68,8 +75,9 @@ pub(super) struct Spent {
     pub(super) window: f64,
     /// The learnt share; its times are in windows.
     pub(super) share: Option<Cubic>,
-    /// Bursts are refuted.
-    pub(super) evenly: bool,
+    /// When the next may leave, once bursts are refuted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) turn: Option<f64>,
     /// What was spent when, ascending.
     pub(super) entries: Vec<(f64, u64)>,
 }
@@ -97,6 +105,16 @@ impl Spent {
     /// When all of it will have come back.
     pub(super) fn whole_at(&self) -> f64 {
         self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * Self::PAST)
+    }
+
+    /// The same on a clock that shows `by` seconds more.
+    fn shift(&mut self, by: f64) {
+        let Self { quota: _, declared: _, window, share, turn, entries } = self;
+        *share = share.map(|share| share.shift(by / *window));
+        *turn = turn.map(|turn| turn + by);
+        for (at, _) in entries {
+            *at += by;
+        }
     }
 }
 
@@ -137,6 +155,9 @@ impl Gist {
             Known::Declared(spent) if spent.quota == 0 || !window(spent.window) => {
                 Some("a quota or a window")
             }
+            Known::Declared(spent) if spent.turn.is_some_and(|turn| turn > latest) => {
+                Some("an attempt that may leave in a year")
+            }
             Known::Declared(spent) if spent.entries.iter().any(|&(at, _)| at > latest) => {
                 Some("something spent in a year from now")
             }
@@ -164,6 +185,7 @@ impl Gist {
         }
         self.scout = self.opens.is_some();
         (self.header_name, self.bound, self.strikes, self.accepted, self.throttles) = (None, None, 0, 0, 0);
+        (self.short_hints, self.is_cap) = (false, false);
     }
 
     /// The same on a clock that shows `by` seconds more.
@@ -173,12 +195,7 @@ impl Gist {
         self.last_used += by;
         match &mut self.known {
             Known::Nothing | Known::Told(_) => {}
-            Known::Declared(spent) => {
-                spent.share = spent.share.map(|share| share.shift(by / spent.window));
-                for (at, _) in &mut spent.entries {
-                    *at += by;
-                }
-            }
+            Known::Declared(spent) => spent.shift(by),
             Known::Silent(learnt) => learnt.shift(by),
         }
         self

@@ -1,8 +1,8 @@
 //! What a bank leaves to its successor.
 //!
 //! A process that is started again has forgotten what the server has not: what was spent, what is closed and until when.
-//! So a shell stores the bank's state, and a new bank begins with it. Stored are the gists of all gates, the breakers and
-//! the drift statistics, with instants on the wall clock, because no other clock survives a process.
+//! So a shell stores the bank's state, and a new bank begins with it. Stored are the gists of all gates, what the upstream
+//! told of declared limits, the breakers and the drift statistics, with instants on the wall clock, because no other clock survives a process.
 //!
 //! Rules:
 //! * The successor lets no more through than the bank would have done that went on.
@@ -39,6 +39,9 @@ pub struct Kept {
     last: bool,
     /// So many attempts may have left before the next one was due; nothing is known of a state that is lost.
     ahead: Option<u64>,
+    /// What the upstream said that declared limits allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) named: Vec<KeptLimitKind>,
     pub(super) gates: Vec<KeptGate>,
     pub(super) families: Vec<KeptFamily>,
     drift: Drift,
@@ -66,6 +69,18 @@ pub(super) enum KeptLimit {
     Declared(String),
     Implicit,
     Named(String),
+}
+
+/// A declared limit of which the upstream told another number than was declared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptLimitKind {
+    pub(super) limit: String,
+    /// As it is declared. Should that change, what was told is told again.
+    pub(super) declared: u64,
+    pub(super) told: u64,
+    /// Seconds; zero for attempts at once.
+    pub(super) window: f64,
 }
 
 /// A family that proved to exist, with its breaker if that is not closed.
@@ -123,6 +138,7 @@ impl Kept {
             at_ms: at.unix_millis(),
             last: false,
             ahead: None,
+            named: Vec::new(),
             gates: Vec::new(),
             families: Vec::new(),
             drift: Drift::default(),
@@ -203,6 +219,7 @@ impl Bank {
             at_ms: wall_now.unix_millis(),
             last: false,
             ahead: Some(self.ahead()),
+            named: self.registry.keep_named(&self.config.limits),
             gates: self.registry.keep_gates(now, by),
             families: self.registry.keep_families(now, by),
             drift: self.drift.keep(now),
@@ -235,6 +252,7 @@ impl Bank {
             (false, None) => (0.0, Assumed::All),
         };
         let ended = (then + gone_on).min(today) + by;
+        self.registry.restore_named(&kept.named);
         self.registry.restore_families(kept, now, by);
         self.drift.restore(now, Duration::from_secs_f64(today - then), &kept.drift);
         self.registry.restore_gates(kept, now, by, Unseen { ended, spent })

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
 use crate::time::Mono;
@@ -26,7 +28,7 @@ pub(super) struct Lane {
     /// The family as the bank knows it; `OTHER` until it proved to exist.
     pub(super) family: usize,
     /// The first is the family's own, implicit limit; then declared ones; then limits that only headers name.
-    pub(super) gates: Vec<usize>,
+    pub(super) gates: SmallVec<[usize; 3]>,
     /// Which of them readings without a name describe.
     pub(super) unnamed: usize,
     pub(super) waiting: u32,
@@ -40,7 +42,16 @@ pub(super) struct Lane {
 impl Lane {
     /// An empty lane without gates.
     pub(super) fn new(key: LaneKey, family: usize, credential: u32, now: Mono) -> Self {
-        Self { key, family, gates: Vec::new(), unnamed: 0, waiting: 0, tickets: 0, credential, used: now }
+        Self {
+            key,
+            family,
+            gates: SmallVec::new(),
+            unnamed: 0,
+            waiting: 0,
+            tickets: 0,
+            credential,
+            used: now,
+        }
     }
 
     /// Nobody waits, and nothing is on its way.

@@ -8,6 +8,10 @@
 //! The length of a window is learnt the same way, as the promise less the opening, and by observation: an answer that
 //! shows the next promise proves that the earlier window had ended by then.
 
+mod lengths;
+
+pub(super) use lengths::Lengths;
+
 use crate::observe::Reset;
 use crate::pace::secs::{Interval, wall};
 use crate::pace::trip::Trip;
@@ -371,11 +375,6 @@ impl Promise {
     /// A scout sent by the guess was refused.
     pub(super) fn guessed_wrong(&mut self) {
         self.guessed_wrong = true;
-    }
-
-    /// Promises of windows whose length is known from before. Of their phase nothing is.
-    pub(super) fn restore(length: Option<Interval>) -> Self {
-        Self { length, ..Self::new() }
     }
 
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.

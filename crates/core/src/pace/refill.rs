@@ -109,7 +109,9 @@ impl Refill {
 
     /// What is worth keeping: the hypotheses. A log is kept as unproven, because the own attempts in it are not.
     pub(super) fn keep(&self) -> (Belief, Belief) {
-        (self.step, if self.log == Belief::Proven { Belief::Unproven } else { self.log })
+        let &Self { step, log, again: _, own: _, strangers: _, company: _, shown: _, weighed_at: _, flow: _ } =
+            self;
+        (step, if log == Belief::Proven { Belief::Unproven } else { log })
     }
 
     /// Hypotheses that were kept.

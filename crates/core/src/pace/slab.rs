@@ -1,57 +1,95 @@
 //! A vector whose indices stay valid while others come and go.
 //!
-//! Items lie in boxes of their own, so that a place that is free costs a word: what a burst of callers made is given back
-//! to the allocator when it is dropped, whatever its place.
+//! Items lie side by side in blocks, so that one is found without a detour. The memory of a block goes back to the
+//! allocator when its last item is removed: what a burst of callers made is not held for ever. One empty block is kept, so
+//! that a caller who comes and goes at the edge of one costs nothing.
+
+/// Items of a block. Of whatever is held here so many are large enough that an allocator takes their memory from the system,
+/// and gives it back there.
+const BLOCK: usize = 512;
 
 /// Indices are reused only after removal.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    items: Vec<Option<Box<T>>>,
+    blocks: Vec<Block<T>>,
+    /// Indices ever given.
+    places: usize,
     free: Vec<u32>,
+    /// The block that was emptied last.
+    empty: usize,
+}
+
+#[derive(Debug)]
+struct Block<T> {
+    /// As far as it was used; places beyond are free.
+    items: Vec<Option<T>>,
+    held: usize,
 }
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Self {
-        Self { items: Vec::new(), free: Vec::new() }
+        Self { blocks: Vec::new(), places: 0, free: Vec::new(), empty: 0 }
     }
 
     pub(super) fn insert(&mut self, item: T) -> usize {
-        let item = Some(Box::new(item));
-        if let Some(index) = self.free.pop() {
-            self.items[index as usize] = item;
-            return index as usize;
+        let index = self.free.pop().map_or(self.places, |index| index as usize);
+        self.places = self.places.max(index + 1);
+        let (number, offset) = (index / BLOCK, index % BLOCK);
+        if self.blocks.len() <= number {
+            self.blocks.push(Block { items: Vec::new(), held: 0 });
         }
-        self.items.push(item);
-        self.items.len() - 1
+        let block = &mut self.blocks[number];
+        if number > 0 && block.items.capacity() == 0 {
+            block.items.reserve_exact(BLOCK);
+        }
+        if block.items.len() <= offset {
+            block.items.resize_with(offset + 1, || None);
+        }
+        block.items[offset] = Some(item);
+        block.held += 1;
+        index
     }
 
     pub(super) fn remove(&mut self, index: usize) -> Option<T> {
-        let item = self.items.get_mut(index)?.take()?;
+        let number = index / BLOCK;
+        let block = self.blocks.get_mut(number)?;
+        let item = block.items.get_mut(index % BLOCK)?.take()?;
+        block.held -= 1;
         self.free.push(small(index));
-        Some(*item)
+        if block.held == 0 {
+            let before = std::mem::replace(&mut self.empty, number);
+            let block = &mut self.blocks[before];
+            if before != number && block.held == 0 {
+                block.items = Vec::new();
+            }
+        }
+        Some(item)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.items.len() - self.free.len()
+        self.places - self.free.len()
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&T> {
-        self.items.get(index)?.as_deref()
+        self.blocks.get(index / BLOCK)?.items.get(index % BLOCK)?.as_ref()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.items.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_deref()?)))
+        self.blocks.iter().enumerate().flat_map(|(number, block)| {
+            let items = block.items.iter().enumerate();
+            items.filter_map(move |(offset, item)| Some((number * BLOCK + offset, item.as_ref()?)))
+        })
     }
 
     /// The next `count` places after `hand`, round and round; the hand moves on. Some may be free.
     pub(super) fn pass(&self, hand: &mut usize, count: usize) -> impl Iterator<Item = (usize, &T)> {
-        let places = self.items.len();
+        let places = self.places;
         let count = count.min(places);
         let from = if *hand < places { *hand } else { 0 };
         *hand = if places == 0 { 0 } else { (from + count) % places };
         (from..from + count).filter_map(move |step| {
             let index = step % places;
-            Some((index, self.items[index].as_deref()?))
+            Some((index, self.get(index)?))
         })
     }
 }
@@ -65,13 +103,14 @@ impl<T> std::ops::Index<usize> for Slab<T> {
     type Output = T;
 
     fn index(&self, index: usize) -> &T {
-        self.items[index].as_ref().expect("an index is dropped by its holder before its item is removed")
+        self.get(index).expect("an index is dropped by its holder before its item is removed")
     }
 }
 
 impl<T> std::ops::IndexMut<usize> for Slab<T> {
     fn index_mut(&mut self, index: usize) -> &mut T {
-        self.items[index].as_mut().expect("an index is dropped by its holder before its item is removed")
+        let item = self.blocks[index / BLOCK].items[index % BLOCK].as_mut();
+        item.expect("an index is dropped by its holder before its item is removed")
     }
 }
 
@@ -87,6 +126,24 @@ mod tests {
         assert_eq!((slab.remove(one), slab.len()), (None, 1));
         assert_eq!(slab.insert("three"), one);
         assert_eq!((slab[one], slab[two]), ("three", "two"));
+    }
+
+    #[test]
+    fn an_emptied_block_is_given_back_and_its_places_are_used_again() {
+        let mut slab = Slab::new();
+        let held: Vec<usize> = (0..4 * BLOCK).map(|number| slab.insert(number)).collect();
+        for &index in &held[BLOCK..] {
+            assert_eq!(slab.remove(index), Some(index));
+        }
+        let of_blocks: Vec<usize> = slab.blocks.iter().map(|block| block.items.len()).collect();
+        assert_eq!(of_blocks, [BLOCK, 0, 0, BLOCK], "but for the last one");
+        assert_eq!((slab.len(), slab.iter().count(), slab.get(2 * BLOCK)), (BLOCK, BLOCK, None));
+        for number in 0..3 * BLOCK {
+            let index = slab.insert(number);
+            assert!((BLOCK..4 * BLOCK).contains(&index), "{index} is no free place");
+            assert_eq!(slab[index], number);
+        }
+        assert_eq!(slab.len(), 4 * BLOCK);
     }
 
     #[test]

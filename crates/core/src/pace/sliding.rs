@@ -164,27 +164,22 @@ impl Sliding {
 
     /// What is worth keeping at `now`, while `in_flight` attempts are out: they count as spent.
     pub(super) fn keep(&self, now: f64, in_flight: u32) -> Spent {
-        let Self { quota, window, ended, used: _, share, turn } = self;
+        let &Self { quota, window, ref ended, used: _, share, turn } = self;
         let gone = now - window * (1.0 + Self::GRAIN);
         let left = ended.iter().copied().filter(|&(at, _)| at > gone);
         // A group is kept at its first time; its last member ended up to a grain later.
         let left = left.map(|(at, count)| ((at + window * Self::GRAIN).min(now), count));
         let out = (in_flight > 0).then(|| (now, u64::from(in_flight)));
         let share = share.filter(|_| self.share(now) < 1.0);
-        let entries = Spent::grouped(*window, left.chain(out));
-        Spent { quota: *quota, declared: 0, window: *window, share, evenly: turn.is_some(), entries }
+        let entries = Spent::grouped(window, left.chain(out));
+        Spent { quota, declared: 0, window, share, turn, entries }
     }
 
     /// A quota that was kept, in a window of today's configuration.
     pub(super) fn restore(kept: &Spent, window: f64) -> Self {
-        let mut sliding = Self::new(kept.quota, window);
-        sliding.share = kept.share;
-        sliding.turn = kept.evenly.then_some(0.0);
-        for &(at, count) in &kept.entries {
-            sliding.used += count;
-            sliding.ended.push_back((at, count));
-        }
-        sliding
+        let Spent { quota, declared: _, window: _, share, turn, ref entries } = *kept;
+        let used = entries.iter().map(|&(_, count)| count).sum();
+        Self { used, share, turn, ended: entries.iter().copied().collect(), ..Self::new(quota, window) }
     }
 }
 

@@ -39,7 +39,7 @@ impl Sample {
 pub(super) struct Standing {
     /// How long entries stand.
     length: f64,
-    /// Arrivals by time, as a ring that reaches back further than a length.
+    /// Arrivals by time, as a ring that reaches back further than a length. Empty until somebody came: mostly nobody does.
     bins: Vec<f64>,
     /// The instant up to which arrivals are known, and what stood then.
     known: Option<(f64, f64)>,
@@ -75,7 +75,6 @@ impl Standing {
         }
         if (length - self.length).abs() > Self::OTHER_LOG * self.length {
             *self = Self { length, since: handled, ..Self::default() };
-            self.bins.resize(Self::BINS + Self::SPARE, 0.0);
         }
         if self.sample.count > 0.0 && handled > self.sample.handled + stretch.min(self.width()) {
             let sample = std::mem::take(&mut self.sample);
@@ -114,14 +113,13 @@ impl Standing {
     }
 
     /// The bins that `from..to` touches, with the share of the span that lies in each and of the bin that it covers.
-    fn touched(&self, from: f64, to: f64) -> impl Iterator<Item = (usize, f64, f64)> {
-        let width = self.width();
-        let count = self.bins.len() as u64;
+    fn touched(&self, from: f64, to: f64) -> impl Iterator<Item = (usize, f64, f64)> + use<> {
+        let (width, bins) = (self.width(), self.bins.len());
         let (first, last) = (whole(from / width), whole(to / width));
-        (first..=last).take(self.bins.len()).map(move |bin| {
+        (first..=last).take(bins).map(move |bin| {
             let begin = num(bin) * width;
             let part = (to.min(begin + width) - from.max(begin)).max(0.0);
-            (usize::try_from(bin % count).unwrap_or(0), part / (to - from).max(1e-9), part / width)
+            (usize::try_from(bin % bins as u64).unwrap_or(0), part / (to - from).max(1e-9), part / width)
         })
     }
 
@@ -135,8 +133,11 @@ impl Standing {
     }
 
     fn spread(&mut self, from: f64, to: f64, came: f64) {
-        let touched: Vec<_> = self.touched(from, to).collect();
-        for (bin, share, _) in touched {
+        if came <= 0.0 {
+            return;
+        }
+        self.bins.resize(Self::BINS + Self::SPARE, 0.0);
+        for (bin, share, _) in self.touched(from, to) {
             self.bins[bin] += came * share;
         }
     }

@@ -13,6 +13,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::pace::secs::num;
 
 /// Averages over answers handled close together.
@@ -275,9 +277,30 @@ impl Strangers {
         self.met
     }
 
-    /// Strangers as they were known before: their rate, and whether a throttle was ever due to them.
-    pub(super) fn restore(rate: f64, met: bool) -> Self {
-        Self { known: rate, met, ..Self::new() }
+    /// What is worth keeping. What was seen and sent belongs to windows that have passed.
+    pub(super) fn keep(&self) -> Company {
+        let &Self {
+            pad,
+            met,
+            draw: _,
+            over: _,
+            recent: _,
+            known: _,
+            sends: _,
+            before: _,
+            bin: _,
+            last: _,
+            exact: _,
+            then: _,
+            believed: _,
+            told: _,
+        } = self;
+        Company { rate: self.rate(), pad, met }
+    }
+
+    /// Strangers as they were known before.
+    pub(super) fn restore(Company { rate, pad, met }: Company) -> Self {
+        Self { known: rate, pad, met, ..Self::new() }
     }
 
     /// The rate, if it is worth reporting: more than a twentieth of the quota and twice what was reported last.
@@ -292,6 +315,19 @@ impl Strangers {
         }
         None
     }
+}
+
+/// What is known of strangers when nothing was seen of them for long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Company {
+    /// Permits per second.
+    rate: f64,
+    /// Extra permits, taught by throttles.
+    #[serde(default)]
+    pad: f64,
+    /// A throttle was ever due to them.
+    met: bool,
 }
 
 /// An answer, as the draw is estimated from it. Times in seconds.

@@ -2,7 +2,7 @@
 
 use super::{Concurrency, Gate, Knowledge, Wish};
 use crate::observe::MAX_DURATION;
-use crate::pace::closing::Closing;
+use crate::pace::closing::{Closing, Shut};
 use crate::pace::gist::{Gist, Known};
 use crate::pace::learnt::Learnt;
 use crate::pace::policy::ClassPolicy;
@@ -17,23 +17,49 @@ impl Gate {
     /// What is worth keeping, if anything is.
     pub(in crate::pace) fn gist(&self, now: Mono) -> Option<Gist> {
         let at = secs(now);
-        let known = match &self.knowledge {
-            Knowledge::Told(tide) => Known::Told(Box::new(tide.keep())),
-            Knowledge::Declared(sliding) => Known::Declared(Box::new(sliding.keep(at, self.in_flight))),
+        // What is left out counts what is in flight, or follows from the configuration or from who asks.
+        let Self {
+            header_name,
+            knowledge,
+            closing,
+            concurrency,
+            crowd,
+            in_flight,
+            last_taken,
+            accepted,
+            throttles,
+            name: _,
+            key: _,
+            pinned: _,
+            backed: _,
+            release: _,
+            spread: _,
+            crowded_at: _,
+            draw: _,
+            lanes: _,
+            members: _,
+            last_slot: _,
+        } = self;
+        let known = match knowledge {
+            Knowledge::Told(tide) => Known::Told(tide.keep()),
+            Knowledge::Declared(sliding) => Known::Declared(Box::new(sliding.keep(at, *in_flight))),
             Knowledge::Silent(learnt) if learnt.rate(at).is_some() => Known::Silent(Box::new(learnt.clone())),
             Knowledge::Silent(_) | Knowledge::Unknown | Knowledge::Capped(_) => Known::Nothing,
         };
-        let closed = self.closing.closed_until(now).map(secs);
+        let Shut { opens, scout, strikes, short_hints } = closing.keep(now);
+        let told = matches!(known, Known::Told(_));
         let gist = Gist {
-            opens: if matches!(known, Known::Told(_)) { self.exhausted_until(now) } else { closed },
-            scout: self.closing.scouting() || matches!(known, Known::Told(_)),
+            opens: if told { self.exhausted_until(now) } else { opens.map(secs) },
+            scout: scout || told,
             known,
-            header_name: self.header_name.as_deref().map(Box::from),
-            strikes: self.closing.strikes(),
-            bound: self.concurrency.keep().map(Box::new),
-            accepted: self.accepted,
-            throttles: self.throttles,
-            last_used: self.last_taken,
+            header_name: header_name.as_deref().map(Box::from),
+            strikes,
+            short_hints,
+            bound: concurrency.keep().map(Box::new),
+            is_cap: crowd.is_cap(),
+            accepted: *accepted,
+            throttles: *throttles,
+            last_used: *last_taken,
         };
         gist.says_something().then_some(gist)
     }
@@ -56,7 +82,20 @@ impl Gate {
 
     /// Becomes what it was. Of a declared quota the number and window of today's configuration hold.
     pub(in crate::pace) fn unfold(&mut self, now: Mono, gist: &Gist) {
-        match (&gist.known, &self.knowledge) {
+        let &Gist {
+            ref known,
+            ref header_name,
+            opens,
+            scout,
+            strikes,
+            short_hints,
+            ref bound,
+            is_cap,
+            accepted,
+            throttles,
+            last_used,
+        } = gist;
+        match (known, &self.knowledge) {
             (Known::Told(lore), _) if !self.pinned && !matches!(self.knowledge, Knowledge::Capped(_)) => {
                 self.knowledge = Knowledge::Told(Box::new(Tide::restore(secs(now), lore)));
                 self.concurrency = Concurrency::boundless();
@@ -74,22 +113,21 @@ impl Gate {
             (Known::Silent(learnt), Knowledge::Unknown) => {
                 let mut learnt = Learnt::clone(learnt);
                 // A rate that nobody used was not found to be too low.
-                learnt.stand_still((secs(now) - gist.last_used).max(0.0));
+                learnt.stand_still((secs(now) - last_used).max(0.0));
                 self.knowledge = Knowledge::Silent(learnt);
                 self.concurrency = Concurrency::boundless();
             }
             (Known::Nothing | Known::Told(_) | Known::Declared(_) | Known::Silent(_), _) => {}
         }
-        if let Some(bound) = &gist.bound {
+        if let Some(bound) = bound {
             self.concurrency.restore(**bound);
+            if is_cap {
+                self.crowd.believe();
+            }
         }
-        if gist.scout {
-            self.closing = Closing::restore(now, gist.opens.map_or(now, mono), gist.strikes);
-        }
-        self.header_name = gist.header_name.as_deref().map(str::to_owned);
-        self.accepted = gist.accepted;
-        self.throttles = gist.throttles;
-        self.last_taken = gist.last_used;
+        self.closing = Closing::restore(now, Shut { opens: opens.map(mono), scout, strikes, short_hints });
+        self.header_name = header_name.as_deref().map(str::to_owned);
+        (self.accepted, self.throttles, self.last_taken) = (accepted, throttles, last_used);
     }
 }
 
@@ -98,8 +136,10 @@ impl Gist {
         let known = match &self.known {
             Known::Nothing => false,
             Known::Told(_) | Known::Silent(_) => true,
-            Known::Declared(spent) => spent.share.is_some() || spent.evenly || !spent.entries.is_empty(),
+            Known::Declared(spent) => {
+                spent.share.is_some() || spent.turn.is_some() || !spent.entries.is_empty()
+            }
         };
-        known || self.opens.is_some() || self.scout || self.bound.is_some()
+        known || self.opens.is_some() || self.scout || self.short_hints || self.bound.is_some()
     }
 }

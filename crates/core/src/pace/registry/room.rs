@@ -72,7 +72,7 @@ impl Registry {
         }
         self.credentials.release(lane.credential);
         if let Some(&implicit) = lane.gates.first() {
-            self.gates[implicit].members.retain(|&member| member != id);
+            self.gates[implicit].members.retain(|member| *member != id);
         }
         for gate in lane.gates {
             self.leave(now, gate);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Registry;
+use crate::pace::keep::KeptLimitKind;
 use crate::pace::spec::{LimitKind, LimitSpec};
 
 impl Registry {
@@ -26,5 +27,42 @@ impl Registry {
             self.gates[gate].set_kind(kind);
         }
         gates
+    }
+
+    /// The limits that no longer have the numbers that were declared.
+    pub(in crate::pace) fn keep_named(&self, declared: &[LimitSpec]) -> Vec<KeptLimitKind> {
+        let both =
+            declared.iter().zip(&self.config.limits).filter(|(declared, known)| declared.kind != known.kind);
+        both.map(|(declared, known)| {
+            let ((declared, window), (told, _)) = (numbers(declared.kind), numbers(known.kind));
+            KeptLimitKind { limit: known.key.clone(), declared, told, window }
+        })
+        .collect()
+    }
+
+    /// What was told holds on where the declaration is still the one that it replaced.
+    pub(in crate::pace) fn restore_named(&mut self, kept: &[KeptLimitKind]) {
+        for KeptLimitKind { limit, declared, told, window } in kept {
+            let Some(index) = self.limit_index(limit) else { continue };
+            let spec = &self.config.limits[index];
+            if spec.pin || *told == 0 || numbers(spec.kind) != (*declared, *window) {
+                continue;
+            }
+            let kind = match spec.kind {
+                LimitKind::Rate { window, .. } => LimitKind::Rate { quota: *told, window },
+                LimitKind::Concurrent { .. } => {
+                    LimitKind::Concurrent { cap: u32::try_from(*told).unwrap_or(u32::MAX) }
+                }
+            };
+            self.set_kind(index, kind);
+        }
+    }
+}
+
+/// How much a limit allows in how many seconds; zero for attempts at once.
+fn numbers(kind: LimitKind) -> (u64, f64) {
+    match kind {
+        LimitKind::Rate { quota, window } => (quota, window.as_secs_f64()),
+        LimitKind::Concurrent { cap } => (u64::from(cap), 0.0),
     }
 }

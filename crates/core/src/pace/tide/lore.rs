@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Tide;
-use crate::pace::promise::Promise;
+use crate::pace::promise::{Lengths, Promise};
 use crate::pace::refill::{Belief, Refill};
-use crate::pace::secs::Interval;
-use crate::pace::strangers::Strangers;
+use crate::pace::strangers::{Company, Strangers};
 use crate::pace::trip::Trip;
 
 /// How a told limit works. Spans in seconds; there is no instant in it, so it is true on every clock.
@@ -16,39 +15,53 @@ pub(in crate::pace) struct Lore {
     limit: f64,
     step: Belief,
     log: Belief,
-    length: Option<(f64, f64)>,
+    promise: Lengths,
     named_window: Option<f64>,
     trip: Option<[f64; 4]>,
-    strangers: f64,
-    met: bool,
+    strangers: Company,
 }
 
 impl Tide {
     /// What is worth keeping.
     pub(in crate::pace) fn keep(&self) -> Lore {
-        let (step, log) = self.refill.keep();
-        let length = self.promise.length().filter(|length| length.lo.is_finite() && length.up.is_finite());
+        // What is left out is what is left of it now, and how that became known.
+        let Self {
+            limit,
+            promise,
+            refill,
+            strangers,
+            trip,
+            named_window,
+            certificate: _,
+            ride: _,
+            standing: _,
+            last_answer: _,
+            last_event: _,
+            scout_left: _,
+            unread: _,
+        } = self;
+        let (step, log) = refill.keep();
         Lore {
-            limit: self.limit,
+            limit: *limit,
             step,
             log,
-            length: length.map(|length| (length.lo, length.up)),
-            named_window: self.named_window,
-            trip: self.trip.keep(),
-            strangers: self.strangers.rate(),
-            met: self.strangers.met(),
+            promise: promise.keep(),
+            named_window: *named_window,
+            trip: trip.keep(),
+            strangers: strangers.keep(),
         }
     }
 
     /// A limit that is known from before: a scout says what is left of it.
     pub(in crate::pace) fn restore(now: f64, lore: &Lore) -> Self {
+        let &Lore { limit, step, log, promise, named_window, trip, strangers } = lore;
         Self {
-            limit: lore.limit,
-            promise: Promise::restore(lore.length.map(|(lo, up)| Interval::new(lo, up))),
-            refill: Refill::restore((lore.step, lore.log)),
-            strangers: Strangers::restore(lore.strangers, lore.met),
-            trip: lore.trip.map_or_else(Trip::new, Trip::restore),
-            named_window: lore.named_window,
+            limit,
+            promise: Promise::restore(promise),
+            refill: Refill::restore((step, log)),
+            strangers: Strangers::restore(strangers),
+            trip: trip.map_or_else(Trip::new, Trip::restore),
+            named_window,
             // Should its scouts learn nothing, they are as far apart as those of a limit that was just heard of.
             last_answer: now,
             last_event: now,
