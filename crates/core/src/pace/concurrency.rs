@@ -11,6 +11,9 @@
 //! four-hundredth back, which is in balance where one attempt in four hundred is refused (a stochastic approximation of
 //! that quantile, Robbins and Monro 1951). Where answers spend a share of their time on the way, more may be out than the
 //! cap allows, and the bound finds by itself how many.
+//!
+//! A refusal that orders a wait costs more than a place: nobody sends until the wait has passed. So after it the bound rests for
+//! twenty times as long before it grows again: a cap whose refusals carry hints is closed a twentieth of the time at most.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,8 @@ pub(super) struct Concurrency {
     held: f64,
     /// The bound is a cap's, and follows it.
     tracks: bool,
+    /// Until then, in seconds, a tracked bound does not grow.
+    rests: f64,
 }
 
 impl Concurrency {
@@ -43,6 +48,8 @@ impl Concurrency {
     const SAME: f64 = 0.1;
     /// A tracked bound aims at one refusal in so many answers.
     const ANSWERS: f64 = 400.0;
+    /// Seconds without growth per second of a closing.
+    const PATIENCE: f64 = 20.0;
 
     /// No bound.
     pub(super) fn boundless() -> Self {
@@ -53,6 +60,7 @@ impl Concurrency {
             ceiling: f64::INFINITY,
             held: f64::INFINITY,
             tracks: false,
+            rests: 0.0,
         }
     }
 
@@ -77,9 +85,9 @@ impl Concurrency {
         }
     }
 
-    /// A clean answer.
-    pub(super) fn accepted(&mut self) {
-        if self.credit < 1.0 {
+    /// A clean answer at `now`.
+    pub(super) fn accepted(&mut self, now: f64) {
+        if self.credit < 1.0 || self.tracks && now < self.rests {
             return;
         }
         self.credit -= 1.0;
@@ -102,6 +110,11 @@ impl Concurrency {
         if before.is_finite() && (used - before).abs() <= Self::SAME * before {
             self.track();
         }
+    }
+
+    /// The refusal of a cap at `now` closes for so many seconds.
+    pub(super) fn closed(&mut self, now: f64, seconds: f64) {
+        self.rests = now + (1.0 + Self::PATIENCE) * seconds;
     }
 
     /// Fewer at once, for whatever reason. Returns how many there were.
@@ -135,9 +148,13 @@ impl Concurrency {
         }
     }
 
-    /// The server named its cap.
+    /// The server named its cap. If others hold places of it, fewer are left.
     pub(super) fn named(&mut self, cap: u32) {
-        self.held = f64::from(cap).max(1.0);
+        let cap = f64::from(cap).max(1.0);
+        if self.tracks && self.bound <= cap {
+            return self.crowded();
+        }
+        self.held = cap;
         self.track();
     }
 
@@ -148,7 +165,7 @@ impl Concurrency {
     }
     /// What was learnt, if a throttle taught something. A doubling that never met one begins anew.
     pub(super) fn keep(&self) -> Option<Bound> {
-        let &Self { bound, slow_start: _, credit: _, ceiling, held: _, tracks } = self;
+        let &Self { bound, slow_start: _, credit: _, ceiling, held: _, tracks, rests: _ } = self;
         let ceiling = ceiling.is_finite().then_some(ceiling);
         (bound.is_finite() && (tracks || ceiling.is_some())).then_some(Bound {
             in_flight: bound,
@@ -186,7 +203,7 @@ mod tests {
             concurrency.taken(flight);
         }
         for _ in 0..flight {
-            concurrency.accepted();
+            concurrency.accepted(0.0);
         }
         flight
     }
@@ -204,7 +221,7 @@ mod tests {
         concurrency.throttled(39);
         for _ in 0..1000 {
             concurrency.taken(1);
-            concurrency.accepted();
+            concurrency.accepted(0.0);
         }
         assert_eq!(concurrency.bound(), Some(28.0));
     }
@@ -237,6 +254,32 @@ mod tests {
             concurrency.crowded();
         }
         assert_eq!(round_trip(&mut concurrency), 25);
+    }
+
+    #[test]
+    fn a_named_cap_that_refuses_all_the_same_is_shared_with_others() {
+        let mut concurrency = Concurrency::boundless();
+        for _ in 0..11 {
+            concurrency.named(50);
+        }
+        assert_eq!(round_trip(&mut concurrency), 40);
+    }
+
+    #[test]
+    fn a_refusal_that_closes_is_paid_off_before_the_cap_is_tried_again() {
+        let mut concurrency = Concurrency::boundless();
+        concurrency.named(50);
+        concurrency.crowded();
+        concurrency.closed(100.0, 1.0);
+        let mut grown = |now: f64| {
+            for _ in 0..4000 {
+                concurrency.taken(49);
+                concurrency.accepted(now);
+            }
+            concurrency.bound().is_some_and(|bound| bound > 49.0)
+        };
+        assert!(!grown(120.9), "a second of closing, twenty of peace");
+        assert!(grown(121.1));
     }
 
     #[test]

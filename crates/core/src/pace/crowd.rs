@@ -8,7 +8,8 @@
 //!
 //! So a burst is taken for a cap if at least half of it was accepted, and either some of that left after the refused
 //! attempt or no long wait was ordered. A wrong guess is soon refuted: by a row of refusals without an acceptance among
-//! them. A gate that is paced does not ask, because a bucket that is just exceeded mixes both as well.
+//! them, or by a refusal of so few at once that half of the cap was free; and the next one needs twice as many that were left
+//! standing. A gate that is paced does not ask, because a bucket that is just exceeded mixes both as well.
 
 /// What became of attempts around refusals. Times in seconds.
 #[derive(Debug, Default)]
@@ -26,7 +27,10 @@ pub(super) struct Crowd {
     long_wait: bool,
     /// When the first of the present row of refusals left, and how many they are.
     row: (f64, u32),
-    is_cap: bool,
+    /// How many at once the cap is taken for; zero if refusals are taken for a rate's.
+    cap: u32,
+    /// Caps that were none.
+    mistakes: u32,
 }
 
 impl Crowd {
@@ -41,17 +45,21 @@ impl Crowd {
     /// with it.
     pub(super) fn begin(&mut self, sent: f64, now: f64, out: u32, hint: Option<f64>) {
         let long_wait = hint.is_some_and(|hint| hint > Self::SOON);
-        *self = Self { from: sent, known: now, out, refused: 1, long_wait, ..Self::default() };
+        let mistakes = self.mistakes;
+        *self = Self { from: sent, known: now, out, refused: 1, long_wait, mistakes, ..Self::default() };
     }
 
-    /// One more refusal.
-    pub(super) fn refused(&mut self, sent: f64) {
+    /// One more refusal, while `out` attempts were on their way with it.
+    pub(super) fn refused(&mut self, sent: f64, out: u32) {
         self.refused = self.refused.saturating_add(1);
         if self.row.1 == 0 {
             self.row.0 = sent;
         }
         self.row.1 = self.row.1.saturating_add(1);
-        self.is_cap &= self.row.1 < Self::ROW;
+        if self.is_cap() && (self.row.1 >= Self::ROW || out.saturating_mul(2) < self.cap) {
+            self.cap = 0;
+            self.mistakes += 1;
+        }
     }
 
     /// An attempt that left at `sent` was accepted.
@@ -72,23 +80,24 @@ impl Crowd {
 
     /// How many at once the burst left standing, if it shows a cap.
     pub(super) fn shows(&self) -> Option<u32> {
-        let stood = self.accepted > 0 && self.accepted >= self.refused;
+        let enough = self.refused.saturating_mul(1 << self.mistakes.min(16));
+        let stood = self.accepted > 0 && self.accepted >= enough;
         (stood && (self.later >= Self::LATER || !self.long_wait)).then_some(self.accepted)
     }
 
     /// The burst is over, or was met by a paced gate.
     pub(super) fn forget(&mut self) {
-        *self = Self { is_cap: self.is_cap, ..Self::default() };
+        *self = Self { cap: self.cap, mistakes: self.mistakes, ..Self::default() };
     }
 
-    /// From now on refusals are taken for a cap.
-    pub(super) fn believe(&mut self) {
-        *self = Self { is_cap: true, ..Self::default() };
+    /// From now on refusals are taken for a cap of so many.
+    pub(super) fn believe(&mut self, cap: u32) {
+        *self = Self { cap: cap.max(1), mistakes: self.mistakes, ..Self::default() };
     }
 
     /// Whether refusals are taken for a cap.
     pub(super) fn is_cap(&self) -> bool {
-        self.is_cap
+        self.cap > 0
     }
 }
 
@@ -105,11 +114,11 @@ mod tests {
         }
         for step in 0..mixed {
             let sent = 1.0 + f64::from(step) * 0.01;
-            crowd.refused(sent);
+            crowd.refused(sent, 50);
             crowd.accepted(sent + 0.005);
         }
         for _ in standing + 2 * mixed..59 {
-            crowd.refused(1.01);
+            crowd.refused(1.01, 50);
         }
         assert!(crowd.is_over());
         crowd
@@ -141,16 +150,38 @@ mod tests {
     #[test]
     fn a_row_of_refusals_refutes_the_cap() {
         let mut crowd = Crowd::default();
-        crowd.believe();
+        crowd.believe(50);
         for step in 0..100_u32 {
             let sent = f64::from(step);
-            crowd.refused(sent);
+            crowd.refused(sent, 50);
             assert!(crowd.is_cap());
             crowd.accepted(sent + 0.5);
         }
         for step in 0..8_u32 {
-            crowd.refused(200.0 + f64::from(step));
+            crowd.refused(200.0 + f64::from(step), 50);
         }
         assert!(!crowd.is_cap());
+    }
+
+    #[test]
+    fn a_refusal_of_few_at_once_refutes_the_cap_and_the_next_needs_more() {
+        let mut crowd = Crowd::default();
+        crowd.believe(40);
+        crowd.refused(1.0, 20);
+        assert!(crowd.is_cap(), "others may hold some of its places");
+        crowd.refused(2.0, 19);
+        assert!(!crowd.is_cap());
+        let burst = |crowd: &mut Crowd, accepted: u32| {
+            crowd.begin(3.0, 3.1, accepted + 10, None);
+            for _ in 0..accepted {
+                crowd.accepted(2.9);
+            }
+            for _ in 0..9 {
+                crowd.refused(3.0, 10);
+            }
+            crowd.shows()
+        };
+        assert_eq!(burst(&mut crowd, 19), None);
+        assert_eq!(burst(&mut crowd, 20), Some(20));
     }
 }

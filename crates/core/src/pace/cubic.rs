@@ -39,6 +39,11 @@ impl Cubic {
         self.growth.mul_add((now - self.at - self.plateau).powi(3), self.before)
     }
 
+    /// Whether the level is what it was before the cut, or more.
+    pub(super) fn is_back(&self, now: f64) -> bool {
+        now >= self.at + self.plateau
+    }
+
     /// The same on a clock that shows `by` units more.
     #[must_use]
     pub(super) fn shift(self, by: f64) -> Self {

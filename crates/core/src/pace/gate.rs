@@ -272,7 +272,7 @@ impl Gate {
         }
         if counts {
             self.accepted += 1;
-            self.concurrency.accepted();
+            self.concurrency.accepted(secs(now));
             if matches!(self.knowledge, Knowledge::Unknown) {
                 self.knowledge = Knowledge::Silent(Learnt::new(attempt.sent));
             }

@@ -8,8 +8,12 @@
 //!
 //! Rules:
 //! * The first quotient may be far off: a bucket had its burst, an aligned window was entered late. So it is replaced by
-//!   what the next cycle grants, until one confirms the rate in use. From then on a cycle may lower the rate by an
-//!   eighth at most, because one in which others took everything says little about the next.
+//!   what the next cycle grants, until one confirms the rate in use; but a short cycle that granted next to nothing (a hint may tell
+//!   when *one* more is accepted) leaves a third, or what all cycles together granted. From then on a cycle may lower the
+//!   rate by an eighth at most, because one in which others took everything says little about the next.
+//! * A refused scout says that the gate opened too early, and nothing about the rate.
+//! * A rate that has risen since it was last measured is refused somewhere above what the cycle granted on average: it is
+//!   taken for the mean of both.
 //! * A confirmed rate is left by a few percent only. The curve is back, and goes beyond, when what the last burst cost is
 //!   small against what was accepted since: its throttles about one in a hundred, its closing a sixteenth of the time. Where
 //!   round trips are long and each probe costs a dozen throttles, or where hints are long, it is made more rarely.
@@ -27,6 +31,11 @@ pub(super) struct Learnt {
     curve: Option<Cubic>,
     /// A cycle granted about the rate in use.
     confirmed: bool,
+    /// When the first cycle began, and how many were accepted in all before the present one.
+    #[serde(default)]
+    began: f64,
+    #[serde(default)]
+    before: u64,
     /// When the present cycle began: attempts sent since count.
     opened: f64,
     accepted: u64,
@@ -50,6 +59,10 @@ impl Learnt {
     const ABOVE: f64 = 0.985;
     /// What one cycle leaves of a confirmed rate, however little it granted.
     const LEAST: f64 = 0.88;
+    /// A cycle that granted so many tells the rate.
+    const TELLING: u64 = 16;
+    /// What another leaves of a rate that is not confirmed, where all cycles together granted more.
+    const AT_ONCE: f64 = 1.0 / 3.0;
     /// Accepted attempts per throttle to aim at.
     const PRICE: f64 = 80.0;
     /// Seconds of pacing per second of closing to aim at.
@@ -69,6 +82,8 @@ impl Learnt {
         Self {
             curve: None,
             confirmed: false,
+            began: now,
+            before: 0,
             opened: now,
             accepted: 0,
             found: 0.0,
@@ -112,10 +127,12 @@ impl Learnt {
 
     /// The first throttle of a burst; the gate opens again at `opens`.
     pub(super) fn throttled(&mut self, now: f64, opens: f64) {
-        let cycle = (opens - self.opened).max(1e-3);
-        let granted = num(self.accepted) / (cycle - Self::ROUNDING).max(cycle / 2.0);
-        let granted = granted.max(Self::SLOWEST);
         let paced_at = self.rate(now);
+        if paced_at.is_some() && self.accepted == 0 {
+            return self.wait(opens);
+        }
+        let cycle = (opens - self.opened).max(1e-3);
+        let granted = Self::granted(self.accepted, cycle);
         self.found = match paced_at {
             None => granted,
             Some(rate) => {
@@ -125,8 +142,13 @@ impl Learnt {
                     Self::ABOVE * rate
                 } else if self.confirmed {
                     found.max(Self::LEAST * rate)
-                } else {
+                } else if self.curve.is_some_and(|curve| curve.is_back(now)) {
+                    (found.max(self.found) * rate).sqrt()
+                } else if self.accepted >= Self::TELLING {
                     found
+                } else {
+                    let in_all = Self::granted(self.before + self.accepted, opens - self.began);
+                    found.max(in_all.min(Self::AT_ONCE * rate))
                 }
             }
         };
@@ -134,17 +156,28 @@ impl Learnt {
         self.refused = now;
         self.cycle = cycle;
         self.opened = opens;
+        self.before += self.accepted;
         self.accepted = 0;
         self.next = opens;
+        self.bend();
+    }
+
+    /// So many accepted in so many seconds that ended with a hint.
+    fn granted(accepted: u64, seconds: f64) -> f64 {
+        (num(accepted) / (seconds - Self::ROUNDING).max(seconds / 2.0)).max(Self::SLOWEST)
+    }
+
+    /// The scout was refused: the gate opened too early, which says nothing about the rate.
+    fn wait(&mut self, opens: f64) {
+        self.opened = self.opened.max(opens);
+        self.next = self.opened;
         self.bend();
     }
 
     /// Another throttle of that burst, which closes the gate until `opens`.
     pub(super) fn throttled_again(&mut self, opens: f64) {
         self.burst = self.burst.map(|burst| burst + 1);
-        self.opened = self.opened.max(opens);
-        self.next = self.opened;
-        self.bend();
+        self.wait(opens);
     }
 
     fn bend(&mut self) {
@@ -165,9 +198,21 @@ impl Learnt {
 
     /// The same on a clock that shows `by` seconds more.
     pub(super) fn shift(&mut self, by: f64) {
-        let Self { curve, confirmed: _, opened, accepted: _, found: _, burst: _, refused, cycle: _, next } =
-            self;
+        let Self {
+            curve,
+            confirmed: _,
+            began,
+            before: _,
+            opened,
+            accepted: _,
+            found: _,
+            burst: _,
+            refused,
+            cycle: _,
+            next,
+        } = self;
         *curve = curve.map(|curve| curve.shift(by));
+        *began += by;
         *opened += by;
         *refused += by;
         *next += by;
@@ -230,6 +275,28 @@ mod tests {
         cycle(&mut learnt, 100, 14.0, 20.0);
         let rate = learnt.rate(20.0).unwrap();
         assert!((9.0..11.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_short_cycle_that_granted_next_to_nothing_leaves_a_third() {
+        let mut learnt = Learnt::new(0.0);
+        cycle(&mut learnt, 300, 2.6, 3.9);
+        let rate = learnt.rate(3.9).unwrap();
+        cycle(&mut learnt, 2, 4.4, 6.5);
+        assert!(learnt.rate(6.5).unwrap() > 0.3 * rate);
+        assert!((0..30).any(|second| learnt.rate(6.5 + f64::from(second)).unwrap() > rate / 2.0));
+    }
+
+    #[test]
+    fn refused_scouts_leave_the_rate() {
+        let mut learnt = Learnt::new(0.0);
+        cycle(&mut learnt, 100, 0.5, 10.5);
+        let before = learnt.rate(10.5).unwrap();
+        for scout in 0..20_u32 {
+            let now = 10.5 + 2.0 * f64::from(scout);
+            learnt.throttled(now, now + 2.0);
+        }
+        assert!((learnt.rate(50.5).unwrap() - before).abs() < 1e-6);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Gate, Knowledge};
 use crate::observe::Reading;
 use crate::pace::closing::Order;
+use crate::pace::concurrency::Concurrency;
 use crate::pace::learnt::Learnt;
 use crate::pace::secs::{mono, secs, span};
 use crate::pace::spec::LimitKind;
@@ -47,16 +48,17 @@ impl Gate {
         self.in_flight = self.in_flight.saturating_sub(1);
         let blind = quota_left || !self.knows_rate(at);
         if let Some(cap) = throttle.cap {
-            self.crowd.believe();
+            self.crowd.believe(cap);
             self.concurrency.named(cap);
-            return self.too_many(now, attempt);
+            return self.capped(now, attempt, throttle);
         }
         if blind && self.crowd.is_cap() {
-            self.crowd.refused(attempt.sent);
+            self.crowd.refused(attempt.sent, self.in_flight + 1);
             if self.crowd.is_cap() {
                 self.concurrency.throttled(self.in_flight);
-                return self.too_many(now, attempt);
+                return self.capped(now, attempt, throttle);
             }
+            self.concurrency = Concurrency::boundless();
         }
         if quota_left && throttle.retry_after.is_none() {
             return self.crowded(now, attempt);
@@ -74,7 +76,7 @@ impl Gate {
                 self.concurrency.throttled(self.in_flight);
             }
             (true, false) => self.crowd.forget(),
-            (false, _) => self.crowd.refused(attempt.sent),
+            (false, _) => self.crowd.refused(attempt.sent, self.in_flight + 1),
         }
         let order = Order {
             hint: throttle.retry_after,
@@ -113,7 +115,7 @@ impl Gate {
         let standing = self.crowd.shows();
         self.crowd.forget();
         let Some(standing) = standing else { return };
-        self.crowd.believe();
+        self.crowd.believe(standing);
         self.closing.reopen();
         self.concurrency.left_standing(standing);
         if matches!(self.knowledge, Knowledge::Silent(_)) {
@@ -145,6 +147,23 @@ impl Gate {
             self.concurrency.crowded();
             Closed { news: false, ..self.too_many(now, attempt) }
         }
+    }
+
+    /// A cap refused it. A hint is kept, though a place may be free sooner.
+    fn capped(&mut self, now: Mono, attempt: &Attempt, throttle: &Throttle<'_>) -> Closed {
+        let closed = self.too_many(now, attempt);
+        let Some(hint) = throttle.retry_after.filter(|hint| !hint.is_zero()) else { return closed };
+        let order = Order {
+            hint: Some(hint),
+            window: None,
+            reset: None,
+            spread: span(self.spread),
+            chance: throttle.chance,
+        };
+        let news = self.closing.close(now, mono(attempt.sent), &order);
+        let stay_away = self.closing.closed_until(now).map_or(Duration::ZERO, |until| until - now);
+        self.concurrency.closed(secs(now), stay_away.as_secs_f64());
+        Closed { news, stay_away, ..closed }
     }
 
     /// Nothing closes: a place is free as soon as an attempt is answered.
