@@ -27,12 +27,13 @@ const COMPANY: [(&str, Who); 4] = [
     ("appearing", Who::From(0.4, 10.0)),
     ("bursts", Who::Bursts(0.2)),
 ];
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     Rule::Fixed,
     Rule::Aligned,
     Rule::LogOldest,
     Rule::LogNewest,
     Rule::Counter,
+    Rule::CounterFull,
     Rule::BucketFull,
     Rule::BucketNext,
 ];

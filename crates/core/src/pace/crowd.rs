@@ -95,6 +95,11 @@ impl Crowd {
         *self = Self { cap: cap.max(1), mistakes: self.mistakes, ..Self::default() };
     }
 
+    /// The cap that refusals are taken for; zero if for a rate's.
+    pub(super) fn cap(&self) -> u32 {
+        self.cap
+    }
+
     /// Whether refusals are taken for a cap.
     pub(super) fn is_cap(&self) -> bool {
         self.cap > 0

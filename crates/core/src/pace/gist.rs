@@ -41,9 +41,9 @@ pub(super) struct Gist {
     /// The bound on attempts in flight, if one was learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) bound: Option<Box<Bound>>,
-    /// A bare refusal is taken for that bound's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_cap: bool,
+    /// The cap that bare refusals are taken for; zero if for a rate's.
+    #[serde(default)]
+    pub(super) cap: u32,
     pub(super) accepted: u64,
     pub(super) throttles: u64,
     pub(super) last_used: f64,
@@ -185,7 +185,7 @@ impl Gist {
         }
         self.scout = self.opens.is_some();
         (self.header_name, self.bound, self.strikes, self.accepted, self.throttles) = (None, None, 0, 0, 0);
-        (self.short_hints, self.is_cap) = (false, false);
+        (self.short_hints, self.cap) = (false, 0);
     }
 
     /// The same on a clock that shows `by` seconds more.

@@ -366,15 +366,28 @@ impl Promise {
         let aligned = Self::ALIGNED.iter().any(|&length| whole <= length && epoch % length < 1e-3);
         let shortest = self.length.map_or(f64::NEG_INFINITY, |known| known.lo).max(due.lo - self.opened.up);
         let first = (shortest / self.grain).floor().mul_add(self.grain, self.grain);
-        // Where two lengths fit, the one that fits less narrowly.
+        // Where two lengths fit, the longer if it alone is usual, else the one that fits less narrowly.
         let depth = |length: f64| (length - shortest).min(longest - length);
-        let length = if depth(first + self.grain) > depth(first) { first + self.grain } else { first };
+        let usual = |length: f64| Self::ALIGNED.iter().any(|other| (length - other).abs() < 1e-3);
+        let second = first + self.grain;
+        let longer = depth(second) > depth(first) || second < longest && usual(second) && !usual(first);
+        let length = if longer { second } else { first };
         (!aligned && length < longest).then_some(self.opened.up + length)
     }
 
     /// A scout sent by the guess was refused.
     pub(super) fn guessed_wrong(&mut self) {
         self.guessed_wrong = true;
+    }
+
+    /// When the window would end in whose place a sliding counter names the end of the next, where all is back: one length
+    /// before the promise. The length is the one `named`, or the least usual one that fits twice; a longer one ends earlier.
+    pub(super) fn hidden_edge(&self, named: Option<f64>) -> Option<f64> {
+        let due = self.due?;
+        let (shortest, longest) = (due.lo - self.opened.up, due.up - self.opened.lo);
+        let fits = |&length: &f64| length < longest && shortest <= 2.0 * length;
+        let length = named.filter(fits).or_else(|| Self::ALIGNED.into_iter().find(fits))?;
+        Some(due.up - length)
     }
 
     /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
@@ -489,6 +502,20 @@ mod tests {
         assert!(promise.blur() < 0.1, "{}", promise.blur());
         let due = promise.due().unwrap();
         assert!(due.lo <= 5.0 && 5.0 <= due.up, "{due:?}");
+    }
+
+    #[test]
+    fn a_promise_may_hide_the_edge_of_a_counter_one_usual_length_before() {
+        let mut promise = Promise::new();
+        promise.tell(&exact(7.3), None, &told(0.0, 0.02), true);
+        let edge = |named| promise.hidden_edge(named).unwrap();
+        assert!((edge(None) - 2.32).abs() < 1e-6, "five of 7.3 seconds: {}", edge(None));
+        assert!((edge(Some(6.0)) - 1.32).abs() < 1e-6, "{}", edge(Some(6.0)));
+        assert!(
+            (edge(Some(60.0)) - 2.32).abs() < 1e-6,
+            "a window is no longer than its reset: {}",
+            edge(Some(60.0))
+        );
     }
 
     #[test]

@@ -157,6 +157,14 @@ impl Refill {
         self.company
     }
 
+    /// The promise stood still while own attempts were counted, then moved by a length before it was due: no window does that,
+    /// nor a log, whose reset moves with an entry or at its expiry.
+    pub(super) fn is_counter(&mut self) {
+        self.step = Belief::Refuted;
+        self.log = Belief::Refuted;
+        self.flow.interrupt(true);
+    }
+
     /// Takes an accepted answer.
     pub(super) fn weigh(&mut self, seen: &Evidence) {
         self.remember(seen);
@@ -298,6 +306,16 @@ mod tests {
         let mut refill = Refill::new();
         refill.weigh(&lone(5.01, 0.0, 299.0, Change::Later { early: false }, 5.0));
         assert_eq!(refill.rule(), Rule::Step);
+        assert!(refill.settled());
+    }
+
+    #[test]
+    fn a_length_gained_before_the_promise_is_neither_a_window_nor_a_log() {
+        let mut refill = Refill::new();
+        refill.weigh(&lone(0.5, 300.0, 299.0, Change::Same, 9.0));
+        assert_eq!(refill.rule(), Rule::Step);
+        refill.is_counter();
+        assert_eq!(refill.rule(), Rule::Continuous);
         assert!(refill.settled());
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Tide {
     last_answer: f64,
     last_event: f64,
     scout_left: Option<f64>,
+    /// A scout left before the promise that nothing had proven.
+    looked: bool,
     unread: u32,
 }
 
@@ -77,6 +79,7 @@ impl Tide {
             last_answer: 0.0,
             last_event: 0.0,
             scout_left: None,
+            looked: false,
             unread: 0,
         }
     }
@@ -181,6 +184,7 @@ impl Tide {
         attempt.scout = self.available(now, in_flight) < 1.0;
         if attempt.scout {
             self.scout_left = Some(now);
+            self.looked |= attempt.send_at.is_some_and(|at| now < at);
         }
         if in_flight == 0 && self.certificate.unseen() == 0 {
             attempt.level_alone = self.certificate.level();

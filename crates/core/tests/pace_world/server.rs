@@ -15,8 +15,10 @@ pub(crate) enum Rule {
     LogOldest,
     /// Sliding log; its reset is when the newest entry expires.
     LogNewest,
-    /// Two windows weighted by overlap.
+    /// Two windows weighted by overlap; its reset is the next edge.
     Counter,
+    /// The same; its reset is when all is back, at the edge after the next.
+    CounterFull,
     /// Token bucket; its reset is when it is full.
     BucketFull,
     /// Token bucket; its reset is the next whole token.
@@ -63,7 +65,7 @@ impl Server {
                     self.current = 0.0;
                 }
             }
-            Rule::Aligned | Rule::Counter => {
+            Rule::Aligned | Rule::Counter | Rule::CounterFull => {
                 let slot = ((now + self.phase) / self.window + EPS).floor() * self.window - self.phase;
                 if self.start.is_none_or(|start| slot > start + EPS) {
                     let next_to = self.start.is_some_and(|start| slot < start + self.window + 1e-6);
@@ -89,7 +91,7 @@ impl Server {
         self.roll(now);
         match self.rule {
             Rule::LogOldest | Rule::LogNewest => self.log.len() as f64,
-            Rule::Counter => {
+            Rule::Counter | Rule::CounterFull => {
                 let start = self.start.expect("rolled");
                 self.previous * (1.0 - (now - start) / self.window) + self.current
             }
@@ -127,6 +129,10 @@ impl Server {
             Rule::LogNewest => self.log.back().map_or(now, |&at| at) + self.window,
             Rule::BucketFull => now + used * per_token,
             Rule::BucketNext => now + (self.tokens.floor() + 1.0 - self.tokens) * per_token,
+            Rule::CounterFull => {
+                let windows = if self.current > 0.0 { 2.0 } else { 1.0 };
+                self.start.map_or(now, |start| start + windows * self.window)
+            }
             _ => self.start.map_or(now, |start| start) + self.window,
         }
     }
@@ -143,7 +149,7 @@ impl Server {
                 over.map_or(now, |&at| at + self.window)
             }
             Rule::BucketFull | Rule::BucketNext => now + (1.0 - self.tokens) * per_token,
-            Rule::Counter => {
+            Rule::Counter | Rule::CounterFull => {
                 let start = self.start.expect("rolled");
                 if self.current + 1.0 <= self.quota {
                     start + self.window * (1.0 - (self.quota - 1.0 - self.current) / self.previous)

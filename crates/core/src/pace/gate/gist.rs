@@ -56,7 +56,7 @@ impl Gate {
             strikes,
             short_hints,
             bound: concurrency.keep().map(Box::new),
-            is_cap: crowd.is_cap(),
+            cap: crowd.cap(),
             accepted: *accepted,
             throttles: *throttles,
             last_used: *last_taken,
@@ -90,7 +90,7 @@ impl Gate {
             strikes,
             short_hints,
             ref bound,
-            is_cap,
+            cap,
             accepted,
             throttles,
             last_used,
@@ -121,8 +121,8 @@ impl Gate {
         }
         if let Some(bound) = bound {
             self.concurrency.restore(**bound);
-            if is_cap {
-                self.crowd.believe();
+            if cap > 0 {
+                self.crowd.believe(cap);
             }
         }
         self.closing = Closing::restore(now, Shut { opens: opens.map(mono), scout, strikes, short_hints });

@@ -13,6 +13,10 @@ use crate::time::Wall;
 impl Tide {
     /// A net refill below this share of the quota is not believed.
     const NEXT_PERMIT: f64 = 0.02;
+    /// A promise that moves by this share of a counter's length, before it is due, has moved by one.
+    const FORETOLD: f64 = 0.8;
+    /// The promise of a log may creep by this share of a length and seem to stand.
+    const CREEPING: f64 = 0.1;
     /// Of the gross refill so much is measured at least.
     const GROSS: f64 = 0.9;
 
@@ -35,6 +39,7 @@ impl Tide {
         self.strangers.accepted();
         let quota = self.learn_limit(reading, remaining);
         let before = self.available(now, in_flight);
+        let foretold = self.foretold(now);
         let change = self.promise_of(attempt, now, reading, date, remaining);
         if attempt.scout
             && change == Change::Same
@@ -44,6 +49,10 @@ impl Tide {
         }
         let evidence = self.evidence(attempt, now, num(remaining), change, in_flight);
         self.refill.weigh(&evidence);
+        let moved = foretold.zip(self.promise.due()).is_some_and(|(foretold, due)| due.up >= foretold);
+        if moved && change == (Change::Later { early: true }) {
+            self.refill.is_counter();
+        }
         self.last_answer = now;
         self.last_event = now;
         if change == Change::Stale {
@@ -70,6 +79,14 @@ impl Tide {
             opened: (before < 1.0 && after >= 8.0).then_some(after),
             strangers: self.strangers.news(self.limit / self.length()),
         }
+    }
+
+    /// Where the window was under way and a counter would name the edge after the next: what it names next. Not near the promise,
+    /// which a log lets creep.
+    fn foretold(&self, now: f64) -> Option<f64> {
+        let due = self.promise.due().filter(|_| self.seems_under_way())?;
+        let length = due.up - self.promise.hidden_edge(self.named_window)?;
+        (now < due.lo - Self::CREEPING * length).then_some(due.up + Self::FORETOLD * length)
     }
 
     fn seen(&self, attempt: &Attempt, now: f64, remaining: f64, in_flight: u32) -> Seen {
@@ -208,7 +225,8 @@ impl Tide {
         self.ended(attempt);
         self.trip.observe(now - attempt.sent);
         self.last_event = now;
-        if attempt.scout && attempt.promised.is_some() && self.refill.rule() == Rule::Step {
+        let at_promise = attempt.send_at.is_some_and(|at| attempt.sent >= at);
+        if attempt.scout && at_promise && self.refill.rule() == Rule::Step {
             self.trip.arrived_early();
             self.promise.guessed_wrong();
             if attempt.promised.is_some_and(|due| attempt.sent >= due.up) {

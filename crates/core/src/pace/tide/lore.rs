@@ -38,6 +38,7 @@ impl Tide {
             last_answer: _,
             last_event: _,
             scout_left: _,
+            looked: _,
             unread: _,
         } = self;
         let (step, log) = refill.keep();

@@ -11,6 +11,10 @@ impl Tide {
     const SCOUT_PATIENCE: f64 = 3.0;
     /// An urgent caller waits no longer than this for the sake of evidence.
     const URGENT_PATIENCE: f64 = 1.0;
+    /// So many permits a counter has given back when evidence is to show it, should others have taken what is held.
+    const SHOWN_BY: f64 = 3.0;
+    /// And so many when a scout looks that nothing covers, while others take some of them.
+    const LOOK_FOR: f64 = 10.0;
     /// A first window that was under way may be so many times as long as it seems.
     const LONGER_YET: f64 = 3.0;
 
@@ -59,22 +63,24 @@ impl Tide {
     }
 
     /// No window was seen to pass, and the present one was not opened by an own attempt: it is aligned, or a counter's.
-    fn seems_under_way(&self) -> bool {
+    pub(super) fn seems_under_way(&self) -> bool {
         self.refill.rule() == Rule::Step && self.promise.passed() == 0 && !self.promise.began_with_us()
     }
 
     /// When the answer of a held permit tells most. In a window always early enough to be counted in it: what is left of
     /// a window is lost. The first goes soon, for a bucket refills at once. A sliding counter shows nothing before its
     /// next window, and at a promise that names the second next, where all is back, it would pass for a window for ever:
-    /// so where the window was under way one permit goes halfway and one just before the promise. (A log would get those
-    /// back as late in every window.)
+    /// so where the window was under way one permit goes when the counter's would end and one just before the promise. (A
+    /// log would get those back as late in every window.)
     fn evidence_at(&self, held: f64) -> f64 {
         let pause = self.last_answer + 4.0 * self.length() / self.limit.max(1.0);
         let (Rule::Step, Some(due)) = (self.refill.rule(), self.promise.due()) else { return pause };
         let latest = due.lo - 2.0 * self.trip.long();
         let after = match (!self.refill.settled() && self.seems_under_way(), held) {
             (true, held) if held < 2.0 => latest,
-            (true, held) if held < 3.0 => self.promise.opened().lo.midpoint(due.lo),
+            (true, held) if held < 3.0 => {
+                self.after_edge(Self::SHOWN_BY).unwrap_or_else(|| self.promise.opened().lo.midpoint(due.lo))
+            }
             _ => pause,
         };
         let after = after.max(pause);
@@ -86,6 +92,20 @@ impl Tide {
         telling.unwrap_or(after).min(latest)
     }
 
+    /// Strangers take what is held as evidence. So where a counter would pass for a window for ever a lone attempt looks, once,
+    /// as soon as a counter has given a few back.
+    fn look(&self) -> Option<f64> {
+        let taken = !self.looked && !self.refill.settled() && self.strangers.rate() > 0.0;
+        self.after_edge(Self::LOOK_FOR).filter(|_| taken && self.seems_under_way())
+    }
+
+    /// When a counter has given back so many `permits` since the edge that its promise hides.
+    fn after_edge(&self, permits: f64) -> Option<f64> {
+        let edge = self.promise.hidden_edge(self.named_window)?;
+        let length = self.promise.due()?.up - edge;
+        Some(edge + permits * length / self.limit.max(1.0))
+    }
+
     /// Nothing is covered: when would a lone attempt find a permit?
     fn scout(&self, now: f64, in_flight: u32) -> When {
         if let Some(left) = self.scout_left {
@@ -94,7 +114,8 @@ impl Tide {
                 return When::At(overdue);
             }
         }
-        let mut at = self.next_permit();
+        let next = self.next_permit();
+        let mut at = self.look().map_or(next, |look| look.min(next));
         let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
         if answered_since {
             // That instant has been looked at already, and nothing more was there.
