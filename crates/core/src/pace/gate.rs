@@ -173,7 +173,7 @@ impl Gate {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
-                Some(free) => When::at(free.max(sliding.turn(at)), at),
+                Some(free) => When::at(free.max(sliding.turn(at, self.in_flight)), at),
                 None => When::Event,
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
@@ -271,8 +271,10 @@ impl Gate {
             if matches!(self.knowledge, Knowledge::Unknown) {
                 self.knowledge = Knowledge::Silent(Learnt::new(attempt.sent));
             }
-            if let Knowledge::Silent(learnt) = &mut self.knowledge {
-                learnt.accepted(attempt.sent);
+            match &mut self.knowledge {
+                Knowledge::Silent(learnt) => learnt.accepted(attempt.sent),
+                Knowledge::Declared(sliding) => sliding.accepted(secs(now), attempt.sent),
+                Knowledge::Unknown | Knowledge::Told(_) | Knowledge::Capped(_) => {}
             }
             let opened = self.closing.accepted(now, mono(attempt.sent));
             self.crowd.accepted(attempt.sent);
@@ -315,6 +317,11 @@ impl Gate {
             }
             _ => None,
         }
+    }
+
+    /// A declared quota whose bursts are put to the proof.
+    pub(super) fn is_trying(&self, now: Mono) -> bool {
+        matches!(&self.knowledge, Knowledge::Declared(sliding) if sliding.is_trying(secs(now)))
     }
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {

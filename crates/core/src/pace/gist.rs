@@ -70,6 +70,9 @@ pub(super) struct Spent {
     pub(super) share: Option<Cubic>,
     /// Bursts are refuted.
     pub(super) evenly: bool,
+    /// Bursts are proven.
+    #[serde(default)]
+    pub(super) proven: bool,
     /// What was spent when, ascending.
     pub(super) entries: Vec<(f64, u64)>,
 }
