@@ -319,9 +319,14 @@ impl Gate {
         }
     }
 
-    /// A declared quota whose bursts are put to the proof.
-    pub(super) fn is_trying(&self, now: Mono) -> bool {
-        matches!(&self.knowledge, Knowledge::Declared(sliding) if sliding.is_trying(secs(now)))
+    /// A declared quota whose bursts are put to the proof, or that proved to be less than was declared.
+    pub(super) fn is_suspect(&self, now: Mono) -> bool {
+        matches!(&self.knowledge, Knowledge::Declared(sliding) if sliding.is_suspect(secs(now)))
+    }
+
+    /// Refusals are taken for those of a cap on attempts at once.
+    pub(super) fn meets_cap(&self) -> bool {
+        self.crowd.is_cap()
     }
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {

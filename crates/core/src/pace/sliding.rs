@@ -62,6 +62,8 @@ impl Sliding {
     /// Growth per cubed window: a cut is made good after about two windows.
     const GROWTH: f64 = 0.05;
     const LEAST: f64 = 0.05;
+    /// At least this part of the share is taken for used.
+    const IN_USE: f64 = 0.6;
     /// Share of the quota that is spent evenly: a counter rounds.
     const EVEN: f64 = 0.98;
     /// Late wake-ups are made good up to this share of a window.
@@ -139,8 +141,13 @@ impl Sliding {
     }
 
     /// Bursts are put to the proof, or could be.
-    pub(super) fn is_trying(&self, now: f64) -> bool {
+    fn is_trying(&self, now: f64) -> bool {
         matches!(self.bursts, Bursts::Unproven { since, .. } if now > since + self.window)
+    }
+
+    /// Bursts are put to the proof, or a throttle has refuted them: the next throttle is likely this quota's too.
+    pub(super) fn is_suspect(&self, now: f64) -> bool {
+        self.bursts == Bursts::Refuted || self.is_trying(now)
     }
 
     fn tried_at_once(&self) -> f64 {
@@ -233,7 +240,9 @@ impl Sliding {
             return;
         }
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
-        let before = self.share(now).min(in_use).max(Self::LEAST);
+        let share = self.share(now);
+        // A log that came back a moment ago says little of what is in use.
+        let before = share.min(in_use).max(Self::IN_USE * share).max(Self::LEAST);
         self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
     }
 
