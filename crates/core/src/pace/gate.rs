@@ -174,7 +174,7 @@ impl Gate {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, urgent),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
-                Some(free) => When::at(free.max(sliding.turn(at)), at),
+                Some(free) => When::at(free.max(sliding.turn(at, self.in_flight)), at),
                 None => When::Event,
             },
             Knowledge::Capped(cap) if self.in_flight >= *cap => When::Event,
@@ -276,8 +276,10 @@ impl Gate {
             if matches!(self.knowledge, Knowledge::Unknown) {
                 self.knowledge = Knowledge::Silent(Learnt::new(attempt.sent));
             }
-            if let Knowledge::Silent(learnt) = &mut self.knowledge {
-                learnt.accepted(attempt.sent);
+            match &mut self.knowledge {
+                Knowledge::Silent(learnt) => learnt.accepted(attempt.sent),
+                Knowledge::Declared(sliding) => sliding.accepted(secs(now), attempt.sent),
+                Knowledge::Unknown | Knowledge::Told(_) | Knowledge::Capped(_) => {}
             }
             let opened = self.closing.accepted(now, mono(attempt.sent));
             self.crowd.accepted(attempt.sent);
@@ -320,6 +322,16 @@ impl Gate {
             }
             _ => None,
         }
+    }
+
+    /// A declared quota whose bursts are put to the proof, or that proved to be less than was declared.
+    pub(super) fn is_suspect(&self, now: Mono) -> bool {
+        matches!(&self.knowledge, Knowledge::Declared(sliding) if sliding.is_suspect(secs(now)))
+    }
+
+    /// Refusals are taken for those of a cap on attempts at once.
+    pub(super) fn meets_cap(&self) -> bool {
+        self.crowd.is_cap()
     }
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {

@@ -75,9 +75,15 @@ pub(super) struct Spent {
     pub(super) window: f64,
     /// The learnt share; its times are in windows.
     pub(super) share: Option<Cubic>,
-    /// When the next may leave, once bursts are refuted.
+    /// When the next may leave, where bursts are refuted or not yet proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) turn: Option<f64>,
+    /// Bursts are refuted.
+    #[serde(default)]
+    pub(super) evenly: bool,
+    /// Bursts are proven.
+    #[serde(default)]
+    pub(super) proven: bool,
     /// What was spent when, ascending.
     pub(super) entries: Vec<(f64, u64)>,
 }
@@ -109,7 +115,7 @@ impl Spent {
 
     /// The same on a clock that shows `by` seconds more.
     fn shift(&mut self, by: f64) {
-        let Self { quota: _, declared: _, window, share, turn, entries } = self;
+        let Self { quota: _, declared: _, window, share, turn, evenly: _, proven: _, entries } = self;
         *share = share.map(|share| share.shift(by / *window));
         *turn = turn.map(|turn| turn + by);
         for (at, _) in entries {

@@ -26,6 +26,10 @@ type Targets = [Option<usize>; MAX_READINGS];
 
 /// A declared limit with less than this free explains a throttle that names none.
 const NEARLY_USED_UP: f64 = 0.1;
+/// So does one with less than this free if the wait is longer than a cap on attempts at once would order, as a sliding counter
+/// does that refuses a burst; and any that is suspect already.
+const HALF_USED_UP: f64 = 0.5;
+const CAPS_HINT: Duration = Duration::from_secs(1);
 
 impl Bank {
     /// The attempt of this ticket leaves.
@@ -230,9 +234,17 @@ impl Bank {
         let empty = |hold: &&Hold| {
             reading_of(hold.gate, observation, targets).and_then(|reading| reading.remaining) == Some(0)
         };
+        let meets_cap = self.registry.gates[holds[0].gate].meets_cap();
         let used_up = |hold: &&Hold| {
-            let share = self.registry.gates[hold.gate].free_share(now);
-            share.is_some_and(|share| share < NEARLY_USED_UP)
+            let gate = &self.registry.gates[hold.gate];
+            let explains = if gate.is_suspect(now) && !meets_cap {
+                1.0
+            } else if observation.retry_after > Some(CAPS_HINT) {
+                HALF_USED_UP
+            } else {
+                NEARLY_USED_UP
+            };
+            gate.free_share(now).is_some_and(|share| share < explains)
         };
         let by_reading = || if named.is_none() { holds.iter().find(empty) } else { None };
         let by_use = || if named.is_none() { holds.iter().find(used_up) } else { None };

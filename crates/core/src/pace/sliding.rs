@@ -13,8 +13,10 @@
 //! silent server tells: only a refusal names an edge (by its hint, to the second), and a refusal is what a declared quota
 //! is there to avoid. So a declared quota is spent as if the edge were everywhere.
 //!
-//! A sliding counter refuses bursts that a log allows, because it takes the window before for evenly used. So the first
-//! throttle of a gate that kept to its declaration refutes bursts: from then on permits leave evenly, a little below the
+//! A sliding counter refuses bursts that a log allows, because it takes the window before for evenly used. How many of a second
+//! burst it accepts depends on its phase, so that no single scout can tell. So the second burst is tried with few in flight, a
+//! fortieth of the quota or what it takes to spend it within a sixth of a window; accepted, it proves bursts for good. The first
+//! throttle of a gate that kept to its declaration refutes them: from then on permits leave evenly, a little below the
 //! quota, which every rule allows. Others may use the same quota, or the declaration may be wrong: if throttles come all the
 //! same, the quota is multiplied by a learnt share, cut on a throttle to a little below what was in use, and recovered
 //! along a cubic curve.
@@ -35,8 +37,23 @@ pub(super) struct Sliding {
     used: u64,
     /// The learnt share, over windows; the whole quota until the first throttle.
     share: Option<Cubic>,
-    /// When the next may leave, once bursts are refuted.
-    turn: Option<f64>,
+    /// When the next may leave at an even pace.
+    turn: f64,
+    bursts: Bursts,
+    /// The average round trip; zero if none was seen.
+    trip: f64,
+}
+
+/// Whether the quota may be spent at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bursts {
+    /// One was, after `since`; so many attempts ahead of an even pace were accepted more than a window later.
+    Unproven {
+        since: f64,
+        accepted: u64,
+    },
+    Proven,
+    Refuted,
 }
 
 impl Sliding {
@@ -45,13 +62,32 @@ impl Sliding {
     /// Growth per cubed window: a cut is made good after about two windows.
     const GROWTH: f64 = 0.05;
     const LEAST: f64 = 0.05;
+    /// At least this part of the share is taken for used.
+    const IN_USE: f64 = 0.6;
     /// Share of the quota that is spent evenly: a counter rounds.
     const EVEN: f64 = 0.98;
     /// Late wake-ups are made good up to this share of a window.
     const SLACK: f64 = 0.004;
+    /// Share of the quota that proves bursts.
+    const PROOF: f64 = 0.85;
+    /// Attempts in flight of a burst that proves them, as a share of the quota.
+    const TRIED: f64 = 1.0 / 40.0;
+    /// It is over within this share of a window.
+    const TRIED_WITHIN: f64 = 1.0 / 6.0;
+    /// What is ahead of an even pace by less than this share of a window is no burst.
+    const AHEAD: f64 = 0.125;
 
     pub(super) fn new(quota: u64, window: f64) -> Self {
-        Self { quota, window: window.max(1e-3), ended: VecDeque::new(), used: 0, share: None, turn: None }
+        Self {
+            quota,
+            window: window.max(1e-3),
+            ended: VecDeque::new(),
+            used: 0,
+            share: None,
+            turn: f64::NEG_INFINITY,
+            bursts: Bursts::Unproven { since: f64::NEG_INFINITY, accepted: 0 },
+            trip: 0.0,
+        }
     }
 
     pub(super) fn quota(&self) -> u64 {
@@ -84,19 +120,65 @@ impl Sliding {
 
     /// A permit was taken.
     pub(super) fn taken(&mut self, now: f64) {
-        let gap = self.gap(now);
+        if let Bursts::Unproven { since, accepted } = &mut self.bursts
+            && self.turn + self.window < now
+        {
+            // Even a counter has forgotten the last burst.
+            (*since, *accepted) = (now, 0);
+        }
         let slack = Self::SLACK * self.window;
-        self.turn = self.turn.map(|turn| turn.max(now - slack) + gap);
+        self.turn = self.turn.max(now - slack) + self.even_gap(now);
     }
 
     /// When the next may leave though the log has room.
-    pub(super) fn turn(&self, now: f64) -> f64 {
-        self.turn.unwrap_or(now).max(now)
+    pub(super) fn turn(&self, now: f64, in_flight: u32) -> f64 {
+        let free = match self.bursts {
+            Bursts::Refuted => false,
+            Bursts::Proven => true,
+            Bursts::Unproven { .. } => !self.is_trying(now) || f64::from(in_flight) < self.tried_at_once(),
+        };
+        if free { now } else { self.turn.max(now) }
+    }
+
+    /// Bursts are put to the proof, or could be.
+    fn is_trying(&self, now: f64) -> bool {
+        matches!(self.bursts, Bursts::Unproven { since, .. } if now > since + self.window)
+    }
+
+    /// Bursts are put to the proof, or a throttle has refuted them: the next throttle is likely this quota's too.
+    pub(super) fn is_suspect(&self, now: f64) -> bool {
+        self.bursts == Bursts::Refuted || self.is_trying(now)
+    }
+
+    fn tried_at_once(&self) -> f64 {
+        let in_time = self.trip / (Self::TRIED_WITHIN * self.window);
+        (num(self.quota) * in_time.max(Self::TRIED)).max(1.0)
     }
 
     /// Seconds between permits; none while bursts are allowed.
     pub(super) fn gap(&self, now: f64) -> f64 {
-        self.turn.map_or(0.0, |_| self.window / (Self::EVEN * self.allowed(now)))
+        if self.bursts == Bursts::Refuted { self.even_gap(now) } else { 0.0 }
+    }
+
+    fn even_gap(&self, now: f64) -> f64 {
+        self.window / (Self::EVEN * self.allowed(now))
+    }
+
+    /// An attempt that left at `sent` was accepted.
+    pub(super) fn accepted(&mut self, now: f64, sent: f64) {
+        let trip = (now - sent).max(0.0);
+        self.trip = if self.trip > 0.0 { self.trip + (trip - self.trip) / 8.0 } else { trip };
+        let ahead = self.turn - now > Self::AHEAD * self.window;
+        let proof = Self::PROOF * num(self.quota);
+        if let Bursts::Unproven { since, accepted } = &mut self.bursts
+            && ahead
+            && sent > *since + self.window
+        {
+            *accepted += 1;
+            if num(*accepted) >= proof {
+                self.bursts = Bursts::Proven;
+            }
+        }
     }
 
     fn ended(&mut self, at: f64, permits: u64) {
@@ -153,18 +235,20 @@ impl Sliding {
     /// A throttle that this quota explains: bursts are refuted, or less is available than was declared.
     pub(super) fn throttled(&mut self, now: f64, in_flight: u32) {
         self.expire(now);
-        if self.turn.is_none() {
-            self.turn = Some(now);
+        if self.bursts != Bursts::Refuted {
+            (self.bursts, self.turn) = (Bursts::Refuted, now);
             return;
         }
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
-        let before = self.share(now).min(in_use).max(Self::LEAST);
+        let share = self.share(now);
+        // A log that came back a moment ago says little of what is in use.
+        let before = share.min(in_use).max(Self::IN_USE * share).max(Self::LEAST);
         self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
     }
 
     /// What is worth keeping at `now`, while `in_flight` attempts are out: they count as spent.
     pub(super) fn keep(&self, now: f64, in_flight: u32) -> Spent {
-        let &Self { quota, window, ref ended, used: _, share, turn } = self;
+        let &Self { quota, window, ref ended, used: _, share, turn, bursts, trip: _ } = self;
         let gone = now - window * (1.0 + Self::GRAIN);
         let left = ended.iter().copied().filter(|&(at, _)| at > gone);
         // A group is kept at its first time; its last member ended up to a grain later.
@@ -172,14 +256,25 @@ impl Sliding {
         let out = (in_flight > 0).then(|| (now, u64::from(in_flight)));
         let share = share.filter(|_| self.share(now) < 1.0);
         let entries = Spent::grouped(window, left.chain(out));
-        Spent { quota, declared: 0, window, share, turn, entries }
+        let (evenly, proven) = (bursts == Bursts::Refuted, bursts == Bursts::Proven);
+        let turn = turn.is_finite().then_some(turn);
+        Spent { quota, declared: 0, window, share, turn, evenly, proven, entries }
     }
 
     /// A quota that was kept, in a window of today's configuration.
     pub(super) fn restore(kept: &Spent, window: f64) -> Self {
-        let Spent { quota, declared: _, window: _, share, turn, ref entries } = *kept;
+        let Spent { quota, declared: _, window: _, share, turn, evenly, proven, ref entries } = *kept;
+        let mut sliding = Self::new(quota, window);
+        sliding.bursts = match (evenly, proven) {
+            (true, _) => Bursts::Refuted,
+            (false, true) => Bursts::Proven,
+            (false, false) => sliding.bursts,
+        };
+        // Where bursts are not refuted: as after a burst of all that is known.
+        let burst = entries.last().filter(|_| !evenly).map_or(f64::NEG_INFINITY, |&(at, _)| at + window);
         let used = entries.iter().map(|&(_, count)| count).sum();
-        Self { used, share, turn, ended: entries.iter().copied().collect(), ..Self::new(quota, window) }
+        let turn = turn.unwrap_or(f64::NEG_INFINITY).max(burst);
+        Self { used, share, turn, ended: entries.iter().copied().collect(), ..sliding }
     }
 }
 
@@ -316,13 +411,56 @@ mod tests {
     fn after_a_throttle_permits_leave_evenly() {
         let mut sliding = Sliding::new(100, 1.0);
         sliding.taken(0.0);
-        assert!(sliding.turn(0.0) <= 0.0);
+        assert!(sliding.turn(0.0, 1) <= 0.0);
         sliding.throttled(0.1, 0);
         for permit in 1..50_u32 {
-            let turn = sliding.turn(0.1);
+            let turn = sliding.turn(0.1, 0);
             sliding.taken(turn);
-            assert!((sliding.turn(0.1) - 0.1 - f64::from(permit) / 98.0).abs() < 1e-6);
+            assert!((sliding.turn(0.1, 0) - 0.1 - f64::from(permit) / 98.0).abs() < 1e-6);
         }
+    }
+
+    /// Takes all that may go at `now` at once, answered a hundredth of a window later; returns how many.
+    fn burst(sliding: &mut Sliding, now: f64) -> u32 {
+        let mut taken = 0;
+        while sliding.available(now, taken) >= 1.0 && sliding.turn(now, taken) <= now {
+            sliding.taken(now);
+            taken += 1;
+        }
+        for _ in 0..taken {
+            sliding.spent(now + 0.01);
+            sliding.accepted(now + 0.01, now);
+        }
+        taken
+    }
+
+    #[test]
+    fn a_second_burst_is_tried_with_few_and_proves_all_others() {
+        let mut sliding = Sliding::new(400, 1.0);
+        assert_eq!(burst(&mut sliding, 0.0), 400, "what was never spent is there");
+        let (mut now, mut trips, mut taken) = (1.02, 0, 0);
+        while sliding.bursts != Bursts::Proven {
+            let few = burst(&mut sliding, now);
+            assert!(trips < 2 || few <= 25, "{few} at once");
+            (now, trips, taken) = (now + 0.01, trips + 1, taken + few);
+        }
+        assert!(trips <= 20 && taken >= 340, "{taken} in {trips} round trips");
+        assert_eq!(burst(&mut sliding, now + 2.0), 400);
+        sliding.throttled(now + 2.1, 0);
+        assert_eq!(burst(&mut sliding, now + 4.0), 2, "a throttle refutes what was proven");
+    }
+
+    #[test]
+    fn an_even_pace_proves_nothing_about_bursts() {
+        let mut sliding = Sliding::new(100, 1.0);
+        for step in 0..1000_u32 {
+            let now = f64::from(step) / 90.0;
+            assert!(sliding.turn(now, 1) <= now);
+            sliding.taken(now);
+            sliding.spent(now + 0.005);
+            sliding.accepted(now + 0.005, now);
+        }
+        assert!(sliding.is_trying(11.2));
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Gate {
                 let within = wanted - lap * num(sliding.quota());
                 let by_log =
                     sliding.free_at(at, self.in_flight, within).unwrap_or(at) + lap * sliding.window();
-                by_log.max(sliding.turn(at) + (wanted - 1.0) * sliding.gap(at))
+                by_log.max(sliding.turn(at, self.in_flight) + (wanted - 1.0) * sliding.gap(at))
             }
             Knowledge::Silent(learnt) => {
                 learnt.rate(at).map_or(at, |rate| learnt.next().max(at) + (wanted - 1.0) / rate)

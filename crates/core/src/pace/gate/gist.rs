@@ -137,7 +137,7 @@ impl Gist {
             Known::Nothing => false,
             Known::Told(_) | Known::Silent(_) => true,
             Known::Declared(spent) => {
-                spent.share.is_some() || spent.turn.is_some() || !spent.entries.is_empty()
+                spent.share.is_some() || spent.evenly || spent.proven || !spent.entries.is_empty()
             }
         };
         known || self.opens.is_some() || self.scout || self.short_hints || self.bound.is_some()
