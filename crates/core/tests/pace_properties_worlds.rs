@@ -96,4 +96,58 @@ proptest! {
             prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
         }
     }
+    /// The same where the server tells, and where it does not though a quota was declared, whatever its rule: at the pace that
+    /// was reached.
+    #[test]
+    fn nobody_starves_where_the_server_tells(plan in plan(), callers in 4..9_usize, declared in any::<bool>()) {
+        let told = if declared { Told::Rate } else { Told::Nothing };
+        let form = if declared { plan.form } else { Form::Exact };
+        let plan = Plan {
+            callers,
+            told,
+            form,
+            requests: 1000,
+            families: 1,
+            mixed: true,
+            reserves: false,
+            losses: 0.0,
+            strangers: 0.0,
+            hints: true,
+            ..plan
+        };
+        let story = plan.play();
+        let pace = story.accepted as f64 / story.end;
+        for (class, longest) in story.longest.into_iter().enumerate() {
+            let peers = (0..callers).filter(|caller| caller % 4 == class).count();
+            let round = 85.0 / [64.0, 16.0, 4.0, 1.0][class];
+            let bound = 2.0 * round * (peers as f64 + 1.0) / pace + 4.0 * plan.window + 5.0;
+            prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
+        }
+    }
+
+    /// With the policies that classes have by default and urgent ones that always ask: a class is passed by others for no
+    /// longer than its patience before each of its calls, beside what the turns take.
+    #[test]
+    fn policies_starve_nobody(plan in plan(), callers in 4..9_usize) {
+        let plan = Plan {
+            callers,
+            told: Told::Nothing,
+            form: Form::Exact,
+            requests: 1000,
+            families: 1,
+            mixed: true,
+            losses: 0.0,
+            strangers: 0.0,
+            hints: true,
+            ..plan
+        };
+        let story = plan.play();
+        let pace = story.accepted as f64 / story.end;
+        for (class, longest) in story.longest.into_iter().enumerate() {
+            let calls = (0..callers).filter(|caller| caller % 4 == class).count() as f64 + 1.0;
+            let round = 85.0 / [64.0, 16.0, 4.0, 1.0][class];
+            let bound = calls * (2.0 * round / pace + 10.0) + 4.0 * plan.window + 5.0;
+            prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use tidegate_sim::SimConfig;
 use tidegate_sim::text::Spread;
 
 use crate::call::RouteText;
+use crate::classes::Classes;
 use crate::strategy::StrategyName;
 use crate::text;
 
@@ -32,6 +33,8 @@ pub struct Fleet {
     pub profile: String,
     /// Whether `tidegate` is told the server's limits, as an operator does with `[[limit]]`.
     pub declared: bool,
+    /// What each class of `tidegate` leaves to others.
+    pub class: Classes,
     /// What comes before, counted from the start of the run, is learning: the `settled_...` measures begin here.
     #[serde(deserialize_with = "text::maybe_duration")]
     pub settle: Option<Duration>,
@@ -51,6 +54,7 @@ impl Default for Fleet {
             credentials: vec!["demo-client".to_owned()],
             profile: "generic".to_owned(),
             declared: false,
+            class: Classes::default(),
             settle: None,
             strategies: StrategyName::ALL.to_vec(),
             load: Vec::new(),

@@ -54,6 +54,7 @@
 
 pub mod builtin;
 pub mod call;
+pub mod classes;
 pub mod error;
 pub mod expect;
 pub mod fleet;

@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn problems_of_all_sections_are_reported_at_once() {
         let error = Scenario::from_toml(
-            "nmae = \"x\"\n[server]\nlimt = 3\n[fleet]\ninstance = 2\n[[fleet.load]]\nclass = \"fast\"\n[expect.tidegate]\nefficiency = \"much\"\n[expect.magic]\n",
+            "nmae = \"x\"\n[server]\nlimt = 3\n[fleet]\ninstance = 2\n[fleet.class.blk]\n[fleet.class.bulk]\npolicy = \"polite\"\n[[fleet.load]]\nclass = \"fast\"\n[expect.tidegate]\nefficiency = \"much\"\n[expect.magic]\n",
         )
         .unwrap_err()
         .to_string();
@@ -114,6 +114,8 @@ mod tests {
             "nmae: unknown",
             "server.limt: unknown",
             "fleet.instance: unknown",
+            "fleet.class.blk: unknown",
+            "fleet.class.bulk.policy: \"polite\" is not a policy",
             "fleet.load[0].class: \"fast\" is not a class",
             "expect.tidegate.efficiency: \"much\" is not a range",
             "expect.magic: unknown",

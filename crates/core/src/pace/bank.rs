@@ -112,7 +112,7 @@ impl Bank {
         if let Admission::Refuse(until) = self.admission(lane, now)
             && !refuse::can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
         {
-            return Asked::Refused(self.refuse(now, lane, RefusalReason::Breaker, until));
+            return Asked::Refused(self.refuse(now, (lane, ask.class), RefusalReason::Breaker, until));
         }
         let nobody_waits = self.registry.lanes[lane].gates.iter().all(|&gate| self.waiting_at(gate) == 0);
         let (opens, blocker) = self.doors().of_lane(now, lane, ask.class);
@@ -125,10 +125,10 @@ impl Bank {
         let forecast = self.forecast(now, lane, ask.class, ask.caller, ask.deadline);
         if !self.can_meet(lane, ask.deadline, ask.give_up_at, forecast) {
             let reason = RefusalReason::CannotMeet { forecast: forecast - now };
-            return Asked::Refused(self.refuse(now, lane, reason, forecast));
+            return Asked::Refused(self.refuse(now, (lane, ask.class), reason, forecast));
         }
         if self.schedule.len() >= self.config.queue_bound {
-            return Asked::Refused(self.refuse(now, lane, RefusalReason::QueueFull, forecast));
+            return Asked::Refused(self.refuse(now, (lane, ask.class), RefusalReason::QueueFull, forecast));
         }
         Asked::Queued(self.queue(now, lane, ask, blocker))
     }

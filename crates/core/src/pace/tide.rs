@@ -111,6 +111,13 @@ impl Tide {
         length.map(|length| length.up).or(self.named_window).unwrap_or(Self::BLIND_WAIT).max(1e-3)
     }
 
+    /// The length of a window for who watches since `since`: before one was seen to end, until the present one does.
+    pub(super) fn watched(&self, since: f64) -> f64 {
+        let known = self.length();
+        let ends = self.closes().filter(|_| self.promise.length().is_none());
+        ends.map_or(known, |(_, last)| known.max(last - since))
+    }
+
     pub(super) fn is_proven_step(&self) -> bool {
         self.refill.is_proven_step()
     }

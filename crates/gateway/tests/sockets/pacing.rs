@@ -1,7 +1,9 @@
 //! What the quota does to callers: waits they do not see, and refusals that say when to come back.
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
 
 use crate::stage::{Canned, FIRST, play, stage};
@@ -11,7 +13,7 @@ use tokio::time::Instant;
 async fn callers_wait_and_no_throttle_happens_anywhere() {
     let played = play("genesys-guide", "limit = 10\nwindow = \"2s\"\nlatency = \"5ms\"").await;
     let calls = (0..25).map(|_| played.caller.get(FIRST));
-    let answers = futures_util::future::join_all(calls).await;
+    let answers = join_all(calls).await;
     let mut waited = 0;
     for answer in &answers {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -135,4 +137,32 @@ async fn the_class_is_read_whatever_its_case() {
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(text.contains("tidegate_calls_total{class=\"bulk\",outcome=\"200\"} 2"), "{text}");
     assert!(text.contains("tidegate_calls_total{class=\"poll\",outcome=\"200\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_caller_with_many_workers_does_not_starve_one_with_few() {
+    let played = play("genesys-guide", "limit = 20\nwindow = \"2s\"\nlatency = \"5ms\"").await;
+    let call = async |name: &str| {
+        let headers = [("Tidegate-Class", "bulk"), ("Tidegate-Caller", name)];
+        let answer = played.caller.call(Method::GET, FIRST, &headers, "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let served = Cell::new(0);
+    let crowd = (0..40).map(async |_| {
+        loop {
+            call("crowd").await;
+            served.set(served.get() + 1);
+        }
+    });
+    let pair = (0..2).map(async |_| {
+        for _ in 0..6 {
+            call("pair").await;
+        }
+    });
+    tokio::select! {
+        _ = join_all(crowd) => {}
+        _ = join_all(pair) => {}
+    }
+    // A window before the pair came, as much as the pair got, and a window for chance; by workers it would be 20 times as much.
+    assert!(served.get() <= 20 + 12 + 20, "{}", served.get());
 }

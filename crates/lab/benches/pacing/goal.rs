@@ -29,7 +29,12 @@ pub(crate) const HEADERS_ALONE: Goal = Goal {
 /// Told by headers, beside strangers.
 pub(crate) const HEADERS_STRANGERS: Goal = Goal {
     id: "headers-strangers",
-    text: "headers, strangers: at least 95 % of what they leave, at most 0.3 throttles per 100",
+    text: "headers, strangers, greedy class: at least 95 % of what they leave, at most 0.3 throttles per 100",
+};
+/// The same, by a class that leaves them what they are expected to draw.
+pub(crate) const HEADERS_FAIR: Goal = Goal {
+    id: "headers-fair",
+    text: "headers, strangers, fair class: they are throttled in at most 20 of 100 calls (greedy: up to 100), at least 80 % of what they leave, at most 0.3 throttles per 100",
 };
 /// A server that says nothing, and an operator who does.
 pub(crate) const DECLARED_ALONE: Goal = Goal {
@@ -76,9 +81,10 @@ pub(crate) const SYNC: Goal = Goal {
 };
 
 /// All of them, in the order of the summary.
-pub(crate) const ALL: [&Goal; 11] = [
+pub(crate) const ALL: [&Goal; 12] = [
     &HEADERS_ALONE,
     &HEADERS_STRANGERS,
+    &HEADERS_FAIR,
     &DECLARED_ALONE,
     &UNDECLARED,
     &SHORT_HINT,
@@ -133,6 +139,7 @@ impl Goal {
         let mut bounds = match self.id {
             "headers-alone" => vec![efficiency((window / (window + 1.25 * rtt)).min(0.97)), throttles(0.0)],
             "headers-strangers" => vec![efficiency(0.95), throttles(0.3)],
+            "headers-fair" => vec![efficiency(0.8), throttles(0.3), Bound::at_most(Figure::Theirs, 20.0)],
             "declared-alone" => vec![efficiency(0.95), throttles(0.5)],
             "undeclared" => {
                 vec![Bound::at_least(Figure::Settled, 0.85), Bound::at_most(Figure::SettledThrottles, 2.0)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::goal::{DECLARED_ALONE, Goal, HEADERS_ALONE, HEADERS_STRANGERS, UNDECLARED};
+use crate::goal::{DECLARED_ALONE, Goal, HEADERS_ALONE, HEADERS_FAIR, HEADERS_STRANGERS, UNDECLARED};
 use crate::row::{Part, Plan};
 
 pub(crate) const RULES: [&str; 5] =
@@ -80,14 +80,17 @@ pub(crate) struct Cell {
     pub(crate) rule: &'static str,
     pub(crate) told: Told,
     pub(crate) strangers: Strangers,
+    /// Whether the job leaves strangers what they are expected to draw, instead of taking what is there.
+    pub(crate) fair: bool,
 }
 
 impl Cell {
     /// Its words.
     fn name(&self) -> String {
-        let Self { window, rtt, rule, told, strangers } = self;
+        let Self { window, rtt, rule, told, strangers, fair } = self;
         let (window, rtt) = (window.as_secs(), rtt.as_millis());
-        format!("{window}s {rtt}ms {rule} {} {}", told.name, strangers.name())
+        let fair = if *fair && *strangers != Strangers::Alone { " fair" } else { "" };
+        format!("{window}s {rtt}ms {rule} {} {}{fair}", told.name, strangers.name())
     }
 
     /// What it should reach; strangers beside a declared quota, which counts only own calls, have no goal.
@@ -97,6 +100,7 @@ impl Cell {
             ("none", true, _) => None,
             ("none", false, _) => Some(&UNDECLARED),
             (_, _, Strangers::Alone) => Some(&HEADERS_ALONE),
+            _ if self.fair => Some(&HEADERS_FAIR),
             _ => Some(&HEADERS_STRANGERS),
         }
     }
@@ -104,7 +108,7 @@ impl Cell {
     /// A job of five windows; where nothing is told, five windows to learn and twenty to be judged by, because a server's windows
     /// are whole and the edges of the measurement are not.
     fn template(&self) -> String {
-        let Self { window, rtt, rule, told, strangers } = self;
+        let Self { window, rtt, rule, told, strangers, fair } = self;
         let learns = told.headers == "none" && !told.declared;
         let (duration, settle, requests) = if learns {
             let settle = format!("settle = \"{}s\"\n", (*window * 5).as_secs());
@@ -116,7 +120,7 @@ impl Cell {
         let middle = if learns { *window * 10 } else { *window * 2 };
         let (least, most) = (rtt.as_micros() * 7 / 10, rtt.as_micros() * 13 / 10);
         format!(
-            "name = \"{}\"\nduration = \"{}s\"\n[server]\nrule = \"{rule}\"\nlimit = {LIMIT}\nwindow = \"{}s\"\nphase = \"{{phase}}\"\nheaders = \"{}\"\n{}[fleet]\nrtt = \"{least}us..{most}us\"\nprofile = \"{}\"\ndeclared = {}\n{settle}strategies = [\"tidegate\"]\n[[fleet.load]]\ncallers = {CALLERS}\n{requests}",
+            "name = \"{}\"\nduration = \"{}s\"\n[server]\nrule = \"{rule}\"\nlimit = {LIMIT}\nwindow = \"{}s\"\nphase = \"{{phase}}\"\nheaders = \"{}\"\n{}[fleet]\nrtt = \"{least}us..{most}us\"\nprofile = \"{}\"\ndeclared = {}\n{settle}strategies = [\"tidegate\"]\n[fleet.class.bulk]\npolicy = \"{}\"\n[[fleet.load]]\ncallers = {CALLERS}\n{requests}",
             self.name(),
             duration.as_secs(),
             window.as_secs(),
@@ -124,6 +128,7 @@ impl Cell {
             strangers.section(*window, middle),
             told.profile,
             told.declared,
+            if *fair { "fair" } else { "greedy" },
         )
     }
 
@@ -150,8 +155,13 @@ pub(crate) fn plans() -> Vec<Plan> {
             for told in TOLD {
                 for rule in RULES {
                     for strangers in Strangers::ALL {
-                        let cell = Cell { window, rtt, rule, told, strangers };
+                        let fair = strangers == Strangers::Alone;
+                        let cell = Cell { window, rtt, rule, told, strangers, fair };
                         plans.push(cell.plan(Part::Grid, PHASES));
+                        if told.name == "guide" && matches!(strangers, Strangers::Steady | Strangers::Bursts)
+                        {
+                            plans.push(Cell { fair: true, ..cell }.plan(Part::Grid, PHASES));
+                        }
                     }
                 }
             }

@@ -16,7 +16,8 @@ pub(crate) fn plans() -> Vec<Plan> {
         let told =
             TOLD.into_iter().find(|one| one.name == told).expect("the names below are those of the grid");
         let (window, rtt) = (Duration::from_secs(5), Duration::from_millis(rtt));
-        cells.push(Cell { window, rtt, rule, told, strangers });
+        let fair = strangers == Strangers::Alone;
+        cells.push(Cell { window, rtt, rule, told, strangers, fair });
     };
     for rule in RULES {
         add(rule, "guide", Strangers::Alone, 20);

@@ -61,6 +61,7 @@ impl Product {
         book: &Arc<Book>,
     ) -> Result<Self, LabError> {
         let mut config = UpstreamConfig::new(Arc::clone(&plan.profile), sim.url(), sim.url());
+        config.policies = plan.fleet().class.policies();
         if plan.fleet().declared {
             config.limits = told::declared(&plan.server);
         }

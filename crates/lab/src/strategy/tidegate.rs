@@ -63,7 +63,8 @@ impl Tidegate {
             limits.retain(|limit| declared.iter().all(|other| other.key != limit.key));
             limits.extend(declared);
         }
-        let config = BankConfig { limits, seed: rng.u64(..), ..BankConfig::default() };
+        let policies = plan.fleet().class.policies();
+        let config = BankConfig { limits, policies, seed: rng.u64(..), ..BankConfig::default() };
         Self {
             bank: Bank::new(config).expect("the simulator checked the limits when it read them"),
             policy: RetryPolicy {

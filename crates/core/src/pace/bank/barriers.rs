@@ -60,10 +60,9 @@ impl Doors<'_> {
         }
     }
 
-    /// Until when the policy of `class` holds a newcomer at a gate, as far as one can tell.
-    pub(super) fn held_until(&self, now: Mono, gate: usize, class: Class) -> Mono {
-        let wish = self.wish(class, &Demand::of_nobody());
-        self.registry.gates[gate].held_until(now, &wish).unwrap_or(now)
+    /// When the `place`-th of `class` may pass a gate at the earliest, as far as one can tell.
+    pub(super) fn forecast(&self, now: Mono, gate: usize, class: Class, place: u32) -> Mono {
+        self.registry.gates[gate].forecast(now, place, &self.wish(class, &Demand::of_nobody()))
     }
 
     /// Whether a lane where nobody waits is open for `class`, and the gate that decides it.

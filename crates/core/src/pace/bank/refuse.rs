@@ -26,7 +26,10 @@ impl Bank {
             let Some(waiter) = self.remove_waiter(id) else { continue };
             let forecast = self.forecast(now, waiter.lane, waiter.class, waiter.caller, waiter.deadline);
             let reason = RefusalReason::CannotMeet { forecast: forecast - now };
-            out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, forecast))));
+            out.push((
+                WaiterId(id),
+                Woken::Refused(self.refuse(now, (waiter.lane, waiter.class), reason, forecast)),
+            ));
         }
     }
 
@@ -49,7 +52,10 @@ impl Bank {
         }
         for (id, reason, earliest) in hopeless {
             if let Some(waiter) = self.remove_waiter(id) {
-                out.push((WaiterId(id), Woken::Refused(self.refuse(now, waiter.lane, reason, earliest))));
+                out.push((
+                    WaiterId(id),
+                    Woken::Refused(self.refuse(now, (waiter.lane, waiter.class), reason, earliest)),
+                ));
             }
         }
     }
@@ -81,10 +87,7 @@ impl Bank {
             |gate: usize| self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing);
         let gates = self.registry.lanes[lane].gates.iter();
         gates
-            .map(|&gate| {
-                let permit = self.registry.gates[gate].forecast(now, before(gate).saturating_add(1));
-                permit.max(self.doors().held_until(now, gate, class))
-            })
+            .map(|&gate| self.doors().forecast(now, gate, class, before(gate).saturating_add(1)))
             .fold(self.opens(now, lane), Mono::max)
     }
 
@@ -103,15 +106,16 @@ impl Bank {
     pub(super) fn refuse(
         &mut self,
         now: Mono,
-        lane: usize,
+        (lane, class): (usize, Class),
         reason: RefusalReason,
         earliest: Mono,
     ) -> Refusal {
         let gates = &self.registry.lanes[lane].gates;
+        let doors = self.doors();
         let decisive = gates
             .iter()
             .copied()
-            .max_by_key(|&gate| (self.registry.gates[gate].forecast(now, 1), self.waiting_at(gate)))
+            .max_by_key(|&gate| (doors.forecast(now, gate, class, 1), self.waiting_at(gate)))
             .unwrap_or(gates[0]);
         let gate = &mut self.registry.gates[decisive];
         let slot = gate.slot(now, earliest);

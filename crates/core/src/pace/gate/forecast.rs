@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
-use super::{Gate, Knowledge};
+use super::{Gate, Knowledge, Wish};
 use crate::pace::secs::{mono, num, secs, span};
+use crate::pace::when::When;
 use crate::time::Mono;
 
 impl Gate {
-    /// When the `place`-th waiter may go at the earliest, as far as one can tell.
-    pub(in crate::pace) fn forecast(&self, now: Mono, place: u32) -> Mono {
+    /// When the `place`-th waiter may go at the earliest, as far as one can tell, with what its class leaves to others.
+    pub(in crate::pace) fn forecast(&self, now: Mono, place: u32, wish: &Wish) -> Mono {
         let at = secs(now);
         let opens = self.closing.closed_until(now).map_or(at, secs);
-        let wanted = f64::from(place);
+        let kept = self.kept(at, wish);
+        let held = match kept.until.or(kept.presumed) {
+            When::At(at) => at.min(secs(wish.starving_at)),
+            When::Now | When::Event => at,
+        };
+        // Nobody is sent away for what is only presumed.
+        let standing = if kept.presumed == When::Event { kept.standing } else { self.reserve(wish) };
+        let wanted = f64::from(place) + standing;
         if self.closing.scouting() {
             // What the scout will find is not known.
             return mono(opens);
@@ -30,7 +38,7 @@ impl Gate {
             }
             Knowledge::Unknown | Knowledge::Capped(_) => at,
         };
-        mono(opens.max(by_rate))
+        mono(opens.max(by_rate).max(held))
     }
 
     /// A place of its own for a refused caller, not before `earliest`: places are one permit apart and start over

@@ -9,16 +9,21 @@
 //!   back as they were taken, the chance of a whole window. (What strangers draw on the way is a margin for everybody.)
 //! * Urgent waiters that this limit stops will draw for certain; a fair class leaves theirs too.
 //!
+//! In the first window of a limit more important classes are presumed to draw a fifth of it, until it should have shown (see
+//! [`super::draw`]). Where all comes back at once that is left until the reset as what is known is; under a log they have taken
+//! nothing yet that would come back, so all of it is left.
+//!
 //! `bulk` takes what there is, so its draw is no forecast of a need: `poll` leaves it the share that its weight gives it.
 //!
 //! A class that got nothing here for the whole of its *patience* though it waits, while others did, takes its next permit as
-//! the greedy do. Where no other class takes what it leaves, its policy holds: it waits for the refill.
+//! the greedy do, and as the urgent do: not even evidence is waited for. Where no other class takes what it leaves, its policy
+//! holds: it waits for the refill. Where strangers alone keep a limit below its reserve it waits as long as they do.
 
-use super::draw::{DEVIATIONS, covered, with_chance};
+use super::draw::{DEVIATIONS, Presumed, covered, with_chance};
 use super::{Gate, Knowledge};
 use crate::pace::policy::{ClassPolicy, Taking};
 use crate::pace::refill::Rule;
-use crate::pace::secs::{mono, num, secs};
+use crate::pace::secs::{num, secs};
 use crate::pace::tide::Tide;
 use crate::pace::when::When;
 use crate::schedule::Class;
@@ -60,56 +65,60 @@ impl Gate {
         let urgent = wish.class.is_urgent();
         let starving = When::at(secs(wish.starving_at), now);
         let kept = self.kept(now, wish);
-        if kept.is_nothing() || starving == When::Now {
-            return self.by_knowledge(now, 0.0, urgent);
-        }
         let polite = self.by_knowledge(now, kept.standing, urgent).and(kept.until);
         if polite == When::Now {
             return polite;
         }
-        polite.or(self.by_knowledge(now, 0.0, urgent).and(starving))
+        // Whoever starves is as urgent as they come: it does not wait for the sake of evidence either.
+        polite.or(self.by_knowledge(now, 0.0, true).and(starving)).or(kept.presumed)
     }
 
-    /// Until when its class's policy holds the next one, as far as one can tell; `None` if it does not.
-    pub(in crate::pace) fn held_until(&self, now: Mono, wish: &Wish) -> Option<Mono> {
-        match self.kept(secs(now), wish).until {
-            When::At(at) => Some(mono(at).min(wish.starving_at)),
-            When::Now | When::Event => None,
-        }
-    }
-
-    fn kept(&self, now: f64, wish: &Wish) -> Kept {
-        let reserve = num(wish.policy.reserve.min(self.quota().unwrap_or(0) / 2));
+    /// What the class of `wish` leaves now.
+    pub(super) fn kept(&self, now: f64, wish: &Wish) -> Kept {
+        let reserve = self.reserve(wish);
         if wish.policy.taking == Taking::Greedy {
-            return Kept { standing: reserve, until: When::Now };
+            return Kept::standing(reserve);
         }
         let waiting = f64::from(wish.urgent_waiting);
         let most = num(self.quota().unwrap_or(0)) / 2.0;
-        match &self.knowledge {
-            Knowledge::Told(tide) => match tide.rule() {
-                Rule::Step => {
-                    let standing = reserve + waiting;
-                    let until = self.before_reset(now, tide, standing, wish.class);
-                    Kept { standing, until }
-                }
-                Rule::Log => Kept::standing((reserve + waiting + self.chance(now, wish.class)).min(most)),
-                Rule::Continuous => {
-                    let draw = self.more_important(now, wish.class);
-                    let standing = reserve + waiting + with_chance(draw * (tide.trip() + tide.spacing()));
-                    let standing = standing.min(most);
-                    let until = if standing > 0.0 {
-                        When::at(tide.refilled(now, self.in_flight, 1.0 + standing), now)
-                    } else {
-                        When::Now
-                    };
-                    Kept { standing, until }
-                }
-            },
-            Knowledge::Declared(_) => {
-                Kept::standing((reserve + waiting + self.chance(now, wish.class)).min(most))
+        let presumed = self.presumed(now, wish.class);
+        let kept = match &self.knowledge {
+            Knowledge::Told(tide) if tide.rule() == Rule::Step => {
+                let standing = reserve + waiting;
+                let until = self.before_reset(now, tide, standing, wish.class);
+                Kept { until, ..Kept::standing(standing) }
+            }
+            Knowledge::Told(tide) if tide.rule() == Rule::Continuous => {
+                let draw = self.more_important(now, wish.class);
+                let standing = reserve + waiting + with_chance(draw * (tide.trip() + tide.spacing()));
+                let standing = standing.min(most);
+                let until = if standing > 0.0 {
+                    When::at(tide.refilled(now, self.in_flight, 1.0 + standing), now)
+                } else {
+                    When::Now
+                };
+                Kept { until, ..Kept::standing(standing) }
+            }
+            Knowledge::Told(_) | Knowledge::Declared(_) => {
+                // What they took comes back to them; what is only presumed they have not taken yet.
+                let first = presumed.map_or(0.0, |presumed| presumed.rate * (presumed.watched - now));
+                Kept::standing((reserve + waiting + first + self.chance(now, wish.class)).min(most))
             }
             Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => Kept::standing(0.0),
-        }
+        };
+        Kept { presumed: presumed.map_or(When::Event, |presumed| When::At(presumed.until)), ..kept }
+    }
+
+    pub(super) fn reserve(&self, wish: &Wish) -> f64 {
+        num(wish.policy.reserve.min(self.quota().unwrap_or(0) / 2))
+    }
+
+    fn presumed(&self, now: f64, class: Class) -> Option<Presumed> {
+        let window = match &self.knowledge {
+            Knowledge::Told(tide) => tide.watched(self.draw.since()?),
+            _ => self.window(),
+        };
+        self.draw.presumed(now, class, window, num(self.quota()?))
     }
 
     /// Until when the forecast of a window that ends all at once is more than what there is beyond one permit and `standing`.
@@ -148,7 +157,8 @@ impl Gate {
     /// What more important classes draw, permits per second.
     fn more_important(&self, now: f64, class: Class) -> f64 {
         let window = self.window();
-        let urgent = self.draw.urgent(now, class, window);
+        let presumed = self.presumed(now, class).map_or(0.0, |presumed| presumed.rate);
+        let urgent = self.draw.urgent(now, class, window).max(presumed);
         if class <= Class::Bulk {
             return urgent;
         }
@@ -161,17 +171,15 @@ impl Gate {
 
 /// What a class leaves: so many permits, and nothing less than this long.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
-    standing: f64,
-    until: When,
+pub(super) struct Kept {
+    pub(super) standing: f64,
+    pub(super) until: When,
+    /// When to look again, because something was only presumed.
+    pub(super) presumed: When,
 }
 
 impl Kept {
     fn standing(standing: f64) -> Self {
-        Self { standing, until: When::Now }
-    }
-
-    fn is_nothing(self) -> bool {
-        self.standing <= 0.0 && self.until == When::Now
+        Self { standing, until: When::Now, presumed: When::Event }
     }
 }
