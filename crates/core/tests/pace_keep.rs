@@ -251,6 +251,27 @@ fn a_quota_that_the_upstream_named_holds_on_until_the_declaration_changes() {
 }
 
 #[test]
+fn a_run_that_goes_on_need_not_meet_the_throttle_again_that_taught_its_rate() {
+    let mut shell = Shell::new(Vec::new());
+    for _ in 0..30 {
+        assert!(shell.accepted());
+    }
+    assert!(shell.call("wfm", AnswerKind::Throttled, &wait(10)));
+    shell.pass(10 * SECOND);
+    assert!(shell.accepted(), "the scout");
+    let mut next = shell.next(Vec::new(), SECOND, &shell.kept().last());
+    let in_ten_seconds: usize = (0..100)
+        .map(|_| {
+            next.pass(SECOND / 10);
+            next.burst()
+        })
+        .sum();
+    assert!((20..=30).contains(&in_ten_seconds), "{in_ten_seconds}: thirty were granted in ten seconds");
+    let anew = Shell::new(Vec::new()).burst();
+    assert!(anew > 30, "{anew}: one that knows nothing sends more than the server grants");
+}
+
+#[test]
 fn bursts_that_were_refuted_stay_refuted() {
     let mut shell = Shell::new(minute(60));
     assert!(shell.accepted());

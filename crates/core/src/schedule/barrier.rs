@@ -91,6 +91,11 @@ impl Barrier {
         Demand { stopped: self.stopped, hungry_since }
     }
 
+    /// Nobody is stopped here and nothing is planned: a look would find nothing to do. Who is stopped later has it looked at.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.stopped == [0; Class::COUNT] && self.ready.is_none() && self.wake.is_none()
+    }
+
     /// One more has to pass it.
     pub(super) fn expect(&mut self, now: Mono, class: Class, urgency: Mono) {
         let waiting = &mut self.waiting[class.index()];

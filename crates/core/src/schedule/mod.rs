@@ -211,6 +211,7 @@ impl<T> Schedule<T> {
     pub fn touch(&mut self, barrier: usize) {
         if let Some(state) = self.barriers.get_mut(barrier).and_then(Option::as_mut)
             && !state.stale
+            && !state.is_at_rest()
         {
             state.stale = true;
             self.stale.push(barrier);
@@ -326,7 +327,7 @@ impl<T> Schedule<T> {
         for &need in &state.needs {
             let barrier = self.barriers[need].as_mut()?;
             barrier.passes(now, class);
-            if !barrier.stale {
+            if !barrier.stale && !barrier.is_at_rest() {
                 barrier.stale = true;
                 self.stale.push(need);
             }
