@@ -84,7 +84,8 @@ impl Gate {
             return Kept { standing: reserve, until: When::Now };
         }
         let waiting = f64::from(wish.urgent_waiting);
-        let most = num(self.quota().unwrap_or(0)) / 2.0;
+        // The whole half: of a quota of one nothing can be left.
+        let most = (num(self.quota().unwrap_or(0)) / 2.0).floor();
         match &self.knowledge {
             Knowledge::Told(tide) => match tide.rule() {
                 Rule::Step => {
