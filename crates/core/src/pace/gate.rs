@@ -211,7 +211,8 @@ impl Gate {
         match &mut self.knowledge {
             Knowledge::Told(tide) => tide.give_back(attempt),
             Knowledge::Silent(learnt) => learnt.given_back(attempt.sent),
-            Knowledge::Unknown | Knowledge::Declared(_) | Knowledge::Capped(_) => {}
+            Knowledge::Declared(sliding) => sliding.given_back(attempt.sent),
+            Knowledge::Unknown | Knowledge::Capped(_) => {}
         }
     }
 

@@ -130,6 +130,11 @@ impl Sliding {
         self.turn = self.turn.max(now - slack) + self.even_gap(now);
     }
 
+    /// The permit that was taken at `at` comes back unsent: its turn is free again.
+    pub(super) fn given_back(&mut self, at: f64) {
+        self.turn -= self.even_gap(at);
+    }
+
     /// When the next may leave though the log has room.
     pub(super) fn turn(&self, now: f64, in_flight: u32) -> f64 {
         let free = match self.bursts {

@@ -80,7 +80,8 @@ impl Gate {
             return Kept::standing(reserve);
         }
         let waiting = f64::from(wish.urgent_waiting);
-        let most = num(self.quota().unwrap_or(0)) / 2.0;
+        // The whole half: of a quota of one nothing can be left.
+        let most = (num(self.quota().unwrap_or(0)) / 2.0).floor();
         let presumed = self.presumed(now, wish.class);
         let kept = match &self.knowledge {
             Knowledge::Told(tide) if tide.rule() == Rule::Step => {
