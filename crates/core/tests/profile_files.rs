@@ -42,7 +42,6 @@ fn the_genesys_profile_says_what_the_platform_does() {
         limits,
         [
             ("client.credentials.token.rate.per.minute", rate(300), &[Partition::Token][..]),
-            ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("org.app.user.rate.per.minute", rate(3000), &[Partition::Credential][..]),
         ]
     );
@@ -144,6 +143,22 @@ fn limits_say_which_readings_describe_them() {
         b.matches(&Method::PATCH, "/u") && !b.matches(&Method::GET, "/u") && !b.matches(&Method::PATCH, "/v")
     );
     assert_eq!(a.per, [Partition::Credential], "the default partition");
+}
+
+#[test]
+fn no_two_limits_share_a_name() {
+    let genesys = Profile::builtin("genesys").unwrap();
+    assert_eq!(genesys.limits[0].aliases, ["token.rate.per.minute"]);
+    let text = "name = 'x'\n[[limit]]\nkey = 'a'\naliases = ['b', 'a']\nquota = 1\nwindow = '1s'\n\
+        [[limit]]\nkey = 'b'\naliases = 'a'\nobserves = 7\nquota = 1\nwindow = '1s'\n";
+    let problems = Profile::parse(text, "f").unwrap_err().to_string();
+    let expected = [
+        "f:4: limit[0].aliases: has the key again (remove it)",
+        "f:8: limit[1].key: `b` is used by an earlier limit (choose another)",
+        "f:9: limit[1].aliases: `a` is used by an earlier limit (choose another)",
+        "f:10: limit[1].observes: is of type integer (write true, false or a name)",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
