@@ -161,6 +161,73 @@ fn no_two_limits_share_a_name() {
     assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
 }
 
+/// Every table a profile can have, each with a key that none knows: the reader answers with the keys it asked for.
+const EVERY_TABLE: &str = "
+zzzzzzzzzzzz = 1
+[hosts]
+zzzzzzzzzzzz = 1
+[family]
+zzzzzzzzzzzz = 1
+[[limit]]
+zzzzzzzzzzzz = 1
+[limits_source]
+zzzzzzzzzzzz = 1
+[headers]
+zzzzzzzzzzzz = 1
+[[headers.rule]]
+zzzzzzzzzzzz = 1
+[throttle]
+zzzzzzzzzzzz = 1
+[[throttle.text]]
+zzzzzzzzzzzz = 1
+[retry]
+zzzzzzzzzzzz = 1
+[idempotency]
+zzzzzzzzzzzz = 1
+[idempotency.dedup]
+zzzzzzzzzzzz = 1
+[oauth]
+zzzzzzzzzzzz = 1
+[timeouts]
+zzzzzzzzzzzz = 1
+[backoff]
+zzzzzzzzzzzz = 1
+[errors]
+zzzzzzzzzzzz = 1
+";
+
+#[test]
+fn every_key_and_every_backoff_is_documented() {
+    let page = include_str!("../../../docs/profiles.md");
+    let problems = Profile::parse(EVERY_TABLE, "f").unwrap_err();
+    let tables = EVERY_TABLE.lines().filter(|line| line.starts_with('['));
+    let headings = tables.map(|line| format!("## `{line}`\n"));
+    let headings = std::iter::once("## The top level\n".to_owned()).chain(headings);
+    let mut asked: Vec<_> =
+        problems.list.iter().filter(|problem| problem.key.ends_with("zzzzzzzzzzzz")).collect();
+    asked.sort_by_key(|problem| problem.line);
+    let mut tables = 0;
+    for (heading, problem) in headings.zip(&asked) {
+        let (_, section) = page.split_once(&heading).unwrap_or_else(|| panic!("no heading {heading}"));
+        let section = section.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+        let (_, known) = problem.what.split_once("known are ").expect("a list of keys");
+        for key in known.trim_end_matches(')').split(", ") {
+            let named =
+                rows.iter().any(|row| row.split(" | ").next().unwrap().split(", ").any(|own| own == key));
+            assert!(named, "{heading} lacks {key}");
+        }
+        tables += 1;
+    }
+    assert_eq!((tables, asked.len()), (16, 16));
+    for (name, _) in Kind::NAMES {
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+    for name in Profile::builtin_names() {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
 #[test]
 fn three_lines_make_a_profile() {
     let profile = Profile::parse("name = 'mine'\n[hosts]\napi = 'localhost:8790'\n", "f").unwrap();
