@@ -153,6 +153,7 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
     ));
     config.limits = vec![LimitSpec {
         key: "tight".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Rate { quota: 5, window: Duration::from_hours(1) },

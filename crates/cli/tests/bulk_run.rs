@@ -48,10 +48,7 @@ fn the_example_is_applied_once_each_without_a_throttle_while_tokens_live_two_sec
 
 #[test]
 fn a_run_uses_what_the_organisation_was_granted_beyond_the_declared_quota() {
-    let granted = "quota = 1000\nwindow = \"60s\"\nper = [\"token\"]\n";
-    let world = World::new(&format!(
-        "limit = 1000\nwindow = \"60s\"\nheaders = \"none\"\n[[limits]]\nkey = \"token.rate.per.minute\"\n{granted}"
-    ));
+    let world = World::new("limit = 1000\nwindow = \"60s\"\nheaders = \"none\"\n");
     let input = world.write("a.csv", agents(400, 1));
     let input = input.to_str().unwrap();
     let run = ran(world.bulk_run(&[input, "--recipe", "user-skills", "--profile", "genesys"]));

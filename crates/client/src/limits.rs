@@ -15,7 +15,7 @@ use serde::Serialize;
 use tidegate_core::event::Event;
 use tidegate_core::key::CredentialId;
 use tidegate_core::listing::{Denied, FetchPlan, ListedLimit, MAX_LISTING, read_listing, read_why};
-use tidegate_core::pace::{Class, Named};
+use tidegate_core::pace::{Class, Named, Quoted};
 use tidegate_core::profile::LimitsSource;
 use tidegate_core::time::Mono;
 use tokio::time::timeout;
@@ -52,7 +52,8 @@ pub struct Listed {
     pub namespace: Option<String>,
     /// Its value, as listed.
     pub value: u64,
-    /// What became of it: `used`, `pinned`, `unknown` (no limit of that key is declared) or `unusable`.
+    /// What became of it: `used`, `pinned`, `overruled` (another name of the same limit decides), `unknown` (no limit of
+    /// that name is declared) or `unusable`.
     #[serde(rename = "use")]
     pub use_: &'static str,
 }
@@ -126,14 +127,15 @@ enum Said {
 impl Task {
     async fn run(mut self) {
         let paths = self.fetching().rules.paths.clone();
-        let (mut limits, mut listed, mut denied): (Vec<ListedLimit>, bool, _) = (Vec::new(), false, None);
-        for path in paths {
+        let (mut limits, mut listed, mut denied): (Vec<(usize, ListedLimit)>, bool, _) =
+            (Vec::new(), false, None);
+        for (answer, path) in paths.into_iter().enumerate() {
             match self.ask(&path).await {
                 Said::Listed(more) => {
                     listed = true;
                     for limit in more {
-                        if limits.iter().all(|known| known.key != limit.key) {
-                            limits.push(limit);
+                        if limits.iter().all(|(_, known)| known.key != limit.key) {
+                            limits.push((answer, limit));
                         }
                     }
                 }
@@ -173,13 +175,23 @@ impl Task {
         }
     }
 
-    fn fetched(&mut self, limits: Vec<ListedLimit>) {
-        let pacer = self.upstream.pacer();
-        let take = |ListedLimit { key, namespace, value }: ListedLimit| {
-            let use_ = pacer.set_quota(&key, value).name();
-            Listed { key, namespace, value, use_ }
-        };
-        let limits: Vec<Listed> = limits.into_iter().map(take).collect();
+    /// `limits`: each with the number of the answer it stood in.
+    fn fetched(&mut self, limits: Vec<(usize, ListedLimit)>) {
+        let quoted: Vec<Quoted<'_>> = limits
+            .iter()
+            .map(|(answer, limit)| Quoted { key: &limit.key, value: limit.value, answer: *answer })
+            .collect();
+        let uses = self.upstream.pacer().set_quotas(&quoted);
+        let limits: Vec<Listed> = limits
+            .into_iter()
+            .zip(uses)
+            .map(|((_, ListedLimit { key, namespace, value }), use_)| Listed {
+                key,
+                namespace,
+                value,
+                use_: use_.name(),
+            })
+            .collect();
         let used = limits.iter().filter(|limit| limit.use_ == Named::Used.name()).count();
         let unused = limits.len() - used;
         let (now, chance) = (self.upstream.clock().now(), fastrand::f64());

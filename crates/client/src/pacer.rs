@@ -17,7 +17,7 @@ use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Named, Refusal, Restored,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Named, Quoted, Refusal, Restored,
     SpecProblem, TicketId, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
@@ -122,9 +122,9 @@ impl Pacer {
         }
     }
 
-    /// The upstream says that the limit of this key allows `value` (see [`Bank::set_quota`]).
-    pub fn set_quota(&self, key: &str, value: u64) -> Named {
-        self.locked(|state, _| state.bank.set_quota(key, value))
+    /// The upstream lists what its limits allow (see [`Bank::set_quotas`]).
+    pub fn set_quotas(&self, listed: &[Quoted<'_>]) -> Vec<Named> {
+        self.locked(|state, _| state.bank.set_quotas(listed))
     }
 
     /// What the gates hold now, for `/api/state` and the metrics.

@@ -339,14 +339,22 @@ fn too_long(error: impl Into<BoxError>) -> SendError {
     SendError::new(Failure::ZeroBytesWritten, error)
 }
 
-/// The profile's limits with those of the configuration: the same key replaces.
-fn merge_limits(profile: &Profile, configured: Vec<LimitSpec>) -> Vec<LimitSpec> {
-    let mut limits: Vec<LimitSpec> = profile
-        .limits
-        .iter()
-        .filter(|rule| configured.iter().all(|limit| limit.key != rule.key))
-        .cloned()
-        .collect();
+/// The profile's limits with those of the configuration. One that bears a name of the profile's replaces it, and keeps the
+/// names the upstream has for it: whoever raises a limit still wants to know it in a refusal.
+fn merge_limits(profile: &Profile, mut configured: Vec<LimitSpec>) -> Vec<LimitSpec> {
+    let mut limits = Vec::new();
+    for rule in &profile.limits {
+        let replaces = |limit: &LimitSpec| limit.names().any(|name| rule.rank_of(name).is_some());
+        let Some(by) = configured.iter().position(replaces) else {
+            limits.push(rule.clone());
+            continue;
+        };
+        for name in rule.names() {
+            if configured.iter().all(|limit| limit.rank_of(name).is_none()) {
+                configured[by].aliases.push(name.to_owned());
+            }
+        }
+    }
     limits.extend(configured);
     limits
 }

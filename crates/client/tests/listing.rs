@@ -63,6 +63,9 @@ fn listing(entries: &[(&str, u64)]) -> Act {
     answer(200).body(format!(r#"{{"entities":[{}]}}"#, entries.join(",")))
 }
 
+/// The limit of a token in the profile; `token.rate.per.minute` is another name of it.
+const TOKEN: &str = "client.credentials.token.rate.per.minute";
+
 async fn call(client: &Client) {
     assert_eq!(client.get(USERS).send().await.unwrap().status(), 200);
 }
@@ -89,12 +92,12 @@ async fn no_call_waits_for_the_listing_and_the_defaults_fill_what_it_lacks() {
         call(&client).await;
     }
     assert!(begun.elapsed() < 2 * S, "{:?}", begun.elapsed());
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(300), "not yet");
+    assert_eq!(quota(&client, TOKEN), Some(300), "not yet");
     assert_eq!(targets(&wire)[..3], [USERS, LISTING, USERS]);
     wire.then_all([defaults]);
     sleep(15 * S).await;
     assert_eq!(targets(&wire).last().unwrap(), DEFAULTS);
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(450), "the first path decides");
+    assert_eq!(quota(&client, TOKEN), Some(450), "the first path decides");
     assert_eq!(quota(&client, "org.app.user.rate.per.minute"), Some(6000));
     let told = "the upstream listed its limits to credential tests: 2 taken over, 1 shown only";
     assert_eq!(kept.told(), [(Level::Notice, told.to_owned())]);
@@ -116,7 +119,7 @@ async fn it_is_asked_for_again_at_the_first_use_a_day_later_and_not_before() {
     call(&client).await;
     sleep(S).await;
     assert_eq!(targets(&wire).iter().filter(|target| *target == LISTING).count(), 2);
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(500));
+    assert_eq!(quota(&client, TOKEN), Some(500));
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +164,7 @@ async fn half_a_listing_changes_nothing_and_is_asked_for_again_later() {
     let (wire, client, kept) = fetching([answer(200), org(), answer(500)]);
     call(&client).await;
     sleep(S).await;
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(300));
+    assert_eq!(quota(&client, TOKEN), Some(300));
     assert_eq!(client.upstream().listing().unwrap().state, "failed");
     call(&client).await;
     sleep(S).await;
@@ -174,7 +177,7 @@ async fn half_a_listing_changes_nothing_and_is_asked_for_again_later() {
     wire.then_all([answer(200), org(), listing(&[])]);
     call(&client).await;
     sleep(S).await;
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(450));
+    assert_eq!(quota(&client, TOKEN), Some(450));
     let told: Vec<String> = kept.told().into_iter().map(|(_, text)| text).collect();
     assert_eq!(
         told[..2],
@@ -199,5 +202,5 @@ async fn the_fetch_is_retried_like_any_other_call() {
     assert_eq!(targets(&wire), [USERS, LISTING]);
     sleep(10 * S).await;
     assert_eq!(targets(&wire), [USERS, LISTING, LISTING, DEFAULTS]);
-    assert_eq!(quota(&client, "token.rate.per.minute"), Some(450));
+    assert_eq!(quota(&client, TOKEN), Some(450));
 }

@@ -96,6 +96,7 @@ async fn every_waiter_of_an_unknown_limit_is_served() {
 async fn every_waiter_of_a_concurrency_cap_is_served() {
     let cap = LimitSpec {
         key: "cap".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: tidegate_core::glob::PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Concurrent { cap: 3 },

@@ -134,6 +134,7 @@ async fn a_dead_port_uses_up_no_quota() {
     config.max_retries = 1;
     config.limits = vec![LimitSpec {
         key: "all".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Rate { quota: 4, window: 60 * S },

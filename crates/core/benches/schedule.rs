@@ -81,6 +81,7 @@ fn answer(bank: &mut Bank, now: Mono, ticket: TicketId) {
 fn bank(lanes: u32) -> (f64, f64) {
     let limit = LimitSpec {
         key: "one at a time".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Concurrent { cap: 1 },

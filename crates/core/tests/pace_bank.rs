@@ -134,6 +134,7 @@ fn watched() -> Bank {
 fn declared(key: &str, quota: u64, per: Vec<Partition>) -> LimitSpec {
     LimitSpec {
         key: key.to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Rate { quota, window: seconds(60) },

@@ -104,6 +104,7 @@ impl Shell {
 fn limit(quota: u64, window: Duration, per: Partition) -> Vec<LimitSpec> {
     vec![LimitSpec {
         key: "calls".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Rate { quota, window },

@@ -11,7 +11,7 @@ use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Named, Observes,
-    Partition, Refusal, RefusalReason, TicketId, TokenSlot, Woken,
+    Partition, Quoted, Refusal, RefusalReason, TicketId, TokenSlot, Woken,
 };
 use tidegate_core::time::Mono;
 
@@ -25,6 +25,7 @@ fn at(millis: u64) -> Mono {
 fn limit(key: &str, kind: LimitKind, per: &[Partition]) -> LimitSpec {
     LimitSpec {
         key: key.to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind,
@@ -366,6 +367,46 @@ fn a_refusal_that_names_a_value_sets_it_for_the_time_its_key_names() {
     let ticket = ONE.granted(&mut bank, at(0));
     settle(&mut bank, at(0), ticket, AnswerKind::Throttled, &throttle("token.rate.per.minute", 120));
     assert_eq!(quotas(&bank, "token.rate.per.minute"), [10], "120 per minute are 10 per five seconds");
+}
+
+/// One count of the platform that has two names.
+fn two_names() -> LimitSpec {
+    let aliases = vec!["token.rate.per.minute".to_owned()];
+    LimitSpec { aliases, ..limit("client.token.rate.per.minute", rate(300, MINUTE), &[Partition::Token]) }
+}
+
+#[test]
+fn a_refusal_under_either_name_is_one_of_the_same_limit() {
+    for name in ["client.token.rate.per.minute", "token.rate.per.minute"] {
+        let mut bank = bank(vec![two_names()]);
+        let ticket = ONE.granted(&mut bank, at(0));
+        settle(&mut bank, at(0), ticket, AnswerKind::Throttled, &throttle(name, 120));
+        assert_eq!(quotas(&bank, "client.token.rate.per.minute"), [120], "{name}");
+        let closed: Vec<_> =
+            bank.snapshot(at(0)).gates.into_iter().filter(|gate| gate.throttles > 0).collect();
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].name, "client.token.rate.per.minute", "{name}");
+    }
+}
+
+#[test]
+fn of_the_names_a_listing_has_for_one_limit_one_decides() {
+    let quoted = |key, value, answer| Quoted { key, value, answer };
+    let (client, token) = ("client.token.rate.per.minute", "token.rate.per.minute");
+    let (used, over) = (Named::Used, Named::Overruled);
+    for (listed, uses, quota) in [
+        // Of one answer the name that is declared first, wherever it stands.
+        ([quoted(token, 300, 0), quoted(client, 600, 0)], [over, used], 600),
+        ([quoted(client, 600, 0), quoted(token, 900, 0)], [used, over], 600),
+        // What the organisation was granted goes before the defaults, under whichever name.
+        ([quoted(token, 450, 0), quoted(client, 300, 1)], [used, over], 450),
+        ([quoted(client, 450, 0), quoted(token, 300, 1)], [used, over], 450),
+    ] {
+        let mut bank = bank(vec![two_names()]);
+        ONE.goes(&mut bank, at(0));
+        assert_eq!(bank.set_quotas(&listed), uses, "{listed:?}");
+        assert_eq!(quotas(&bank, client), [quota], "{listed:?}");
+    }
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Shell {
 fn per_credential(quota: u64, window: Duration) -> LimitSpec {
     LimitSpec {
         key: "calls".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind: LimitKind::Rate { quota, window },

@@ -121,6 +121,7 @@ fn observation(said: &Said, now: Mono) -> Observation {
 fn limits() -> Vec<LimitSpec> {
     let limit = |key: &str, kind, per| LimitSpec {
         key: key.to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/**").unwrap(),
         kind,

@@ -204,6 +204,7 @@ fn a_steady_stranger_costs_at_most_one_throttle_in_a_hundred() {
 fn declared(window: f64) -> BankConfig {
     let limit = LimitSpec {
         key: "users".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/api/v2/users/**").unwrap(),
         kind: LimitKind::Rate { quota: 300, window: Duration::from_secs_f64(window) },
@@ -265,6 +266,7 @@ fn a_declared_quota_of_a_counter_is_spent_evenly_after_the_burst_that_showed_it(
 fn headers_replace_a_declared_number_that_is_too_low() {
     let limit = LimitSpec {
         key: "users".to_owned(),
+        aliases: Vec::new(),
         method: None,
         path: PathGlob::parse("/api/v2/users/**").unwrap(),
         kind: LimitKind::Rate { quota: 30, window: Duration::from_secs(5) },

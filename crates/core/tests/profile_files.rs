@@ -42,7 +42,6 @@ fn the_genesys_profile_says_what_the_platform_does() {
         limits,
         [
             ("client.credentials.token.rate.per.minute", rate(300), &[Partition::Token][..]),
-            ("token.rate.per.minute", rate(300), &[Partition::Token][..]),
             ("org.app.user.rate.per.minute", rate(3000), &[Partition::Credential][..]),
         ]
     );
@@ -144,6 +143,89 @@ fn limits_say_which_readings_describe_them() {
         b.matches(&Method::PATCH, "/u") && !b.matches(&Method::GET, "/u") && !b.matches(&Method::PATCH, "/v")
     );
     assert_eq!(a.per, [Partition::Credential], "the default partition");
+}
+
+#[test]
+fn no_two_limits_share_a_name() {
+    let genesys = Profile::builtin("genesys").unwrap();
+    assert_eq!(genesys.limits[0].aliases, ["token.rate.per.minute"]);
+    let text = "name = 'x'\n[[limit]]\nkey = 'a'\naliases = ['b', 'a']\nquota = 1\nwindow = '1s'\n\
+        [[limit]]\nkey = 'b'\naliases = 'a'\nobserves = 7\nquota = 1\nwindow = '1s'\n";
+    let problems = Profile::parse(text, "f").unwrap_err().to_string();
+    let expected = [
+        "f:4: limit[0].aliases: has the key again (remove it)",
+        "f:8: limit[1].key: `b` is used by an earlier limit (choose another)",
+        "f:9: limit[1].aliases: `a` is used by an earlier limit (choose another)",
+        "f:10: limit[1].observes: is of type integer (write true, false or a name)",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
+}
+
+/// Every table a profile can have, each with a key that none knows: the reader answers with the keys it asked for.
+const EVERY_TABLE: &str = "
+zzzzzzzzzzzz = 1
+[hosts]
+zzzzzzzzzzzz = 1
+[family]
+zzzzzzzzzzzz = 1
+[[limit]]
+zzzzzzzzzzzz = 1
+[limits_source]
+zzzzzzzzzzzz = 1
+[headers]
+zzzzzzzzzzzz = 1
+[[headers.rule]]
+zzzzzzzzzzzz = 1
+[throttle]
+zzzzzzzzzzzz = 1
+[[throttle.text]]
+zzzzzzzzzzzz = 1
+[retry]
+zzzzzzzzzzzz = 1
+[idempotency]
+zzzzzzzzzzzz = 1
+[idempotency.dedup]
+zzzzzzzzzzzz = 1
+[oauth]
+zzzzzzzzzzzz = 1
+[timeouts]
+zzzzzzzzzzzz = 1
+[backoff]
+zzzzzzzzzzzz = 1
+[errors]
+zzzzzzzzzzzz = 1
+";
+
+#[test]
+fn every_key_and_every_backoff_is_documented() {
+    let page = include_str!("../../../docs/profiles.md");
+    let problems = Profile::parse(EVERY_TABLE, "f").unwrap_err();
+    let tables = EVERY_TABLE.lines().filter(|line| line.starts_with('['));
+    let headings = tables.map(|line| format!("## `{line}`\n"));
+    let headings = std::iter::once("## The top level\n".to_owned()).chain(headings);
+    let mut asked: Vec<_> =
+        problems.list.iter().filter(|problem| problem.key.ends_with("zzzzzzzzzzzz")).collect();
+    asked.sort_by_key(|problem| problem.line);
+    let mut tables = 0;
+    for (heading, problem) in headings.zip(&asked) {
+        let (_, section) = page.split_once(&heading).unwrap_or_else(|| panic!("no heading {heading}"));
+        let section = section.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+        let (_, known) = problem.what.split_once("known are ").expect("a list of keys");
+        for key in known.trim_end_matches(')').split(", ") {
+            let named =
+                rows.iter().any(|row| row.split(" | ").next().unwrap().split(", ").any(|own| own == key));
+            assert!(named, "{heading} lacks {key}");
+        }
+        tables += 1;
+    }
+    assert_eq!((tables, asked.len()), (16, 16));
+    for (name, _) in Kind::NAMES {
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+    for name in Profile::builtin_names() {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[test]

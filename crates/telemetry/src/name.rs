@@ -39,13 +39,21 @@ pub enum Metric {
     LimitRemaining,
     /// Attempts of a limit in flight.
     LimitInFlight,
+    /// The bound on attempts in flight.
+    LimitConcurrency,
+    /// For how long a gate stays closed.
+    LimitClosed,
+    /// What others draw from a limit.
+    LimitStrangers,
+    /// Whether a breaker is open.
+    BreakerOpen,
     /// Calls waiting.
     Waiting,
 }
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -62,6 +70,10 @@ impl Metric {
         Self::LimitQuota,
         Self::LimitRemaining,
         Self::LimitInFlight,
+        Self::LimitConcurrency,
+        Self::LimitClosed,
+        Self::LimitStrangers,
+        Self::BreakerOpen,
         Self::Waiting,
     ];
 
@@ -84,6 +96,10 @@ impl Metric {
             Self::LimitQuota => "tidegate_limit_quota",
             Self::LimitRemaining => "tidegate_limit_remaining",
             Self::LimitInFlight => "tidegate_limit_in_flight",
+            Self::LimitConcurrency => "tidegate_limit_concurrency",
+            Self::LimitClosed => "tidegate_limit_closed_seconds",
+            Self::LimitStrangers => "tidegate_limit_strangers_per_second",
+            Self::BreakerOpen => "tidegate_breaker_open",
             Self::Waiting => "tidegate_waiting",
         }
     }
@@ -97,7 +113,9 @@ impl Metric {
             Self::CallDuration => "Time from a caller's request to the headers of its answer",
             Self::UpstreamDuration => "Time from sending an attempt to the headers of its answer",
             Self::Throttles => "Times a limit's gate closed because the upstream said it was asked too fast",
-            Self::HintMismatches => "Answers whose Retry-After and reset disagree; the later one is honoured",
+            Self::HintMismatches => {
+                "Throttles whose Retry-After and reset disagree; the later one is honoured unless the limit is known to refill bit by bit"
+            }
             Self::HintDrift => {
                 "Retry-After less reset where they disagreed in the last 24 hours: smallest, mean and largest"
             }
@@ -111,6 +129,16 @@ impl Metric {
             Self::LimitQuota => "Requests a limit allows per window, as declared or learnt",
             Self::LimitRemaining => "Requests that a limit's gate would let leave now",
             Self::LimitInFlight => "Attempts counted against a limit and not yet answered",
+            Self::LimitConcurrency => {
+                "Attempts at once that a limit allows, where it has such a bound, declared or learnt"
+            }
+            Self::LimitClosed => {
+                "Time for which a limit's gate stays closed after a throttle; 0 if it is open"
+            }
+            Self::LimitStrangers => "Requests per second that others are estimated to draw from a limit",
+            Self::BreakerOpen => {
+                "1 if the breaker of a family holds calls back or probes, 0 if it lets them through"
+            }
             Self::Waiting => "Calls waiting for their quota, by class",
         }
     }
@@ -121,8 +149,14 @@ impl Metric {
             Self::Calls => &["class", "outcome"],
             Self::Attempts => &["family", "status"],
             Self::CallWait | Self::CallDuration | Self::Waiting => &["class"],
-            Self::Throttles | Self::LimitQuota | Self::LimitRemaining | Self::LimitInFlight => &["limit"],
-            Self::UpstreamDuration | Self::HintMismatches => &["family"],
+            Self::Throttles
+            | Self::LimitQuota
+            | Self::LimitRemaining
+            | Self::LimitInFlight
+            | Self::LimitConcurrency
+            | Self::LimitClosed
+            | Self::LimitStrangers => &["limit"],
+            Self::UpstreamDuration | Self::HintMismatches | Self::BreakerOpen => &["family"],
             Self::HintDrift => &["family", "statistic"],
             Self::HeadersIgnored => &["field"],
             Self::BreakerTransitions => &["family", "state"],

@@ -65,6 +65,10 @@ pub struct Metrics {
     limit_quota: Gauges,
     limit_remaining: Gauges,
     limit_in_flight: Gauges,
+    limit_concurrency: Gauges,
+    limit_closed: Gauges,
+    limit_strangers: Gauges,
+    breaker_open: Gauges,
     waiting: Gauges,
 }
 
@@ -101,6 +105,10 @@ impl Metrics {
             limit_quota: gauges(&mut registry, Metric::LimitQuota),
             limit_remaining: gauges(&mut registry, Metric::LimitRemaining),
             limit_in_flight: gauges(&mut registry, Metric::LimitInFlight),
+            limit_concurrency: gauges(&mut registry, Metric::LimitConcurrency),
+            limit_closed: gauges(&mut registry, Metric::LimitClosed),
+            limit_strangers: gauges(&mut registry, Metric::LimitStrangers),
+            breaker_open: gauges(&mut registry, Metric::BreakerOpen),
             waiting: gauges(&mut registry, Metric::Waiting),
             registry,
             scrape: Mutex::new(()),
@@ -125,11 +133,29 @@ impl Metrics {
     }
 
     fn set_gauges(&self, snapshot: &BankSnapshot) {
-        for gauges in
-            [&self.hint_drift, &self.limit_quota, &self.limit_remaining, &self.limit_in_flight, &self.waiting]
-        {
+        for gauges in [
+            &self.hint_drift,
+            &self.limit_quota,
+            &self.limit_remaining,
+            &self.limit_in_flight,
+            &self.limit_concurrency,
+            &self.limit_closed,
+            &self.limit_strangers,
+            &self.breaker_open,
+            &self.waiting,
+        ] {
             gauges.clear();
         }
+        self.set_limits(snapshot);
+        self.set_drift(snapshot);
+        self.set_breakers(snapshot);
+        for class in Class::ALL {
+            let waiting = snapshot.waiting.of(class);
+            self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
+        }
+    }
+
+    fn set_limits(&self, snapshot: &BankSnapshot) {
         let mut busiest: Vec<_> = limits(snapshot).into_iter().collect();
         busiest.sort_by_key(|(_, limit)| std::cmp::Reverse(limit.accepted));
         for (name, limit) in busiest.into_iter().take(MAX_VALUES) {
@@ -141,7 +167,15 @@ impl Metrics {
                 self.limit_remaining.get_or_create(&labels).set(remaining);
             }
             self.limit_in_flight.get_or_create(&labels).set(as_f64(limit.in_flight));
+            if let Some(concurrency) = limit.concurrency {
+                self.limit_concurrency.get_or_create(&labels).set(concurrency);
+            }
+            self.limit_closed.get_or_create(&labels).set(as_f64(limit.closed_for_ms) / 1000.0);
+            self.limit_strangers.get_or_create(&labels).set(limit.strangers_per_second);
         }
+    }
+
+    fn set_drift(&self, snapshot: &BankSnapshot) {
         let mut most_drift: Vec<_> = drifts(snapshot).into_iter().collect();
         most_drift.sort_by_key(|(_, drift)| std::cmp::Reverse(drift.disagreements));
         for (family, drift) in most_drift.into_iter().take(MAX_VALUES) {
@@ -153,9 +187,14 @@ impl Metrics {
                 self.hint_drift.get_or_create(&labels).set(value);
             }
         }
-        for class in Class::ALL {
-            let waiting = snapshot.waiting.of(class);
-            self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
+    }
+
+    fn set_breakers(&self, snapshot: &BankSnapshot) {
+        let mut breakers: Vec<_> = snapshot.breakers.iter().map(|of| (of.state == "closed", of)).collect();
+        breakers.sort_by_key(|(serves, _)| *serves);
+        for (serves, breaker) in breakers.into_iter().take(MAX_VALUES) {
+            let labels = vec![("family", breaker.family.clone())];
+            self.breaker_open.get_or_create(&labels).set(if serves { 0.0 } else { 1.0 });
         }
     }
 }
@@ -166,6 +205,9 @@ struct Limit {
     quota: Option<u64>,
     remaining: Option<f64>,
     in_flight: u64,
+    concurrency: Option<f64>,
+    closed_for_ms: u64,
+    strangers_per_second: f64,
     accepted: u64,
 }
 
@@ -178,6 +220,9 @@ fn limits(snapshot: &BankSnapshot) -> BTreeMap<&str, Limit> {
         limit.quota = [limit.quota, gate.quota].into_iter().flatten().min();
         limit.remaining = [limit.remaining, gate.remaining].into_iter().flatten().reduce(f64::min);
         limit.in_flight += u64::from(gate.in_flight);
+        limit.concurrency = [limit.concurrency, gate.concurrency].into_iter().flatten().reduce(f64::min);
+        limit.closed_for_ms = limit.closed_for_ms.max(gate.closed_for_ms);
+        limit.strangers_per_second += gate.strangers_per_second;
         limit.accepted += gate.accepted;
     }
     limits
@@ -312,7 +357,7 @@ impl Observer for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_core::pace::{DriftSnapshot, GateSnapshot};
+    use tidegate_core::pace::{BreakerSnapshot, DriftSnapshot, GateSnapshot};
 
     use super::*;
 
@@ -353,6 +398,49 @@ mod tests {
             );
             assert!(text.contains(&line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_holds_a_limit_back_is_shown_by_its_tightest_count() {
+        let tight = GateSnapshot {
+            concurrency: Some(4.5),
+            closed_for_ms: 2_500,
+            strangers_per_second: 0.5,
+            ..gate("credential=a", 0.0, 0)
+        };
+        let wide = GateSnapshot {
+            concurrency: Some(9.0),
+            strangers_per_second: 1.0,
+            ..gate("credential=b", 9.0, 0)
+        };
+        let breakers = [("users", "open"), ("queues", "half-open"), ("scripts", "closed")]
+            .map(|(family, state)| BreakerSnapshot { family: family.to_owned(), state, refuses_for_ms: 0 });
+        let snapshot =
+            BankSnapshot { gates: vec![wide, tight], breakers: breakers.to_vec(), ..BankSnapshot::default() };
+        let text = Metrics::new().render(&snapshot);
+        for line in [
+            "tidegate_limit_concurrency{limit=\"users\"} 4.5",
+            "tidegate_limit_closed_seconds{limit=\"users\"} 2.5",
+            "tidegate_limit_strangers_per_second{limit=\"users\"} 1.5",
+            "tidegate_breaker_open{family=\"users\"} 1.0",
+            "tidegate_breaker_open{family=\"queues\"} 1.0",
+            "tidegate_breaker_open{family=\"scripts\"} 0.0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn of_many_breakers_the_open_ones_are_shown() {
+        let of = |number: usize| BreakerSnapshot {
+            family: format!("f{number}"),
+            state: if number == 70 { "open" } else { "closed" },
+            refuses_for_ms: 0,
+        };
+        let snapshot = BankSnapshot { breakers: (0..100).map(of).collect(), ..BankSnapshot::default() };
+        let text = Metrics::new().render(&snapshot);
+        assert!(text.contains("tidegate_breaker_open{family=\"f70\"} 1.0"), "{text}");
+        assert_eq!(text.matches("tidegate_breaker_open{").count(), MAX_VALUES);
     }
 
     #[test]

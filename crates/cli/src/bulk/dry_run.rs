@@ -93,8 +93,16 @@ mod tests {
         let genesys = Profile::builtin("genesys").unwrap();
         let told = |requests| forecast(&genesys, Some(&request), requests);
         assert!(told(300).starts_with("about 1 s at limit "), "{}", told(300));
-        assert!(told(301).starts_with("about 60 s at limit token.rate.per.minute "), "{}", told(301));
-        assert!(told(8_000).starts_with("about 26 min at limit token.rate.per.minute "), "{}", told(8_000));
+        assert!(
+            told(301).starts_with("about 60 s at limit client.credentials.token.rate.per.minute "),
+            "{}",
+            told(301)
+        );
+        assert!(
+            told(8_000).starts_with("about 26 min at limit client.credentials.token.rate.per.minute "),
+            "{}",
+            told(8_000)
+        );
         let guide = Profile::builtin("genesys-guide").unwrap();
         assert!(forecast(&guide, Some(&request), 500).contains("declares no limit"));
         assert_eq!(forecast(&guide, None, 0), "there is nothing to do.");

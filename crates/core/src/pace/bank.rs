@@ -16,7 +16,7 @@ mod quotas;
 mod refuse;
 mod view;
 
-pub use quotas::Named;
+pub use quotas::{Named, Quoted};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

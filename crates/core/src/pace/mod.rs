@@ -58,7 +58,7 @@ mod when;
 
 pub use crate::schedule::{CallerId, Class, UnknownClass};
 pub use ask::{Answer, AnswerKind, Ask, Asked, Refusal, RefusalReason, TokenSlot, WaiterId, Woken};
-pub use bank::{Bank, Named};
+pub use bank::{Bank, Named, Quoted};
 pub use drift::{DriftHour, DriftSnapshot};
 pub use keep::{Kept, KeptProblem, Restored};
 pub use policy::{ClassPolicy, Taking, UnknownTaking};

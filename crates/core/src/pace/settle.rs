@@ -127,9 +127,10 @@ impl Bank {
         let unnamed = self.registry.lanes[lane].unnamed;
         let Some(name) = reading.name.as_deref() else { return Some(unnamed) };
         let gates = &self.registry.lanes[lane].gates;
+        let own = self.registry.gate_name(name);
         let named = gates.iter().copied().find(|&gate| {
             let gate = &self.registry.gates[gate];
-            &*gate.name == name || gate.header_name.as_deref() == Some(name)
+            &*gate.name == own || gate.header_name.as_deref() == Some(name)
         });
         if named.is_some() {
             return named;
@@ -227,9 +228,10 @@ impl Bank {
     ) -> &'t Hold {
         let holds = &ticket.holds;
         let named = observation.hit.as_ref().and_then(|hit| hit.key.as_deref());
+        let own = named.map(|named| self.registry.gate_name(named));
         let by_name = holds.iter().find(|hold| {
             let gate = &self.registry.gates[hold.gate];
-            named.is_some_and(|named| named == &*gate.name || gate.header_name.as_deref() == Some(named))
+            named.is_some_and(|named| own == Some(&*gate.name) || gate.header_name.as_deref() == Some(named))
         });
         let empty = |hold: &&Hold| {
             reading_of(hold.gate, observation, targets).and_then(|reading| reading.remaining) == Some(0)

@@ -14,6 +14,9 @@ use crate::schedule::Class;
 pub struct LimitSpec {
     /// Its name, as in 429 bodies, logs and metrics.
     pub key: String,
+    /// Other names the upstream has for it, in 429 bodies, headers and its listing. Where a listing has several of its
+    /// names, the key goes before them, and they before each other.
+    pub aliases: Vec<String>,
     /// The method it counts; all if `None`.
     pub method: Option<Method>,
     /// The paths it counts.
@@ -57,12 +60,22 @@ impl LimitSpec {
         self.method.as_ref().is_none_or(|own| own == method) && self.path.matches(path)
     }
 
+    /// The place of a name among those of the limit: 0 for its key; `None` if it has no such name.
+    pub fn rank_of(&self, name: &str) -> Option<usize> {
+        self.names().position(|own| own == name)
+    }
+
+    /// Its key and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.key).chain(&self.aliases).map(String::as_str)
+    }
+
     /// Whether a reading with this name describes the limit.
     pub fn observes(&self, reading: Option<&str>) -> bool {
         match (&self.observes, reading) {
             (Observes::Unnamed, None) => true,
             (Observes::Named(name), Some(reading)) => name == reading,
-            (_, Some(reading)) => self.key == reading,
+            (_, Some(reading)) => self.rank_of(reading).is_some(),
             (_, None) => false,
         }
     }
@@ -183,8 +196,10 @@ impl BankConfig {
             if zero {
                 problems.push(SpecProblem::Zero(limit.key.clone()));
             }
-            if self.limits[..index].iter().any(|other| other.key == limit.key) {
-                problems.push(SpecProblem::Twice(limit.key.clone()));
+            let taken = |name: &&str| self.limits[..index].iter().any(|other| other.rank_of(name).is_some());
+            let twice = |name: &&str| limit.names().filter(|own| own == name).count() > 1;
+            if let Some(name) = limit.names().find(|name| taken(name) || twice(name)) {
+                problems.push(SpecProblem::Twice(name.to_owned()));
             }
         }
         problems

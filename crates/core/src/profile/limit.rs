@@ -12,9 +12,12 @@ pub fn read_limits(file: &Section<'_>) -> Vec<LimitSpec> {
     let mut unnamed = false;
     for section in file.sections("limit") {
         let Some(limit) = read_limit(&section) else { continue };
-        if limits.iter().any(|known| known.key == limit.key) {
-            section
-                .problem("key", format_args!("`{}` is used by an earlier limit (choose another)", limit.key));
+        for name in limit.names().filter(|name| limits.iter().any(|known| known.rank_of(name).is_some())) {
+            let key = if name == limit.key { "key" } else { "aliases" };
+            section.problem(key, format_args!("`{name}` is used by an earlier limit (choose another)"));
+        }
+        if limit.aliases.contains(&limit.key) {
+            section.problem("aliases", "has the key again (remove it)");
         }
         if limit.observes == Observes::Unnamed && std::mem::replace(&mut unnamed, true) {
             section.problem("observes", "an earlier limit has the unnamed readings already (remove one)");
@@ -26,6 +29,7 @@ pub fn read_limits(file: &Section<'_>) -> Vec<LimitSpec> {
 
 fn read_limit(section: &Section<'_>) -> Option<LimitSpec> {
     let key = section.required("key", "key = \"users\"", section.parsed("key", nonempty));
+    let aliases = section.each("aliases", nonempty).unwrap_or_default();
     let place = section.parsed("match", parse_place).unwrap_or_else(everywhere);
     let kind = read_kind(section);
     let per = section.each("per", |text| super::reader::choose(text, &Partition::NAMES));
@@ -36,7 +40,7 @@ fn read_limit(section: &Section<'_>) -> Option<LimitSpec> {
     let observes = read_observes(section);
     let (method, path) = place;
     let per = per.unwrap_or_else(|| vec![Partition::Credential]);
-    Some(LimitSpec { key: key?, method, path, kind: kind?, per, pin, observes })
+    Some(LimitSpec { key: key?, aliases, method, path, kind: kind?, per, pin, observes })
 }
 
 fn read_kind(section: &Section<'_>) -> Option<LimitKind> {
@@ -62,7 +66,7 @@ fn read_observes(section: &Section<'_>) -> Observes {
     if section.is_string("observes") {
         return section.parsed("observes", nonempty).map_or_else(Observes::default, Observes::Named);
     }
-    match section.boolean("observes") {
+    match section.boolean_or("observes", "true, false or a name") {
         Some(true) => Observes::Unnamed,
         _ => Observes::OwnName,
     }

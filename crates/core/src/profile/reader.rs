@@ -142,9 +142,14 @@ impl<'a> Section<'a> {
 
     /// A boolean.
     pub fn boolean(&self, key: &str) -> Option<bool> {
+        self.boolean_or(key, "true or false")
+    }
+
+    /// A boolean where something else is allowed too: `expected` names all of it.
+    pub fn boolean_or(&self, key: &str, expected: &str) -> Option<bool> {
         let value = self.find(key)?;
         let read = value.get_ref().as_bool();
-        read.or_else(|| self.wrong_type(key, value, "true or false"))
+        read.or_else(|| self.wrong_type(key, value, expected))
     }
 
     /// A whole number within `range`.

@@ -174,6 +174,7 @@ impl Plan {
     pub(crate) fn play(&self) -> Story {
         let rate = LimitSpec {
             key: "all".to_owned(),
+            aliases: Vec::new(),
             method: None,
             path: PathGlob::parse("/**").unwrap(),
             kind: LimitKind::Rate {

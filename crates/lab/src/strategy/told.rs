@@ -83,5 +83,14 @@ fn spec(key: String, route: &RouteMatch, kind: LimitKind, per: &[Per]) -> Option
         Per::Family => Partition::Family,
         Per::Tenant => Partition::Tenant,
     });
-    Some(LimitSpec { key, method, path, kind, per: per.collect(), pin: false, observes: Observes::OwnName })
+    Some(LimitSpec {
+        key,
+        aliases: Vec::new(),
+        method,
+        path,
+        kind,
+        per: per.collect(),
+        pin: false,
+        observes: Observes::OwnName,
+    })
 }

@@ -16,6 +16,8 @@ pub enum Named {
     Used,
     /// The declared number is pinned.
     Pinned,
+    /// Another name of the same limit decides.
+    Overruled,
     /// Nothing of that key is declared.
     Unknown,
     /// Nothing could be paced by it: it leaves no attempt per window.
@@ -28,6 +30,7 @@ impl Named {
         match self {
             Self::Used => "used",
             Self::Pinned => "pinned",
+            Self::Overruled => "overruled",
             Self::Unknown => "unknown",
             Self::Unusable => "unusable",
         }
@@ -43,18 +46,48 @@ const PERIODS: [(&str, Duration); 4] = [
     ("per.day", Duration::from_hours(24)),
 ];
 
+/// A value of the upstream's listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<'a> {
+    /// The name of the limit.
+    pub key: &'a str,
+    /// What it allows, see [`Bank::set_quota`].
+    pub value: u64,
+    /// Which answer it stood in: of two names of one limit that of the lower number counts, within one answer the name
+    /// that the declaration has first.
+    pub answer: usize,
+}
+
 impl Bank {
-    /// The upstream says that the limit of this key allows `value`: attempts in the time that the key's last words name
+    /// Takes a whole listing: of all names of one limit one decides. Returns what became of each value, in their order.
+    pub fn set_quotas(&mut self, listed: &[Quoted<'_>]) -> Vec<Named> {
+        let known =
+            |at: &Quoted<'_>| self.registry.limit_named(at.key).map(|(index, rank)| (index, at.answer, rank));
+        let places: Vec<_> = listed.iter().map(known).collect();
+        let overruled = |place: &Option<(usize, usize, usize)>| {
+            place.is_some_and(|place| {
+                places.iter().flatten().any(|other| other.0 == place.0 && *other < place)
+            })
+        };
+        let taken = places.iter().map(overruled).zip(listed).map(|(overruled, quoted)| match overruled {
+            true => Named::Overruled,
+            false => self.set_quota(quoted.key, quoted.value),
+        });
+        taken.collect()
+    }
+
+    /// The upstream says that the limit of this key, or of this alias, allows `value`: attempts in the time that the key's last words name
     /// (`.per.minute`), else in the declared window; or attempts at once, if a concurrency is declared. May change the next
     /// wake-up.
     pub fn set_quota(&mut self, key: &str, value: u64) -> Named {
-        let Some(index) = self.registry.limit_index(key) else { return Named::Unknown };
+        let Some((index, _)) = self.registry.limit_named(key) else { return Named::Unknown };
         let limit = self.registry.limit(index);
         if limit.pin {
             return Named::Pinned;
         }
-        let Some(kind) = kind_by(limit, value) else { return Named::Unusable };
+        let Some(kind) = kind_by(limit, key, value) else { return Named::Unusable };
         if kind != limit.kind {
+            let limit = limit.key.clone();
             for gate in self.registry.set_kind(index, kind) {
                 self.schedule.touch(barriers::gate(gate));
             }
@@ -62,20 +95,20 @@ impl Bank {
                 LimitKind::Rate { quota, .. } => quota,
                 LimitKind::Concurrent { cap } => u64::from(cap),
             };
-            self.events.push(Event::LimitLearnt { limit: key.to_owned(), quota });
+            self.events.push(Event::LimitLearnt { limit, quota });
         }
         Named::Used
     }
 }
 
-/// The limit's kind with the value in place of the declared number; `None` if that would allow nothing.
-fn kind_by(limit: &LimitSpec, value: u64) -> Option<LimitKind> {
+/// The limit's kind with the value that was told under `key` in place of the declared number; `None` if that would allow nothing.
+fn kind_by(limit: &LimitSpec, key: &str, value: u64) -> Option<LimitKind> {
     let kind = match limit.kind {
         LimitKind::Concurrent { .. } => {
             LimitKind::Concurrent { cap: u32::try_from(value).unwrap_or(u32::MAX) }
         }
         LimitKind::Rate { window, .. } => {
-            let named = PERIODS.iter().find(|(words, _)| limit.key.replace('_', ".").ends_with(words));
+            let named = PERIODS.iter().find(|(words, _)| key.replace('_', ".").ends_with(words));
             let period = named.map_or(window, |(_, period)| *period);
             let quota = u128::from(value) * window.as_nanos() / period.as_nanos().max(1);
             LimitKind::Rate { quota: u64::try_from(quota).unwrap_or(u64::MAX), window }
@@ -94,6 +127,7 @@ mod tests {
     fn rate(key: &str, window: Duration) -> LimitSpec {
         LimitSpec {
             key: key.to_owned(),
+            aliases: Vec::new(),
             method: None,
             path: PathGlob::parse("/**").unwrap(),
             kind: LimitKind::Rate { quota: 7, window },
@@ -117,7 +151,7 @@ mod tests {
             ("core", second, 0, None),
             ("core", second, u64::MAX, Some(u64::MAX)),
         ] {
-            let told = kind_by(&rate(key, window), value);
+            let told = kind_by(&rate("own", window), key, value);
             assert_eq!(told, quota.map(|quota| LimitKind::Rate { quota, window }), "{key} {value}");
         }
     }
@@ -125,7 +159,7 @@ mod tests {
     #[test]
     fn a_concurrency_takes_the_value_as_it_is() {
         let cap = LimitSpec { kind: LimitKind::Concurrent { cap: 5 }, ..rate("jobs.max", Duration::ZERO) };
-        assert_eq!(kind_by(&cap, 20), Some(LimitKind::Concurrent { cap: 20 }));
-        assert_eq!(kind_by(&cap, 0), None);
+        assert_eq!(kind_by(&cap, "jobs.max", 20), Some(LimitKind::Concurrent { cap: 20 }));
+        assert_eq!(kind_by(&cap, "jobs.max", 0), None);
     }
 }

@@ -92,7 +92,8 @@ impl Registry {
     }
 
     fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
-        let declared = |key: &String| self.config.limits.iter().position(|limit| limit.key == *key);
+        // A limit that was stored under what is an alias now goes on as the one it belongs to.
+        let declared = |key: &String| self.limit_named(key).map(|(index, _)| index);
         let limit = match &gate.limit {
             KeptLimit::Declared(key) => Limit::Declared(small(declared(key)?)),
             KeptLimit::Implicit => Limit::Implicit,

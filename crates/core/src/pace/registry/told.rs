@@ -7,9 +7,15 @@ use crate::pace::keep::KeptLimitKind;
 use crate::pace::spec::{LimitKind, LimitSpec};
 
 impl Registry {
-    /// The declared limit of this key.
-    pub(in crate::pace) fn limit_index(&self, key: &str) -> Option<usize> {
-        self.config.limits.iter().position(|limit| limit.key == key)
+    /// The declared limit of this name, which is its key or an alias, and the name's place among them.
+    pub(in crate::pace) fn limit_named(&self, name: &str) -> Option<(usize, usize)> {
+        let ranks = self.config.limits.iter().map(|limit| limit.rank_of(name)).enumerate();
+        ranks.into_iter().find_map(|(index, rank)| Some((index, rank?)))
+    }
+
+    /// The name of the gates of a limit that the upstream calls so.
+    pub(in crate::pace) fn gate_name<'n>(&'n self, name: &'n str) -> &'n str {
+        self.limit_named(name).map_or(name, |(index, _)| &self.config.limits[index].key)
     }
 
     /// A declared limit, with the numbers known by now.
