@@ -3,6 +3,7 @@
 mod args;
 mod bulk;
 mod demo;
+mod environment;
 mod failure;
 mod lab;
 mod listen;
