@@ -3,7 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the text of --help, where backticks are noise")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -220,13 +220,13 @@ pub(crate) struct LabRunArgs {
     /// Built-in scenarios or scenario files.
     #[arg(required = true, value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<String>,
-    /// Draw a picture; with several scenarios the name of a folder.
+    /// Draw a picture; with several scenarios the name of a folder. `-` prints the picture of one instead of its table.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Write all numbers as JSON; `-` prints them instead of the tables.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated.
+    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated with others.
     #[arg(long, value_name = "NAME")]
     pub(crate) strategy: Vec<tidegate_lab::StrategyName>,
     /// Another seed than the scenario's own.
@@ -246,8 +246,17 @@ pub(crate) struct LabRunArgs {
 impl LabRunArgs {
     /// Whether standard output belongs to the JSON.
     pub(crate) fn json_to_stdout(&self) -> bool {
-        self.json.as_deref().is_some_and(|file| file.as_os_str() == "-")
+        is_stdout(self.json.as_deref())
     }
+
+    /// Whether standard output belongs to the picture.
+    pub(crate) fn svg_to_stdout(&self) -> bool {
+        is_stdout(self.svg.as_deref())
+    }
+}
+
+fn is_stdout(file: Option<&Path>) -> bool {
+    file.is_some_and(|file| file.as_os_str() == "-")
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod demo;
 mod environment;
 mod failure;
 mod lab;
+mod lab_output;
 mod listen;
 mod output;
 mod profile;

@@ -335,6 +335,15 @@ fn a_taken_port_is_told_with_the_way_out() {
     }
 }
 
+#[test]
+fn a_list_for_the_simulator_that_is_no_json_is_told_with_the_way_out() {
+    let world = world();
+    let mut sim = tidegate(world.folder.path());
+    sim.args(["sim", "--print", "--set", "strangers=[{rate=1}]"]);
+    ran(sim)
+        .assert(2, &["--set strangers=[{rate=1}]: is no JSON", "goes into a scenario file, --scenario FILE"]);
+}
+
 /// `bulk run` of one row against `api`.
 fn against(world: &World, api: &str) -> Ran {
     world.write("in.csv", agents(1, 1));

@@ -70,6 +70,7 @@ mod headline;
 mod ideal;
 mod network;
 mod outage;
+mod place;
 mod plan;
 mod queue;
 mod tape;
