@@ -3,7 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the text of --help, where backticks are noise")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,7 +20,7 @@ Exit codes:
 
 /// Use a quota-limited API at the full speed its quota allows, and never faster.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Bulk(BulkCommand),
     /// Run the simulator, to develop and test against instead of a real organisation.
     Sim(SimArgs),
-    /// Play scenarios in virtual time, several strategies side by side.
+    /// Play scenarios, several strategies side by side, in virtual time or (with --sockets) in real time.
     #[command(subcommand)]
     Lab(LabCommand),
     /// See it work on this machine: simulator, gateway, and a 500-agent job beside a naive client's.
@@ -90,13 +90,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
     /// The longest wait for quota plus the time the upstream commonly takes. Default 14s: SDKs give up at 16.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::wait)]
     pub(crate) max_wait: Option<Duration>,
     /// Folder in which pacing is kept over restarts: limits, what of them is spent, what is closed and until when.
     /// Default: nothing is kept.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Check the configuration, say what is wrong with it, and end.
+    /// Check the configuration and whether a gateway could start with it, say all that is wrong, and end.
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -220,13 +220,13 @@ pub(crate) struct LabRunArgs {
     /// Built-in scenarios or scenario files.
     #[arg(required = true, value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<String>,
-    /// Draw a picture; with several scenarios the name of a folder.
+    /// Draw a picture; with several scenarios the name of a folder. `-` prints the picture of one instead of its table.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Write all numbers as JSON; `-` prints them instead of the tables.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated.
+    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated with others.
     #[arg(long, value_name = "NAME")]
     pub(crate) strategy: Vec<tidegate_lab::StrategyName>,
     /// Another seed than the scenario's own.
@@ -246,8 +246,17 @@ pub(crate) struct LabRunArgs {
 impl LabRunArgs {
     /// Whether standard output belongs to the JSON.
     pub(crate) fn json_to_stdout(&self) -> bool {
-        self.json.as_deref().is_some_and(|file| file.as_os_str() == "-")
+        is_stdout(self.json.as_deref())
     }
+
+    /// Whether standard output belongs to the picture.
+    pub(crate) fn svg_to_stdout(&self) -> bool {
+        is_stdout(self.svg.as_deref())
+    }
+}
+
+fn is_stdout(file: Option<&Path>) -> bool {
+    file.is_some_and(|file| file.as_os_str() == "-")
 }
 
 #[derive(Debug, Subcommand)]

@@ -47,6 +47,22 @@ impl Failure {
     }
 }
 
+/// All values, or all failures at once.
+pub(crate) fn all<T>(results: impl IntoIterator<Item = Result<T, Failure>>) -> Result<Vec<T>, Failure> {
+    let (mut values, mut failed) = (Vec::new(), None);
+    for result in results {
+        match (result, failed.take()) {
+            (Ok(value), before) => {
+                values.push(value);
+                failed = before;
+            }
+            (Err(failure), None) => failed = Some(failure),
+            (Err(failure), Some(before)) => failed = Some(before.and(&failure)),
+        }
+    }
+    failed.map_or(Ok(values), Err)
+}
+
 /// Both values, or all failures at once.
 pub(crate) fn together<A, B>(both: (Result<A, Failure>, Result<B, Failure>)) -> Result<(A, B), Failure> {
     match both {

@@ -1,15 +1,17 @@
 //! `tidegate lab`: what would so many programs do to this quota? Answered in virtual time, or on sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidegate_bulk::Exit;
-use tidegate_lab::{LabError, Options, Report, Scenario, builtin, run as play, sockets};
+use tidegate_core::profile::nearest;
+use tidegate_lab::{LabError, Options, Report, Scenario, StrategyName, builtin, run as play, sockets};
 use tokio::time::Instant;
 
 use crate::args::{LabCommand, LabRunArgs, OutputFormat};
-use crate::failure::Failure;
+use crate::failure::{Failure, all, together};
+use crate::lab_output::places;
 use crate::output;
 use crate::progress::{Line, Sample, spell};
 
@@ -25,22 +27,25 @@ pub(crate) async fn run(command: &LabCommand) -> Result<(), Failure> {
 }
 
 async fn run_all(args: &LabRunArgs) -> Result<(), Failure> {
-    let scenarios = args.scenarios.iter().map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
+    let scenarios = all(args.scenarios.iter().map(|name| read(name)));
+    let (scenarios, ()) = together((scenarios, each_once(&args.strategy)))?;
+    let pictures = places(args, &scenarios)?;
     let options = Options { strategies: args.strategy.clone(), seed: args.seed };
-    let several = scenarios.len() > 1;
     let (mut reports, mut met) = (Vec::new(), true);
-    for scenario in &scenarios {
+    for (at, scenario) in scenarios.iter().enumerate() {
         let report = if args.sockets {
             on_sockets(scenario, &options, args).await?
         } else {
             play(scenario, &options).map_err(Failure::internal)?
         };
         met &= report.violations().is_empty();
-        if !args.json_to_stdout() {
+        if args.svg_to_stdout() {
+            output::data(&report.svg());
+        } else if !args.json_to_stdout() {
             output::data(&format!("{}\n", report.table()));
         }
-        if let Some(to) = &args.svg {
-            write(&picture_path(to, &report, several)?, &report.svg())?;
+        if let Some(to) = pictures.get(at) {
+            write(to, &report.svg())?;
         }
         reports.push(report.json());
     }
@@ -76,16 +81,6 @@ async fn on_sockets(scenario: &Scenario, options: &Options, args: &LabRunArgs) -
     report.map_err(failed)
 }
 
-/// One picture goes to the file that was named, several into a folder of that name.
-fn picture_path(to: &Path, report: &Report, several: bool) -> Result<PathBuf, Failure> {
-    if !several && !to.is_dir() {
-        return Ok(to.to_owned());
-    }
-    std::fs::create_dir_all(to)
-        .map_err(|error| Failure::usage(format!("cannot make the folder {}: {error}", to.display())))?;
-    Ok(to.join(format!("{}.svg", report.name())))
-}
-
 fn write(to: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(to, text)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", to.display())))
@@ -97,11 +92,32 @@ fn read(name: &str) -> Result<Scenario, Failure> {
     if let Some(text) = builtin::text(name) {
         return Scenario::from_toml(text).map_err(wrong);
     }
-    let text = std::fs::read_to_string(name).map_err(|error| {
-        let known = builtin::names().collect::<Vec<_>>().join(", ");
-        Failure::usage(format!("cannot read {name}: {error} (built-in scenarios are {known})"))
-    })?;
+    let text = std::fs::read_to_string(name).map_err(|error| unreadable(name, &error))?;
     Scenario::from_toml(&text).map_err(wrong)
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Failure::usage(format!("{name} is a folder (name the files in it, such as {name}/*.toml)"));
+    }
+    let is_path = path.components().count() > 1 || path.extension().is_some();
+    if is_path || error.kind() != std::io::ErrorKind::NotFound {
+        return Failure::usage(format!("cannot read {name}: {error}"));
+    }
+    let hint = nearest(name, builtin::names()).map_or_else(
+        || "`tidegate lab list` lists them".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Failure::usage(format!("scenario `{name}`: no built-in one and no file ({hint})"))
+}
+
+/// A strategy that was named twice would be played twice, to the same numbers.
+fn each_once(strategies: &[StrategyName]) -> Result<(), Failure> {
+    let again = strategies.iter().enumerate().find(|(at, name)| strategies[..*at].contains(name));
+    again.map_or(Ok(()), |(_, name)| {
+        Err(Failure::usage(format!("--strategy {name} is given twice (remove one)")))
+    })
 }
 
 fn list(format: OutputFormat) -> Result<(), Failure> {

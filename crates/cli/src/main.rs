@@ -3,8 +3,10 @@
 mod args;
 mod bulk;
 mod demo;
+mod environment;
 mod failure;
 mod lab;
+mod lab_output;
 mod listen;
 mod output;
 mod profile;

@@ -1,32 +1,37 @@
 //! `tidegate serve`: the gateway.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tidegate::observe::{Observer, Traced};
-use tidegate_gateway::{GatewayConfig, StartError};
+use tidegate::state::StateFile;
+use tidegate_gateway::{GatewayConfig, StartError, must_be_loopback};
 
 use crate::args::ServeArgs;
-use crate::failure::Failure;
-use crate::listen::bind;
+use crate::environment::Environment;
+use crate::failure::{Failure, all};
+use crate::listen::{bind, could_bind};
 use crate::output;
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::load(&args.connection, |name| std::env::var_os(name))?;
+    let settings = Settings::load(&args.connection, &Environment::of_process())?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
-    let upstream = settings.upstream()?;
-    let mut config = GatewayConfig::new(upstream);
-    config.doors = settings.doors();
-    config.max_wait = settings.max_wait(args.max_wait)?;
-    config.state_dir = settings.state_dir(args.state_dir);
-    let api = config.upstream.api.clone();
+    let max_wait = settings.max_wait(args.max_wait)?;
+    let state_dir = settings.state_dir(args.state_dir);
     if args.check {
-        tidegate::Upstream::new(config.upstream).map_err(|problems| bad_settings(&problems))?;
+        check(&settings, data_addr, admin_addr, state_dir.as_deref()).await?;
         output::talk("the configuration is good");
         return Ok(());
     }
+    let mut config = GatewayConfig::new(settings.upstream()?);
+    config.doors = settings.doors();
+    config.max_wait = max_wait;
+    config.state_dir = state_dir;
+    let api = config.upstream.api.clone();
     let listeners = (bind(data_addr, "--listen").await?, bind(admin_addr, "--admin").await?);
     let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Traced)];
     let gateway =
@@ -46,6 +51,34 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         () = gateway.drain() => Ok(()),
         () = interrupted() => Err(Failure::interrupted("ended with calls in flight")),
     }
+}
+
+/// Everything that would keep a gateway from starting, at once. A gateway that runs already is none of it: it has these
+/// ports and this folder.
+async fn check(
+    settings: &Settings,
+    data: SocketAddr,
+    admin: SocketAddr,
+    state_dir: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for (port, flag, addr) in [("the data port", "--listen", data), ("the admin port", "--admin", admin)] {
+        found.push(match must_be_loopback(port, addr) {
+            Ok(()) => could_bind(addr, flag).await,
+            Err(error) => Err(Failure::usage(error)),
+        });
+    }
+    if data == admin && data.port() != 0 {
+        found.push(Err(Failure::usage(format!("--listen and --admin are both {data} (give each its own)"))));
+    }
+    if let Some(dir) = state_dir {
+        found.push(StateFile::could_be_in(dir).map_err(Failure::usage));
+    }
+    let upstream = settings.upstream();
+    found.push(upstream.and_then(|config| {
+        tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems))
+    }));
+    all(found).map(drop)
 }
 
 fn bad_settings(problems: &[tidegate::ConfigError]) -> Failure {

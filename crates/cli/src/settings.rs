@@ -2,7 +2,6 @@
 //! that over defaults. All problems of the file and of the environment are told at once, each with its place.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +11,13 @@ use secrecy::SecretString;
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::{Class, ClassPolicy, LimitSpec, Taking};
+use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec, Taking};
 use tidegate_core::profile::reader::{self, Section};
 use tidegate_core::profile::{parse_duration, read_limits};
 use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors};
 
 use crate::args::Connection;
+use crate::environment::Environment;
 use crate::failure::{Failure, together};
 
 /// The file that is read if it is there.
@@ -43,7 +43,7 @@ const LOGIN: Key = Key { name: "login", env: &["TIDEGATE_LOGIN"], check: some };
 const TENANT: Key = Key { name: "tenant", env: &["TIDEGATE_TENANT"], check: some };
 const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"], check: address };
 const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"], check: address };
-const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"], check: wait };
+const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"], check: some_wait };
 const FETCH_LIMITS: Key = Key { name: "fetch_limits", env: &["TIDEGATE_FETCH_LIMITS"], check: on_or_off };
 const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"], check: some };
 const CLIENT_ID: Key = Key {
@@ -115,6 +115,9 @@ const KEYS: [&Key; 23] = [
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
 const SECRET_ENV: [&str; 2] = ["TIDEGATE_CREDENTIAL_CLIENT_SECRET", "GENESYSCLOUD_OAUTHCLIENT_SECRET"];
 
+/// Variables that are no key: where the file is, what is logged, and which program the tools of the project drive.
+const OTHER_ENV: [&str; 3] = [CONFIG_ENV, "TIDEGATE_LOG", "TIDEGATE_TEST_BINARY"];
+
 fn some(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         Err("is empty (write a value, or leave the key out)".to_owned())
@@ -128,14 +131,25 @@ fn address(text: &str) -> Result<(), String> {
     parsed.map(drop).map_err(|_| format!("`{text}` is not an address (write it like 127.0.0.1:8787)"))
 }
 
-fn wait(text: &str) -> Result<(), String> {
+/// The longest wait of a call, wherever it is set.
+pub(crate) fn wait(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("is zero (write a duration above zero, such as \"14s\")".to_owned()),
-        _ => Ok(()),
+        wait => Ok(wait),
     }
 }
 
+fn some_wait(text: &str) -> Result<(), String> {
+    wait(text).map(drop)
+}
+
 fn policy(text: &str) -> Result<(), String> {
+    if text == "reserve" {
+        return Err(
+            "`reserve` is not a policy (write greedy or fair; `reserve` is a key of its own, such as reserve = 80)"
+                .to_owned(),
+        );
+    }
     text.parse().map(|_: Taking| ()).map_err(|what| format!("`{text}` {what}"))
 }
 
@@ -166,12 +180,8 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem of both.
-    pub(crate) fn load(
-        connection: &Connection,
-        env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, Failure> {
-        let env = Env { read: env };
-        let (mut settings, environment) = together((from_config(connection, &env), from_env(&env)))?;
+    pub(crate) fn load(connection: &Connection, env: &Environment) -> Result<Self, Failure> {
+        let (mut settings, environment) = together((from_config(connection, env), from_env(env)))?;
         settings.texts.extend(environment.texts);
         settings.secret = environment.secret;
         let flags = [
@@ -245,6 +255,9 @@ impl Settings {
         for (policy, keys) in config.policies.iter_mut().zip(CLASSES) {
             self.lay_over(policy, keys);
         }
+        for told in self.cut_reserves(&config) {
+            tracing::warn!(target: "tidegate", "{told}");
+        }
         config.credential = credential;
         config.fetch_limits = self.get(&FETCH_LIMITS) != Some("false");
         Ok(config)
@@ -258,6 +271,37 @@ impl Settings {
         if let Some(reserve) = self.get(reserve).and_then(|text| text.parse().ok()) {
             policy.reserve = reserve;
         }
+    }
+
+    /// What to say about each reserve that was set and is more than declared quotas can give.
+    fn cut_reserves(&self, config: &UpstreamConfig) -> Vec<String> {
+        let replaced = |limit: &LimitSpec| config.limits.iter().any(|own| own.key == limit.key);
+        let declared = config.profile.limits.iter().filter(|limit| !replaced(limit)).chain(&config.limits);
+        let quotas: Vec<(&str, u64)> = declared
+            .filter_map(|limit| match limit.kind {
+                LimitKind::Rate { quota, .. } => Some((limit.key.as_str(), quota)),
+                LimitKind::Concurrent { .. } => None,
+            })
+            .collect();
+        let mut told = Vec::new();
+        for (policy, (_, key)) in config.policies.iter().zip(CLASSES) {
+            // Whoever has not set it meant nothing by it.
+            if self.get(key).is_none() {
+                continue;
+            }
+            let cut = quotas.iter().filter(|(_, quota)| policy.reserve.saturating_mul(2) > *quota);
+            let cut: Vec<String> =
+                cut.map(|(limit, quota)| format!("{} of {quota} (limit `{limit}`)", quota / 2)).collect();
+            if !cut.is_empty() {
+                told.push(format!(
+                    "{} = {} is more than half of a quota, where only half is left: {}",
+                    key.name,
+                    policy.reserve,
+                    cut.join(", ")
+                ));
+            }
+        }
+        told
     }
 
     fn hosts(&self, profile: &Profile) -> Result<(String, String), Failure> {
@@ -348,7 +392,7 @@ impl Settings {
             (Some(max_wait), _) => Ok(max_wait),
             (None, None) => Ok(DEFAULT_MAX_WAIT),
             (None, Some(text)) => {
-                parse_duration(text).map_err(|why| Failure::usage(format!("{}: {why}", MAX_WAIT.name)))
+                wait(text).map_err(|why| Failure::usage(format!("{}: {why}", MAX_WAIT.name)))
             }
         }
     }
@@ -364,31 +408,15 @@ fn unknown_region(profile: &Profile, region: &str) -> Failure {
     Failure::usage(format!("region `{region}` is not one of profile `{}`{hint}", profile.name))
 }
 
-/// The environment: a variable that is set to nothing counts as not set.
-struct Env<F> {
-    read: F,
+/// Every variable that the program, or a tool of its own, reads.
+fn known_variables() -> impl Iterator<Item = &'static str> + Clone {
+    let of_keys = KEYS.into_iter().flat_map(|key| key.env).copied();
+    of_keys.chain(SECRET_ENV).chain(OTHER_ENV)
 }
 
-impl<F: Fn(&str) -> Option<OsString>> Env<F> {
-    fn get(&self, name: &str) -> Result<Option<String>, String> {
-        let Some(value) = (self.read)(name).filter(|value| !value.is_empty()) else { return Ok(None) };
-        value.into_string().map(Some).map_err(|_| format!("{name}: is not UTF-8"))
-    }
-
-    /// The first of `names` that is set.
-    fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>, String> {
-        for name in names {
-            if let Some(value) = self.get(name)? {
-                return Ok(Some((name, value)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn from_env<F: Fn(&str) -> Option<OsString>>(env: &Env<F>) -> Result<Settings, Failure> {
+fn from_env(env: &Environment) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
-    let mut problems = Vec::new();
+    let mut problems = env.unknown(known_variables());
     for key in KEYS {
         match env.first(key.env) {
             Err(problem) => problems.push(problem),
@@ -406,10 +434,7 @@ fn from_env<F: Fn(&str) -> Option<OsString>>(env: &Env<F>) -> Result<Settings, F
     if problems.is_empty() { Ok(settings) } else { Err(Failure::usage(problems.join("\n"))) }
 }
 
-fn from_config<F: Fn(&str) -> Option<OsString>>(
-    connection: &Connection,
-    env: &Env<F>,
-) -> Result<Settings, Failure> {
+fn from_config(connection: &Connection, env: &Environment) -> Result<Settings, Failure> {
     let named = match &connection.config {
         Some(path) => Some(path.clone()),
         None => env.get(CONFIG_ENV).map_err(Failure::usage)?.map(PathBuf::from),
@@ -489,10 +514,8 @@ mod tests {
         }
     }
 
-    fn env(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
-        let pairs: BTreeMap<String, String> =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        move |name| pairs.get(name).map(OsString::from)
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     fn file(text: &str) -> (tempfile::TempDir, Connection) {
@@ -503,7 +526,7 @@ mod tests {
     }
 
     fn api(connection: &Connection, pairs: &[(&str, &str)]) -> String {
-        Settings::load(connection, env(pairs)).unwrap().upstream().unwrap().api
+        Settings::load(connection, &env(pairs)).unwrap().upstream().unwrap().api
     }
 
     #[test]
@@ -526,7 +549,7 @@ mod tests {
     #[test]
     fn limits_are_fetched_unless_a_flag_a_variable_or_the_file_says_no() {
         let fetches = |connection: &Connection, pairs: &[(&str, &str)]| {
-            Settings::load(connection, env(pairs)).unwrap().upstream().unwrap().fetch_limits
+            Settings::load(connection, &env(pairs)).unwrap().upstream().unwrap().fetch_limits
         };
         let (_folder, off) = file("fetch_limits = false\n");
         assert!(fetches(&connection(), &[]));
@@ -534,7 +557,7 @@ mod tests {
         assert!(fetches(&off, &[("TIDEGATE_FETCH_LIMITS", "true")]));
         assert!(!fetches(&Connection { no_fetch_limits: true, ..connection() }, &[]));
         let told =
-            Settings::load(&connection(), env(&[("TIDEGATE_FETCH_LIMITS", "no")])).unwrap_err().message;
+            Settings::load(&connection(), &env(&[("TIDEGATE_FETCH_LIMITS", "no")])).unwrap_err().message;
         assert_eq!(told, "TIDEGATE_FETCH_LIMITS: `no` is neither true nor false");
     }
 
@@ -548,7 +571,7 @@ mod tests {
     #[test]
     fn an_api_without_a_login_host_serves_both() {
         let (_folder, in_file) = file("api = \"http://127.0.0.1:8790\"\n");
-        let upstream = Settings::load(&in_file, env(&[])).unwrap().upstream().unwrap();
+        let upstream = Settings::load(&in_file, &env(&[])).unwrap().upstream().unwrap();
         assert_eq!(upstream.login, "http://127.0.0.1:8790");
     }
 
@@ -558,7 +581,7 @@ mod tests {
             "regoin = \"x\"\nmax_wait = \"14\"\nlisten = \"here\"\n[credential]\nclient_secret = \"hunter2\"\n[[limit]]\nkey = \"users\"\n",
         );
         let set = [("TIDEGATE_ADMIN", "8788"), ("TIDEGATE_MAX_WAIT", "0s")];
-        let told = Settings::load(&in_file, env(&set)).unwrap_err().message;
+        let told = Settings::load(&in_file, &env(&set)).unwrap_err().message;
         for part in [
             "tidegate.toml:1: regoin: is not a known key (did you mean `region`?)",
             "tidegate.toml:2: max_wait: `14` is no duration (write a number and ms, s, m, h or d, such as \"5s\")",
@@ -578,7 +601,7 @@ mod tests {
         let (_folder, in_file) =
             file("[class.bulk]\npolicy = \"greedy\"\nreserve = 80\n[class.poll]\nreserve = 0\n");
         let set = [("TIDEGATE_CLASS_BULK_RESERVE", "40")];
-        let policies = Settings::load(&in_file, env(&set)).unwrap().upstream().unwrap().policies;
+        let policies = Settings::load(&in_file, &env(&set)).unwrap().upstream().unwrap().policies;
         let [interactive, sync, bulk, poll] = policies;
         assert_eq!((interactive, sync), (ClassPolicy::GREEDY, ClassPolicy::GREEDY));
         assert_eq!(bulk, ClassPolicy { taking: Taking::Greedy, reserve: 40 });
@@ -590,7 +613,7 @@ mod tests {
         let (_folder, in_file) =
             file("[class.bulk]\npolicy = \"polite\"\nreserve = -1\n[class.blk]\nreserve = 1\n");
         let set = [("TIDEGATE_CLASS_POLL_RESERVE", "ten")];
-        let told = Settings::load(&in_file, env(&set)).unwrap_err().message;
+        let told = Settings::load(&in_file, &env(&set)).unwrap_err().message;
         for part in [
             "tidegate.toml:2: class.bulk.policy: `polite` is not a policy (write greedy or fair)",
             "tidegate.toml:3: class.bulk.reserve:",
@@ -602,13 +625,63 @@ mod tests {
     }
 
     #[test]
+    fn a_reserve_is_no_policy_but_a_key_of_its_own() {
+        let (_folder, in_file) = file("[class.bulk]\npolicy = \"reserve\"\n");
+        let told = Settings::load(&in_file, &env(&[])).unwrap_err().message;
+        assert!(told.contains("(write greedy or fair; `reserve` is a key of its own, such as"), "{told}");
+    }
+
+    #[test]
+    fn a_reserve_above_half_of_a_declared_quota_is_told_once_for_its_class() {
+        let told = |text: &str| {
+            let (_folder, in_file) = file(text);
+            let settings = Settings::load(&in_file, &env(&[])).unwrap();
+            settings.cut_reserves(&settings.upstream().unwrap())
+        };
+        let limit = "[[limit]]\nkey = \"users\"\nquota = 60\nwindow = \"60s\"\n";
+        let generic = "profile = \"generic\"\napi = \"http://127.0.0.1:1\"\n";
+        assert_eq!(
+            told(&format!("{generic}[class.bulk]\nreserve = 80\n{limit}")),
+            [
+                "class.bulk.reserve = 80 is more than half of a quota, where only half is left: 30 of 60 (limit `users`)"
+            ]
+        );
+        assert!(told(&format!("{generic}[class.bulk]\nreserve = 30\n{limit}")).is_empty(), "half is left");
+        let small = limit.replace("60\n", "10\n");
+        assert!(told(&format!("{generic}{small}")).is_empty(), "nobody set the ten of `poll`");
+    }
+
+    #[test]
+    fn unknown_variables_are_told_with_all_other_problems() {
+        let set = [
+            ("TIDEGATE_CLAS_BULK_POLICY", "fair"),
+            ("TIDEGATE_ADMIN", "8788"),
+            ("TIDEGATE_HTTP2", "on"),
+            ("TIDEGATE_REGOIN", ""),
+        ];
+        let told = Settings::load(&connection(), &env(&set)).unwrap_err().message;
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 3, "{told}");
+        assert_eq!(
+            lines[0],
+            "TIDEGATE_CLAS_BULK_POLICY: is not a known variable (did you mean `TIDEGATE_CLASS_BULK_POLICY`?)"
+        );
+        assert!(lines[1].starts_with("TIDEGATE_HTTP2: is not a known variable (remove it;"), "{told}");
+        assert!(lines[2].starts_with("TIDEGATE_ADMIN: "), "{told}");
+        let known = known_variables().map(|name| (name, "")).collect::<Vec<_>>();
+        assert!(Settings::load(&connection(), &env(&known)).is_ok());
+        let others = [("TIDEGATE_LOG", "debug"), ("TIDEGATE_TEST_BINARY", "/bin/tidegate")];
+        assert!(Settings::load(&connection(), &env(&others)).is_ok());
+    }
+
+    #[test]
     fn place_and_credential_are_told_together() {
         let wrong = Connection {
             region: Some("mypurecloud.dd".to_owned()),
             client_id: Some("id".to_owned()),
             ..connection()
         };
-        let told = Settings::load(&wrong, env(&[])).unwrap().upstream().unwrap_err().message;
+        let told = Settings::load(&wrong, &env(&[])).unwrap().upstream().unwrap_err().message;
         assert_eq!(
             told,
             "region `mypurecloud.dd` is not one of profile `genesys` (did you mean `mypurecloud.de`?)\n\
@@ -631,7 +704,7 @@ mod tests {
             assert!(text.contains(&format!("`{}`", key.name)), "{}", key.name);
             key.env.iter().for_each(|name| assert!(text.contains(&format!("`{name}`")), "{name}"));
         }
-        for name in SECRET_ENV.iter().chain(&[CONFIG_ENV, "TIDEGATE_LOG"]) {
+        for name in SECRET_ENV.iter().chain(&OTHER_ENV) {
             assert!(text.contains(&format!("`{name}`")), "{name}");
         }
     }
@@ -642,7 +715,7 @@ mod tests {
         let path = folder.path().join("secret");
         std::fs::write(&path, "s3cret\r\n").unwrap();
         let with_file = Connection { client_secret_file: Some(path.clone()), ..connection() };
-        let settings = Settings::load(&with_file, env(&[("GENESYSCLOUD_OAUTHCLIENT_ID", "id")])).unwrap();
+        let settings = Settings::load(&with_file, &env(&[("GENESYSCLOUD_OAUTHCLIENT_ID", "id")])).unwrap();
         assert_eq!(settings.upstream().unwrap().credential.unwrap().1.client_id(), "id");
         std::fs::write(&path, "\n").unwrap();
         let told = settings.upstream().unwrap_err().message;
@@ -653,7 +726,11 @@ mod tests {
     #[test]
     fn a_variable_that_is_not_utf8_is_named() {
         use std::os::unix::ffi::OsStringExt as _;
-        let read = |name: &str| (name == "TIDEGATE_TENANT").then(|| OsString::from_vec(vec![0xff]));
-        assert_eq!(Settings::load(&connection(), read).unwrap_err().message, "TIDEGATE_TENANT: is not UTF-8");
+        let read =
+            [("TIDEGATE_TENANT".into(), std::ffi::OsString::from_vec(vec![0xff]))].into_iter().collect();
+        assert_eq!(
+            Settings::load(&connection(), &read).unwrap_err().message,
+            "TIDEGATE_TENANT: is not UTF-8"
+        );
     }
 }

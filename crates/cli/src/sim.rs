@@ -77,6 +77,12 @@ fn overrides(args: &SimArgs) -> Result<Value, Failure> {
                 "--set {setting}: expected KEY=VALUE, such as --set limit=60"
             )));
         };
+        if value.trim_start().starts_with(['[', '{']) && serde_json::from_str::<Value>(value).is_err() {
+            return Err(Failure::usage(format!(
+                "--set {setting}: is no JSON (a list or a table goes into a scenario file, --scenario FILE; here it is written like {}=[{{\"rate\": 1}}])",
+                key.trim()
+            )));
+        }
         // What is no JSON is text: quotes around every word would be a nuisance in a shell.
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
         insert(&mut tree, key.trim(), value);

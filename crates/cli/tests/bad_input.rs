@@ -223,6 +223,50 @@ fn a_bad_duration_says_how_to_write_one() {
 }
 
 #[test]
+fn a_check_tells_at_once_all_that_would_keep_a_gateway_from_starting() {
+    let world = world();
+    world.write("file", "x");
+    let mut serve = tidegate(world.folder.path());
+    serve.args(["serve", "--check", "--listen", "0.0.0.0:80", "--admin", "192.0.2.1:1"]);
+    serve.args(["--state-dir", "file/state", "--region", "elsewhere"]);
+    ran(serve).assert(
+        2,
+        &[
+            "the data port 0.0.0.0:80 can be reached by other machines",
+            "the admin port 192.0.2.1:1 can be reached",
+            "state file file/state: file is no folder (name a folder; it is made if it is not there)",
+            "region `elsewhere` is not one of profile `genesys`",
+        ],
+    );
+    let mut same = tidegate(world.folder.path());
+    same.args(["serve", "--check", "--listen", "127.0.0.1:9", "--admin", "127.0.0.1:9"]);
+    ran(same).assert(2, &["--listen and --admin are both 127.0.0.1:9 (give each its own)"]);
+    let mut zero = tidegate(world.folder.path());
+    zero.args(["serve", "--check", "--max-wait", "0s"]);
+    ran(zero).assert(2, &["'--max-wait <DURATION>': is zero (write a duration above zero, such as \"14s\")"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_check_tells_that_a_state_folder_cannot_be_made() {
+    let world = world();
+    let mut serve = tidegate(world.folder.path());
+    serve.args(["serve", "--check", "--state-dir", "/proc/x"]);
+    ran(serve).assert(2, &["state file /proc/x: /proc cannot be written: "]);
+}
+
+#[test]
+fn a_check_makes_no_folder_and_leaves_a_running_gateway_alone() {
+    let world = world();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut serve = tidegate(world.folder.path());
+    serve.args(["serve", "--check", "--listen", &taken.local_addr().unwrap().to_string()]);
+    serve.args(["--state-dir", "new/state"]);
+    ran(serve).assert(0, &["the configuration is good"]);
+    assert!(!world.path("new").exists());
+}
+
+#[test]
 fn bad_values_of_the_environment_are_named_all_at_once() {
     let world = world();
     let mut serve = tidegate(world.folder.path());
@@ -289,6 +333,15 @@ fn a_taken_port_is_told_with_the_way_out() {
         let hint = format!("(another program has it: choose another with {flag}, or port 0 for a free one)");
         ran(command).assert(2, &[&told, &hint]);
     }
+}
+
+#[test]
+fn a_list_for_the_simulator_that_is_no_json_is_told_with_the_way_out() {
+    let world = world();
+    let mut sim = tidegate(world.folder.path());
+    sim.args(["sim", "--print", "--set", "strangers=[{rate=1}]"]);
+    ran(sim)
+        .assert(2, &["--set strangers=[{rate=1}]: is no JSON", "goes into a scenario file, --scenario FILE"]);
 }
 
 /// `bulk run` of one row against `api`.

@@ -57,9 +57,25 @@ impl StateFile {
     /// # Errors
     /// The folder cannot be written, or another process uses the file.
     pub fn in_dir(dir: &Path, tenant: &Tenant, api: &str) -> Result<Self, StateError> {
+        no_file_in_the_way(dir)?;
         std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, &error))?;
         let host = api.split_once("://").map_or(api, |(_, host)| host);
         Self::at(dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host))))
+    }
+
+    /// Whether state could be kept in the folder `dir`, which is neither made nor locked: a process that runs already may
+    /// hold it.
+    ///
+    /// # Errors
+    /// The folder, or the nearest one above it that is there, cannot be written.
+    pub fn could_be_in(dir: &Path) -> Result<(), StateError> {
+        no_file_in_the_way(dir)?;
+        let there = dir.ancestors().find(|folder| folder.exists()).filter(|there| *there != Path::new(""));
+        let there = there.unwrap_or(Path::new("."));
+        let probe = tempfile::NamedTempFile::new_in(there);
+        probe.map(drop).map_err(|error| {
+            StateError::new(dir, &format!("{} cannot be written: {}", there.display(), error.kind()))
+        })
     }
 
     /// The state in the file at `path`.
@@ -124,6 +140,18 @@ impl StateFile {
         new.persist(&self.path).map_err(|error| error.error)?;
         // The name is in the folder, which is to be on the disk as well.
         File::open(folder)?.sync_all()
+    }
+}
+
+/// A folder can be at `dir`: nothing on the way to it is a file.
+fn no_file_in_the_way(dir: &Path) -> Result<(), StateError> {
+    match dir.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir()) {
+        Some(file) => {
+            let why =
+                format!("{} is no folder (name a folder; it is made if it is not there)", file.display());
+            Err(StateError::new(dir, &why))
+        }
+        None => Ok(()),
     }
 }
 

@@ -195,5 +195,13 @@ async fn serve_admin(
 
 fn loopback(port: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
     let addr = listener.local_addr()?;
-    if addr.ip().is_loopback() { Ok(addr) } else { Err(StartError::NotLoopback { port, addr }) }
+    must_be_loopback(port, addr).map(|()| addr)
+}
+
+/// Whether the gateway may listen on `addr`; `port` names it in the error, such as "the data port".
+///
+/// # Errors
+/// [`StartError::NotLoopback`]: other machines could reach it.
+pub fn must_be_loopback(port: &'static str, addr: SocketAddr) -> Result<(), StartError> {
+    if addr.ip().is_loopback() { Ok(()) } else { Err(StartError::NotLoopback { port, addr }) }
 }

@@ -152,6 +152,11 @@ impl Fleet {
         if self.strategies.is_empty() {
             problems.push("fleet.strategies: none is named".to_owned());
         }
+        for (at, name) in self.strategies.iter().enumerate() {
+            if self.strategies[..at].contains(name) {
+                problems.push(format!("fleet.strategies: `{name}` is named twice (remove one)"));
+            }
+        }
         if self.load.is_empty() {
             problems.push("fleet.load: nobody calls (add a [[fleet.load]])".to_owned());
         }

@@ -71,6 +71,7 @@ mod headline;
 mod ideal;
 mod network;
 mod outage;
+mod place;
 mod plan;
 mod queue;
 mod tape;

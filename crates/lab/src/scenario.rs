@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tidegate_sim::{SimConfig, SimError, strict};
 
 use crate::error::LabError;
 use crate::expect::Expect;
 use crate::fleet::Fleet;
+use crate::place;
 
 /// A situation: who serves, who calls, what should come of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,15 +49,16 @@ impl Scenario {
         let mut take = |key: &str| tree.remove(key).unwrap_or_else(|| Value::Object(Map::new()));
         let (fleet, expect) = (take("fleet"), take("expect"));
         let mut problems = Vec::new();
-        let server =
-            tidegate_sim::Scenario::of("", strict::read("scenario", Value::Object(tree)), &mut problems);
-        if let Some(server) = &server {
-            problems.extend(prefixed("server.", server.server.validate()));
-        }
-        let fleet = Fleet::of("fleet.", strict::read("fleet", fleet), &mut problems);
-        let expect = Expect::of("expect.", strict::read("expect", expect), &mut problems);
-        problems.extend(fleet.iter().flat_map(Fleet::problems));
-        if let (Some(server), Some(fleet)) = (&server, &fleet) {
+        let server: Option<tidegate_sim::Scenario> = section("", Value::Object(tree), &mut problems);
+        let fleet: Option<Fleet> = section("fleet.", fleet, &mut problems);
+        let expect: Option<Expect> = section("expect.", expect, &mut problems);
+        let readable = problems.is_empty();
+        let mut bounds = server.iter().flat_map(out_of_bounds).collect::<Vec<_>>();
+        bounds.extend(fleet.iter().flat_map(Fleet::problems));
+        // Where a value was left out because it cannot be read, the default in its place is nobody's mistake.
+        bounds.retain(|bound| !problems.iter().any(|problem| problem.starts_with(place::key(bound))));
+        problems.extend(bounds);
+        if let (Some(server), Some(fleet), true) = (&server, &fleet, readable) {
             problems.extend(fleet.misfits(&server.server, server.duration));
         }
         match (server, fleet, expect) {
@@ -67,33 +70,23 @@ impl Scenario {
                 fleet,
                 expect,
             }),
-            _ => Err(LabError::Invalid(problems)),
+            _ => Err(LabError::Invalid(place::with_lines(text, problems))),
         }
     }
 }
 
-/// A section that is either read, or leaves its problems.
-trait Section: Sized {
-    fn of(prefix: &str, read: Result<Self, SimError>, problems: &mut Vec<String>) -> Option<Self> {
-        match read {
-            Ok(section) => Some(section),
-            Err(error) => {
-                problems.extend(prefixed(prefix, Err(error)));
-                None
-            }
-        }
-    }
+/// What is sound of a section; the rest leaves its problems.
+fn section<T: DeserializeOwned>(prefix: &str, tree: Value, problems: &mut Vec<String>) -> Option<T> {
+    let (section, wrong) = strict::salvage(tree);
+    problems.extend(wrong.into_iter().map(|problem| format!("{prefix}{problem}")));
+    section
 }
 
-impl Section for tidegate_sim::Scenario {}
-impl Section for Fleet {}
-impl Section for Expect {}
-
-fn prefixed(prefix: &str, result: Result<(), SimError>) -> Vec<String> {
-    match result {
+fn out_of_bounds(scenario: &tidegate_sim::Scenario) -> Vec<String> {
+    match scenario.server.validate() {
         Ok(()) => Vec::new(),
         Err(SimError::Invalid { problems, .. }) => {
-            problems.into_iter().map(|problem| format!("{prefix}{problem}")).collect()
+            problems.into_iter().map(|problem| format!("server.{problem}")).collect()
         }
         Err(other) => vec![other.to_string()],
     }
@@ -122,6 +115,35 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_told_beside_what_cannot_be_read_with_lines_in_their_order() {
+        let error = Scenario::from_toml(
+            "[server]\nlimit = 3\nburst = 0\n\n[fleet]\nstrategies = [\"guide\", \"guide\"]\n[[fleet.load]]\nclass = \"fast\"\nrate = -1\n\n[[fleet.load]]\nrequest = 5\nrate = \"much\"\n",
+        )
+        .unwrap_err();
+        let LabError::Invalid(problems) = error else { panic!("{error}") };
+        let begins = [
+            "line 3: server.burst: 0 is below 1",
+            "line 6: fleet.strategies: `guide` is named twice",
+            "line 8: fleet.load[0].class: \"fast\" is not a class",
+            "line 9: fleet.load[0].rate: -1 is not above 0",
+            "line 12: fleet.load[1].request: unknown field `request` (did you mean `requests`?)",
+            "line 13: fleet.load[1].rate: invalid type",
+        ];
+        assert_eq!(problems.len(), begins.len(), "{problems:#?}");
+        for (problem, begin) in problems.iter().zip(begins) {
+            assert!(problem.starts_with(begin), "{begin} is missing in:\n{problems:#?}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_not_called_empty_too() {
+        let error = Scenario::from_toml("[fleet]\nload = 3\n").unwrap_err();
+        let LabError::Invalid(problems) = error else { panic!("{error}") };
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("line 2: fleet.load: invalid type"), "{problems:?}");
     }
 
     #[test]

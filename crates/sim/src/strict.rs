@@ -14,21 +14,28 @@ use crate::error::SimError;
 const MAX_PROBLEMS: usize = 50;
 
 /// Reads `T` from a tree, or lists everything that is wrong with it.
-pub fn read<T: DeserializeOwned>(what: &'static str, mut tree: Value) -> Result<T, SimError> {
+pub fn read<T: DeserializeOwned>(what: &'static str, tree: Value) -> Result<T, SimError> {
+    match salvage(tree) {
+        (Some(value), problems) if problems.is_empty() => Ok(value),
+        (_, problems) => Err(SimError::Invalid { what, problems }),
+    }
+}
+
+/// Reads `T` from a tree, with what is wrong left out of it and listed: so that bounds can be checked in the same go. None if
+/// nothing sound is left.
+pub fn salvage<T: DeserializeOwned>(mut tree: Value) -> (Option<T>, Vec<String>) {
     let mut problems = Vec::new();
     loop {
         match serde_path_to_error::deserialize::<_, T>(&tree) {
-            Ok(value) if problems.is_empty() => return Ok(value),
-            Ok(_) => break,
+            Ok(value) => return (Some(value), problems),
             Err(error) => {
                 problems.push(format!("{}: {}", error.path(), error.inner()));
                 if problems.len() >= MAX_PROBLEMS || !remove(&mut tree, error.path()) {
-                    break;
+                    return (None, problems);
                 }
             }
         }
     }
-    Err(SimError::Invalid { what, problems })
 }
 
 /// Reads `T` from TOML text.

@@ -9,6 +9,7 @@ use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
 use tidegate_core::key::Tenant;
 
 use crate::args::{BulkCommon, Connection};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::progress::Watch;
 use crate::settings::Settings;
@@ -39,7 +40,7 @@ struct Route {
 impl Link {
     /// As the command line says. Nothing is sent.
     pub(crate) fn new(common: &BulkCommon) -> Result<Self, Failure> {
-        let settings = Settings::load(&common.connection, |name| std::env::var_os(name))?;
+        let settings = Settings::load(&common.connection, &Environment::of_process())?;
         let mut link = match &common.via {
             None => {
                 let config = settings.upstream()?;

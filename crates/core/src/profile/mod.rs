@@ -19,6 +19,7 @@ mod span;
 
 pub use self::hosts::Regions;
 pub use self::limit::{parse_place, read_limits};
+pub use self::near::nearest;
 pub use self::problem::{Problem, Problems};
 pub use self::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
 pub use self::source::LimitsSource;

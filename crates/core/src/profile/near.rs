@@ -1,7 +1,14 @@
 //! Near misses: what somebody may have meant by a word that is not known.
 
 /// The candidate nearest to `word`, if it is near enough to be meant: a third of its letters may differ.
-pub(super) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+///
+/// ```
+/// use tidegate_core::profile::nearest;
+///
+/// assert_eq!(nearest("qouta", ["quota", "window"]), Some("quota"));
+/// assert_eq!(nearest("concurrent", ["quota", "window"]), None);
+/// ```
+pub fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let bound = (word.chars().count() / 3).clamp(1, 3);
     let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     near.filter(|(distance, _)| *distance <= bound).min().map(|(_, candidate)| candidate)

@@ -268,7 +268,7 @@ impl<'a> Section<'a> {
         number
     }
 
-    /// Reads one value or an array of them. A bad element is a problem and left out.
+    /// Reads one value or an array of them. A bad element is a problem and left out; nothing is left where all are bad.
     fn elements<T: PartialEq>(
         &self,
         key: &str,
@@ -280,7 +280,7 @@ impl<'a> Section<'a> {
             None => vec![value],
         };
         let mut all = Vec::with_capacity(values.len());
-        for value in values {
+        for &value in &values {
             match read(value) {
                 Some(read) if all.contains(&read) => {
                     self.notes.add(
@@ -293,7 +293,7 @@ impl<'a> Section<'a> {
                 None => {}
             }
         }
-        Some(all)
+        (!all.is_empty() || values.is_empty()).then_some(all)
     }
 
     fn wrong_type<T>(&self, key: &str, value: Value<'a>, expected: &str) -> Option<T> {
