@@ -44,12 +44,10 @@ pub(super) struct Draw {
     /// When somebody asked first.
     since: Option<f64>,
     last: f64,
-    rates: [Rate; Self::HIGHER],
+    rates: [Rate; Class::COUNT],
 }
 
 impl Draw {
-    /// All but the last: nobody leaves anything to `poll`.
-    const HIGHER: usize = Class::COUNT - 1;
     /// A peak fades over so many windows.
     const MEMORY: f64 = 8.0;
     /// Less than a window is taken for one (1 − 1/e of what is averaged): a first burst says nothing about when the next comes.
@@ -80,7 +78,7 @@ impl Draw {
                 }
             }
         }
-        let Some(rate) = self.rates.get_mut(class.index()) else { return };
+        let rate = &mut self.rates[class.index()];
         rate.count += 1.0;
         let run = rate.run.max(Self::FIRST);
         rate.peak = rate.peak.max(rate.count / (run * narrow(window)));
@@ -88,8 +86,8 @@ impl Draw {
 
     /// Asks of `class` per second.
     pub(super) fn rate(&self, now: f64, class: Class, window: f64) -> f64 {
-        let Some(rate) = self.rates.get(class.index()).filter(|rate| rate.peak > 0.0) else { return 0.0 };
-        f64::from(rate.peak) * (-(now - self.last).max(0.0) / (Self::MEMORY * window)).exp()
+        let peak = self.rates[class.index()].peak;
+        f64::from(peak) * (-(now - self.last).max(0.0) / (Self::MEMORY * window)).exp()
     }
 
     /// Asks per second of those that may not be kept waiting.

@@ -133,6 +133,10 @@ impl Gate {
         } else {
             0.0
         };
+        // Whoever draws less than the others leaves them nothing: they have more than their part already. Else many processes
+        // that know nothing of each other would all wait for each other.
+        let ours: f64 = Class::ALL.into_iter().map(|class| self.draw.rate(now, class, self.window())).sum();
+        let strangers = if ours < strangers { 0.0 } else { strangers };
         let own = self.more_important(now, class);
         let spare = tide.available(now, self.in_flight) - 1.0 - standing;
         let Some((first, last)) = tide.closes().filter(|_| spare >= 0.0) else { return When::Now };

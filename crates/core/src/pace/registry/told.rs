@@ -49,7 +49,7 @@ impl Registry {
     /// What was told holds on where the declaration is still the one that it replaced.
     pub(in crate::pace) fn restore_named(&mut self, kept: &[KeptLimitKind]) {
         for KeptLimitKind { limit, declared, told, window } in kept {
-            let Some(index) = self.limit_index(limit) else { continue };
+            let Some((index, _)) = self.limit_named(limit) else { continue };
             let spec = &self.config.limits[index];
             if spec.pin || *told == 0 || numbers(spec.kind) != (*declared, *window) {
                 continue;
