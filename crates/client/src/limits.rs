@@ -181,10 +181,10 @@ impl Task {
             .iter()
             .map(|(answer, limit)| Quoted { key: &limit.key, value: limit.value, answer: *answer })
             .collect();
-        let uses = self.upstream.pacer().set_quotas(&quoted);
+        let outcomes = self.upstream.pacer().set_quotas(&quoted);
         let limits: Vec<Listed> = limits
             .into_iter()
-            .zip(uses)
+            .zip(outcomes)
             .map(|((_, ListedLimit { key, namespace, value }), use_)| Listed {
                 key,
                 namespace,

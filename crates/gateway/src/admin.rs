@@ -70,6 +70,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
+/// The listing where none is ever asked for.
+const NOT_FETCHED: Listing = Listing { state: "off", credential: None, why: None, limits: Vec::new() };
+
 /// The body of `/api/state`.
 #[derive(Debug, Serialize)]
 struct StateBody {
@@ -83,9 +86,8 @@ struct StateBody {
 struct TenantBody {
     name: String,
     learnt_logins: usize,
-    /// What the upstream lists of its limits; absent if it is not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listing: Option<Listing>,
+    /// What the upstream lists of its limits.
+    listing: Listing,
     #[serde(flatten)]
     bank: BankSnapshot,
 }
@@ -99,8 +101,81 @@ async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
         tenants: vec![TenantBody {
             name: upstream.tenant().to_string(),
             learnt_logins: admin.tenant.learnt.len(),
-            listing: upstream.listing(),
+            listing: upstream.listing().unwrap_or(NOT_FETCHED),
             bank: upstream.pacer().snapshot(),
         }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+    use tidegate::limits::Listed;
+    use tidegate_core::pace::{BreakerSnapshot, DriftHour, DriftSnapshot, GateSnapshot};
+
+    use super::*;
+
+    fn keys(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| {
+                into.insert(key.clone());
+                keys(value, into);
+            }),
+            Value::Array(elements) => elements.iter().for_each(|element| keys(element, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_state_is_documented() {
+        let gate = GateSnapshot {
+            name: String::new(),
+            partition: String::new(),
+            quota: None,
+            remaining: None,
+            in_flight: 0,
+            concurrency: None,
+            closed_for_ms: 0,
+            waiting: 0,
+            state: "open",
+            throttles: 0,
+            accepted: 0,
+            strangers_per_second: 0.0,
+        };
+        let breaker = BreakerSnapshot { family: String::new(), state: "closed", refuses_for_ms: 0 };
+        let hour = DriftHour { hours_ago: 0, throttles: 0, disagreements: 0 };
+        let drift = DriftSnapshot { hours: vec![hour], ..DriftSnapshot::default() };
+        let listed = Listed { key: String::new(), namespace: Some(String::new()), value: 0, use_: "used" };
+        let listing = Listing {
+            state: "off",
+            credential: Some(String::new()),
+            why: Some(String::new()),
+            limits: vec![listed],
+        };
+        let body = StateBody {
+            version: "",
+            profile: String::new(),
+            upstream: String::new(),
+            tenants: vec![TenantBody {
+                name: String::new(),
+                learnt_logins: 0,
+                listing,
+                bank: BankSnapshot {
+                    gates: vec![gate],
+                    breakers: vec![breaker],
+                    drift: vec![drift],
+                    ..BankSnapshot::default()
+                },
+            }],
+        };
+        let mut names = BTreeSet::new();
+        keys(&serde_json::to_value(&body).expect("a tree"), &mut names);
+        let page = include_str!("../../../docs/gateway.md");
+        let (_, part) = page.split_once("### The state\n").expect("a section about the state");
+        let part = part.split("\n### ").next().unwrap_or_default();
+        let missing: Vec<_> = names.iter().filter(|name| !part.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "docs/gateway.md lacks {missing:?}");
+    }
 }

@@ -13,6 +13,7 @@ mod login;
 mod proxy;
 mod respond;
 mod serve;
+mod shape;
 mod silence;
 mod tenant;
 

@@ -29,6 +29,7 @@ pub(crate) async fn client_credentials_login(
     max_wait: Duration,
 ) -> Response<ResponseBody> {
     let clock = *tenant.upstream.clock();
+    let shape = tenant.shape();
     let endpoint = tenant.upstream.token_endpoint();
     let give_up_at = clock.now() + max_wait;
     let mut backoff = LOGIN_BACKOFF;
@@ -45,7 +46,7 @@ pub(crate) async fn client_credentials_login(
                 // Spread, so that many programs that start together do not come back together.
                 let wait = hint.unwrap_or(backoff) + Duration::from_millis(fastrand::u64(0..500));
                 if clock.now() + wait >= give_up_at {
-                    return respond::too_many_requests(wait, "login-throttled");
+                    return respond::too_many_requests(shape, wait, "login-throttled");
                 }
                 tokio::time::sleep(wait).await;
                 backoff *= 2;
@@ -53,8 +54,8 @@ pub(crate) async fn client_credentials_login(
             Err(GrantError::Refused { answer, .. } | GrantError::Unexpected { answer: Some(answer), .. }) => {
                 return respond::of_upstream(&tenant.upstream, answer.map(ResponseBody::from));
             }
-            Err(GrantError::Unreachable(error)) => return respond::login_failed(&error, true),
-            Err(error) => return respond::login_unreadable(&error),
+            Err(GrantError::Unreachable(error)) => return respond::login_failed(shape, &error, true),
+            Err(error) => return respond::login_unreadable(shape, &error),
         }
     }
 }

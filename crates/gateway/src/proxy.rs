@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::key::normalise;
+use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Doors, Refused, clean_request};
 use crate::learnt::Learnt;
@@ -50,7 +51,7 @@ impl Proxy {
         match self.admit(&request) {
             Ok(_) if is_path(request.uri(), self.tenant.upstream.token_path()) => self.login(request).await,
             Ok(options) => self.forward(request, options, peer).await,
-            Err(refused) => respond::refused(&refused),
+            Err(refused) => respond::refused(self.tenant.shape(), &refused),
         }
     }
 
@@ -82,7 +83,7 @@ impl Proxy {
         let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
         let body = match RequestBody::buffer(Heard::new(body), &self.bodies).await {
             Ok(body) => body,
-            Err(error) => return respond::refused(&unread(&error)),
+            Err(error) => return respond::refused(self.tenant.shape(), &unread(&error)),
         };
         parts.extensions.insert(options);
         let login = bearer.as_ref().filter(|_| identified.learnt).map(HeaderValue::as_bytes);
@@ -101,8 +102,10 @@ impl Proxy {
         }
         match called {
             Ok(response) => self.deliver(response),
-            Err(error) if identified.learnt && refused_login => mark(respond::login_ended(), error.report()),
-            Err(error) => failed(&error),
+            Err(error) if identified.learnt && refused_login => {
+                mark(respond::login_ended(self.tenant.shape()), error.report())
+            }
+            Err(error) => failed(self.tenant.shape(), &error),
         }
     }
 
@@ -116,7 +119,7 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let form = match http_body_util::Limited::new(Heard::new(body), login::MAX_FORM).collect().await {
             Ok(form) => form.to_bytes(),
-            Err(error) => return respond::refused(&unread(&error)),
+            Err(error) => return respond::refused(self.tenant.shape(), &unread(&error)),
         };
         // What a query asks for is not ours to understand: such a login passes through as it is.
         let ours = parts.method == Method::POST && parts.uri.query().is_none_or(str::is_empty);
@@ -130,7 +133,7 @@ impl Proxy {
         let upstream = &self.tenant.upstream;
         match upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
             Ok(response) => respond::of_upstream(upstream, response),
-            Err(error) => respond::login_failed(&error, harmless),
+            Err(error) => respond::login_failed(self.tenant.shape(), &error, harmless),
         }
     }
 }
@@ -174,13 +177,13 @@ fn is_path(uri: &Uri, path: &str) -> bool {
     normalise(uri.path()).is_ok_and(|normal| normal == path)
 }
 
-fn failed(error: &Error) -> Response<ResponseBody> {
+fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
     if error.kind() == ErrorKind::OutcomeUnknown {
         tracing::warn!(target: "tidegate", "{error}");
     } else {
         tracing::debug!(target: "tidegate", "{error}");
     }
-    mark(respond::failed(error), error.report())
+    mark(respond::failed(shape, error), error.report())
 }
 
 fn unread(error: &dyn std::fmt::Display) -> Refused {

@@ -9,14 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use serde::Serialize;
 use tidegate::transport::SendError;
 use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
 use tidegate_core::classify::{Delivery, Failure};
 use tidegate_core::observe::observe;
 use tidegate_core::pace::RefusalReason;
+use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Refused, clean_response};
+use crate::shape::error_body;
 
 /// Marks an answer as the gateway's, with the reason nothing was sent.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
@@ -28,18 +29,6 @@ const MAX_RETRY_AFTER: u64 = 180;
 
 /// When to ask again where nothing tells when the upstream can be reached: soon enough for a restart, and no storm.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// The error body of the Platform API.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorBody<'a> {
-    message: &'a str,
-    code: &'a str,
-    status: u16,
-    context_id: &'a str,
-    details: [(); 0],
-    errors: [(); 0],
-}
 
 /// Whole seconds, at least 1 and at most 180, never less than `wait` within that.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
@@ -68,40 +57,41 @@ pub(crate) fn of_upstream(
 }
 
 fn answer(
+    shape: ErrorShape,
     status: StatusCode,
     code: &str,
     message: &str,
     mark: (HeaderName, &'static str),
 ) -> Response<ResponseBody> {
-    let context_id = format!("{:032x}", fastrand::u128(..));
-    let body = ErrorBody {
-        message,
-        code,
-        status: status.as_u16(),
-        context_id: &context_id,
-        details: [],
-        errors: [],
-    };
-    let body = serde_json::to_vec(&body).expect("strings and numbers serialise");
+    let (body, kind) = error_body(shape, status, code, message);
     let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(mark.0, HeaderValue::from_static(mark.1));
     response
 }
 
 /// Answers a request that was refused at the door.
-pub(crate) fn refused(refused: &Refused) -> Response<ResponseBody> {
-    answer(refused.status, "bad.request", &refused.message, (REFUSED, refused.reason))
+pub(crate) fn refused(shape: ErrorShape, refused: &Refused) -> Response<ResponseBody> {
+    answer(shape, refused.status, "bad.request", &refused.message, (REFUSED, refused.reason))
 }
 
 /// The early 429 of a call that could not leave in time. Nothing was sent.
-pub(crate) fn too_many_requests(retry_after: Duration, reason: &'static str) -> Response<ResponseBody> {
+pub(crate) fn too_many_requests(
+    shape: ErrorShape,
+    retry_after: Duration,
+    reason: &'static str,
+) -> Response<ResponseBody> {
     let seconds = whole_seconds(retry_after);
     let message = format!("{}. Retry the request in [{seconds}] seconds", sentence(reason));
-    let mut response =
-        answer(StatusCode::TOO_MANY_REQUESTS, "too.many.requests.retry.after", &message, (REFUSED, reason));
+    let mut response = answer(
+        shape,
+        StatusCode::TOO_MANY_REQUESTS,
+        "too.many.requests.retry.after",
+        &message,
+        (REFUSED, reason),
+    );
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
@@ -124,62 +114,63 @@ fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Respon
 }
 
 /// Answers a call that brought no answer of the upstream.
-pub(crate) fn failed(error: &Error) -> Response<ResponseBody> {
+pub(crate) fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::Refused => {
             let reason = error.refusal().map_or("quota", RefusalReason::name);
-            too_many_requests(error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
+            too_many_requests(shape, error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
         }
         ErrorKind::Token => later(
-            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
+            answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
             error.retry_after(),
         ),
         ErrorKind::Unreachable => {
             let mark = (REFUSED, "upstream-unreachable");
-            let answer = answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark);
+            let answer =
+                answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark);
             later(answer, error.retry_after())
         }
         ErrorKind::Invalid => {
-            answer(StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
+            answer(shape, StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
         ErrorKind::Unreadable => {
-            answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
+            answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
         }
         ErrorKind::OutcomeUnknown => {
-            answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
+            answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
         }
-        _ => answer(StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+        _ => answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
     }
 }
 
 /// A login that brought no answer. `harmless` says that a second one would do no harm, which is not true of grants
 /// whose code or refresh token can be used once.
-pub(crate) fn login_failed(error: &SendError, harmless: bool) -> Response<ResponseBody> {
+pub(crate) fn login_failed(shape: ErrorShape, error: &SendError, harmless: bool) -> Response<ResponseBody> {
     let message = format!("the login was not answered: {error}");
     match error.failure {
         failure if failure.delivery() == Delivery::NotSent => {
             let mark = (REFUSED, "login-unreachable");
-            later(answer(StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
+            later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
         }
         _ if !harmless => {
-            answer(StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
+            answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
         }
-        Failure::AnswerUnreadable => login_unreadable(error),
-        _ => answer(StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+        Failure::AnswerUnreadable => login_unreadable(shape, error),
+        _ => answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
     }
 }
 
 /// The token endpoint's answer did not come to its end.
-pub(crate) fn login_unreadable(error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+pub(crate) fn login_unreadable(shape: ErrorShape, error: &dyn std::fmt::Display) -> Response<ResponseBody> {
     let message = format!("the login's answer cannot be read: {error}");
-    answer(StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
+    answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
 }
 
 /// The upstream no longer renews the login that a token came from.
-pub(crate) fn login_ended() -> Response<ResponseBody> {
+pub(crate) fn login_ended(shape: ErrorShape) -> Response<ResponseBody> {
     let message = "Invalid login credentials. (the upstream refused to renew this login: log in again)";
-    answer(StatusCode::UNAUTHORIZED, "bad.credentials", message, (REFUSED, "login-ended"))
+    answer(shape, StatusCode::UNAUTHORIZED, "bad.credentials", message, (REFUSED, "login-ended"))
 }
 
 #[cfg(test)]
@@ -197,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_early_429_has_the_upstreams_shape_and_our_mark() {
-        let response = too_many_requests(Duration::from_millis(3_200), "cannot-meet");
+        let response = too_many_requests(ErrorShape::Genesys, Duration::from_millis(3_200), "cannot-meet");
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[RETRY_AFTER], "4");
         assert_eq!(response.headers()["tidegate-refused"], "cannot-meet");

@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use tidegate::credential::Bearer;
 use tidegate::{Client, ConfigError, Credential, Upstream, UpstreamConfig};
 use tidegate_core::key::CredentialId;
+use tidegate_core::profile::ErrorShape;
 
 use crate::learnt::{self, Learnt};
 
@@ -35,6 +36,11 @@ impl Tenant {
         let upstream = Upstream::new(config)?;
         let client = Client::over(Arc::clone(&upstream));
         Ok(Self { client, upstream, learnt: Learnt::default(), configured })
+    }
+
+    /// The shape of the upstream's errors, and so of ours.
+    pub(crate) fn shape(&self) -> ErrorShape {
+        self.upstream.profile().errors
     }
 
     /// Who the upstream counts the calls of `client_id` for. A login as the configured client shares its identity:

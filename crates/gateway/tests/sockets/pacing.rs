@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
+use tidegate::Profile;
 
-use crate::stage::{Canned, FIRST, play, stage};
+use crate::stage::{Canned, FIRST, play, stage, stage_with};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -56,6 +57,36 @@ async fn what_cannot_leave_in_time_is_refused_at_once_and_unsent() {
     assert!(text.contains(counted), "{text}");
     let stats = played.sim.stats();
     assert_eq!((stats.accepted, stats.throttled), (2, 0), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_shape_the_profile_names() {
+    for (shape, kind, text, members) in [
+        ("genesys", "application/json", "message", 6),
+        ("problem", "application/problem+json", "detail", 4),
+        ("message", "application/json", "message", 1),
+    ] {
+        let profile = format!("name = \"mine\"\n[errors]\nshape = \"{shape}\"\n");
+        let profile = Profile::parse(&profile, "mine").unwrap();
+        // Nobody listens there.
+        let stage = stage_with("http://127.0.0.1:9", profile, |config| {
+            config.max_wait = Duration::from_millis(200);
+        })
+        .await;
+        let answer = stage.caller.get("/users").await;
+        assert!(answer.status.is_client_error() || answer.status.is_server_error(), "{answer:?}");
+        assert!(!answer.header("tidegate-refused").is_empty(), "{answer:?}");
+        assert_eq!(answer.header("content-type"), kind, "{shape}");
+        let body = answer.json();
+        assert_eq!(body.as_object().unwrap().len(), members, "{body}");
+        assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+        if shape == "problem" {
+            assert_eq!(
+                (&body["type"], &body["status"]),
+                (&"about:blank".into(), &answer.status.as_u16().into())
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -69,9 +69,8 @@ impl Bank {
                 places.iter().flatten().any(|other| other.0 == place.0 && *other < place)
             })
         };
-        let taken = places.iter().map(overruled).zip(listed).map(|(overruled, quoted)| match overruled {
-            true => Named::Overruled,
-            false => self.set_quota(quoted.key, quoted.value),
+        let taken = places.iter().map(overruled).zip(listed).map(|(overruled, quoted)| {
+            if overruled { Named::Overruled } else { self.set_quota(quoted.key, quoted.value) }
         });
         taken.collect()
     }
