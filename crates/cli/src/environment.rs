@@ -49,7 +49,7 @@ impl Environment {
     }
 
     /// What is wrong with each variable that has our prefix and is none of `known`.
-    pub(crate) fn unknown(&self, known: impl Iterator<Item = &'static str> + Clone) -> Vec<String> {
+    pub(crate) fn unknown(&self, known: &(impl Iterator<Item = &'static str> + Clone)) -> Vec<String> {
         let ours = self.set.iter().map(|(name, value)| (name.to_string_lossy(), value));
         let ours = ours.filter(|(name, _)| name.starts_with(PREFIX));
         let unknown = ours.filter(|(name, value)| {

@@ -416,7 +416,7 @@ fn known_variables() -> impl Iterator<Item = &'static str> + Clone {
 
 fn from_env(env: &Environment) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
-    let mut problems = env.unknown(known_variables());
+    let mut problems = env.unknown(&known_variables());
     for key in KEYS {
         match env.first(key.env) {
             Err(problem) => problems.push(problem),

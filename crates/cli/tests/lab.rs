@@ -54,7 +54,9 @@ fn usage_error(folder: &std::path::Path, arguments: &[&str], parts: &[&str]) {
     let talk = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{talk}");
     assert!(output.stdout.is_empty(), "nothing was played");
-    parts.iter().for_each(|part| assert!(talk.contains(part), "{part} is missing in:\n{talk}"));
+    for part in parts {
+        assert!(talk.contains(part), "{part} is missing in:\n{talk}");
+    }
     assert!(!talk.contains("token-expiry"), "not every built-in name is listed: {talk}");
 }
 

@@ -259,6 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_the_place_of_the_folder_is_told_and_a_check_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for dir in [file.clone(), file.join("state")] {
+            let checked = StateFile::could_be_in(&dir).unwrap_err().to_string();
+            assert!(checked.contains("file is no folder (name a folder"), "{checked}");
+            let made = StateFile::in_dir(&dir, &Tenant::new("a"), "https://api.example.com").unwrap_err();
+            assert_eq!(made.to_string(), checked);
+        }
+        let new = folder.path().join("new").join("state");
+        assert!(StateFile::could_be_in(&new).is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is there");
+    }
+
+    #[test]
     fn a_file_that_another_holds_is_refused_with_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");

@@ -15,7 +15,7 @@ pub(crate) fn with_lines(text: &str, problems: Vec<String>) -> Vec<String> {
     let table = DeTable::parse(text).ok();
     let line = |problem: &str| {
         let at = find(table.as_ref()?.get_ref(), key(problem))?;
-        Some(text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1)
+        Some(text[..at].matches('\n').count() + 1)
     };
     let mut placed: Vec<(Option<usize>, String)> =
         problems.into_iter().map(|problem| (line(&problem), meant(problem))).collect();

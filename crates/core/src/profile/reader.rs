@@ -415,6 +415,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_nothing_but_mistakes_is_not_taken_for_an_empty_one() {
+        let text = "one = 'tok'\nsome = ['a', 'tok']\nnone = []\n";
+        let found = problems(text, |file| {
+            let read = |key| file.each(key, |text| choose(text, &[("a", 1)]));
+            assert_eq!((read("one"), read("some"), read("none")), (None, Some(vec![1]), Some(Vec::new())));
+        });
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
     fn broken_syntax_is_reported_alone_with_every_error() {
         let found = problems("a = \nb = 1\nb = 2\n", |_| unreachable!("nothing is built from broken text"));
         assert_eq!(found.len(), 2, "{found:?}");
