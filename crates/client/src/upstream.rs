@@ -394,12 +394,12 @@ mod tests {
         let named =
             |key: &str| LimitSpec { key: key.to_owned(), aliases: Vec::new(), ..genesys.limits[0].clone() };
         let merged = merge_limits(&genesys, vec![named(token)]);
-        let names: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
-        assert_eq!(names, [vec!["org.app.user.rate.per.minute"], vec![token, client]]);
+        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
+        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token, client]]);
         // Who declares both wants two counts.
         let merged = merge_limits(&genesys, vec![named(token), named(client)]);
-        let names: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
-        assert_eq!(names, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
+        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
+        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
     }
 
     #[test]
