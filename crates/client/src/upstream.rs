@@ -388,6 +388,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_limit_replaces_one_of_any_of_its_names_and_keeps_the_others() {
+        let genesys = Profile::builtin("genesys").unwrap();
+        let [client, token] = ["client.credentials.token.rate.per.minute", "token.rate.per.minute"];
+        let named =
+            |key: &str| LimitSpec { key: key.to_owned(), aliases: Vec::new(), ..genesys.limits[0].clone() };
+        let merged = merge_limits(&genesys, vec![named(token)]);
+        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
+        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token, client]]);
+        // Who declares both wants two counts.
+        let merged = merge_limits(&genesys, vec![named(token), named(client)]);
+        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
+        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
+    }
+
+    #[test]
     fn base_urls_are_checked_and_all_problems_told() {
         for (value, expected) in [
             ("api.mypurecloud.com", "must begin with http"),
