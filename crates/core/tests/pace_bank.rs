@@ -315,7 +315,7 @@ fn a_throttle_with_quota_left_lowers_concurrency_and_leaves_the_rate() {
 }
 
 #[test]
-fn a_body_that_names_a_concurrency_cap_bounds_attempts_at_once_and_closes_nothing() {
+fn a_body_that_names_a_concurrency_cap_bounds_attempts_at_once_after_its_hint() {
     let mut bank = opened(200);
     let caller = Caller::new();
     let tickets: Vec<TicketId> = (0..10).map(|_| caller.granted(&mut bank, at(30))).collect();
@@ -332,10 +332,22 @@ fn a_body_that_names_a_concurrency_cap_bounds_attempts_at_once_and_closes_nothin
             answer(&mut bank, at(80), ticket, AnswerKind::Accepted, &told(195, 4900));
         }
     }
-    for _ in 0..5 {
-        let _ticket = caller.granted(&mut bank, at(90));
-    }
     caller.queued(&mut bank, at(90));
+    assert!(advance(&mut bank, at(1059)).is_empty(), "never before the hint");
+    let mut scout = None;
+    for (_, woken) in advance(&mut bank, at(1061)) {
+        let Woken::Granted(ticket) = woken else { panic!("{woken:?}") };
+        assert!(scout.replace(ticket).is_none(), "one goes first");
+    }
+    let scout = scout.expect("the hint has passed");
+    bank.sent(at(1061), scout);
+    answer(&mut bank, at(1081), scout, AnswerKind::Accepted, &told(190, 3900));
+    let mut at_once = 0;
+    while let Asked::Granted(ticket) = caller.ask(&mut bank, at(1081)) {
+        bank.sent(at(1081), ticket);
+        at_once += 1;
+    }
+    assert!((1..=5).contains(&at_once), "{at_once} at once");
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn an_aligned_declared_quota_is_spent_as_if_the_edge_were_everywhere() {
         for phase in PHASES {
             let (reached, throttled) = by_declaration(Rule::Aligned, window, 0.02, phase);
             assert_eq!(throttled, 0, "{phase}");
-            assert!(reached >= 0.79, "{window} s {phase}: {reached:.3}");
+            assert!(reached >= 0.77, "{window} s {phase}: {reached:.3}");
         }
     }
 }

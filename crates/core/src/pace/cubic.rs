@@ -44,6 +44,11 @@ impl Cubic {
         now >= self.at + self.plateau
     }
 
+    /// When the level reaches `level`.
+    pub(super) fn reaches(&self, level: f64) -> f64 {
+        self.at + self.plateau + ((level - self.before) / self.growth).cbrt()
+    }
+
     /// The same on a clock that shows `by` units more.
     #[must_use]
     pub(super) fn shift(self, by: f64) -> Self {

@@ -222,7 +222,8 @@ impl Sliding {
         self.allowed(now) - num(self.used - expired) - f64::from(in_flight)
     }
 
-    /// When `wanted` permits will be free, if only what has ended expires. `None`: not before an attempt in flight ends.
+    /// When `wanted` permits will be free, if only what has ended expires and a cut share recovers. `None`: not before an
+    /// attempt in flight ends.
     pub(super) fn free_at(&self, now: f64, in_flight: u32, wanted: f64) -> Option<f64> {
         let mut available = self.allowed(now) - num(self.used) - f64::from(in_flight);
         if available >= wanted {
@@ -234,7 +235,10 @@ impl Sliding {
                 return Some((at + self.window * (1.0 + Self::GRAIN)).max(now));
             }
         }
-        None
+        // All has come back and it is still too little: a share that was cut has to recover first.
+        let share = self.share.filter(|_| in_flight == 0 && wanted <= num(self.quota))?;
+        let recovers = share.reaches(wanted / num(self.quota)) * self.window;
+        Some(recovers.max(now + self.window * Self::GRAIN))
     }
 
     /// A throttle that this quota explains: bursts are refuted, or less is available than was declared.
@@ -288,6 +292,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn who_wants_more_than_a_cut_share_waits_for_it_to_recover() {
+        let mut sliding = Sliding::new(2, 4.0);
+        for _ in 0..6 {
+            sliding.throttled(1.0, 0);
+        }
+        assert!(sliding.allowed(1.0) < 2.0);
+        let free = sliding.free_at(1.0, 0, 2.0).expect("nothing is in flight");
+        assert!(sliding.available(free + 1e-3, 0) >= 2.0 && free < 60.0, "{free}");
+        assert_eq!(sliding.free_at(1.0, 1, 2.0), None, "an answer will come before");
+    }
 
     #[test]
     fn any_window_holds_at_most_the_quota() {
