@@ -43,6 +43,8 @@ pub(in crate::pace) struct Wish {
 impl Gate {
     /// Strangers are left half of a quota at most: that is fair between two, and a burst of theirs is no forecast.
     const STRANGERS_SHARE: f64 = 0.5;
+    /// Strangers are left theirs by whoever draws so many times as much.
+    const MORE: f64 = 1.25;
     /// Where nothing is known of a window.
     const USUAL_WINDOW: f64 = 60.0;
 
@@ -133,10 +135,10 @@ impl Gate {
         } else {
             0.0
         };
-        // Whoever draws less than the others leaves them nothing: they have more than their part already. Else many processes
-        // that know nothing of each other would all wait for each other.
+        // Whoever draws no more than the others leaves them nothing: it has no more than its part. Else processes that know
+        // nothing of each other would all wait for each other. The margin is what two estimates of the same may differ by.
         let ours: f64 = Class::ALL.into_iter().map(|class| self.draw.rate(now, class, self.window())).sum();
-        let strangers = if ours < strangers { 0.0 } else { strangers };
+        let strangers = if ours < Self::MORE * strangers { 0.0 } else { strangers };
         let own = self.more_important(now, class);
         let spare = tide.available(now, self.in_flight) - 1.0 - standing;
         let Some((first, last)) = tide.closes().filter(|_| spare >= 0.0) else { return When::Now };
