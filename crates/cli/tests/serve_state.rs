@@ -29,7 +29,9 @@ struct Gateway {
 impl Gateway {
     fn start(world: &World, state: &Path) -> Self {
         let mut command = world.command(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(["--max-wait", "1s", "--api", &world.sim.url(), "--state-dir"]).arg(state);
+        command
+            .args(["--max-wait", "1s", "--api", &world.sim.url(), "--no-fetch-limits", "--state-dir"])
+            .arg(state);
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

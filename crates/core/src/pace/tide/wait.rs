@@ -155,7 +155,9 @@ impl Tide {
                 let missing = 1.5 - self.available(self.last_answer, 0).clamp(-self.limit, 1.0);
                 let rate = self.refill.rate();
                 if rate > 0.0 {
-                    self.last_answer + self.strangers.wait_for(missing, rate, self.trip.long())
+                    // In a whole length all would come back, whatever the rate seemed to be: then it is worth a look.
+                    let wait = self.strangers.wait_for(missing, rate, self.trip.long());
+                    self.last_answer + wait.min(length.max(Self::BLIND_WAIT))
                 } else if permit < self.trip.mean() / 4.0 {
                     send
                 } else {
