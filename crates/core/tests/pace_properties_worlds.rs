@@ -124,30 +124,4 @@ proptest! {
             prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
         }
     }
-
-    /// With the policies that classes have by default and urgent ones that always ask: a class is passed by others for no
-    /// longer than its patience before each of its calls, beside what the turns take.
-    #[test]
-    fn policies_starve_nobody(plan in plan(), callers in 4..9_usize) {
-        let plan = Plan {
-            callers,
-            told: Told::Nothing,
-            form: Form::Exact,
-            requests: 1000,
-            families: 1,
-            mixed: true,
-            losses: 0.0,
-            strangers: 0.0,
-            hints: true,
-            ..plan
-        };
-        let story = plan.play();
-        let pace = story.accepted as f64 / story.end;
-        for (class, longest) in story.longest.into_iter().enumerate() {
-            let calls = (0..callers).filter(|caller| caller % 4 == class).count() as f64 + 1.0;
-            let round = 85.0 / [64.0, 16.0, 4.0, 1.0][class];
-            let bound = calls * (2.0 * round / pace + 10.0) + 4.0 * plan.window + 5.0;
-            prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
-        }
-    }
 }

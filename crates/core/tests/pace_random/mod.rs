@@ -296,7 +296,7 @@ impl Play<'_> {
             return;
         }
         self.probe(now, caller);
-        let asked = self.put(now, caller);
+        let asked = self.put(now, caller, self.plan.class(caller));
         self.todo -= 1;
         match asked {
             Asked::Granted(ticket) => self.granted(now, caller, ticket),
@@ -307,7 +307,7 @@ impl Play<'_> {
         }
     }
 
-    fn put(&mut self, now: f64, caller: usize) -> Asked {
+    fn put(&mut self, now: f64, caller: usize, class: Class) -> Asked {
         let family = &self.families[caller % self.families.len()];
         let ask = Ask {
             method: &Method::GET,
@@ -315,7 +315,7 @@ impl Play<'_> {
             family,
             credential: &self.credential,
             token: TokenSlot(0),
-            class: self.plan.class(caller),
+            class,
             caller: CallerId::named(caller),
             deadline: None,
             give_up_at: None,
@@ -324,13 +324,13 @@ impl Play<'_> {
     }
 
     /// All or none: a permit that is given back leaves every gate as it was, and another one can be had at once; who
-    /// has to wait or is refused takes nothing.
+    /// has to wait or is refused takes nothing. Tried by a greedy class: what a fair one leaves moves with every ask.
     fn probe(&mut self, now: f64, caller: usize) {
         if self.rng.f64() > 0.1 || !self.waiting.is_empty() {
             return;
         }
         // Makes the lane and its gates, which the first look at a family does.
-        let before = match self.put(now, caller) {
+        let before = match self.put(now, caller, Class::Interactive) {
             Asked::Granted(ticket) => {
                 self.bank.dropped(mono(now), ticket);
                 books(&self.bank.snapshot(mono(now)))
@@ -341,7 +341,7 @@ impl Play<'_> {
             }
             Asked::Refused(_) => return,
         };
-        let ticket = match self.put(now, caller) {
+        let ticket = match self.put(now, caller, Class::Interactive) {
             Asked::Granted(ticket) => ticket,
             // Only the spreading of a release may hold up the next one for a moment.
             Asked::Queued(waiter) if self.plan.spread => {
