@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use pace_random::{FORMS, Plan, Told, plan};
 use pace_world::{Form, Rule};
+use tidegate_core::pace::Class;
 
 /// The rules that accept whatever no window of their length exceeds. A sliding counter does not: it weighs the last window
 /// evenly, wherever in it the attempts were.
@@ -124,4 +125,59 @@ proptest! {
             prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
         }
     }
+
+    /// With the policies that classes have by default and urgent ones that always ask: a class is passed by others for no
+    /// longer than its patience before each of its calls, beside what the turns take.
+    #[test]
+    fn policies_starve_nobody(plan in plan(), callers in 4..9_usize) {
+        let plan = Plan {
+            callers,
+            told: Told::Nothing,
+            form: Form::Exact,
+            requests: 1000,
+            families: 1,
+            mixed: true,
+            losses: 0.0,
+            strangers: 0.0,
+            hints: true,
+            ..plan
+        };
+        let story = plan.play();
+        let pace = story.accepted as f64 / story.end;
+        for (class, longest) in story.longest.into_iter().enumerate() {
+            let calls = (0..callers).filter(|caller| caller % 4 == class).count() as f64 + 1.0;
+            let round = 85.0 / [64.0, 16.0, 4.0, 1.0][class];
+            let bound = calls * (2.0 * round / pace + 10.0) + 4.0 * plan.window + 5.0;
+            prop_assert!(longest <= bound, "class {class} waited {longest:.1} s, more than {bound:.1}: {story:?}");
+        }
+    }
+}
+
+/// In a log that was not proven yet, `bulk` and `poll` took each permit that came back, as scouts, because it was less than what
+/// they leave; while `interactive` waited for the sake of evidence, from each of their answers on anew, to the end: 269 s of 275.
+#[test]
+fn who_leaves_more_does_not_go_before_who_leaves_less() {
+    let plan = Plan {
+        rule: Rule::LogNewest,
+        form: Form::Exact,
+        quota: 8,
+        window: 1.839_377_308_048_000_7,
+        phase: 0.0,
+        leg: 0.123_867_455_268_661_61,
+        jitter: 0.361_141_787_439_018_54,
+        dawdle: 0.0,
+        told: Told::Nothing,
+        hints: true,
+        callers: 4,
+        requests: 1000,
+        families: 1,
+        mixed: true,
+        losses: 0.0,
+        strangers: 0.0,
+        spread: false,
+        reserves: true,
+        seed: 13_789_314_793_517_706_888,
+    };
+    let story = plan.play();
+    assert!(story.longest[Class::Interactive as usize] < 2.0 * plan.window, "{story:?}");
 }

@@ -169,10 +169,10 @@ impl Gate {
         if when == When::Now && at < self.release.until { When::at(self.release.next, at) } else { when }
     }
 
-    /// When one more may go if `reserve` permits are left.
-    fn by_knowledge(&self, at: f64, reserve: f64, urgent: bool) -> When {
+    /// When one more may go if `reserve` permits are left, and it waits `patience` seconds for the sake of evidence.
+    fn by_knowledge(&self, at: f64, reserve: f64, patience: f64) -> When {
         match &self.knowledge {
-            Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, urgent),
+            Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, patience),
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free.max(sliding.turn(at, self.in_flight)), at),
                 None => When::Event,

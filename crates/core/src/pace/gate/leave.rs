@@ -16,7 +16,7 @@
 //! `bulk` takes what there is, so its draw is no forecast of a need: `poll` leaves it the share that its weight gives it.
 //!
 //! A class that got nothing here for the whole of its *patience* though it waits, while others did, takes its next permit as
-//! the greedy do, and as the urgent do: not even evidence is waited for. Where no other class takes what it leaves, its policy
+//! the greedy do, and does not even wait for the sake of evidence. Where no other class takes what it leaves, its policy
 //! holds: it waits for the refill. Where strangers alone keep a limit below its reserve it waits as long as they do.
 
 use super::draw::{DEVIATIONS, Presumed, covered, with_chance};
@@ -45,6 +45,8 @@ impl Gate {
     const STRANGERS_SHARE: f64 = 0.5;
     /// Strangers are left theirs by whoever draws so many times as much.
     const MORE: f64 = 1.25;
+    /// So many seconds an urgent class waits for the sake of evidence.
+    const URGENT_PATIENCE: f64 = 1.0;
     /// Where nothing is known of a window.
     const USUAL_WINDOW: f64 = 60.0;
 
@@ -64,15 +66,15 @@ impl Gate {
 
     /// When one more may go as far as quota is concerned, with what its class leaves.
     pub(super) fn by_policy(&self, now: f64, wish: &Wish) -> When {
-        let urgent = wish.class.is_urgent();
+        let patience = if wish.class.is_urgent() { Self::URGENT_PATIENCE } else { f64::INFINITY };
         let starving = When::at(secs(wish.starving_at), now);
         let kept = self.kept(now, wish);
-        let polite = self.by_knowledge(now, kept.standing, urgent).and(kept.until);
+        let polite = self.by_knowledge(now, kept.standing, patience).and(kept.until);
         if polite == When::Now {
             return polite;
         }
-        // Whoever starves is as urgent as they come: it does not wait for the sake of evidence either.
-        polite.or(self.by_knowledge(now, 0.0, true).and(starving)).or(kept.presumed)
+        // Whoever starves does not wait for the sake of evidence either.
+        polite.or(self.by_knowledge(now, 0.0, 0.0).and(starving)).or(kept.presumed)
     }
 
     /// What the class of `wish` leaves now.

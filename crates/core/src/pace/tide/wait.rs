@@ -9,8 +9,6 @@ use crate::pace::when::When;
 impl Tide {
     /// A scout that has not answered for so long no longer holds up the others.
     const SCOUT_PATIENCE: f64 = 3.0;
-    /// An urgent caller waits no longer than this for the sake of evidence.
-    const URGENT_PATIENCE: f64 = 1.0;
     /// So many permits a counter has given back when evidence is to show it, should others have taken what is held.
     const SHOWN_BY: f64 = 3.0;
     /// And so many when a scout looks that nothing covers, while others take some of them.
@@ -18,26 +16,33 @@ impl Tide {
     /// A first window that was under way may be so many times as long as it seems.
     const LONGER_YET: f64 = 3.0;
 
-    /// When one more attempt may go.
-    pub(in crate::pace) fn when(&self, now: f64, in_flight: u32, reserve: f64, urgent: bool) -> When {
+    /// When one more attempt may go that leaves `reserve` permits and waits `patience` seconds for the sake of evidence.
+    ///
+    /// Whoever leaves more never goes sooner: what is held as evidence is held from it too, or its scout would take that from
+    /// under those who wait for it, and each answer would put these off anew.
+    pub(in crate::pace) fn when(&self, now: f64, in_flight: u32, reserve: f64, patience: f64) -> When {
         let available = self.available(now, in_flight);
+        let held = if available >= 1.0 { self.hold(now, available, in_flight, patience) } else { When::Now };
         if available - reserve >= 1.0 {
-            return self.hold(now, available, in_flight, urgent);
+            return held;
         }
         let missing = 1.0 + reserve - available;
         let next = self.swell().filter(|_| missing.is_finite()).and_then(|swell| swell.next(now, missing));
         match next {
             Some(at) if at > now => When::At(at),
-            _ => self.scout(now, in_flight),
+            _ => self.scout(now, in_flight).and(held),
         }
     }
 
-    fn hold(&self, now: f64, available: f64, in_flight: u32, urgent: bool) -> When {
+    fn hold(&self, now: f64, available: f64, in_flight: u32, patience: f64) -> When {
         if available - 1.0 >= self.evidence_wanted() {
             return When::Now;
         }
         let at = if in_flight > 0 { self.quiet() } else { self.evidence_at(available) };
-        if urgent && at > now + Self::URGENT_PATIENCE { When::Now } else { When::at(at, now) }
+        let held = if at > now + patience { When::Now } else { When::at(at, now) };
+        // Who has little patience waits beside a permit no longer than without any, which where all comes back at once is later.
+        let impatient = patience.is_finite() && self.refill.rule() == Rule::Log;
+        if impatient { held.or(self.scout(now, in_flight)) } else { held }
     }
 
     /// Nothing will answer any more, most likely.
