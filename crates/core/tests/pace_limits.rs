@@ -191,6 +191,44 @@ fn the_scarcest_limit_explains_a_wait_and_a_refusal() {
     }
 }
 
+/// A family that is closed for a minute, with more callers waiting than the limit that it shares with others has permits.
+#[test]
+fn who_waits_for_another_limit_fills_no_place_before_a_newcomer() {
+    let mut bank = bank(vec![limit("credential", rate(100, MINUTE), &[Partition::Credential])]);
+    let closed = Caller { family: "/api/v2/scripts", ..ONE };
+    ONE.goes(&mut bank, at(0));
+    closed.goes(&mut bank, at(0));
+    let hit = closed.granted(&mut bank, at(0));
+    let stay_away = Observation { retry_after: Some(MINUTE), ..Observation::default() };
+    settle(&mut bank, at(0), hit, AnswerKind::Throttled, &stay_away);
+    let ask = |bank: &mut Bank, family: &str, caller: u32, deadline: Option<Mono>| {
+        let ask = Ask {
+            method: &Method::GET,
+            path: &format!("{family}/7"),
+            family: &Family::new(family),
+            credential: &CredentialId::new(ONE.credential),
+            token: TokenSlot(ONE.token),
+            class: Class::Interactive,
+            caller: CallerId::named(caller),
+            deadline,
+            give_up_at: None,
+        };
+        let (asked, mut woken) = (bank.ask(at(1), &ask), Vec::new());
+        bank.advance(at(1), &mut woken);
+        (asked, woken)
+    };
+    for caller in 0..250 {
+        let (asked, woken) = ask(&mut bank, closed.family, caller, None);
+        assert!(matches!(asked, Asked::Queued(_)) && woken.is_empty(), "{asked:?} {woken:?}");
+    }
+    // Who has to pass what they have to pass comes after them: the shared limit is used up twice by then.
+    let (asked, _) = ask(&mut bank, closed.family, 250, Some(at(119_000)));
+    assert!(matches!(asked, Asked::Refused(_)), "{asked:?}");
+    let (asked, woken) = ask(&mut bank, ONE.family, 250, Some(at(5000)));
+    let Asked::Queued(waiter) = asked else { panic!("97 of 100 are free: {asked:?}") };
+    assert!(matches!(woken[..], [(served, Woken::Granted(_))] if served == waiter), "{woken:?}");
+}
+
 #[test]
 fn what_has_a_count_of_its_own_is_not_held_up_by_others() {
     let other_token = Caller { token: 2, ..ONE };

@@ -367,8 +367,11 @@ fn a_newcomer_is_forecast_only_what_goes_before_it() {
     for _ in 0..50 {
         world.enter(0, Class::Bulk, 1, None);
     }
+    world.doors.0[0].permits = 0;
+    assert_eq!(world.serve(), None);
     let before = |class, caller: u8, deadline, pushing| {
-        world.schedule.before(0, 0, class, CallerId::named(caller), deadline, pushing)
+        let caller = CallerId::named(caller);
+        world.schedule.before(0, [0], &Entry { lane: 0, class, caller, deadline, payload: () }, pushing)
     };
     let (quiet, pushing) = ([false; Class::COUNT], [true; Class::COUNT]);
     assert_eq!(
@@ -385,4 +388,44 @@ fn a_newcomer_is_forecast_only_what_goes_before_it() {
         "one of the other caller, and sync's turns meanwhile"
     );
     assert_eq!(before(Class::Bulk, 1, None, quiet), 50 + 100, "behind its own");
+}
+
+/// Barriers 1 and 2 are each of one family, barrier 0 of both.
+#[test]
+fn who_is_stopped_by_what_a_newcomer_need_not_pass_is_not_in_its_way() {
+    let mut world = World::new();
+    world.needs = [vec![0, 1], vec![0, 2], vec![0], vec![1], vec![2], vec![3]].to_vec();
+    world.doors.0[0].permits = u32::MAX;
+    let at = |seconds: u64| Some(Mono::from_nanos(seconds * 1_000_000_000));
+    for second in 1..=10 {
+        for lane in [0, 0, 1] {
+            world.enter(lane, Class::Sync, 0, at(second));
+            world.enter(lane, Class::Bulk, u8::try_from(second).unwrap(), None);
+        }
+    }
+    assert_eq!(world.serve(), None, "both families are closed");
+    let before = |world: &World, barrier, lane: usize, class, deadline| {
+        let newcomer = Entry { lane, class, caller: CallerId::named(99), deadline, payload: () };
+        world.schedule.before(barrier, world.needs[lane].iter().copied(), &newcomer, [false; Class::COUNT])
+    };
+    for (lane, sync, bulk) in [(0, 20, 10), (1, 10, 10), (2, 0, 0)] {
+        assert_eq!(before(&world, 0, lane, Class::Sync, None), sync, "{lane}");
+        assert_eq!(before(&world, 0, lane, Class::Bulk, None), bulk + sync, "{lane}: a turn of each caller");
+    }
+    assert_eq!(
+        before(&world, 0, 0, Class::Sync, at(3)),
+        9,
+        "of both families, as nothing tells them apart here"
+    );
+    assert_eq!(before(&world, 1, 0, Class::Sync, at(3)), 6);
+    assert_eq!(before(&world, 2, 0, Class::Sync, at(3)), 3);
+
+    // The second family opens, and what both share closes.
+    world.doors.0[2].permits = u32::MAX;
+    world.doors.0[0].permits = 0;
+    for barrier in [0, 2] {
+        world.schedule.touch(barrier);
+    }
+    assert_eq!(world.serve(), None);
+    assert_eq!(before(&world, 0, 2, Class::Sync, None), 10, "they wait for the same now");
 }

@@ -1,8 +1,9 @@
 //! What stops waiters, and who is stopped there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::line::Rank;
+use super::tally::Tally;
 use super::turns::Turns;
 use super::{Class, Line};
 use crate::time::Mono;
@@ -59,11 +60,13 @@ pub(super) struct Barrier {
     /// Callers among them, counted in each lane.
     pub(super) flows: [u32; Class::COUNT],
     /// The deadlines among them, in the class where they count.
-    deadlines: BTreeMap<Mono, u32>,
+    deadlines: Tally,
     /// Lines that it stops, by the rank of their heads.
     pub(super) lines: [BTreeSet<(Rank, usize)>; Class::COUNT],
     /// Waiters in them.
     pub(super) stopped: [u32; Class::COUNT],
+    /// Callers in them, counted in each lane.
+    pub(super) stopped_flows: [u32; Class::COUNT],
     hungry_since: [Mono; Class::COUNT],
     /// Others got permits since then.
     overtaken: [bool; Class::COUNT],
@@ -105,7 +108,7 @@ impl Barrier {
         }
         *waiting += 1;
         if class.by_deadline() {
-            *self.deadlines.entry(urgency).or_default() += 1;
+            self.deadlines.add(urgency);
         }
     }
 
@@ -121,29 +124,43 @@ impl Barrier {
     pub(super) fn dismiss(&mut self, class: Class, urgency: Mono) -> bool {
         let waiting = &mut self.waiting[class.index()];
         *waiting = waiting.saturating_sub(1);
-        if class.by_deadline()
-            && let Some(count) = self.deadlines.get_mut(&urgency)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.deadlines.remove(&urgency);
-            }
+        if class.by_deadline() {
+            self.deadlines.remove(urgency);
         }
         self.waiting.iter().all(|&waiting| waiting == 0)
     }
 
-    /// How many of its own class go before a newcomer, at most, if `own` of its caller wait in its lane already.
-    pub(super) fn before(&self, class: Class, own: u32, deadline: Option<Mono>) -> u32 {
-        let all = self.waiting[class.index()];
+    /// Who of a class competes here with a newcomer that has to pass `others` as well: those it stops, and those that one of
+    /// the others stops. Who is stopped by what the newcomer need not pass is not in its way.
+    pub(super) fn rivals<'b>(&self, class: Class, others: impl Iterator<Item = &'b Self>) -> Rivals {
+        let index = class.index();
+        let (mut waiting, mut flows) = (0_u32, 0_u32);
+        for other in others {
+            waiting = waiting.saturating_add(other.stopped[index]);
+            flows = flows.saturating_add(other.stopped_flows[index]);
+        }
+        let elsewhere = |all: u32, here: u32, there: u32| here + there.min(all - here);
+        Rivals {
+            waiting: elsewhere(self.waiting[index], self.stopped[index], waiting),
+            flows: elsewhere(self.flows[index], self.stopped_flows[index], flows),
+        }
+    }
+
+    /// How many of its own class, the `rivals`, go before a newcomer, at most, if `own` of its caller wait in its lane already.
+    pub(super) fn before(&self, rivals: Rivals, class: Class, own: u32, deadline: Option<Mono>) -> u32 {
         if class.by_deadline() {
-            let urgency = Line::urgency(class, deadline);
-            if self.deadlines.last_key_value().is_none_or(|(&last, _)| last <= urgency) {
-                return all;
-            }
-            return self.deadlines.range(..=urgency).map(|(_, count)| count).sum::<u32>().min(all);
+            return self.deadlines.until(Line::urgency(class, deadline)).min(rivals.waiting);
         }
         // Every other caller has as many turns before as this one has waiters, and one more.
-        let turns = self.flows[class.index()].saturating_mul(own.saturating_add(1));
-        turns.saturating_add(own).min(all)
+        let turns = rivals.flows.saturating_mul(own.saturating_add(1));
+        turns.saturating_add(own).min(rivals.waiting)
     }
+}
+
+/// Those of a class that compete with a newcomer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rivals {
+    pub(super) waiting: u32,
+    /// Callers among them, counted in each lane.
+    flows: u32,
 }

@@ -30,9 +30,12 @@ mod class;
 mod fair;
 mod line;
 mod stop;
+mod tally;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
 
 use crate::time::Mono;
 
@@ -186,7 +189,9 @@ impl<T> Schedule<T> {
             barrier.flows[class.index()] += joined;
         }
         if let Some(at) = at {
-            self.barrier_mut(at).stopped[class.index()] += 1;
+            let barrier = self.barrier_mut(at);
+            barrier.stopped[class.index()] += 1;
+            barrier.stopped_flows[class.index()] += joined;
             self.requeue(index, class, before);
         }
         self.waiting[class.index()] += 1;
@@ -250,26 +255,30 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// How many would go before a newcomer, at most: those of its own class that do, and of the other classes what their
-    /// weights give them meanwhile. Of less important classes only those in `pushing`, by [`Class::ALL`]: the others give way.
-    pub fn before(
+    /// How many would pass `barrier` before a newcomer that has to pass all `needs`, at most, as they stood at the last
+    /// [`Schedule::next`]: those of its own class that do, and of the other classes what their weights give them meanwhile. Of
+    /// less important classes only those in `pushing`, by [`Class::ALL`]: the others give way. Who waits for a barrier that is
+    /// not among `needs` does not count.
+    pub fn before<N>(
         &self,
         barrier: usize,
-        lane: usize,
-        class: Class,
-        caller: CallerId,
-        deadline: Option<Mono>,
+        needs: impl IntoIterator<Item = usize>,
+        newcomer: &Entry<N>,
         pushing: [bool; Class::COUNT],
     ) -> u32 {
         let Some(state) = self.barrier(barrier) else { return 0 };
-        let own = self.line(lane, class).map_or(0, |queue| queue.of(caller));
-        let peers = state.before(class, own, deadline);
+        let others: SmallVec<[&Barrier; 4]> =
+            needs.into_iter().filter(|&need| need != barrier).filter_map(|need| self.barrier(need)).collect();
+        let rivals = |class: Class| state.rivals(class, others.iter().copied());
+        let class = newcomer.class;
+        let own = self.line(newcomer.lane, class).map_or(0, |queue| queue.of(newcomer.caller));
+        let peers = state.before(rivals(class), class, own, newcomer.deadline);
         let others = Class::ALL.into_iter().filter(|&other| other != class);
         others
             .filter(|&other| other < class || pushing[other.index()])
             .map(|other| {
                 let turns = (peers + 1).saturating_mul(other.weight()) / class.weight();
-                state.waiting[other.index()].min(turns)
+                rivals(other).waiting.min(turns)
             })
             .fold(peers, u32::saturating_add)
     }
@@ -346,7 +355,9 @@ impl<T> Schedule<T> {
         let gone = before.1 - queue.flows();
         if let Some(at) = queue.at {
             let empty = queue.is_empty();
-            self.barrier_mut(at).stopped[class.index()] -= 1;
+            let barrier = self.barrier_mut(at);
+            barrier.stopped[class.index()] -= 1;
+            barrier.stopped_flows[class.index()] -= gone;
             self.requeue(index, class, before.0);
             if empty && let Some(queue) = self.line_mut(index, class) {
                 queue.at = None;

@@ -78,21 +78,23 @@ impl<T> Schedule<T> {
     pub(super) fn stop(&mut self, lane: usize, class: Class, at: usize) {
         let Some(queue) = self.line_mut(lane, class) else { return };
         let Some(head) = queue.head() else { return };
-        let len = queue.len();
+        let (len, flows) = (queue.len(), queue.flows());
         queue.at = Some(at);
         let barrier = self.barrier_mut(at);
         barrier.lines[class.index()].insert((head, lane));
         barrier.stopped[class.index()] += len;
+        barrier.stopped_flows[class.index()] += flows;
         self.touch(at);
     }
 
     /// A line no longer waits where it did.
     pub(super) fn release(&mut self, lane: usize, class: Class) {
         let Some(queue) = self.line_mut(lane, class) else { return };
-        let (len, head) = (queue.len(), queue.head());
+        let (len, flows, head) = (queue.len(), queue.flows(), queue.head());
         let Some(at) = queue.at.take() else { return };
         let barrier = self.barrier_mut(at);
         barrier.stopped[class.index()] -= len;
+        barrier.stopped_flows[class.index()] -= flows;
         if let Some(head) = head {
             barrier.lines[class.index()].remove(&(head, lane));
         }

@@ -12,7 +12,7 @@ use crate::breaker::Admission;
 use crate::pace::ask::{Refusal, RefusalReason, WaiterId, Woken};
 use crate::pace::lane::last_moment;
 use crate::pace::policy::ClassPolicy;
-use crate::schedule::{CallerId, Class};
+use crate::schedule::{CallerId, Class, Entry};
 use crate::time::Mono;
 
 impl Bank {
@@ -83,8 +83,11 @@ impl Bank {
         deadline: Option<Mono>,
     ) -> Mono {
         let pushing = self.config.policies.map(|policy| policy == ClassPolicy::GREEDY);
-        let before =
-            |gate: usize| self.schedule.before(barriers::gate(gate), lane, class, caller, deadline, pushing);
+        let newcomer = Entry { lane, class, caller, deadline, payload: () };
+        let before = |gate: usize| {
+            let needs = barriers::of(&self.registry.lanes[lane]);
+            self.schedule.before(barriers::gate(gate), needs, &newcomer, pushing)
+        };
         let gates = self.registry.lanes[lane].gates.iter();
         gates
             .map(|&gate| self.doors().forecast(now, gate, class, before(gate).saturating_add(1)))
