@@ -2,7 +2,8 @@
 //!
 //! 10 000 callers of a bank wait in 1, 100 or 1 000 lanes (a family each, with a gate of its own) for one limit they share, which
 //! lets one through per answer. Printed is the time per grant: the answer to the last one, the choice of the next, its grant and
-//! the next wake-up; and the time per call that joins the queue. The schedule alone is measured beside it.
+//! the next wake-up; and the time per call that joins the queue: of `bulk`, and of `sync` with deadlines in any order. The schedule
+//! alone is measured beside it. Then what a throttle costs while they wait: the refused answer, and who is hopeless now.
 
 #![allow(
     clippy::print_stdout,
@@ -29,14 +30,20 @@ const ROUNDS: usize = 5;
 
 fn main() {
     println!("{WAITERS} waiters; ns per grant and per call that joins, least of {ROUNDS}");
-    println!("  lanes   bank: grant   join   schedule: grant   join");
+    println!("  lanes   bulk: grant   join   sync: grant   join   schedule: grant   join");
     for lanes in [1, 100, 1000] {
-        let bank = (0..ROUNDS).map(|_| bank(lanes)).reduce(least).unwrap();
+        let bulk = (0..ROUNDS).map(|_| bank(lanes, Class::Bulk)).reduce(least).unwrap();
+        let sync = (0..ROUNDS).map(|_| bank(lanes, Class::Sync)).reduce(least).unwrap();
         let schedule = (0..ROUNDS).map(|_| schedule(lanes)).reduce(least).unwrap();
         println!(
-            "  {lanes:>5}   {:>11.0}   {:>4.0}   {:>15.0}   {:>4.0}",
-            bank.0, bank.1, schedule.0, schedule.1
+            "  {lanes:>5}   {:>11.0}   {:>4.0}   {:>11.0}   {:>4.0}   {:>15.0}   {:>4.0}",
+            bulk.0, bulk.1, sync.0, sync.1, schedule.0, schedule.1
         );
+    }
+    println!("ns per throttle while {WAITERS} wait, least of {ROUNDS}");
+    for (class, name) in [(Class::Bulk, "bulk"), (Class::Sync, "sync")] {
+        let took = (0..ROUNDS).map(|_| throttles(class)).reduce(f64::min).unwrap();
+        println!("  {name:>5}   {took:>11.0}");
     }
 }
 
@@ -52,20 +59,31 @@ struct Caller {
     family: Family,
     path: String,
     credential: CredentialId,
+    class: Class,
     id: CallerId,
 }
 
 impl Caller {
-    fn ask(&self, bank: &mut Bank, now: Mono) -> Asked {
+    fn of_lane(lane: u32, class: Class) -> Self {
+        Self {
+            family: Family::new(format!("/api/v2/family-{lane}")),
+            path: format!("/api/v2/family-{lane}/7"),
+            credential: CredentialId::new("one"),
+            class,
+            id: CallerId::named(lane % 40),
+        }
+    }
+
+    fn ask(&self, bank: &mut Bank, now: Mono, deadline: Option<Mono>) -> Asked {
         let ask = Ask {
             method: &Method::GET,
             path: &self.path,
             family: &self.family,
             credential: &self.credential,
             token: TokenSlot(0),
-            class: Class::Bulk,
+            class: self.class,
             caller: self.id,
-            deadline: None,
+            deadline,
             give_up_at: None,
         };
         bank.ask(now, &ask)
@@ -77,8 +95,14 @@ fn answer(bank: &mut Bank, now: Mono, ticket: TicketId) {
     bank.answered(now, ticket, &Answer { kind: AnswerKind::Accepted, observation: &Observation::default() });
 }
 
-/// Nanoseconds per grant and per ask.
-fn bank(lanes: u32) -> (f64, f64) {
+/// Where deadlines count, one within a day from then, in no order.
+fn deadline(now: Mono, class: Class, waiter: u32) -> Option<Mono> {
+    let spread = u64::from(waiter.wrapping_mul(2_654_435_769));
+    class.by_deadline().then(|| now + Duration::from_hours(24) + Duration::from_micros(spread))
+}
+
+/// One limit that lets one through at a time.
+fn narrow() -> Bank {
     let limit = LimitSpec {
         key: "one at a time".to_owned(),
         aliases: Vec::new(),
@@ -89,15 +113,13 @@ fn bank(lanes: u32) -> (f64, f64) {
         pin: true,
         observes: Observes::OwnName,
     };
-    let mut bank = Bank::new(BankConfig { limits: vec![limit], ..BankConfig::default() }).unwrap();
-    let callers: Vec<Caller> = (0..lanes)
-        .map(|lane| Caller {
-            family: Family::new(format!("/api/v2/family-{lane}")),
-            path: format!("/api/v2/family-{lane}/7"),
-            credential: CredentialId::new("one"),
-            id: CallerId::named(lane % 40),
-        })
-        .collect();
+    Bank::new(BankConfig { limits: vec![limit], ..BankConfig::default() }).unwrap()
+}
+
+/// Nanoseconds per grant and per ask.
+fn bank(lanes: u32, class: Class) -> (f64, f64) {
+    let mut bank = narrow();
+    let callers: Vec<Caller> = (0..lanes).map(|lane| Caller::of_lane(lane, class)).collect();
     let mut now = Mono::ZERO;
     let mut woken = Vec::new();
     let mut last = None;
@@ -107,12 +129,12 @@ fn bank(lanes: u32) -> (f64, f64) {
             answer(&mut bank, now, ticket);
             bank.advance(now, &mut woken);
         }
-        let Asked::Granted(ticket) = caller.ask(&mut bank, now) else { panic!("nobody else is there") };
+        let Asked::Granted(ticket) = caller.ask(&mut bank, now, None) else { panic!("nobody else is there") };
         last = Some(ticket);
     }
     let start = Instant::now();
     for waiter in 0..WAITERS {
-        let asked = callers[(waiter % lanes) as usize].ask(&mut bank, now);
+        let asked = callers[(waiter % lanes) as usize].ask(&mut bank, now, deadline(now, class, waiter));
         assert!(matches!(asked, Asked::Queued(_)), "{asked:?}");
         bank.advance(now, &mut woken);
     }
@@ -122,11 +144,42 @@ fn bank(lanes: u32) -> (f64, f64) {
         now += Duration::from_micros(10);
         answer(&mut bank, now, last.take().unwrap());
         bank.advance(now, &mut woken);
-        assert_eq!(bank.next_wake(now), None);
+        std::hint::black_box(bank.next_wake(now));
         let Some((_, Woken::Granted(ticket))) = woken.pop() else { panic!("somebody waits") };
         last = Some(ticket);
     }
     (per_waiter(start.elapsed()), per_waiter(joined))
+}
+
+/// Nanoseconds per throttle. Each comes when the last one's wait is over, and closes the family's gate anew.
+fn throttles(class: Class) -> f64 {
+    const THROTTLES: u32 = 100;
+    let mut bank = narrow();
+    let caller = Caller::of_lane(0, class);
+    let (mut now, mut woken) = (Mono::ZERO, Vec::new());
+    let Asked::Granted(mut last) = caller.ask(&mut bank, now, None) else { panic!("nobody else is there") };
+    for waiter in 0..WAITERS {
+        let asked = caller.ask(&mut bank, now, deadline(now, class, waiter));
+        assert!(matches!(asked, Asked::Queued(_)), "{asked:?}");
+        bank.advance(now, &mut woken);
+    }
+    let observation = Observation { retry_after: Some(Duration::from_secs(1)), ..Observation::default() };
+    let mut took = Duration::ZERO;
+    for _ in 0..THROTTLES {
+        now += Duration::from_millis(1);
+        bank.sent(now, last);
+        let start = Instant::now();
+        bank.answered(now, last, &Answer { kind: AnswerKind::Throttled, observation: &observation });
+        bank.advance(now, &mut woken);
+        took += start.elapsed();
+        while woken.is_empty() {
+            now = bank.next_wake(now).expect("somebody waits");
+            bank.advance(now, &mut woken);
+        }
+        let Some((_, Woken::Granted(ticket))) = woken.pop() else { panic!("nobody is without hope") };
+        last = ticket;
+    }
+    took.as_secs_f64() * 1e9 / f64::from(THROTTLES)
 }
 
 /// Barrier 0 lets one through at a time, the others everybody.

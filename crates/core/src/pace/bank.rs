@@ -70,8 +70,7 @@ pub struct Bank {
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
     next_id: u64,
-    /// A gate closed or a breaker opened: some waiters may have no hope any more.
-    pub(super) hopes_changed: bool,
+    doubts: refuse::Doubts,
     /// How hints and resets disagreed of late.
     pub(super) drift: Drift,
     pub(super) rng: fastrand::Rng,
@@ -97,7 +96,7 @@ impl Bank {
             tickets: Tickets::default(),
             moments: BTreeSet::new(),
             next_id: 0,
-            hopes_changed: false,
+            doubts: refuse::Doubts::default(),
             drift: Drift::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
@@ -214,9 +213,7 @@ impl Bank {
     /// Hands permits to waiters and refuses those without hope. Changes the next wake-up.
     pub fn advance(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
         self.refuse_late(now, out);
-        if std::mem::take(&mut self.hopes_changed) {
-            self.refuse_hopeless(now, out);
-        }
+        self.refuse_hopeless(now, out);
         while let Some((id, waiter)) = self.next_to_go(now) {
             self.forget(id, &waiter);
             let ticket = self.grant(now, waiter.lane, waiter.payload.limit);

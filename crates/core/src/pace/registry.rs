@@ -16,6 +16,7 @@ mod lanes;
 mod room;
 mod told;
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -109,7 +110,7 @@ pub(super) struct Registry {
     crowd: u32,
     header_names: Names<Arc<str>>,
     /// Gates that lost their last lane while attempts of it were in flight.
-    orphans: Vec<usize>,
+    orphans: VecDeque<usize>,
     /// When the bank was first asked: what was spent before counts from here.
     began: Option<f64>,
     /// How a predecessor ended, if its state was restored.
@@ -144,7 +145,7 @@ impl Registry {
             credentials,
             crowd,
             header_names: Names::new(hasher),
-            orphans: Vec::new(),
+            orphans: VecDeque::new(),
             began: None,
             unseen: None,
             lane_hand: 0,

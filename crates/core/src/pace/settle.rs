@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::breaker::Transition;
+use crate::breaker::{Admission, Transition};
 use crate::event::Event;
 use crate::observe::{HitLimit, MAX_READINGS, Observation, Reading};
 use crate::pace::ask::{Answer, AnswerKind};
@@ -184,6 +184,7 @@ impl Bank {
         let hold = self.guilty(now, ticket, observation, targets);
         let chance = self.rng.f64();
         let gate = &mut self.registry.gates[hold.gate];
+        let before = gate.closed_for(now);
         let throttle = Throttle {
             retry_after: observation.retry_after,
             reading: reading_of(hold.gate, observation, targets),
@@ -194,7 +195,7 @@ impl Bank {
         let Closed { news, stay_away: closed_for, contradicted_by } =
             gate.throttled(now, &hold.attempt, &throttle);
         let limit = gate.name.to_string();
-        self.hopes_changed = true;
+        self.doubt_until(now, ticket.lane, before, closed_for);
         let mut baseline = DriftSnapshot::default();
         if news {
             let LaneKey { family, credential, .. } = &self.registry.lanes[ticket.lane].key;
@@ -214,8 +215,11 @@ impl Bank {
     fn hold_off(&mut self, now: Mono, ticket: &Ticket, hint: Option<Duration>) -> Option<Duration> {
         let (hint, chance) = (hint?, self.rng.f64());
         let hold = ticket.holds.first()?;
-        self.hopes_changed = true;
-        Some(self.registry.gates[hold.gate].hold_off(now, &hold.attempt, hint, chance))
+        let gate = &mut self.registry.gates[hold.gate];
+        let before = gate.closed_for(now);
+        let closed_for = gate.hold_off(now, &hold.attempt, hint, chance);
+        self.doubt_until(now, ticket.lane, before, closed_for);
+        Some(closed_for)
     }
 
     /// Which gate explains a throttle.
@@ -257,6 +261,9 @@ impl Bank {
         let sent = ticket.sent.unwrap_or(ticket.granted);
         let family = self.registry.lanes[ticket.lane].family;
         let state = &mut self.registry.families[family];
+        let refuses =
+            |admission| if let Admission::Refuse(until) = admission { Some(until - now) } else { None };
+        let before = refuses(state.breaker.admission(now));
         let change: Option<Transition> = match kind {
             AnswerKind::Accepted | AnswerKind::NotFound | AnswerKind::Unauthorized => {
                 state.breaker.alive(sent)
@@ -268,8 +275,12 @@ impl Bank {
             AnswerKind::NotSent => state.breaker.unreachable(now, sent),
         };
         if let Some(Transition { state: to, cause }) = change {
-            self.hopes_changed = true;
             self.events.push(Event::Breaker { family: state.family.clone(), state: to, cause });
+        }
+        match refuses(state.breaker.admission(now)) {
+            Some(_) if before.is_none() => self.doubt_all(),
+            Some(refuses) => self.doubt_until(now, ticket.lane, before, refuses),
+            None => {}
         }
     }
 }

@@ -156,6 +156,11 @@ impl<T> Schedule<T> {
         self.barrier(barrier).map_or([0; Class::COUNT], |barrier| barrier.waiting)
     }
 
+    /// One waiter.
+    pub fn get(&self, id: u64) -> Option<&Entry<T>> {
+        self.waiters.get(&id)
+    }
+
     /// All waiters, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Entry<T>)> {
         self.waiters.iter().map(|(&id, entry)| (id, entry))

@@ -4,16 +4,39 @@
 //! when a closing or an opened breaker outlasts it. The time it is told is its own forecast place, one permit after the
 //! last one told, so that the refused come back spread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Bank, barriers};
 use crate::breaker::Admission;
 use crate::pace::ask::{Refusal, RefusalReason, WaiterId, Woken};
 use crate::pace::lane::last_moment;
 use crate::pace::policy::ClassPolicy;
-use crate::schedule::{CallerId, Class, Entry};
+use crate::schedule::{CallerId, Class, Entry, Schedule};
 use crate::time::Mono;
+
+/// Who may be without hope since the last look. A gate that closes for longer takes it from those only whose moment comes
+/// meanwhile: a throttle costs nothing where nobody's does, however many wait.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// The first and the last of those moments.
+    moments: Option<(Mono, Mono)>,
+    all: bool,
+}
+
+impl Doubts {
+    /// The ids of those, in the order in which they came.
+    fn of<T>(self, schedule: &Schedule<T>, moments: &BTreeSet<(Mono, u64)>) -> Vec<u64> {
+        if self.all {
+            return schedule.iter().map(|(id, _)| id).collect();
+        }
+        let Some((from, to)) = self.moments else { return Vec::new() };
+        let mut ids: Vec<u64> = moments.range((from, 0)..=(to, u64::MAX)).map(|&(_, id)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
 
 impl Bank {
     /// Those whose moment has passed.
@@ -37,7 +60,8 @@ impl Bank {
     pub(super) fn refuse_hopeless(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
         let mut closed = BTreeMap::new();
         let mut hopeless = Vec::new();
-        for (id, waiter) in self.schedule.iter() {
+        for id in std::mem::take(&mut self.doubts).of(&self.schedule, &self.moments) {
+            let Some(waiter) = self.schedule.get(id) else { continue };
             let lane = waiter.lane;
             let (admission, opens) =
                 *closed.entry(lane).or_insert_with(|| (self.admission(lane, now), self.opens(now, lane)));
@@ -58,6 +82,33 @@ impl Bank {
                 ));
             }
         }
+    }
+
+    /// What was closed to `lane` for `before` may be closed for longer now.
+    pub(in crate::pace) fn doubt_until(
+        &mut self,
+        now: Mono,
+        lane: usize,
+        before: Option<Duration>,
+        closed: Duration,
+    ) {
+        if before.is_none_or(|before| closed > before) {
+            let (from, to) = (now + before.unwrap_or_default(), now + closed + self.round_trip(lane));
+            let known = self.doubts.moments;
+            self.doubts.moments =
+                Some(known.map_or((from, to), |known| (known.0.min(from), known.1.max(to))));
+        }
+    }
+
+    /// A breaker refuses that did not: who set no bound may be without hope, too.
+    pub(in crate::pace) fn doubt_all(&mut self) {
+        self.doubts.all = true;
+    }
+
+    /// The longest that an answer is waited for at a gate of a lane.
+    fn round_trip(&self, lane: usize) -> Duration {
+        let gates = self.registry.lanes[lane].gates.iter();
+        gates.map(|&gate| self.registry.gates[gate].round_trip()).max().unwrap_or_default()
     }
 
     /// Until when a lane is closed for certain.
@@ -101,9 +152,8 @@ impl Bank {
         give_up_at: Option<Mono>,
         leaves: Mono,
     ) -> bool {
-        let gates = self.registry.lanes[lane].gates.iter();
-        let trip = gates.map(|&gate| self.registry.gates[gate].round_trip()).max().unwrap_or_default();
-        give_up_at.is_none_or(|bound| leaves < bound) && deadline.is_none_or(|bound| leaves + trip < bound)
+        give_up_at.is_none_or(|bound| leaves < bound)
+            && deadline.is_none_or(|bound| leaves + self.round_trip(lane) < bound)
     }
 
     pub(super) fn refuse(

@@ -42,7 +42,7 @@ impl Registry {
         if let Some(id) = gone {
             self.drop_lane(now, id);
         }
-        if let Some(gate) = self.orphans.pop() {
+        if let Some(gate) = self.orphans.pop_front() {
             self.settle_orphan(now, gate);
         }
     }
@@ -90,7 +90,7 @@ impl Registry {
     fn settle_orphan(&mut self, now: Mono, gate: usize) {
         match self.gates.get(gate) {
             Some(orphan) if orphan.lanes > 0 => {}
-            Some(orphan) if orphan.in_flight() > 0 => self.orphans.push(gate),
+            Some(orphan) if orphan.in_flight() > 0 => self.orphans.push_back(gate),
             Some(_) => self.fold(now, gate),
             None => {}
         }
