@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::key::{CredentialId, Family};
 use crate::pace::DriftSnapshot;
+use crate::schedule::Class;
 
 /// How loudly an event is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,17 @@ pub enum Event {
         limit: String,
         /// Requests per window.
         quota: u64,
+    },
+    /// A limit turned out to be so small that a reserve which was set is cut to half of it.
+    ReserveCut {
+        /// The limit's name.
+        limit: String,
+        /// Requests per window.
+        quota: u64,
+        /// Whose reserve.
+        class: Class,
+        /// What it was set to. Left are `quota / 2`.
+        reserve: u64,
     },
     /// The upstream answered "too fast", and the gate closed for everybody.
     Throttled {
@@ -132,7 +144,9 @@ impl Event {
     /// How loudly to tell it: by consequence, not by rarity.
     pub const fn level(&self) -> Level {
         match self {
-            Self::LimitsListed { .. } | Self::LimitsDenied { again: false, .. } => Level::Notice,
+            Self::ReserveCut { .. } | Self::LimitsListed { .. } | Self::LimitsDenied { again: false, .. } => {
+                Level::Notice
+            }
             Self::LimitLearnt { .. }
             | Self::Throttled { .. }
             | Self::LimitsDenied { .. }
@@ -147,6 +161,12 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LimitLearnt { limit, quota } => write!(f, "limit {limit} allows {quota} per window"),
+            Self::ReserveCut { limit, quota, class, reserve } => write!(
+                f,
+                "class {} leaves only {} of limit {limit}, half of its {quota} per window, instead of the {reserve} that are set",
+                class.name(),
+                quota / 2
+            ),
             Self::Throttled { family, limit, closed_for } => {
                 write!(f, "throttled on {family}: limit {limit} closed for {:.1} s", closed_for.as_secs_f64())
             }

@@ -442,6 +442,26 @@ fn a_closing_that_outlasts_a_waiter_refuses_it_at_once() {
 }
 
 #[test]
+fn a_burst_that_lengthens_a_closing_refuses_those_whose_moment_it_passes() {
+    let mut bank = opened(100);
+    let burst: Vec<TicketId> = (0..3).map(|_| Caller::new().granted(&mut bank, at(30))).collect();
+    burst.iter().for_each(|&ticket| bank.sent(at(30), ticket));
+    answer(&mut bank, at(40), burst[0], AnswerKind::Throttled, &throttle(1));
+    let waits =
+        |bank: &mut Bank, until| Caller { give_up_at: Some(at(until)), ..Caller::new() }.queued(bank, at(50));
+    let (soon, later) = (waits(&mut bank, 3000), waits(&mut bank, 10_000));
+    let patient = Caller::new().queued(&mut bank, at(50));
+    answer(&mut bank, at(60), burst[1], AnswerKind::Throttled, &throttle(1));
+    assert_eq!(advance(&mut bank, at(60)), [], "twenty milliseconds concern nobody");
+    answer(&mut bank, at(70), burst[2], AnswerKind::Throttled, &throttle(4));
+    let woken = advance(&mut bank, at(70));
+    assert!(matches!(woken[..], [(who, Woken::Refused(_))] if who == soon), "{woken:?}");
+    let served = advance(&mut bank, at(4071));
+    assert!(matches!(served[..], [(who, Woken::Granted(_))] if who == later), "{served:?}");
+    bank.abandon(at(4071), patient);
+}
+
+#[test]
 fn the_earliest_deadline_of_sync_goes_first() {
     let mut bank = bank();
     let scout = Caller::new().granted(&mut bank, at(0));
@@ -593,6 +613,36 @@ fn a_job_leaves_a_fifth_to_who_may_have_begun_with_it_until_they_should_have_sho
     // 60 per 5 s: four should have asked by a third of a second.
     let rest = take_all(&mut bank, at(334), Class::Bulk);
     assert!(at_once + rest >= 280, "all but what strangers may have taken since an answer: {at_once} {rest}");
+}
+
+#[test]
+fn who_waited_while_a_family_was_unknown_is_expected_at_its_own_limit() {
+    let mut bank = bank();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    for _ in 0..60 {
+        let _ = Caller::class(Class::Interactive).queued(&mut bank, at(0));
+    }
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4980));
+    assert_eq!(advance(&mut bank, at(20)).len(), 60);
+    let taken = take_all(&mut bank, at(400), Class::Bulk);
+    assert!((100..=175).contains(&taken), "239 are left, and as many may ask again: {taken}");
+}
+
+#[test]
+fn a_reserve_that_a_told_quota_cuts_is_told_with_it() {
+    for (reserve, cut) in [(200, true), (150, false)] {
+        let mut policies = Class::ALL.map(ClassPolicy::of);
+        policies[Class::Bulk.index()].reserve = reserve;
+        let mut bank = Bank::new(BankConfig { policies, ..BankConfig::default() }).unwrap();
+        let scout = Caller::new().granted(&mut bank, at(0));
+        bank.sent(at(0), scout);
+        answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4980));
+        let limit = "/api/v2/users".to_owned();
+        let told = Event::ReserveCut { limit, quota: 300, class: Class::Bulk, reserve };
+        let events = bank.drain_events();
+        assert_eq!(events.contains(&told), cut, "{events:?}");
+    }
 }
 
 /// When a job's next call goes.

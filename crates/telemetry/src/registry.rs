@@ -319,7 +319,7 @@ impl Observer for Metrics {
             Event::LimitsListed { credential, .. } => self.listing(credential, "fetched"),
             Event::LimitsDenied { credential, .. } => self.listing(credential, "denied"),
             Event::LimitsUnread { credential, .. } => self.listing(credential, "failed"),
-            Event::LimitLearnt { .. } | Event::StrangersSeen { .. } => {}
+            Event::LimitLearnt { .. } | Event::ReserveCut { .. } | Event::StrangersSeen { .. } => {}
         }
     }
 

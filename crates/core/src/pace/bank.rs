@@ -29,7 +29,7 @@ use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::spec::{BankConfig, SpecProblem};
 use crate::pace::ticket::{Hold, Ticket, TicketId, Tickets};
-use crate::schedule::{Entry, Opens, Schedule};
+use crate::schedule::{Class, Entry, Opens, Schedule};
 use crate::time::Mono;
 
 use barriers::Doors;
@@ -69,6 +69,8 @@ pub struct Bank {
     pub(super) tickets: Tickets,
     /// When waiting becomes pointless, for those who said so.
     moments: BTreeSet<(Mono, u64)>,
+    /// Those who said nothing, but may not wait for a breaker.
+    unbounded: BTreeSet<u64>,
     next_id: u64,
     doubts: refuse::Doubts,
     /// How hints and resets disagreed of late.
@@ -95,6 +97,7 @@ impl Bank {
             schedule: Schedule::default(),
             tickets: Tickets::default(),
             moments: BTreeSet::new(),
+            unbounded: BTreeSet::new(),
             next_id: 0,
             doubts: refuse::Doubts::default(),
             drift: Drift::default(),
@@ -149,8 +152,10 @@ impl Bank {
     fn queue(&mut self, now: Mono, lane: usize, ask: &Ask<'_>, blocker: usize) -> WaiterId {
         let id = self.new_id();
         let limit = Arc::clone(&self.registry.gates[blocker].name);
-        if let Some(moment) = last_moment(ask.deadline, ask.give_up_at) {
-            self.moments.insert((moment, id));
+        match last_moment(ask.deadline, ask.give_up_at) {
+            Some(moment) => _ = self.moments.insert((moment, id)),
+            None if ask.class != Class::Bulk => _ = self.unbounded.insert(id),
+            None => {}
         }
         let state = &mut self.registry.lanes[lane];
         state.waiting += 1;
@@ -186,9 +191,15 @@ impl Bank {
         barriers::of(&self.registry.lanes[lane]).for_each(|barrier| self.schedule.touch(barrier));
     }
 
-    /// Lanes that just got other gates wait at those now.
+    /// Lanes that just got other gates wait at those now, which are told of who waits.
     pub(super) fn rewire(&mut self, now: Mono, lanes: &[usize]) {
         for &lane in lanes {
+            for &gate in &self.registry.lanes[lane].gates {
+                let waiting = self.schedule.waiting_beside(lane, barriers::gate(gate));
+                for (class, count) in Class::ALL.into_iter().zip(waiting.unwrap_or_default()) {
+                    (0..count).for_each(|_| self.registry.gates[gate].asked(now, class));
+                }
+            }
             self.schedule.rewire(now, lane, barriers::of(&self.registry.lanes[lane]));
         }
     }
@@ -251,9 +262,10 @@ impl Bank {
 
     /// A waiter has left the schedule.
     fn forget(&mut self, id: u64, waiter: &Entry<Waiter>) {
-        if let Some(moment) = last_moment(waiter.deadline, waiter.payload.give_up_at) {
-            self.moments.remove(&(moment, id));
-        }
+        match last_moment(waiter.deadline, waiter.payload.give_up_at) {
+            Some(moment) => self.moments.remove(&(moment, id)),
+            None => self.unbounded.remove(&id),
+        };
         self.registry.lanes[waiter.lane].waiting -= 1;
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Crowd {
     cap: u32,
     /// Caps that were none.
     mistakes: u32,
+    /// When a burst was last met whose answers named their quota, and no wait.
+    met: f64,
 }
 
 impl Crowd {
@@ -45,8 +47,17 @@ impl Crowd {
     /// with it.
     pub(super) fn begin(&mut self, sent: f64, now: f64, out: u32, hint: Option<f64>) {
         let long_wait = hint.is_some_and(|hint| hint > Self::SOON);
-        let mistakes = self.mistakes;
-        *self = Self { from: sent, known: now, out, refused: 1, long_wait, mistakes, ..Self::default() };
+        let &mut Self { mistakes, met, .. } = self;
+        *self = Self { from: sent, known: now, out, refused: 1, long_wait, mistakes, met, ..Self::default() };
+    }
+
+    /// A refusal with quota left and no word of how long. True if that is news, and not one more of a burst that is known since.
+    pub(super) fn met(&mut self, sent: f64, now: f64) -> bool {
+        let news = sent >= self.met;
+        if news {
+            self.met = now;
+        }
+        news
     }
 
     /// One more refusal, while `out` attempts were on their way with it.
@@ -87,12 +98,12 @@ impl Crowd {
 
     /// The burst is over, or was met by a paced gate.
     pub(super) fn forget(&mut self) {
-        *self = Self { cap: self.cap, mistakes: self.mistakes, ..Self::default() };
+        *self = Self { cap: self.cap, mistakes: self.mistakes, met: self.met, ..Self::default() };
     }
 
     /// From now on refusals are taken for a cap of so many.
     pub(super) fn believe(&mut self, cap: u32) {
-        *self = Self { cap: cap.max(1), mistakes: self.mistakes, ..Self::default() };
+        *self = Self { cap: cap.max(1), mistakes: self.mistakes, met: self.met, ..Self::default() };
     }
 
     /// The cap that refusals are taken for; zero if for a rate's.

@@ -31,7 +31,7 @@ use crate::pace::secs::{mono, num, secs, whole};
 use crate::pace::sliding::Sliding;
 use crate::pace::ticket::Attempt;
 use crate::pace::tide::{Lesson, Tide};
-use crate::pace::when::When;
+use crate::pace::when::{SCOUT_PATIENCE, When};
 use crate::time::{Mono, Wall};
 
 /// What is known of the limit.
@@ -70,8 +70,6 @@ pub(super) struct Gate {
     release: Release,
     spread: f64,
     in_flight: u32,
-    /// When the bound on attempts in flight was last cut: what left before belongs to the same crowd.
-    crowded_at: f64,
     /// When the permit for the last attempt was taken.
     last_taken: f64,
     draw: Draw,
@@ -85,8 +83,6 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// An unanswered scout holds up an unknown gate no longer than this.
-    const SCOUT_PATIENCE: f64 = 3.0;
     /// What is released at once is spread over at most this share of a window.
     const SPREAD_SHARE: f64 = 0.02;
 
@@ -105,7 +101,6 @@ impl Gate {
             release: Release::default(),
             spread: spread.as_secs_f64(),
             in_flight: 0,
-            crowded_at: 0.0,
             last_taken: 0.0,
             draw: Draw::default(),
             lanes: 0,
@@ -185,7 +180,7 @@ impl Gate {
 
     /// One attempt at a time, but a lost one does not hold up the next for ever.
     fn alone(&self, now: f64) -> When {
-        if self.in_flight == 0 { When::Now } else { When::at(self.last_taken + Self::SCOUT_PATIENCE, now) }
+        if self.in_flight == 0 { When::Now } else { When::at(self.last_taken + SCOUT_PATIENCE, now) }
     }
 
     /// Takes one permit.

@@ -5,6 +5,7 @@
 //! whose reading shows nothing left, else a declared one that is all but used up, else the family's own. A failure that
 //! names its wait closes the family's own too. An attempt that failed before anything left costs no quota; it says something to the breaker only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::breaker::{Admission, Transition};
@@ -161,12 +162,12 @@ impl Bank {
         let gate = &mut self.registry.gates[hold.gate];
         let Lesson { quota, strangers, .. } =
             gate.answered(now, &hold.attempt, reading, answer.observation.date, counts);
-        let limit = || gate.name.to_string();
+        let limit = Arc::clone(&gate.name);
         if let Some(quota) = quota {
-            self.events.push(Event::LimitLearnt { limit: limit(), quota });
+            self.learnt(&limit, quota);
         }
         if let Some(per_second) = strangers {
-            self.events.push(Event::StrangersSeen { limit: limit(), per_second });
+            self.events.push(Event::StrangersSeen { limit: limit.to_string(), per_second });
         }
     }
 
@@ -277,10 +278,11 @@ impl Bank {
         if let Some(Transition { state: to, cause }) = change {
             self.events.push(Event::Breaker { family: state.family.clone(), state: to, cause });
         }
-        match refuses(state.breaker.admission(now)) {
-            Some(_) if before.is_none() => self.doubt_all(),
-            Some(refuses) => self.doubt_until(now, ticket.lane, before, refuses),
-            None => {}
+        if let Some(refuses) = refuses(state.breaker.admission(now)) {
+            if before.is_none() {
+                self.doubt_unbounded();
+            }
+            self.doubt_until(now, ticket.lane, before, refuses);
         }
     }
 }

@@ -1,5 +1,8 @@
 //! When something may happen.
 
+/// A scout that has not answered for so many seconds no longer holds up the others.
+pub(super) const SCOUT_PATIENCE: f64 = 3.0;
+
 /// The answer of a gate to "may one more go?".
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum When {

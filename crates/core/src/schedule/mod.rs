@@ -156,14 +156,15 @@ impl<T> Schedule<T> {
         self.barrier(barrier).map_or([0; Class::COUNT], |barrier| barrier.waiting)
     }
 
+    /// Waiters of a lane by [`Class::ALL`], if it has any, that do not have to pass `barrier` yet.
+    pub fn waiting_beside(&self, lane: usize, barrier: usize) -> Option<[u32; Class::COUNT]> {
+        let lane = self.lanes.get(lane)?.as_ref().filter(|lane| !lane.needs.contains(&barrier))?;
+        Some(std::array::from_fn(|class| lane.lines[class].len()))
+    }
+
     /// One waiter.
     pub fn get(&self, id: u64) -> Option<&Entry<T>> {
         self.waiters.get(&id)
-    }
-
-    /// All waiters, in the order of their ids.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Entry<T>)> {
-        self.waiters.iter().map(|(&id, entry)| (id, entry))
     }
 
     /// A waiter comes. Its `id` is used once, and those who come later have greater ones. `needs` are the barriers of its lane;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{Bank, barriers};
 use crate::event::Event;
+use crate::pace::policy::ClassPolicy;
 use crate::pace::spec::{LimitKind, LimitSpec};
+use crate::schedule::Class;
 
 /// What became of a value the upstream named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +92,26 @@ impl Bank {
             for gate in self.registry.set_kind(index, kind) {
                 self.schedule.touch(barriers::gate(gate));
             }
-            let quota = match kind {
-                LimitKind::Rate { quota, .. } => quota,
-                LimitKind::Concurrent { cap } => u64::from(cap),
-            };
-            self.events.push(Event::LimitLearnt { limit, quota });
+            match kind {
+                LimitKind::Rate { quota, .. } => self.learnt(&limit, quota),
+                LimitKind::Concurrent { cap } => {
+                    self.events.push(Event::LimitLearnt { limit, quota: u64::from(cap) });
+                }
+            }
         }
         Named::Used
+    }
+
+    /// The quota of a rate is known now, or another. A reserve that was set and is more than half of it is cut; what a class
+    /// leaves unless the configuration says otherwise nobody has meant for this limit.
+    pub(in crate::pace) fn learnt(&mut self, limit: &str, quota: u64) {
+        self.events.push(Event::LimitLearnt { limit: limit.to_owned(), quota });
+        for (class, policy) in Class::ALL.into_iter().zip(self.config.policies) {
+            let reserve = policy.reserve;
+            if reserve != ClassPolicy::of(class).reserve && reserve > quota / 2 {
+                self.events.push(Event::ReserveCut { limit: limit.to_owned(), quota, class, reserve });
+            }
+        }
     }
 }
 

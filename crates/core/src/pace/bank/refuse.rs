@@ -4,7 +4,7 @@
 //! when a closing or an opened breaker outlasts it. The time it is told is its own forecast place, one permit after the
 //! last one told, so that the refused come back spread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,29 +13,17 @@ use crate::breaker::Admission;
 use crate::pace::ask::{Refusal, RefusalReason, WaiterId, Woken};
 use crate::pace::lane::last_moment;
 use crate::pace::policy::ClassPolicy;
-use crate::schedule::{CallerId, Class, Entry, Schedule};
+use crate::schedule::{CallerId, Class, Entry};
 use crate::time::Mono;
 
-/// Who may be without hope since the last look. A gate that closes for longer takes it from those only whose moment comes
-/// meanwhile: a throttle costs nothing where nobody's does, however many wait.
+/// Who may be without hope since the last look. What closes for longer takes it from those only whose moment comes meanwhile,
+/// and a breaker from those who set no bound and may not wait for it all the same: so a throttle costs nothing where that is
+/// nobody, however many wait.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     /// The first and the last of those moments.
     moments: Option<(Mono, Mono)>,
-    all: bool,
-}
-
-impl Doubts {
-    /// The ids of those, in the order in which they came.
-    fn of<T>(self, schedule: &Schedule<T>, moments: &BTreeSet<(Mono, u64)>) -> Vec<u64> {
-        if self.all {
-            return schedule.iter().map(|(id, _)| id).collect();
-        }
-        let Some((from, to)) = self.moments else { return Vec::new() };
-        let mut ids: Vec<u64> = moments.range((from, 0)..=(to, u64::MAX)).map(|&(_, id)| id).collect();
-        ids.sort_unstable();
-        ids
-    }
+    unbounded: bool,
 }
 
 impl Bank {
@@ -60,7 +48,7 @@ impl Bank {
     pub(super) fn refuse_hopeless(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
         let mut closed = BTreeMap::new();
         let mut hopeless = Vec::new();
-        for id in std::mem::take(&mut self.doubts).of(&self.schedule, &self.moments) {
+        for id in self.doubtful() {
             let Some(waiter) = self.schedule.get(id) else { continue };
             let lane = waiter.lane;
             let (admission, opens) =
@@ -84,6 +72,17 @@ impl Bank {
         }
     }
 
+    /// The ids of those, in the order in which they came.
+    fn doubtful(&mut self) -> Vec<u64> {
+        let Doubts { moments, unbounded } = std::mem::take(&mut self.doubts);
+        let between = moments.map(|(from, to)| self.moments.range((from, 0)..=(to, u64::MAX)));
+        let without = unbounded.then_some(&self.unbounded);
+        let mut ids: Vec<u64> = between.into_iter().flatten().map(|&(_, id)| id).collect();
+        ids.extend(without.into_iter().flatten());
+        ids.sort_unstable();
+        ids
+    }
+
     /// What was closed to `lane` for `before` may be closed for longer now.
     pub(in crate::pace) fn doubt_until(
         &mut self,
@@ -100,9 +99,9 @@ impl Bank {
         }
     }
 
-    /// A breaker refuses that did not: who set no bound may be without hope, too.
-    pub(in crate::pace) fn doubt_all(&mut self) {
-        self.doubts.all = true;
+    /// A breaker refuses that did not.
+    pub(in crate::pace) fn doubt_unbounded(&mut self) {
+        self.doubts.unbounded = true;
     }
 
     /// The longest that an answer is waited for at a gate of a lane.

@@ -34,7 +34,6 @@ impl Gate {
             backed: _,
             release: _,
             spread: _,
-            crowded_at: _,
             draw: _,
             lanes: _,
             members: _,

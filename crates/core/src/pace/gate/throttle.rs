@@ -139,8 +139,7 @@ impl Gate {
 
     /// Throttled with quota left and no word of how long: too many at once. The rate is left alone.
     fn crowded(&mut self, now: Mono, attempt: &Attempt) -> Closed {
-        if attempt.sent >= self.crowded_at {
-            self.crowded_at = secs(now);
+        if self.crowd.met(attempt.sent, secs(now)) {
             self.concurrency.throttled(self.in_flight);
             self.too_many(now, attempt)
         } else {

@@ -4,11 +4,9 @@
 use super::Tide;
 use crate::pace::refill::Rule;
 use crate::pace::secs::whole;
-use crate::pace::when::When;
+use crate::pace::when::{SCOUT_PATIENCE, When};
 
 impl Tide {
-    /// A scout that has not answered for so long no longer holds up the others.
-    const SCOUT_PATIENCE: f64 = 3.0;
     /// So many permits a counter has given back when evidence is to show it, should others have taken what is held.
     const SHOWN_BY: f64 = 3.0;
     /// And so many when a scout looks that nothing covers, while others take some of them.
@@ -114,7 +112,7 @@ impl Tide {
     /// Nothing is covered: when would a lone attempt find a permit?
     fn scout(&self, now: f64, in_flight: u32) -> When {
         if let Some(left) = self.scout_left {
-            let overdue = left + Self::SCOUT_PATIENCE.max(8.0 * self.trip.long());
+            let overdue = left + SCOUT_PATIENCE.max(8.0 * self.trip.long());
             if now < overdue {
                 return When::At(overdue);
             }
