@@ -445,7 +445,9 @@ fn a_closing_that_outlasts_a_waiter_refuses_it_at_once() {
 fn a_burst_that_lengthens_a_closing_refuses_those_whose_moment_it_passes() {
     let mut bank = opened(100);
     let burst: Vec<TicketId> = (0..3).map(|_| Caller::new().granted(&mut bank, at(30))).collect();
-    burst.iter().for_each(|&ticket| bank.sent(at(30), ticket));
+    for &ticket in &burst {
+        bank.sent(at(30), ticket);
+    }
     answer(&mut bank, at(40), burst[0], AnswerKind::Throttled, &throttle(1));
     let waits =
         |bank: &mut Bank, until| Caller { give_up_at: Some(at(until)), ..Caller::new() }.queued(bank, at(50));
