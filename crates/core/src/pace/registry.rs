@@ -26,9 +26,10 @@ use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
 use crate::pace::gate::{Gate, Knowledge};
-use crate::pace::gist::Gist;
+use crate::pace::gist::{Gist, Known};
 use crate::pace::keep::Unseen;
 use crate::pace::lane::Lane;
+use crate::pace::lease::Lease;
 use crate::pace::names::Names;
 use crate::pace::secs::{num, secs, whole};
 use crate::pace::slab::{Slab, small};
@@ -114,6 +115,10 @@ pub(super) struct Registry {
     began: Option<f64>,
     /// How a predecessor ended, if its state was restored.
     unseen: Option<Unseen>,
+    /// Declared limits of which the restored state had gates that could not be read.
+    lost: Vec<u32>,
+    /// States are stored, so leases hold.
+    pub(super) storing: bool,
     lane_hand: usize,
     rest_hand: usize,
 }
@@ -147,6 +152,8 @@ impl Registry {
             orphans: Vec::new(),
             began: None,
             unseen: None,
+            lost: Vec::new(),
+            storing: false,
             lane_hand: 0,
             rest_hand: 0,
             config,
@@ -266,10 +273,13 @@ impl Registry {
             LimitKind::Concurrent { cap } => Knowledge::Capped(cap),
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
+                sliding.lease().bind(self.storing);
                 let window = window.as_secs_f64();
                 let (spent, at) = if let Some(unseen) = self.unseen {
-                    // What the state does not hold was not spent before it.
-                    (unseen.of(quota, window), unseen.ended)
+                    // What the state does not hold was not spent before it, unless it was lost.
+                    let lost = self.lost.contains(&index);
+                    let spent = if lost { Unseen::all(quota, window) } else { unseen.of(quota, window) };
+                    (spent, unseen.ended)
                 } else {
                     let share = self.config.assume_spent.clamp(0.0, 1.0);
                     (whole(num(quota) * share), self.began.unwrap_or(secs(now)))
@@ -278,6 +288,16 @@ impl Registry {
                     sliding.assume_spent(at, spent);
                 }
                 Knowledge::Declared(sliding)
+            }
+        }
+    }
+
+    /// Changes the leases of all gates, in use and at rest.
+    pub(super) fn leases(&mut self, change: impl Fn(&mut Lease)) {
+        self.gates.iter_mut().filter_map(Gate::lease).for_each(&change);
+        for rest in self.resting.iter_mut() {
+            if let Known::Declared(spent) = &mut rest.gist.known {
+                change(&mut spent.lease);
             }
         }
     }

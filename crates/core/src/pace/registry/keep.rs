@@ -77,6 +77,11 @@ impl Registry {
         unseen: Unseen,
     ) -> Restored {
         self.unseen = Some(unseen);
+        let lost = kept.lost.iter().filter_map(|lost| match &lost.limit {
+            Some(KeptLimit::Declared(name)) => self.limit_named(name).map(|(index, _)| small(index)),
+            _ => None,
+        });
+        self.lost = lost.collect();
         let mut restored = Restored::default();
         for gate in &kept.gates {
             match self.key_of(gate) {
@@ -107,7 +112,7 @@ impl Registry {
         Some(GateKey { limit, token: gate.token.then_some(Self::ANY_TOKEN), credential, family })
     }
 
-    /// Of two that became one, as those of two tokens, the one that is closed or spent for longer counts.
+    /// Of two that became one, as those of two tokens, what is closed or spent in either counts.
     fn rest_again(&mut self, key: GateKey, gist: Gist) {
         match self.place_of(key) {
             None => {
@@ -116,10 +121,7 @@ impl Registry {
                 return;
             }
             Some(Place::Resting(rest)) => {
-                let known = &mut self.resting[rest as usize].gist;
-                if gist.harmless_at() > known.harmless_at() {
-                    *known = gist;
-                }
+                self.resting[rest as usize].gist.merge(gist);
             }
             // It is in use already, and knows better.
             Some(Place::Live(_)) => {}
