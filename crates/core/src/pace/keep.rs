@@ -18,7 +18,7 @@
 //! What this guarantees to a server with one declared window or log and no strangers: after a clean stop, and after a crash
 //! at any instant with a state that was stored and bounded, the successor's attempts and its predecessor's are together
 //! never above the quota. The successor finds at least the quota less what its predecessor spent, less the lease (an eighth,
-//! at least 8; all where the window is 16 s or less) and what was in flight; a window after the end of its predecessor, which is at most
+//! at least 8; all where the window is 16 s or less) and what was in flight then; each of them up to a sixteenth of a window late. A window after the end of its predecessor, which is at most
 //! `uncovered` after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
 //! than the successor begins.
 //! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
