@@ -393,6 +393,24 @@ fn tokens_of_a_credential_share_what_one_of_them_spent() {
 }
 
 #[test]
+fn what_earlier_tokens_left_is_no_gate_of_its_own() {
+    let per_token = || limit(10, Duration::from_mins(1), Partition::Token);
+    let mut shell = Shell::new(per_token());
+    assert!(shell.accepted());
+    let kept = shell.kept().last();
+    let mut next = shell.next(per_token(), SECOND, &kept);
+    let partitions = |shell: &Shell| -> Vec<String> {
+        let gates = shell.bank.snapshot(shell.now).gates.into_iter();
+        gates.filter(|gate| gate.name == "calls").map(|gate| gate.partition).collect()
+    };
+    assert_eq!(partitions(&next), Vec::<String>::new());
+    assert_eq!(next.burst(), 9);
+    assert_eq!(partitions(&next), ["credential=wfm token=1"]);
+    let after_it = next.kept().last();
+    assert_eq!(next.next(per_token(), SECOND, &after_it).burst(), 0, "it goes on to the next");
+}
+
+#[test]
 fn an_open_breaker_stays_open() {
     let mut shell = Shell::new(Vec::new());
     for _ in 0..6 {

@@ -93,6 +93,9 @@ pub(super) struct KeptGate {
     pub(super) family: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) credential: Option<String>,
+    /// Instead: those share it for whom there is no room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) crowd: bool,
     /// It has a count per token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) token: bool,

@@ -1,9 +1,9 @@
 //! Which gates a call must pass.
 //!
 //! Gates, lanes and families exist from their first use and are bounded. A family that was never answered by anything
-//! but 404 has no gate of its own: it passes the gate `other`, so that a caller who invents paths cannot make the bank
-//! grow. At the first other answer it is *promoted*, and its attempts in flight move with it. Beyond the bound families
-//! stay with `other`.
+//! but 404 and 401 has no gate of its own: it passes the gate `other`, so that a caller who invents paths cannot make the bank
+//! grow. At the first other answer it is *promoted*, and its attempts in flight move with it. Beyond the bound it takes the
+//! place of one that nobody uses (`room`), or stays with `other` where there is none.
 //!
 //! A call finds its lane by one look into a table, without a copy of its names (`lanes`). What nobody used for long is folded to its
 //! gist and comes back when it is asked for (`room`).
@@ -47,6 +47,11 @@ pub(super) struct FamilyState {
     /// The name of its implicit limits.
     label: Arc<str>,
     pub(super) breaker: Breaker,
+    lanes: u32,
+    /// Gates in use and at rest.
+    gates: u32,
+    /// When its last lane went.
+    left: Mono,
 }
 
 impl FamilyState {
@@ -55,6 +60,9 @@ impl FamilyState {
             family: family.clone(),
             label: Arc::from(family.as_str()),
             breaker: Breaker::new(config.breaker),
+            lanes: 0,
+            gates: 0,
+            left: Mono::ZERO,
         }
     }
 }
@@ -121,6 +129,7 @@ pub(super) struct Registry {
     pub(super) storing: bool,
     lane_hand: usize,
     rest_hand: usize,
+    family_hand: usize,
 }
 
 impl Registry {
@@ -135,7 +144,7 @@ impl Registry {
         // With a seed of its own nobody outside can make names that collide, and a run can be repeated.
         let hasher = FixedState::with_seed(config.seed);
         let mut credentials = Names::new(hasher.clone());
-        let crowd = credentials.hold(&CredentialId::new(Self::CROWD));
+        let crowd = credentials.hold_apart(CredentialId::new(Self::CROWD));
         Self {
             names: config.limits.iter().map(|limit| Arc::from(limit.key.as_str())).collect(),
             hasher: hasher.clone(),
@@ -156,6 +165,7 @@ impl Registry {
             storing: false,
             lane_hand: 0,
             rest_hand: 0,
+            family_hand: 0,
             config,
         }
     }
@@ -166,9 +176,14 @@ impl Registry {
         Some(*id as usize)
     }
 
-    fn add_family(&mut self, family: &Family) -> usize {
-        self.families.push(FamilyState::new(family, &self.config));
-        let index = self.families.len() - 1;
+    /// One more family, in the place of a forgotten one if there is one.
+    fn add_family(&mut self, family: &Family, place: Option<usize>) -> usize {
+        let state = FamilyState::new(family, &self.config);
+        let index = place.unwrap_or(self.families.len());
+        match self.families.get_mut(index) {
+            Some(forgotten) => *forgotten = state,
+            None => self.families.push(state),
+        }
         let Self { family_ids, families, hasher, .. } = self;
         family_ids.insert_unique(hasher.hash_one(family.as_str()), small(index), |&id| {
             hasher.hash_one(families[id as usize].family.as_str())
@@ -233,6 +248,9 @@ impl Registry {
         }
         if let Limit::Named(name) = key.limit {
             self.header_names.hold_again(name);
+        }
+        if let Some(family) = key.family {
+            self.families[family as usize].gates += 1;
         }
         let mut gate = self.blank(now, key);
         let stored = key.token.is_some().then_some(GateKey { token: Some(Self::ANY_TOKEN), ..key });

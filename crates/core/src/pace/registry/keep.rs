@@ -27,11 +27,13 @@ impl Registry {
             Limit::Implicit => KeptLimit::Implicit,
             Limit::Named(name) => KeptLimit::Named(self.header_names.name(name).to_string()),
         };
+        let own = key.credential.filter(|&id| id != self.crowd);
         let family = |index: u32| self.families[index as usize].family.to_string();
         KeptGate {
             limit,
             family: key.family.map(family),
-            credential: key.credential.map(|id| self.credentials.name(id).to_string()),
+            credential: own.map(|id| self.credentials.name(id).to_string()),
+            crowd: key.credential == Some(self.crowd),
             token: key.token.is_some(),
             gist,
         }
@@ -54,7 +56,7 @@ impl Registry {
         for known in &kept.families {
             let family = Family::new(&known.family);
             let Some(index) = self.known_family(&family).or_else(|| {
-                (self.families.len() <= self.config.max_families).then(|| self.add_family(&family))
+                (self.families.len() <= self.config.max_families).then(|| self.add_family(&family, None))
             }) else {
                 continue;
             };
@@ -90,7 +92,12 @@ impl Registry {
                     self.rest_again(key, gist);
                     restored.gates += 1;
                 }
-                _ => restored.forgotten += 1,
+                key => {
+                    restored.forgotten += 1;
+                    if let Some(key) = key {
+                        self.release(key);
+                    }
+                }
             }
         }
         restored
@@ -99,16 +106,25 @@ impl Registry {
     fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
         // A limit that was stored under what is an alias now goes on as the one it belongs to.
         let declared = |key: &String| self.limit_named(key).map(|(index, _)| index);
+        let family = match &gate.family {
+            None => None,
+            Some(family) => Some(small(self.known_family(&Family::new(family))?)),
+        };
         let limit = match &gate.limit {
             KeptLimit::Declared(key) => Limit::Declared(small(declared(key)?)),
             KeptLimit::Implicit => Limit::Implicit,
             KeptLimit::Named(name) => Limit::Named(self.header_names.hold(&Arc::from(name.as_str()))),
         };
-        let family = match &gate.family {
-            None => None,
-            Some(family) => Some(small(self.known_family(&Family::new(family))?)),
+        let credential = match &gate.credential {
+            _ if gate.crowd => {
+                self.credentials.hold_again(self.crowd);
+                Some(self.crowd)
+            }
+            name => name.as_ref().map(|name| self.credentials.hold(&CredentialId::new(name))),
         };
-        let credential = gate.credential.as_ref().map(|name| self.credentials.hold(&CredentialId::new(name)));
+        if let Some(family) = family {
+            self.families[family as usize].gates += 1;
+        }
         Some(GateKey { limit, token: gate.token.then_some(Self::ANY_TOKEN), credential, family })
     }
 
