@@ -270,12 +270,11 @@ async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool
 async fn write(file: &Arc<StateFile>, pacer: &Pacer, kept: Kept) -> io::Result<()> {
     let file = Arc::clone(file);
     let mut writing = tokio::task::spawn_blocking(move || file.write(&kept.up(uptime())));
-    let done = match tokio::time::timeout(PATIENCE, &mut writing).await {
-        Ok(done) => done,
-        Err(_) => {
-            pacer.end_store(false);
-            writing.await
-        }
+    let done = if let Ok(done) = tokio::time::timeout(PATIENCE, &mut writing).await {
+        done
+    } else {
+        pacer.end_store(false);
+        writing.await
     };
     let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
     pacer.end_store(done.is_ok());

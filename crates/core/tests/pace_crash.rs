@@ -18,7 +18,7 @@ const NOON: u64 = 1_700_000_000_000;
 /// A state that changed is written so often, milliseconds.
 const EVERY: u64 = 10_000;
 /// For so long at most a process goes on after its last state.
-const UNCOVERED: Duration = Duration::from_secs(13);
+const UNCOVERED: u64 = 13_000;
 /// The resolution of the world.
 const TICK: u64 = 10;
 /// The longest way to the server.
@@ -87,7 +87,7 @@ impl Process {
         let mut process = Self { bank, began: now, flying: Vec::new(), writing: None, begun: now };
         if let Some((text, _)) = disk {
             let kept = Kept::read(text).unwrap();
-            process.bank.restore(process.mono(now), wall(now), &kept, UNCOVERED);
+            process.bank.restore(process.mono(now), wall(now), &kept, Duration::from_millis(UNCOVERED));
         }
         *disk = Some(process.state(now));
         process.bank.stored();
@@ -148,10 +148,10 @@ impl Process {
     }
 
     /// Permits left of the quota, as the bank sees it.
-    fn left(&self, now: u64, quota: u64) -> f64 {
+    fn left(&self, now: u64, quota: u32) -> f64 {
         let gates = self.bank.snapshot(self.mono(now)).gates;
         let own = gates.iter().find(|gate| gate.name == "calls");
-        own.and_then(|gate| gate.remaining).unwrap_or(quota as f64)
+        own.and_then(|gate| gate.remaining).unwrap_or(f64::from(quota))
     }
 }
 
@@ -165,7 +165,7 @@ struct Server(Vec<u64>);
 
 impl Server {
     /// The most it counted at once: in a window of a clock that began at `phase`, or in any window if it keeps a log.
-    fn most(&self, window: u64, phase: Option<u64>) -> usize {
+    fn most(&self, window: u64, phase: Option<u64>) -> u32 {
         let mut handled = self.0.clone();
         handled.sort_unstable();
         let within = |index: usize| {
@@ -173,12 +173,16 @@ impl Server {
             let end = phase.map_or(from + window, |phase| from - (from + phase) % window + window);
             handled[index..].iter().take_while(|&&at| at < end).count()
         };
-        (0..handled.len()).map(within).max().unwrap_or(0)
+        small((0..handled.len()).map(within).max().unwrap_or(0))
     }
 
-    fn since(&self, time: u64) -> usize {
-        self.0.iter().filter(|&&at| at >= time).count()
+    fn since(&self, time: u64) -> u32 {
+        small(self.0.iter().filter(|&&at| at >= time).count())
     }
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap()
 }
 
 proptest! {
@@ -190,16 +194,16 @@ proptest! {
     #[test]
     fn a_declared_quota_is_not_exceeded_over_crashes_and_a_crash_costs_little(
         lives in prop::collection::vec(life(), 1..6),
-        quota in 1..120_u64,
+        quota in 1..120_u32,
         window in prop::sample::select(vec![2_u64, 10, 20, 60, 300]),
         phase in prop::option::of(0..300_000_u64),
     ) {
         let window = window * 1000;
-        let config = || declared(quota, Duration::from_millis(window));
+        let config = || declared(u64::from(quota), Duration::from_millis(window));
         let lease = if window <= 16_000 { quota } else { (quota / 8).max(8).min(quota) };
         let (mut server, mut disk, mut now) = (Server::default(), None, NOON);
         // What crashes may have cost, and when that is over.
-        let mut costs: Vec<(u64, u64)> = Vec::new();
+        let mut costs: Vec<(u32, u64)> = Vec::new();
         for life in &lives {
             let mut process = Process::start(config(), now, &mut disk);
             let first = process.ask(now).map(|ticket| {
@@ -208,11 +212,11 @@ proptest! {
             });
             // Each state keeps what was spent in groups of a sixteenth of a window, each on a clock of its own.
             let grouped = window + lives.len() as u64 * window / 15;
-            let spent = server.since(now.saturating_sub(grouped + WAY + 1500)) as u64;
-            let lost: u64 = costs.iter().filter(|(_, over)| *over >= now).map(|(cost, _)| cost).sum();
+            let spent = server.since(now.saturating_sub(grouped + WAY + 1500));
+            let lost: u32 = costs.iter().filter(|(_, over)| *over >= now).map(|(cost, _)| cost).sum();
             let least = quota.saturating_sub(spent + lost);
             let left = process.left(now, quota);
-            prop_assert!(left >= least as f64, "{left} left of {least} {first:?}");
+            prop_assert!(left >= f64::from(least), "{left} left of {least} {first:?}");
             let end = now + life.lasts;
             let mut next_burst = now;
             while now < end {
@@ -231,16 +235,16 @@ proptest! {
                 let last = process.bank.begin_store(process.mono(now), wall(now)).last();
                 disk = Some((last.write(), process.flying.len()));
             }
-            let flying = disk.as_ref().map_or(0, |(_, flying)| *flying) as u64;
+            let flying = disk.as_ref().map_or(0, |(_, flying)| small(*flying));
             let cost = if life.crashes { lease + flying } else { flying };
-            costs.push((cost, now + UNCOVERED.as_millis() as u64 + grouped));
+            costs.push((cost, now + UNCOVERED + grouped));
             now += life.away;
         }
-        let most = server.most(window, phase) as u64;
+        let most = server.most(window, phase);
         prop_assert!(most <= quota, "{most} of {quota}");
         // A window after the last end all of it is there.
-        let later = now + UNCOVERED.as_millis() as u64 + window + lives.len() as u64 * window / 15;
+        let later = now + UNCOVERED + window + lives.len() as u64 * window / 15;
         let process = Process::start(config(), later, &mut disk);
-        prop_assert!(process.left(later, quota) >= quota as f64);
+        prop_assert!(process.left(later, quota) >= f64::from(quota));
     }
 }

@@ -298,6 +298,20 @@ fn a_gate_that_the_state_does_not_hold_was_not_used_before_it() {
 }
 
 #[test]
+fn without_a_state_declared_quotas_are_spent_only_where_that_is_said() {
+    for (assume_spent, quota, window, burst) in
+        [(false, 10, 60, 10), (true, 10, 60, 0), (true, 10, 300, 0), (true, 28_800, 86_400, 1000)]
+    {
+        let limits = limit(quota, Duration::from_secs(window), Partition::Credential);
+        let mut shell = Shell::new(limits.clone());
+        shell.bank = Bank::new(BankConfig { limits, assume_spent, ..BankConfig::default() }).unwrap();
+        assert_eq!(shell.burst(), burst, "{quota} per {window}");
+        shell.pass(Duration::from_secs(window + 1));
+        assert!(shell.accepted(), "a window later they are there");
+    }
+}
+
+#[test]
 fn a_changed_declaration_goes_before_the_stored_quota() {
     let mut shell = Shell::new(minute(10));
     for _ in 0..7 {

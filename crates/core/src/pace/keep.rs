@@ -303,7 +303,7 @@ impl Bank {
     /// once one was. One state can be stored at a time.
     pub fn begin_store(&mut self, now: Mono, wall_now: Wall) -> Kept {
         self.store_due = false;
-        self.registry.leases(|lease| lease.writing());
+        self.registry.leases(Lease::writing);
         Kept { leased: true, ..self.keep(now, wall_now) }
     }
 

@@ -31,7 +31,7 @@ use crate::pace::keep::Unseen;
 use crate::pace::lane::Lane;
 use crate::pace::lease::Lease;
 use crate::pace::names::Names;
-use crate::pace::secs::{num, secs, whole};
+use crate::pace::secs::secs;
 use crate::pace::slab::{Slab, small};
 use crate::pace::sliding::Sliding;
 use crate::pace::spec::{BankConfig, LimitKind, Partition};
@@ -299,8 +299,8 @@ impl Registry {
                     let spent = if lost { Unseen::all(quota, window) } else { unseen.of(quota, window) };
                     (spent, unseen.ended)
                 } else {
-                    let share = self.config.assume_spent.clamp(0.0, 1.0);
-                    (whole(num(quota) * share), self.began.unwrap_or(secs(now)))
+                    let spent = if self.config.assume_spent { Unseen::all(quota, window) } else { 0 };
+                    (spent, self.began.unwrap_or(secs(now)))
                 };
                 if spent > 0 && secs(now) < at + 2.0 * window {
                     sliding.assume_spent(at, spent);

@@ -359,7 +359,7 @@ impl Sliding {
         let burst = burst.map_or(f64::NEG_INFINITY, |&(at, _)| at + window);
         let used = ended.iter().map(|&(_, count)| count).sum();
         let turn = turn.unwrap_or(f64::NEG_INFINITY).max(burst);
-        Self { used, share, turn, refuted, ended, lease, ..sliding }
+        Self { ended, used, share, turn, refuted, lease, ..sliding }
     }
 }
 
