@@ -154,8 +154,8 @@ fn a_gateway_killed_in_the_middle_of_a_burst_does_not_exceed_a_declared_quota() 
         gateway = Gateway::start(&world, &state);
     }
     until("the quota is never used up", || gateway.get(USER).starts_with("http/1.1 429"));
-    let stats = world.sim.stats();
-    assert_eq!(stats.throttled, 0, "each of them counted what those before it had sent");
+    let counted = world.sim.stats();
+    assert_eq!(counted.throttled, 0, "each of them counted what those before it had sent");
     // The crashes cost a lease of eight each at most, and what was in flight.
-    assert!((12..=40).contains(&stats.accepted), "{}", stats.accepted);
+    assert!((12..=40).contains(&counted.accepted), "{}", counted.accepted);
 }
