@@ -231,6 +231,19 @@ fn no_more_than_a_lease_leaves_before_the_next_state_and_a_crash_costs_that() {
 }
 
 #[test]
+fn what_several_crashes_left_unseen_adds_up() {
+    let mut shell = Shell::new(minute(20));
+    let mut sent = 0;
+    for _ in 0..12 {
+        let kept = shell.kept();
+        // Too few for another state to be due: none of them will ever know of these.
+        sent += (0..3).filter(|_| shell.accepted()).count();
+        shell = shell.next(minute(20), SECOND, &kept);
+    }
+    assert!((3..=20).contains(&sent), "{sent}");
+}
+
+#[test]
 fn what_was_in_flight_counts_from_the_end_of_its_process() {
     let mut shell = Shell::new(minute(10));
     let ticket = shell.ask_for("/api/v2/users", "wfm", 1).unwrap();

@@ -57,6 +57,8 @@ pub struct Kept {
     pub(super) named: Vec<KeptLimitKind>,
     pub(super) gates: Vec<KeptGate>,
     pub(super) families: Vec<KeptFamily>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) crashes: Vec<KeptCrash>,
     drift: Drift,
     /// What could not be read.
     #[serde(skip)]
@@ -109,6 +111,19 @@ pub(super) enum KeptLimit {
     Declared(String),
     Implicit,
     Named(String),
+}
+
+/// The end of a process that may have spent what no state holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptCrash {
+    /// Seconds since the Unix epoch.
+    pub(super) ended: f64,
+    /// Nothing bounded what it spent.
+    pub(super) all: bool,
+    /// Only of this declared limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<String>,
 }
 
 /// A declared limit of which the upstream told another number than was declared.
@@ -179,6 +194,7 @@ impl Kept {
             named: Vec::new(),
             gates: Vec::new(),
             families: Vec::new(),
+            crashes: Vec::new(),
             drift: Drift::default(),
             lost: Vec::new(),
         }
@@ -352,6 +368,7 @@ impl Bank {
             named: self.registry.keep_named(&self.config.limits),
             gates: self.registry.keep_gates(now, by),
             families: self.registry.keep_families(now, by),
+            crashes: self.registry.keep_crashes(now, by),
             drift: self.drift.keep(now),
         }
     }
@@ -416,6 +433,15 @@ impl Unseen {
             Assumed::Nothing => 0,
             Assumed::Lease => Lease::size(quota, window),
             Assumed::All => Self::all(quota, window),
+        }
+    }
+
+    /// Whether nothing bounded what was spent; `None` if nothing was.
+    pub(super) fn unbounded(self) -> Option<bool> {
+        match self.spent {
+            Assumed::Nothing => None,
+            Assumed::Lease => Some(false),
+            Assumed::All => Some(true),
         }
     }
 

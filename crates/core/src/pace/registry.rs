@@ -93,6 +93,22 @@ struct Resting {
     gist: Gist,
 }
 
+/// The end of a process that may have spent what no state holds. A gate that was not asked for since knows nothing of it.
+#[derive(Clone, Copy, Debug)]
+struct Crash {
+    ended: f64,
+    /// Nothing bounded what it spent.
+    all: bool,
+    /// It is about one declared limit only, of which a gate was lost.
+    limit: Option<u32>,
+}
+
+impl Crash {
+    fn unseen(self, quota: u64, window: f64) -> u64 {
+        if self.all { Unseen::all(quota, window) } else { Lease::size(quota, window) }
+    }
+}
+
 /// Where a gate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -121,10 +137,8 @@ pub(super) struct Registry {
     orphans: Vec<usize>,
     /// When the bank was first asked: what was spent before counts from here.
     began: Option<f64>,
-    /// How a predecessor ended, if its state was restored.
-    unseen: Option<Unseen>,
-    /// Declared limits of which the restored state had gates that could not be read.
-    lost: Vec<u32>,
+    /// How predecessors ended, the last one last, if a state was restored.
+    crashes: Option<Vec<Crash>>,
     /// States are stored, so leases hold.
     pub(super) storing: bool,
     lane_hand: usize,
@@ -160,8 +174,7 @@ impl Registry {
             header_names: Names::new(hasher),
             orphans: Vec::new(),
             began: None,
-            unseen: None,
-            lost: Vec::new(),
+            crashes: None,
             storing: false,
             lane_hand: 0,
             rest_hand: 0,
@@ -293,17 +306,19 @@ impl Registry {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
                 sliding.lease().bind(self.storing);
                 let window = window.as_secs_f64();
-                let (spent, at) = if let Some(unseen) = self.unseen {
-                    // What the state does not hold was not spent before it, unless it was lost.
-                    let lost = self.lost.contains(&index);
-                    let spent = if lost { Unseen::all(quota, window) } else { unseen.of(quota, window) };
-                    (spent, unseen.ended)
-                } else {
-                    let spent = if self.config.assume_spent { Unseen::all(quota, window) } else { 0 };
-                    (spent, self.began.unwrap_or(secs(now)))
-                };
-                if spent > 0 && secs(now) < at + 2.0 * window {
-                    sliding.assume_spent(at, spent);
+                if let Some(crashes) = &self.crashes {
+                    // What the state does not hold was not spent before it, but after it, or by others that crashed before.
+                    let of_it = |crash: &&Crash| crash.limit.is_none_or(|limit| limit == index);
+                    for crash in crashes.iter().filter(of_it) {
+                        if secs(now) < crash.ended + 2.0 * window {
+                            sliding.assume_spent(crash.ended, crash.unseen(quota, window));
+                        }
+                    }
+                } else if self.config.assume_spent {
+                    let at = self.began.unwrap_or(secs(now));
+                    if secs(now) < at + 2.0 * window {
+                        sliding.assume_spent(at, Unseen::all(quota, window));
+                    }
                 }
                 Knowledge::Declared(sliding)
             }

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
+use super::{Crash, GateKey, Limit, OTHER, Place, Registry, Resting};
 use crate::key::{CredentialId, Family};
 use crate::pace::gist::Gist;
-use crate::pace::keep::{Kept, KeptBreaker, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant};
+use crate::pace::keep::{
+    Kept, KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant,
+};
 use crate::pace::secs::secs;
 use crate::pace::slab::small;
+use crate::pace::spec::LimitKind;
 use crate::time::Mono;
 
 impl Registry {
+    /// The leases of sixteen make two quotas, so that what those before them spent is of no account.
+    const MAX_CRASHES: usize = 16;
+
     /// All gates, on a clock that shows `by` seconds more.
     pub(in crate::pace) fn keep_gates(&self, now: Mono, by: f64) -> Vec<KeptGate> {
         let live = self.gates.iter().filter_map(|(_, gate)| {
@@ -78,12 +84,7 @@ impl Registry {
         by: f64,
         unseen: Unseen,
     ) -> Restored {
-        self.unseen = Some(unseen);
-        let lost = kept.lost.iter().filter_map(|lost| match &lost.limit {
-            Some(KeptLimit::Declared(name)) => self.limit_named(name).map(|(index, _)| small(index)),
-            _ => None,
-        });
-        self.lost = lost.collect();
+        self.crashes = Some(self.crashes_of(kept, by, unseen));
         let mut restored = Restored::default();
         for gate in &kept.gates {
             match self.key_of(gate) {
@@ -101,6 +102,47 @@ impl Registry {
             }
         }
         restored
+    }
+
+    /// Ends of processes of which gates that the state does not hold may have been spent.
+    pub(in crate::pace) fn keep_crashes(&self, now: Mono, by: f64) -> Vec<KeptCrash> {
+        let windows = self.config.limits.iter().filter_map(|limit| match limit.kind {
+            LimitKind::Rate { window, .. } => Some(window.as_secs_f64()),
+            LimitKind::Concurrent { .. } => None,
+        });
+        let longest = windows.fold(0.0, f64::max);
+        let name = |index: u32| self.config.limits[index as usize].key.clone();
+        let known = self.crashes.iter().flatten().filter(|crash| secs(now) < crash.ended + 2.0 * longest);
+        known
+            .map(|crash| KeptCrash { ended: crash.ended + by, all: crash.all, limit: crash.limit.map(name) })
+            .collect()
+    }
+
+    fn crashes_of(&self, kept: &Kept, by: f64, unseen: Unseen) -> Vec<Crash> {
+        let index = |name: &String| self.limit_named(name).map(|(index, _)| small(index));
+        let mut crashes = Vec::new();
+        for KeptCrash { ended, all, limit } in &kept.crashes {
+            let limit = match limit.as_ref().map(index) {
+                // It is no longer declared.
+                Some(None) => continue,
+                Some(index) => index,
+                None => None,
+            };
+            crashes.push(Crash { ended: (ended + by).min(unseen.ended), all: *all, limit });
+        }
+        let ended = unseen.ended;
+        if let Some(all) = unseen.unbounded() {
+            crashes.push(Crash { ended, all, limit: None });
+        }
+        for lost in &kept.lost {
+            if let Some(KeptLimit::Declared(name)) = &lost.limit
+                && let Some(index) = index(name)
+            {
+                crashes.push(Crash { ended, all: true, limit: Some(index) });
+            }
+        }
+        let beyond = crashes.len().saturating_sub(Self::MAX_CRASHES);
+        crashes.split_off(beyond)
     }
 
     fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
