@@ -1,13 +1,13 @@
 //! What pacing learnt, kept in a file over restarts.
 //!
 //! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
-//! forgotten. The file is written before the first call; at once when a sixteenth of a declared quota was spent; within [`APART`]
+//! forgotten. The file is written before the first call; at once when a sixteenth of a declared quota was spent; within a second
 //! when a gate closed, a breaker changed or the upstream told a quota; otherwise every [`EVERY`] if anything changed or is in
 //! flight; and at the end. A write replaces the file as a whole: a new one is written beside it, synchronised, and renamed
 //! over it, so that a crash leaves the old state or the new one.
 //!
 //! What was spent since the last write is bounded, so that a successor can count it: of a declared quota whose window is longer than 16 s no more
-//! than an eighth leaves before the next write has ended. A disk that is slow makes a burst wait, for [`PATIENCE`] at most: where the state
+//! than an eighth leaves before the next write has ended. A disk that is slow makes a burst wait, for two seconds at most: where the state
 //! cannot be written, calls go on without it, and a warning says so.
 //!
 //! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process

@@ -348,6 +348,11 @@ fn a_quota_that_the_upstream_named_holds_on_until_the_declaration_changes() {
     let after_it = shell.next(minute(10), SECOND, &kept).kept().last();
     assert_eq!(shell.next(minute(10), SECOND, &after_it).burst(), 19, "and over the next restart");
     assert_eq!(shell.next(minute(5), SECOND, &kept).burst(), 4);
+    let written = shell.bank.revision();
+    assert_eq!(shell.bank.set_quota("calls", 4), Named::Used);
+    assert_ne!(shell.bank.revision(), written, "a state without it is out of date");
+    let kept = shell.kept();
+    assert_eq!(shell.next(minute(10), 100 * SECOND, &kept).burst(), 4, "a lower one too, after a crash");
 }
 
 #[test]

@@ -26,6 +26,13 @@
 //!   has passed ([`Kept::today`]).
 //! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 
+mod parts;
+mod unseen;
+
+pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, KeptLimitKind};
+use unseen::Assumed;
+pub(super) use unseen::Unseen;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,9 +40,8 @@ use serde::{Deserialize, Serialize};
 use crate::observe::MAX_DURATION;
 use crate::pace::bank::{Bank, barriers};
 use crate::pace::drift::Drift;
-use crate::pace::gist::Gist;
 use crate::pace::lease::Lease;
-use crate::pace::secs::{mono, num, secs, wall, whole};
+use crate::pace::secs::{mono, secs, wall};
 use crate::time::{Mono, Wall};
 
 /// The state of a bank, as it is stored.
@@ -84,75 +90,6 @@ pub struct Lost {
     pub why: String,
     /// The limit of a gate, if that could be read.
     pub(super) limit: Option<KeptLimit>,
-}
-
-/// One gate. Instants in seconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptGate {
-    pub(super) limit: KeptLimit,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) family: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) credential: Option<String>,
-    /// Instead: those share it for whom there is no room.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) crowd: bool,
-    /// It has a count per token.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) token: bool,
-    pub(super) gist: Gist,
-}
-
-/// Which limit a gate paces.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum KeptLimit {
-    Declared(String),
-    Implicit,
-    Named(String),
-}
-
-/// The end of a process that may have spent what no state holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptCrash {
-    /// Seconds since the Unix epoch.
-    pub(super) ended: f64,
-    /// Nothing bounded what it spent.
-    pub(super) all: bool,
-    /// Only of this declared limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) limit: Option<String>,
-}
-
-/// A declared limit of which the upstream told another number than was declared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptLimitKind {
-    pub(super) limit: String,
-    /// As it is declared. Should that change, what was told is told again.
-    pub(super) declared: u64,
-    pub(super) told: u64,
-    /// Seconds; zero for attempts at once.
-    pub(super) window: f64,
-}
-
-/// A family that proved to exist, with its breaker if that is not closed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptFamily {
-    pub(super) family: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) breaker: Option<KeptBreaker>,
-}
-
-/// An open breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptBreaker {
-    pub(super) until: f64,
-    pub(super) openings: u32,
 }
 
 /// A stored state that cannot be used.
@@ -404,55 +341,6 @@ impl Bank {
         self.registry.restore_families(kept, now, by);
         self.drift.restore(now, Duration::from_secs_f64(today - then), &kept.drift);
         self.registry.restore_gates(kept, now, by, Unseen { ended, spent })
-    }
-}
-
-/// The end of a bank whose last moments were not stored.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unseen {
-    /// When it ended at the latest, seconds on the clock of its successor.
-    pub(super) ended: f64,
-    spent: Assumed,
-}
-
-/// What is assumed to have been spent unseen.
-#[derive(Clone, Copy, Debug)]
-enum Assumed {
-    Nothing,
-    Lease,
-    All,
-}
-
-impl Unseen {
-    /// Where nothing is known, attempts of a long window are taken to have left so many times as fast as evenly.
-    const FASTER: f64 = 4.0;
-
-    /// Of a quota per `window` seconds, what may have been spent unseen.
-    pub(super) fn of(self, quota: u64, window: f64) -> u64 {
-        match self.spent {
-            Assumed::Nothing => 0,
-            Assumed::Lease => Lease::size(quota, window),
-            Assumed::All => Self::all(quota, window),
-        }
-    }
-
-    /// Whether nothing bounded what was spent; `None` if nothing was.
-    pub(super) fn unbounded(self) -> Option<bool> {
-        match self.spent {
-            Assumed::Nothing => None,
-            Assumed::Lease => Some(false),
-            Assumed::All => Some(true),
-        }
-    }
-
-    /// What may have been spent where nothing is known.
-    pub(super) fn all(quota: u64, window: f64) -> u64 {
-        let lost = Kept::LOST.as_secs_f64();
-        if window <= lost {
-            quota
-        } else {
-            whole((Self::FASTER * num(quota) * lost / window).ceil()).min(quota)
-        }
     }
 }
 
