@@ -93,7 +93,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::wait)]
     pub(crate) max_wait: Option<Duration>,
     /// Folder in which pacing is kept over restarts: limits, what of them is spent, what is closed and until when.
-    /// Default: nothing is kept.
+    /// Default: the runtime folder, which lasts as long as the machine runs; nothing for an upstream on this machine. `off`:
+    /// nothing.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Check the configuration and whether a gateway could start with it, say all that is wrong, and end.

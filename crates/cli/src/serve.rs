@@ -1,12 +1,11 @@
 //! `tidegate serve`: the gateway.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use tidegate::observe::{Observer, Traced};
 use tidegate::state::StateFile;
-use tidegate_gateway::{GatewayConfig, StartError, must_be_loopback};
+use tidegate_gateway::{GatewayConfig, KeepState, StartError, must_be_loopback};
 
 use crate::args::ServeArgs;
 use crate::environment::Environment;
@@ -18,20 +17,25 @@ use crate::signals::interrupted;
 
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::load(&args.connection, &Environment::of_process())?;
+    let environment = Environment::of_process();
+    let settings = Settings::load(&args.connection, &environment)?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let max_wait = settings.max_wait(args.max_wait)?;
-    let state_dir = settings.state_dir(args.state_dir);
+    let mut keep = settings.keep_state(args.state_dir, &environment);
     if args.check {
-        check(&settings, data_addr, admin_addr, state_dir.as_deref()).await?;
+        check(&settings, data_addr, admin_addr, &keep).await?;
         output::talk("the configuration is good");
         return Ok(());
     }
     let mut config = GatewayConfig::new(settings.upstream()?);
     config.doors = settings.doors();
     config.max_wait = max_wait;
-    config.state_dir = state_dir;
     let api = config.upstream.api.clone();
+    if is_here(&api) && matches!(keep, KeepState::InIfFree(_)) {
+        // A simulator: it is started again as often, and then knows of nothing.
+        keep = KeepState::Nowhere;
+    }
+    config.state = keep;
     let listeners = (bind(data_addr, "--listen").await?, bind(admin_addr, "--admin").await?);
     let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Traced)];
     let gateway =
@@ -59,7 +63,7 @@ async fn check(
     settings: &Settings,
     data: SocketAddr,
     admin: SocketAddr,
-    state_dir: Option<&Path>,
+    keep: &KeepState,
 ) -> Result<(), Failure> {
     let mut found = Vec::new();
     for (port, flag, addr) in [("the data port", "--listen", data), ("the admin port", "--admin", admin)] {
@@ -71,7 +75,7 @@ async fn check(
     if data == admin && data.port() != 0 {
         found.push(Err(Failure::usage(format!("--listen and --admin are both {data} (give each its own)"))));
     }
-    if let Some(dir) = state_dir {
+    if let KeepState::In(dir) = keep {
         found.push(StateFile::could_be_in(dir).map_err(Failure::usage));
     }
     let upstream = settings.upstream();
@@ -81,7 +85,30 @@ async fn check(
     all(found).map(drop)
 }
 
+/// Whether a base URL names this machine.
+fn is_here(api: &str) -> bool {
+    let rest = api.split_once("://").map_or(api, |(_, rest)| rest);
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = if host.starts_with('[') { host } else { host.split(':').next().unwrap_or_default() };
+    host == "localhost" || host.starts_with("127.") || host.starts_with("[::1]")
+}
+
 fn bad_settings(problems: &[tidegate::ConfigError]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::usage(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulator_on_this_machine_is_told_from_an_upstream() {
+        for here in ["http://127.0.0.1:8790", "http://localhost:1", "http://[::1]:80/", "http://localhost"] {
+            assert!(is_here(here), "{here}");
+        }
+        for away in ["https://api.mypurecloud.de", "https://localhost.example.com", "http://10.0.0.1:80"] {
+            assert!(!is_here(away), "{away}");
+        }
+    }
 }

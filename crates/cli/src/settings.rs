@@ -14,7 +14,7 @@ use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec, Taking};
 use tidegate_core::profile::reader::{self, Section};
 use tidegate_core::profile::{parse_duration, read_limits};
-use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors};
+use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepState};
 
 use crate::args::Connection;
 use crate::environment::Environment;
@@ -85,8 +85,11 @@ const CLASSES: [(&Key, &Key); Class::COUNT] = [
 
 const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], check: some };
 
+const STATE_UNKNOWN: Key =
+    Key { name: "state.unknown", env: &["TIDEGATE_STATE_UNKNOWN"], check: fresh_or_spent };
+
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 23] = [
+const KEYS: [&Key; 24] = [
     &PROFILE,
     &REGION,
     &API,
@@ -110,6 +113,7 @@ const KEYS: [&Key; 23] = [
     &POLL_POLICY,
     &POLL_RESERVE,
     &STATE_DIR,
+    &STATE_UNKNOWN,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -158,6 +162,13 @@ fn permits(text: &str) -> Result<(), String> {
     parsed
         .map(drop)
         .map_err(|_| format!("`{text}` is no number of permits (write a whole number, such as 80)"))
+}
+
+fn fresh_or_spent(text: &str) -> Result<(), String> {
+    match text {
+        "fresh" | "spent" => Ok(()),
+        _ => Err(format!("`{text}` is neither fresh nor spent")),
+    }
 }
 
 fn on_or_off(text: &str) -> Result<(), String> {
@@ -259,6 +270,7 @@ impl Settings {
             tracing::warn!(target: "tidegate", "{told}");
         }
         config.credential = credential;
+        config.assume_spent = self.get(&STATE_UNKNOWN) == Some("spent");
         config.fetch_limits = self.get(&FETCH_LIMITS) != Some("false");
         Ok(config)
     }
@@ -381,9 +393,18 @@ impl Settings {
         Ok((addr(data, &LISTEN, "127.0.0.1:8787")?, addr(admin, &ADMIN, "127.0.0.1:8788")?))
     }
 
-    /// Where pacing is kept over restarts, if it is.
-    pub(crate) fn state_dir(&self, flag: Option<PathBuf>) -> Option<PathBuf> {
-        flag.or_else(|| self.get(&STATE_DIR).map(PathBuf::from))
+    /// Where the gateway's pacing is kept over restarts: where somebody said, else where the service manager or the session
+    /// keeps what lasts no longer than the machine runs.
+    pub(crate) fn keep_state(&self, flag: Option<PathBuf>, environment: &Environment) -> KeepState {
+        if let Some(dir) = flag.or_else(|| self.get(&STATE_DIR).map(PathBuf::from)) {
+            return if dir.as_os_str() == "off" { KeepState::Nowhere } else { KeepState::In(dir) };
+        }
+        // Of a service manager's folders the first is the unit's own.
+        let managed = environment.get("STATE_DIRECTORY").ok().flatten();
+        let managed = managed.as_deref().and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+        let session = environment.get("XDG_RUNTIME_DIR").ok().flatten();
+        let session = session.map(|dir| PathBuf::from(dir).join("tidegate"));
+        managed.or(session).map_or(KeepState::Nowhere, KeepState::InIfFree)
     }
 
     /// The longest wait of a call through the gateway.
@@ -487,7 +508,9 @@ fn from_file(file: &Section<'_>) -> Settings {
         }
     }
     if let Some(state) = file.section("state") {
-        settings.set(&STATE_DIR, text(&state, &STATE_DIR));
+        for key in [&STATE_DIR, &STATE_UNKNOWN] {
+            settings.set(key, text(&state, key));
+        }
     }
     settings.limits = read_limits(file);
     settings
@@ -695,6 +718,27 @@ mod tests {
             let form = format!("TIDEGATE_{}", key.name.replace('.', "_").to_uppercase());
             assert_eq!(key.env[0], form);
         }
+    }
+
+    #[test]
+    fn state_is_kept_where_somebody_said_else_as_long_as_the_machine_runs() {
+        let keep = |flag: Option<&str>, set: &[(&str, &str)]| {
+            let settings = Settings::load(&connection(), &env(set)).unwrap();
+            settings.keep_state(flag.map(PathBuf::from), &env(set))
+        };
+        let session = ("XDG_RUNTIME_DIR", "/run/user/1000");
+        let managed = ("STATE_DIRECTORY", "/var/lib/tidegate:/var/lib/other");
+        let usual = |dir: &str| KeepState::InIfFree(PathBuf::from(dir));
+        assert_eq!(keep(None, &[]), KeepState::Nowhere);
+        assert_eq!(keep(None, &[session]), usual("/run/user/1000/tidegate"));
+        assert_eq!(keep(None, &[session, managed]), usual("/var/lib/tidegate"));
+        assert_eq!(keep(Some("here"), &[managed]), KeepState::In(PathBuf::from("here")));
+        assert_eq!(keep(Some("off"), &[managed]), KeepState::Nowhere);
+        let set = [managed, ("TIDEGATE_STATE_DIR", "off"), ("TIDEGATE_STATE_UNKNOWN", "spent")];
+        assert_eq!(keep(None, &set), KeepState::Nowhere);
+        assert!(Settings::load(&connection(), &env(&set)).unwrap().upstream().unwrap().assume_spent);
+        let told = Settings::load(&connection(), &env(&[("TIDEGATE_STATE_UNKNOWN", "none")])).unwrap_err();
+        assert!(told.message.contains("neither fresh nor spent"), "{}", told.message);
     }
 
     #[test]

@@ -139,3 +139,23 @@ fn a_damaged_state_is_a_warning_and_a_pessimistic_start() {
     log.read_to_string(&mut told).unwrap();
     assert!(told.contains("is not a state of this program") && told.contains("WARN"), "{told}");
 }
+
+#[test]
+fn a_gateway_killed_in_the_middle_of_a_burst_does_not_exceed_a_declared_quota() {
+    let world = World::new("limit = 40\nwindow = \"5m\"\nheaders = \"none\"\n");
+    world.write("tidegate.toml", "[[limit]]\nkey = \"all\"\nquota = 40\nwindow = \"5m\"\npin = true\n");
+    let state = world.path("state");
+    let mut gateway = Gateway::start(&world, &state);
+    for _ in 0..3 {
+        for _ in 0..12 {
+            gateway.get(USER);
+        }
+        gateway.kill();
+        gateway = Gateway::start(&world, &state);
+    }
+    until("the quota is never used up", || gateway.get(USER).starts_with("http/1.1 429"));
+    let counted = world.sim.stats();
+    assert_eq!(counted.throttled, 0, "each of them counted what those before it had sent");
+    // The crashes cost a lease of eight each at most, and what was in flight.
+    assert!((12..=40).contains(&counted.accepted), "{}", counted.accepted);
+}

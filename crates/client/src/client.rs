@@ -168,6 +168,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether declared quotas count as spent at the start, as a process before this one may have spent them; they do not
+    /// unless said otherwise. With a [state](ClientBuilder::state), or a [`StateKeeper`](crate::state::StateKeeper) that finds one, it is of no account.
+    pub fn assume_spent(mut self, spent: bool) -> Self {
+        self.config.assume_spent = spent;
+        self
+    }
+
     /// Begins with what [`Client::keep`] returned in an earlier process. `uncovered` is for how long at most that process
     /// went on after it, if it is not its [last](Kept::last). [`StateKeeper`](crate::state::StateKeeper) does both with a
     /// file.

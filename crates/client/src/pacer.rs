@@ -38,8 +38,10 @@ pub struct Pacer {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    /// The state should be stored at once: a gate closed, a breaker changed, or much was spent.
+    /// The state should be stored soon: a gate closed, a breaker changed, or the upstream told a quota.
     to_keep: Notify,
+    /// The state should be stored at once: half of a lease was used.
+    to_lease: Notify,
     clock: Clock,
     observers: Observers,
     /// Attempts that go on when their caller has gone.
@@ -54,8 +56,6 @@ struct State {
     /// What the timer sleeps for.
     wake: Option<Mono>,
     answer_times: HashMap<Family, Recent>,
-    /// At this revision the stored state is too old; never, if none is stored.
-    stale: u64,
 }
 
 type Granted = Result<Ticket, Refusal>;
@@ -79,13 +79,13 @@ impl Pacer {
             timer_runs: false,
             wake: None,
             answer_times: HashMap::new(),
-            stale: u64::MAX,
         };
         let outliving = watch::Sender::new(0);
         let shared = Shared {
             state: Mutex::new(state),
             changed: Notify::new(),
             to_keep: Notify::new(),
+            to_lease: Notify::new(),
             clock,
             observers,
             outliving,
@@ -124,7 +124,12 @@ impl Pacer {
 
     /// The upstream lists what its limits allow (see [`Bank::set_quotas`]).
     pub fn set_quotas(&self, listed: &[Quoted<'_>]) -> Vec<Named> {
-        self.locked(|state, _| state.bank.set_quotas(listed))
+        let before = self.revision();
+        let named = self.locked(|state, _| state.bank.set_quotas(listed));
+        if self.revision() != before {
+            self.shared.to_keep.notify_one();
+        }
+        named
     }
 
     /// What the gates hold now, for `/api/state` and the metrics.
@@ -133,19 +138,34 @@ impl Pacer {
         self.shared.state.lock().bank.snapshot(now)
     }
 
-    /// The state of the gates, to be stored for a successor.
+    /// The state of the gates, to be stored for a successor; see [`Bank::keep`].
     pub fn keep(&self) -> Kept {
         let (now, wall) = (self.shared.clock.now(), self.wall());
+        self.shared.state.lock().bank.keep(now, wall)
+    }
+
+    /// The state of the gates with its revision, to be stored now; see [`Bank::begin_store`].
+    pub(crate) fn begin_store(&self) -> (Kept, u64) {
+        let (now, wall) = (self.shared.clock.now(), self.wall());
         let mut state = self.shared.state.lock();
-        state.stale = state.bank.revision().saturating_add(state.bank.ahead());
-        state.bank.keep(now, wall)
+        (state.bank.begin_store(now, wall), state.bank.revision())
+    }
+
+    /// What became of it.
+    pub(crate) fn end_store(&self, stored: bool) {
+        self.locked(|state, _| if stored { state.bank.stored() } else { state.bank.not_stored() });
     }
 
     /// Begins with what another process stored; see [`Bank::restore`]. To be called before the first
     /// [`acquire`](Pacer::acquire).
     pub fn restore(&self, kept: &Kept, uncovered: Duration) -> Restored {
-        let (now, wall) = (self.shared.clock.now(), self.wall());
-        self.shared.state.lock().bank.restore(now, wall, kept, uncovered)
+        self.restore_at(self.wall(), kept, uncovered)
+    }
+
+    /// The same when it is `today`, whatever the wall clock shows.
+    pub(crate) fn restore_at(&self, today: Wall, kept: &Kept, uncovered: Duration) -> Restored {
+        let now = self.shared.clock.now();
+        self.shared.state.lock().bank.restore(now, today, kept, uncovered)
     }
 
     /// Changes with the state, but for the passing of time.
@@ -157,7 +177,17 @@ impl Pacer {
         self.shared.clock.wall()
     }
 
-    /// Waits until the state should be stored at once. One task may wait.
+    /// Attempts that are granted or in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.state.lock().bank.in_flight()
+    }
+
+    /// Waits until half of a lease is used: who comes later may have to wait for a stored state. One task may wait.
+    pub(crate) async fn to_lease(&self) {
+        self.shared.to_lease.notified().await;
+    }
+
+    /// Waits until the state should be stored soon. One task may wait.
     pub(crate) async fn to_keep(&self) {
         self.shared.to_keep.notified().await;
     }
@@ -194,7 +224,7 @@ impl Pacer {
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
     fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
-        let (result, woken, events, timer_moves, keep) = {
+        let (result, woken, events, timer_moves, lease_low) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
@@ -204,11 +234,7 @@ impl Pacer {
             let woken: Vec<_> =
                 woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
             let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
-            let keep = state.bank.revision() >= state.stale;
-            if keep {
-                state.stale = u64::MAX;
-            }
-            (result, woken, state.bank.drain_events(), timer_moves, keep)
+            (result, woken, state.bank.drain_events(), timer_moves, state.bank.is_store_due())
         };
         for (tell, woken) in woken {
             let granted = match woken {
@@ -221,8 +247,11 @@ impl Pacer {
             }
         }
         let closing = |event: &Event| matches!(event, Event::Throttled { .. } | Event::Breaker { .. });
-        if keep || events.iter().any(closing) {
+        if events.iter().any(closing) {
             self.shared.to_keep.notify_one();
+        }
+        if lease_low {
+            self.shared.to_lease.notify_one();
         }
         self.shared.observers.events(&events);
         if timer_moves {

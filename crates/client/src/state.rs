@@ -1,9 +1,14 @@
 //! What pacing learnt, kept in a file over restarts.
 //!
 //! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
-//! forgotten. The file is written soon after a gate closed, a breaker changed or a sixteenth of a declared quota was spent,
-//! because that costs most when it is lost; otherwise every [`EVERY`] if anything changed; and at the end. A write replaces the file as a whole: a new one
-//! is written beside it, synchronised, and renamed over it, so that a crash leaves the old state or the new one.
+//! forgotten. The file is written before the first call; at once when a sixteenth of a declared quota was spent; within a second
+//! when a gate closed, a breaker changed or the upstream told a quota; otherwise every [`EVERY`] if anything changed or is in
+//! flight; and at the end. A write replaces the file as a whole: a new one is written beside it, synchronised, and renamed
+//! over it, so that a crash leaves the old state or the new one.
+//!
+//! What was spent since the last write is bounded, so that a successor can count it: of a declared quota whose window is longer than 16 s no more
+//! than an eighth leaves before the next write has ended. A disk that is slow makes a burst wait, for two seconds at most: where the state
+//! cannot be written, calls go on without it, and a warning says so.
 //!
 //! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process
 //! of the last [`Kept::LOST`] can have spent.
@@ -16,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::key::Tenant;
-use tidegate_core::pace::Kept;
+use tidegate_core::pace::{Kept, Uptime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,10 +29,16 @@ use crate::pacer::Pacer;
 use crate::upstream::Upstream;
 
 /// How often a state that changed is written.
-pub const EVERY: Duration = Duration::from_secs(30);
+pub const EVERY: Duration = Duration::from_secs(10);
 
-/// Writes are at least so far apart.
+/// Writes that nobody waits for are at least so far apart.
 const APART: Duration = Duration::from_secs(1);
+
+/// For so long a write may keep calls waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// So long after its last state a process can have gone on without another.
+const UNCOVERED: Duration = Duration::from_secs(EVERY.as_secs() + APART.as_secs() + PATIENCE.as_secs());
 
 /// A state file that only this process writes.
 #[derive(Debug)]
@@ -105,8 +116,15 @@ impl StateFile {
         };
         match Kept::read(&text) {
             Ok(kept) => {
-                // What was closed is written within `APART` and the time of a write.
-                let restored = pacer.restore(&kept, EVERY + APART);
+                for lost in kept.lost() {
+                    tracing::warn!(
+                        target: "tidegate",
+                        "{}: {} is lost: {} (its quota counts as spent for a while if it is declared)",
+                        self.path.display(), lost.part, lost.why
+                    );
+                }
+                let today = kept.today(pacer.wall(), uptime().as_ref());
+                let restored = pacer.restore_at(today, &kept, UNCOVERED);
                 tracing::info!(
                     target: "tidegate",
                     "pacing goes on from {}: {} limits known, {} no longer declared",
@@ -127,6 +145,15 @@ impl StateFile {
         pacer.restore(&nothing, Kept::LOST);
     }
 
+    /// Stores what `pacer` knows now, and with it what may leave before the next time.
+    fn store_first(&self, pacer: &Pacer) {
+        let stored = self.write(&pacer.begin_store().0.up(uptime()));
+        pacer.end_store(stored.is_ok());
+        if let Err(error) = stored {
+            not_kept(&error);
+        }
+    }
+
     /// Replaces the stored state.
     ///
     /// # Errors
@@ -141,6 +168,18 @@ impl StateFile {
         // The name is in the folder, which is to be on the disk as well.
         File::open(folder)?.sync_all()
     }
+}
+
+fn not_kept(error: &io::Error) {
+    tracing::warn!(target: "tidegate", "pacing is not kept: cannot write the state: {error}");
+}
+
+/// How long this machine has been up, where it tells: on Linux.
+fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let up = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
+    Some(Uptime { boot, millis: u64::try_from(up.as_millis()).ok()? })
 }
 
 /// A folder can be at `dir`: nothing on the way to it is a file.
@@ -178,8 +217,10 @@ pub struct StateKeeper {
 
 impl StateKeeper {
     /// Restores `upstream`'s state from `file`, and keeps it there from now on. To be called before the first call.
+    /// Writes the file once.
     pub fn start(file: StateFile, upstream: &Upstream) -> Self {
         file.restore(upstream.pacer());
+        file.store_first(upstream.pacer());
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(keep(Arc::new(file), upstream.pacer().clone(), stopping));
         Self { stop, task }
@@ -197,38 +238,47 @@ impl StateKeeper {
 async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool>) {
     let mut written = None;
     let mut failed = false;
-    // From here on the pacer tells when much was spent.
-    pacer.keep();
+    let mut apart = tokio::time::Instant::now();
     loop {
         let last = tokio::select! {
             // A sender that is gone was dropped without an end: then others may still send.
             stopped = stop.wait_for(|stop| *stop) => match stopped { Ok(_) => true, Err(_) => return },
+            () = pacer.to_lease() => false,
             () = tokio::time::sleep(EVERY) => false,
-            () = pacer.to_keep() => false,
+            () = async { tokio::time::sleep_until(apart).await; pacer.to_keep().await } => false,
         };
-        let revision = pacer.revision();
-        if last || written != Some(revision) {
-            let kept = if last { pacer.keep().last() } else { pacer.keep() };
-            let file = Arc::clone(&file);
-            let done = tokio::task::spawn_blocking(move || file.write(&kept)).await;
-            let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+        // What is in flight may be handled, and then lost by a crash, without any change here.
+        if last || written != Some(pacer.revision()) || pacer.in_flight() > 0 {
+            let (kept, revision) = pacer.begin_store();
+            let done = write(&file, &pacer, if last { kept.last() } else { kept }).await;
             written = done.is_ok().then_some(revision);
             if let Err(error) = &done
                 && !failed
             {
-                tracing::warn!(target: "tidegate", "pacing is not kept: cannot write the state: {error}");
+                not_kept(error);
             }
             failed = done.is_err();
         }
         if last {
             return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(APART) => {}
-            // Whether it stopped or is gone is seen at the top.
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
+        apart = tokio::time::Instant::now() + APART;
     }
+}
+
+/// Writes a state on a thread of its own, and tells the pacer how that ended: calls may wait for it.
+async fn write(file: &Arc<StateFile>, pacer: &Pacer, kept: Kept) -> io::Result<()> {
+    let file = Arc::clone(file);
+    let mut writing = tokio::task::spawn_blocking(move || file.write(&kept.up(uptime())));
+    let done = if let Ok(done) = tokio::time::timeout(PATIENCE, &mut writing).await {
+        done
+    } else {
+        pacer.end_store(false);
+        writing.await
+    };
+    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+    pacer.end_store(done.is_ok());
+    done
 }
 
 #[cfg(test)]

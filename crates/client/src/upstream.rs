@@ -46,6 +46,9 @@ pub struct UpstreamConfig {
     pub limits: Vec<LimitSpec>,
     /// What each class leaves of a quota to more important ones and to strangers, by [`Class::ALL`].
     pub policies: [ClassPolicy; Class::COUNT],
+    /// Whether declared quotas count as spent at the start where no state is restored: for a process that may have been started
+    /// again without any memory, in a container for example. The first calls then wait for up to a window.
+    pub assume_spent: bool,
     /// Retries beyond waits that the upstream ordered.
     pub max_retries: u32,
     /// The longest wait ordered by the upstream that is waited for; above it the answer is delivered.
@@ -73,6 +76,7 @@ impl UpstreamConfig {
             credential: None,
             limits: Vec::new(),
             policies: Class::ALL.map(ClassPolicy::of),
+            assume_spent: false,
             max_retries: 5,
             hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
@@ -176,6 +180,7 @@ impl Upstream {
             limits: merge_limits(&profile, config.limits),
             queue_bound: config.queue_bound,
             policies: config.policies,
+            assume_spent: config.assume_spent,
             seed: clock.seed(),
             ..BankConfig::default()
         };

@@ -13,7 +13,7 @@ use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, GateSnapshot, LimitKind, LimitSpec,
     Observes, Partition, TicketId, TokenSlot,
 };
-use tidegate_core::time::Mono;
+use tidegate_core::time::{Mono, Wall};
 
 /// The least bound there is: 8 families allowed, 8 gates each.
 const ROOM: usize = 64;
@@ -38,9 +38,13 @@ impl Shell {
 
     /// A ticket if one is granted at once; a caller who would have to wait goes away.
     fn ask(&mut self, family: &str, credential: &str) -> Option<TicketId> {
+        self.ask_at(family, family, credential)
+    }
+
+    fn ask_at(&mut self, path: &str, family: &str, credential: &str) -> Option<TicketId> {
         let ask = Ask {
             method: &Method::GET,
-            path: family,
+            path,
             family: &Family::new(family),
             credential: &CredentialId::new(credential),
             token: TokenSlot(0),
@@ -180,7 +184,7 @@ fn newcomers_without_room_share_one_gate_and_are_served() {
         shell.call("/api/v2/users", &format!("c{number}"), AnswerKind::Throttled, &throttled(3600));
     }
     assert!(shell.gates().len() <= ROOM + 1);
-    let crowd = shell.gate("credential=crowd").expect("the later ones share a gate");
+    let crowd = shell.gate("credential=(crowd)").expect("the later ones share a gate");
     assert!(crowd.closed_for_ms > 0, "which their throttle closed for all of them");
 }
 
@@ -207,6 +211,121 @@ fn an_idle_gate_that_learnt_nothing_is_gone() {
     assert!(shell.call("/api/v2/users", "wfm", AnswerKind::Accepted, &Observation::default()));
     shell.idle(Duration::from_mins(6));
     assert_eq!(shell.gates(), []);
+}
+
+#[test]
+fn a_credential_called_as_the_crowd_has_gates_of_its_own() {
+    let mut shell = Shell::new(vec![per_credential(1, Duration::from_hours(1))]);
+    for number in 0..2 * ROOM {
+        shell.call("/api/v2/users", &format!("c{number}"), AnswerKind::Accepted, &Observation::default());
+    }
+    shell.call("/api/v2/users", "(crowd)", AnswerKind::Accepted, &Observation::default());
+    let crowds = shell.gates().into_iter().filter(|gate| gate.partition == "credential=(crowd)");
+    let spent: Vec<_> = crowds.filter(|gate| gate.name == "calls").map(|gate| gate.accepted).collect();
+    assert_eq!(spent, [1], "there is no room for it either, so the crowd's one permit was spent already");
+    let mut shell = Shell::new(vec![per_credential(1, Duration::from_hours(1))]);
+    assert!(shell.call("/api/v2/users", "(crowd)", AnswerKind::Accepted, &Observation::default()));
+    let (now, wall) = (shell.now, Wall::from_unix_millis(1_700_000_000_000));
+    let kept = shell.bank.begin_store(now, wall).last();
+    for number in 0..2 * ROOM {
+        shell.call("/api/v2/users", &format!("c{number}"), AnswerKind::Accepted, &Observation::default());
+    }
+    let mut next = Shell::new(vec![per_credential(1, Duration::from_hours(1))]);
+    next.bank.restore(now, wall, &kept, Duration::ZERO);
+    assert!(next.ask("/api/v2/users", "(crowd)").is_none(), "its own permit is spent");
+    assert!(next.ask("/api/v2/users", "c1").is_some(), "others' are not");
+}
+
+#[test]
+fn a_family_that_nobody_uses_makes_room_for_another() {
+    let mut shell = Shell::new(Vec::new());
+    let families = |shell: &Shell| -> Vec<String> {
+        shell.bank.snapshot(shell.now).breakers.into_iter().map(|breaker| breaker.family).collect()
+    };
+    let call = |shell: &mut Shell, family: &str| {
+        shell.call(family, "wfm", AnswerKind::Accepted, &Observation::default());
+    };
+    for number in 0..20 {
+        call(&mut shell, &format!("/api/v2/f{number}"));
+    }
+    let known = families(&shell);
+    assert!(known.len() == 9 && !known.contains(&"/api/v2/f19".to_owned()), "all are in use: {known:?}");
+    // One of them is closed for long, another one's breaker is open.
+    shell.call("/api/v2/f1", "wfm", AnswerKind::Throttled, &throttled(7200));
+    for _ in 0..6 {
+        shell.call("/api/v2/f2", "wfm", AnswerKind::HardFailure, &throttled(3600));
+        shell.now += Duration::from_secs(3601);
+    }
+    shell.call("/api/v2/f1", "wfm", AnswerKind::Throttled, &throttled(7200));
+    shell.idle(Duration::from_mins(6));
+    for number in 20..60 {
+        call(&mut shell, &format!("/api/v2/f{number}"));
+        shell.idle(Duration::from_mins(6));
+    }
+    let known = families(&shell);
+    assert!(known.len() == 9 && known.contains(&"/api/v2/f59".to_owned()), "{known:?}");
+    assert!(!known.contains(&"/api/v2/f3".to_owned()), "{known:?}");
+    assert!(shell.gates().len() <= ROOM);
+    // What was forgotten begins anew.
+    call(&mut shell, "/api/v2/f3");
+    assert!(families(&shell).contains(&"/api/v2/f3".to_owned()));
+}
+
+#[test]
+fn a_closed_family_is_not_forgotten() {
+    let mut shell = Shell::new(Vec::new());
+    shell.call("/api/v2/closed", "wfm", AnswerKind::Throttled, &throttled(86_400));
+    for number in 0..40 {
+        shell.call(&format!("/api/v2/f{number}"), "wfm", AnswerKind::Accepted, &Observation::default());
+        shell.idle(Duration::from_mins(6));
+    }
+    assert!(shell.ask("/api/v2/closed", "wfm").is_none());
+}
+
+#[test]
+fn an_unknown_path_or_login_gives_no_family_gates_of_its_own() {
+    let mut shell = Shell::new(Vec::new());
+    for kind in [AnswerKind::NotFound, AnswerKind::Unauthorized, AnswerKind::HardFailure] {
+        shell.call("/api/v2/invented", "wfm", kind, &Observation::default());
+    }
+    let families = |shell: &Shell| shell.bank.snapshot(shell.now).breakers.len();
+    assert_eq!(families(&shell), 1);
+    shell.call("/api/v2/invented", "wfm", AnswerKind::Accepted, &Observation::default());
+    assert_eq!(families(&shell), 2);
+}
+
+#[test]
+fn lanes_that_go_leave_the_others_among_the_members_of_their_gate() {
+    // Each method is a lane of its own: a limit applies to it or not.
+    let mut limits: Vec<LimitSpec> = Vec::new();
+    for number in 0..4 {
+        let path = PathGlob::parse(&format!("/api/v2/users/{number}")).unwrap();
+        let key = format!("l{number}");
+        limits.push(LimitSpec { key, path, ..per_credential(1000, Duration::from_secs(1)) });
+    }
+    let mut shell = Shell::new(limits);
+    let call = |shell: &mut Shell, number: usize, said: &Observation| {
+        let path = format!("/api/v2/users/{number}");
+        let ticket = shell.ask_at(&path, "/api/v2/users", "wfm");
+        if let Some(ticket) = ticket {
+            shell.answer(ticket, AnswerKind::Accepted, said);
+        }
+        ticket.is_some()
+    };
+    for number in 0..4 {
+        assert!(call(&mut shell, number, &told(Some("minute"), 300, 200, 60)));
+    }
+    for _ in 0..4 {
+        shell.idle(Duration::from_mins(2));
+        assert!([1, 3].into_iter().all(|number| call(
+            &mut shell,
+            number,
+            &told(Some("minute"), 300, 200, 60)
+        )));
+    }
+    // Another limit appears: it is everybody's who is left.
+    assert!(call(&mut shell, 3, &told(Some("day"), 10, 0, 3600)));
+    assert_eq!([1, 3].map(|number| call(&mut shell, number, &Observation::default())), [false, false]);
 }
 
 #[test]

@@ -18,10 +18,11 @@ mod silence;
 mod tenant;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::Upstream;
 use tidegate::body::ByteBudget;
 use tidegate::observe::Observer;
 use tidegate::state::{StateError, StateFile, StateKeeper};
@@ -51,8 +52,8 @@ pub struct GatewayConfig {
     pub doors: Doors,
     /// Bounds the wait for quota plus the time the upstream commonly takes.
     pub max_wait: Duration,
-    /// The folder in which pacing is kept over restarts, if it is.
-    pub state_dir: Option<PathBuf>,
+    /// Where pacing is kept over restarts.
+    pub state: KeepState,
     /// How long calls in flight may take to end once the gateway is told to stop.
     pub grace: Duration,
 }
@@ -64,10 +65,22 @@ impl GatewayConfig {
             upstream,
             doors: Doors::default(),
             max_wait: DEFAULT_MAX_WAIT,
-            state_dir: None,
+            state: KeepState::Nowhere,
             grace: Duration::from_secs(30),
         }
     }
+}
+
+/// Where a gateway keeps its pacing over restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeepState {
+    /// Nowhere: a gateway that is started again has forgotten what the upstream has not.
+    #[default]
+    Nowhere,
+    /// In this folder. Where that cannot be, the gateway does not start.
+    In(PathBuf),
+    /// In this folder, which nobody named. Where that cannot be, or another gateway does so, nowhere, and a warning says it.
+    InIfFree(PathBuf),
 }
 
 /// Why a gateway does not start.
@@ -124,13 +137,7 @@ pub fn start(
     config.upstream.hint_ceiling = config.max_wait;
     let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
     let upstream = &tenant.upstream;
-    let state = match config.state_dir {
-        Some(dir) => {
-            let file = StateFile::in_dir(&dir, upstream.tenant(), upstream.api_base())?;
-            Some(StateKeeper::start(file, upstream))
-        }
-        None => None,
-    };
+    let state = state_file(&config.state, upstream)?.map(|file| StateKeeper::start(file, upstream));
     let proxy = Arc::new(Proxy {
         tenant: Arc::clone(&tenant),
         doors: config.doors.clone(),
@@ -142,6 +149,19 @@ pub fn start(
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
     Ok(Gateway { data_addr, admin_addr, stop, data, admin, state })
+}
+
+fn state_file(keep: &KeepState, upstream: &Upstream) -> Result<Option<StateFile>, StateError> {
+    let in_dir = |dir: &Path| StateFile::in_dir(dir, upstream.tenant(), upstream.api_base());
+    match keep {
+        KeepState::Nowhere => Ok(None),
+        KeepState::In(dir) => in_dir(dir).map(Some),
+        KeepState::InIfFree(dir) => Ok(in_dir(dir)
+            .map_err(|error| {
+                tracing::warn!(target: "tidegate", "pacing is not kept over restarts: {error}");
+            })
+            .ok()),
+    }
 }
 
 impl Gateway {

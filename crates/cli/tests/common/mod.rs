@@ -51,7 +51,8 @@ pub(crate) fn tidegate(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("TIDEGATE_") || text.starts_with("GENESYSCLOUD_") {
+        let ours = text.starts_with("TIDEGATE_") || text.starts_with("GENESYSCLOUD_");
+        if ours || ["XDG_RUNTIME_DIR", "STATE_DIRECTORY"].contains(&&*text) {
             command.env_remove(&name);
         }
     }

@@ -75,6 +75,10 @@ pub struct Bank {
     doubts: refuse::Doubts,
     /// How hints and resets disagreed of late.
     pub(super) drift: Drift,
+    /// How often the upstream told another number of a declared limit.
+    pub(super) quotas_told: u64,
+    /// Half of a lease was used since the last state that was to be stored.
+    pub(super) store_due: bool,
     pub(super) rng: fastrand::Rng,
     pub(super) events: Vec<Event>,
     spare: Vec<Vec<Hold>>,
@@ -101,6 +105,8 @@ impl Bank {
             next_id: 0,
             doubts: refuse::Doubts::default(),
             drift: Drift::default(),
+            quotas_told: 0,
+            store_due: false,
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
             spare: Vec::new(),
@@ -210,7 +216,9 @@ impl Bank {
         let state = &mut self.registry.lanes[lane];
         state.tickets += 1;
         for &gate in &state.gates {
-            holds.push(Hold { gate, attempt: self.registry.gates[gate].take(now) });
+            let state = &mut self.registry.gates[gate];
+            holds.push(Hold { gate, attempt: state.take(now) });
+            self.store_due |= state.wants_store();
         }
         let family = &mut self.registry.families[state.family];
         if let Some(change) = family.breaker.admitted(now) {

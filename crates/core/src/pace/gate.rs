@@ -26,6 +26,7 @@ use crate::pace::closing::Closing;
 use crate::pace::concurrency::Concurrency;
 use crate::pace::crowd::Crowd;
 use crate::pace::learnt::Learnt;
+use crate::pace::lease::Lease;
 use crate::pace::registry::GateKey;
 use crate::pace::secs::{mono, num, secs, whole};
 use crate::pace::sliding::Sliding;
@@ -168,6 +169,7 @@ impl Gate {
     fn by_knowledge(&self, at: f64, reserve: f64, patience: f64) -> When {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, patience),
+            Knowledge::Declared(sliding) if sliding.waits_for_store() => When::Event,
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free.max(sliding.turn(at, self.in_flight)), at),
                 None => When::Event,
@@ -222,6 +224,22 @@ impl Gate {
     /// An attempt already in flight counts here from now on.
     pub(super) fn adopt(&mut self) {
         self.in_flight += 1;
+        if let Some(lease) = self.lease() {
+            lease.taken();
+        }
+    }
+
+    /// What left of a declared quota that no stored state holds.
+    pub(super) fn lease(&mut self) -> Option<&mut Lease> {
+        match &mut self.knowledge {
+            Knowledge::Declared(sliding) => Some(sliding.lease()),
+            _ => None,
+        }
+    }
+
+    /// Half of the lease was used.
+    pub(super) fn wants_store(&self) -> bool {
+        matches!(&self.knowledge, Knowledge::Declared(sliding) if sliding.wants_store())
     }
 
     /// A sent attempt was lost: the server may have counted it.

@@ -17,6 +17,7 @@ use crate::pace::concurrency::Bound;
 use crate::pace::cubic::Cubic;
 use crate::pace::keep::Unseen;
 use crate::pace::learnt::Learnt;
+use crate::pace::lease::Lease;
 use crate::pace::secs::whole;
 use crate::pace::tide::Lore;
 
@@ -78,14 +79,23 @@ pub(super) struct Spent {
     /// When the next may leave, where bursts are refuted or not yet proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) turn: Option<f64>,
-    /// Bursts are refuted.
+    /// Bursts are refuted until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) evenly_until: Option<f64>,
+    /// How often they were.
     #[serde(default)]
-    pub(super) evenly: bool,
+    pub(super) refuted: u32,
     /// Bursts are proven.
     #[serde(default)]
     pub(super) proven: bool,
     /// What was spent when, ascending.
     pub(super) entries: Vec<(f64, u64)>,
+    /// Attempts that are out: they will count from when they end.
+    #[serde(default)]
+    pub(super) flying: u64,
+    /// What of it no stored state holds. A stored one holds all.
+    #[serde(skip)]
+    pub(super) lease: Lease,
 }
 
 impl Spent {
@@ -110,18 +120,65 @@ impl Spent {
 
     /// When all of it will have come back.
     pub(super) fn whole_at(&self) -> f64 {
+        if self.flying > 0 {
+            return f64::INFINITY;
+        }
         self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * Self::PAST)
+    }
+
+    /// Two counts taken for one: at no time is less spent than in either of them.
+    fn merge(&mut self, other: &Self) {
+        let mut times: Vec<f64> = self.entries.iter().chain(&other.entries).map(|&(at, _)| at).collect();
+        times.sort_by(|one, other| other.total_cmp(one));
+        times.dedup();
+        let since = |entries: &[(f64, u64)], time: f64| {
+            entries.iter().rev().take_while(|&&(at, _)| at >= time).map(|&(_, count)| count).sum::<u64>()
+        };
+        let (mut entries, mut known) = (Vec::new(), 0);
+        for time in times {
+            let spent = since(&self.entries, time).max(since(&other.entries, time));
+            if spent > known {
+                entries.push((time, spent - known));
+            }
+            known = spent;
+        }
+        entries.reverse();
+        self.entries = entries;
+        self.flying = self.flying.max(other.flying);
+        self.turn = later(self.turn, other.turn);
+        self.evenly_until = later(self.evenly_until, other.evenly_until);
+        self.refuted = self.refuted.max(other.refuted);
+        self.proven &= other.proven;
+        self.share = self.share.or(other.share);
     }
 
     /// The same on a clock that shows `by` seconds more.
     fn shift(&mut self, by: f64) {
-        let Self { quota: _, declared: _, window, share, turn, evenly: _, proven: _, entries } = self;
+        let Self {
+            quota: _,
+            declared: _,
+            window,
+            share,
+            turn,
+            evenly_until,
+            refuted: _,
+            proven: _,
+            entries,
+            flying: _,
+            lease: _,
+        } = self;
         *share = share.map(|share| share.shift(by / *window));
         *turn = turn.map(|turn| turn + by);
+        *evenly_until = evenly_until.map(|until| until + by);
         for (at, _) in entries {
             *at += by;
         }
     }
+}
+
+/// The later of two instants, if there is one.
+fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    [one, other].into_iter().flatten().reduce(f64::max)
 }
 
 impl Gist {
@@ -139,8 +196,9 @@ impl Gist {
     pub(super) fn back_at(mut self, now: f64, unseen: Unseen) -> Self {
         self.opens = self.opens.filter(|&at| at > now);
         if let Known::Declared(spent) = &mut self.known {
-            let known: u64 = spent.entries.iter().map(|&(_, count)| count).sum();
-            let assumed = unseen.of(spent.quota, spent.window).min(spent.quota.saturating_sub(known));
+            // What is known may have come back before it left, so there was room for all of it.
+            let out = std::mem::take(&mut spent.flying).saturating_add(unseen.of(spent.quota, spent.window));
+            let assumed = out.min(spent.quota);
             if assumed > 0 {
                 let latest = spent.entries.last().map_or(unseen.ended, |&(at, _)| at.max(unseen.ended));
                 spent.entries.push((latest, assumed));
@@ -184,6 +242,19 @@ impl Gist {
         }
     }
 
+    /// Of two gates that become one, as those of two tokens: what is closed or spent in either of them.
+    pub(super) fn merge(&mut self, other: Self) {
+        let opens = later(self.opens, other.opens);
+        let scout = self.scout || other.scout;
+        let later = other.harmless_at() > self.harmless_at();
+        match (&mut self.known, &other.known) {
+            (Known::Declared(own), Known::Declared(others)) => own.merge(others),
+            _ if later => *self = other,
+            _ => {}
+        }
+        (self.opens, self.scout) = (opens, scout);
+    }
+
     /// What is closed and spent, whoever it was; nothing of what was learnt.
     pub(super) fn forget_whose(&mut self) {
         if !matches!(self.known, Known::Declared(_)) {
@@ -214,7 +285,32 @@ mod tests {
 
     use super::*;
 
+    fn spent(gaps: &[(f64, u64)]) -> Spent {
+        let mut at = 0.0;
+        let entries = gaps.iter().map(|&(gap, count)| {
+            at += gap;
+            (at, count)
+        });
+        Spent { entries: entries.collect(), ..crate::pace::sliding::Sliding::new(9, 60.0).keep(0.0, 0) }
+    }
+
     proptest! {
+        #[test]
+        fn of_two_counts_in_one_the_greater_stands_at_any_time(
+            one in prop::collection::vec((0.0..5.0_f64, 1..9_u64), 0..9),
+            other in prop::collection::vec((0.0..5.0_f64, 1..9_u64), 0..9),
+            since in 0.0..40.0_f64,
+        ) {
+            let (one, other) = (spent(&one), spent(&other));
+            let after = |spent: &Spent| {
+                spent.entries.iter().filter(|&&(at, _)| at >= since).map(|&(_, count)| count).sum::<u64>()
+            };
+            let mut both = one.clone();
+            both.merge(&other);
+            prop_assert_eq!(after(&both), after(&one).max(after(&other)));
+            prop_assert!(both.entries.is_sorted_by(|one, other| one.0 <= other.0));
+        }
+
         #[test]
         fn no_entry_comes_back_before_its_time_and_none_more_than_a_group_late(
             gaps in prop::collection::vec((0.0..5.0_f64, 1..9_u64), 0..80),

@@ -8,24 +8,40 @@
 //! * The successor lets no more through than the bank would have done that went on.
 //! * What has expired meanwhile is forgotten. Time that a rate was not used does not raise it.
 //! * A wall clock that was set back cannot make anything expire: then no time has passed.
-//! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. So it is written again
-//!   before many more attempts have left ([`Bank::ahead`]), and that many are assumed, with what a quota gives in the time
-//!   of a write. Of windows too short for that everything is.
-//! * Where a state is lost ([`Kept::nothing`]), everything is assumed of windows up to [`Kept::LOST`], and of longer ones
-//!   four times what they give in that time.
+//! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. So it bounds that: of each
+//!   declared quota no more than a *lease* leaves before the next state is stored ([`Bank::begin_store`], `lease.rs`), and the
+//!   successor counts all of it as spent at the end of its predecessor. What was in flight counts from there, too.
+//! * A gate that cannot be read is lost alone, and told ([`Kept::lost`]). Where a state or a gate of a declared limit is lost, or
+//!   nothing bounded what left after it ([`Bank::keep`]), everything is assumed of windows up to [`Kept::LOST`], and of longer
+//!   ones four times what they give in that time.
+//!
+//! What this guarantees to a server with one declared window or log and no strangers: after a clean stop, and after a crash
+//! at any instant with a state that was stored and bounded, the successor's attempts and its predecessor's are together
+//! never above the quota. The successor finds at least the quota less what its predecessor spent, less the lease (an eighth,
+//! at least 8; all where the window is 16 s or less) and what was in flight then; each of them up to a sixteenth of a window late. A window after the end of its predecessor, which is at most
+//! `uncovered` after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
+//! than the successor begins.
 //! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
+//! * Two processes' wall clocks may differ, so where the machine tells how long it has been up, that decides how much time
+//!   has passed ([`Kept::today`]).
 //! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
+
+mod parts;
+mod unseen;
+
+pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, KeptLimitKind};
+use unseen::Assumed;
+pub(super) use unseen::Unseen;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::observe::MAX_DURATION;
-use crate::pace::bank::Bank;
+use crate::pace::bank::{Bank, barriers};
 use crate::pace::drift::Drift;
-use crate::pace::gist::Gist;
-use crate::pace::secs::{mono, num, secs, wall, whole};
-use crate::pace::spec::LimitKind;
+use crate::pace::lease::Lease;
+use crate::pace::secs::{mono, secs, wall};
 use crate::time::{Mono, Wall};
 
 /// The state of a bank, as it is stored.
@@ -37,67 +53,43 @@ pub struct Kept {
     at_ms: i64,
     /// Nothing was sent after it.
     last: bool,
-    /// So many attempts may have left before the next one was due; nothing is known of a state that is lost.
-    ahead: Option<u64>,
+    /// No more than the leases left after it.
+    leased: bool,
+    /// How long the machine had been up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    up: Option<Uptime>,
     /// What the upstream said that declared limits allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) named: Vec<KeptLimitKind>,
     pub(super) gates: Vec<KeptGate>,
     pub(super) families: Vec<KeptFamily>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) crashes: Vec<KeptCrash>,
     drift: Drift,
+    /// What could not be read.
+    #[serde(skip)]
+    pub(super) lost: Vec<Lost>,
 }
 
-/// One gate. Instants in seconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How long a machine has been up: the one clock that two processes on it share and nobody sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KeptGate {
-    pub(super) limit: KeptLimit,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) family: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) credential: Option<String>,
-    /// It has a count per token.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) token: bool,
-    pub(super) gist: Gist,
+pub struct Uptime {
+    /// Names this start of the machine.
+    pub boot: String,
+    /// Milliseconds since.
+    pub millis: u64,
 }
 
-/// Which limit a gate paces.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum KeptLimit {
-    Declared(String),
-    Implicit,
-    Named(String),
-}
-
-/// A declared limit of which the upstream told another number than was declared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptLimitKind {
-    pub(super) limit: String,
-    /// As it is declared. Should that change, what was told is told again.
-    pub(super) declared: u64,
-    pub(super) told: u64,
-    /// Seconds; zero for attempts at once.
-    pub(super) window: f64,
-}
-
-/// A family that proved to exist, with its breaker if that is not closed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptFamily {
-    pub(super) family: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) breaker: Option<KeptBreaker>,
-}
-
-/// An open breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeptBreaker {
-    pub(super) until: f64,
-    pub(super) openings: u32,
+/// A part of a stored state that cannot be used; the rest can.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    /// Which part, such as `gate 3 (calls)`.
+    pub part: String,
+    /// Why.
+    pub why: String,
+    /// The limit of a gate, if that could be read.
+    pub(super) limit: Option<KeptLimit>,
 }
 
 /// A stored state that cannot be used.
@@ -112,9 +104,6 @@ pub enum KeptProblem {
         /// Its version.
         found: u32,
     },
-    /// A number that no bank can have written.
-    #[error("holds a number that cannot be: {0}")]
-    Absurd(&'static str),
 }
 
 /// What became of a stored state.
@@ -127,7 +116,7 @@ pub struct Restored {
 }
 
 impl Kept {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     /// How long a bank that left no state may have been at work.
     pub const LOST: Duration = Duration::from_mins(5);
 
@@ -137,15 +126,18 @@ impl Kept {
             version: Self::VERSION,
             at_ms: at.unix_millis(),
             last: false,
-            ahead: None,
+            leased: false,
+            up: None,
             named: Vec::new(),
             gates: Vec::new(),
             families: Vec::new(),
+            crashes: Vec::new(),
             drift: Drift::default(),
+            lost: Vec::new(),
         }
     }
 
-    /// Reads a stored state.
+    /// Reads a stored state. What of it cannot be used is [`lost`](Kept::lost).
     ///
     /// # Errors
     /// What makes it unusable. A bank then begins without, and should assume that quotas are spent.
@@ -158,8 +150,49 @@ impl Kept {
         if version != Self::VERSION {
             return Err(KeptProblem::Version { found: version });
         }
-        let kept: Self = serde_json::from_str(text)?;
-        kept.check().map_or(Ok(kept), |what| Err(KeptProblem::Absurd(what)))
+        let mut all: serde_json::Value = serde_json::from_str(text)?;
+        let gates = all.get_mut("gates").map(serde_json::Value::take);
+        all["gates"] = serde_json::Value::Array(Vec::new());
+        let mut kept: Self = serde_json::from_value(all)?;
+        let gates: Vec<serde_json::Value> = serde_json::from_value(gates.unwrap_or_default())?;
+        for (index, gate) in gates.into_iter().enumerate() {
+            kept.read_gate(index, gate);
+        }
+        kept.check_breakers();
+        Ok(kept)
+    }
+
+    fn read_gate(&mut self, index: usize, gate: serde_json::Value) {
+        let limit = gate.get("limit").and_then(|limit| KeptLimit::deserialize(limit).ok());
+        let why = match serde_json::from_value::<KeptGate>(gate) {
+            Ok(gate) => match gate.gist.absurd(self.latest()) {
+                None => return self.gates.push(gate),
+                Some(why) => why.to_owned(),
+            },
+            Err(error) => error.to_string(),
+        };
+        let name = match &limit {
+            Some(KeptLimit::Declared(name) | KeptLimit::Named(name)) => format!(" ({name})"),
+            Some(KeptLimit::Implicit) | None => String::new(),
+        };
+        self.lost.push(Lost { part: format!("gate {}{name}", index + 1), why, limit });
+    }
+
+    fn check_breakers(&mut self) {
+        let latest = self.latest();
+        for family in &mut self.families {
+            if family.breaker.is_some_and(|breaker| breaker.until > latest) {
+                family.breaker = None;
+                let part = format!("the breaker of {}", family.family);
+                let why = "is open for more than a year".to_owned();
+                self.lost.push(Lost { part, why, limit: None });
+            }
+        }
+    }
+
+    /// No instant in it can be later.
+    fn latest(&self) -> f64 {
+        wall(self.at()) + MAX_DURATION.as_secs_f64()
     }
 
     /// As it is stored: JSON.
@@ -184,44 +217,95 @@ impl Kept {
         Wall::from_unix_millis(self.at_ms)
     }
 
-    /// The first thing about it that no bank can have written.
-    fn check(&self) -> Option<&'static str> {
-        let latest = wall(self.at()) + MAX_DURATION.as_secs_f64();
-        let breakers = self.families.iter().filter_map(|family| family.breaker);
-        if breakers.into_iter().any(|breaker| breaker.until > latest) {
-            return Some("a breaker that is open for more than a year");
+    /// What of it could not be used.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// The same state, taken when the machine had been up for so long.
+    #[must_use]
+    pub fn up(mut self, up: Option<Uptime>) -> Self {
+        self.up = up;
+        self
+    }
+
+    /// The time for [`restore`](Bank::restore) when the wall clock shows `wall` and the machine has been up for `up`. A wall clock may
+    /// have been set since; on a machine that was not started anew its uptime tells how much time has passed.
+    pub fn today(&self, wall: Wall, up: Option<&Uptime>) -> Wall {
+        let passed = self.up.as_ref().zip(up).filter(|(then, up)| then.boot == up.boot);
+        let passed = passed.and_then(|(then, up)| up.millis.checked_sub(then.millis));
+        match passed.and_then(|passed| i64::try_from(passed).ok()) {
+            Some(passed) => Wall::from_unix_millis(self.at_ms.saturating_add(passed)),
+            None => wall,
         }
-        self.gates.iter().find_map(|gate| gate.gist.absurd(latest))
     }
 }
 
 impl Bank {
     /// Changes with every change of what [`keep`](Bank::keep) returns, but for the passing of time.
     pub fn revision(&self) -> u64 {
-        self.tickets.revision()
+        self.tickets.revision() + self.quotas_told
     }
 
-    /// After so many changes of the [`revision`](Bank::revision) a stored state should be replaced at once: a sixteenth of
-    /// the least declared quota, so that a crash costs no more of it. `u64::MAX` where nothing is declared.
-    pub fn ahead(&self) -> u64 {
-        let parts = self.config.limits.iter().filter_map(|limit| match limit.kind {
-            LimitKind::Rate { quota, window } if window > Unseen::SHORT => Some((quota / 16).max(8)),
-            LimitKind::Rate { .. } | LimitKind::Concurrent { .. } => None,
+    /// Attempts that are granted or in flight.
+    pub fn in_flight(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// The state at `now`, to be stored. Of each declared quota no more than a lease will leave until it [is](Bank::stored),
+    /// once one was. One state can be stored at a time.
+    pub fn begin_store(&mut self, now: Mono, wall_now: Wall) -> Kept {
+        self.store_due = false;
+        self.registry.leases(Lease::writing);
+        Kept { leased: true, ..self.keep(now, wall_now) }
+    }
+
+    /// The state of the last [`begin_store`](Bank::begin_store) is stored, and will be found after a crash. May change the next wake-up.
+    pub fn stored(&mut self) {
+        self.registry.leases(|lease| {
+            lease.stored();
+            lease.bind(true);
         });
-        parts.min().unwrap_or(u64::MAX)
+        self.registry.storing = true;
+        // More may have left since that state was taken, if leases did not hold for a while.
+        self.store_due |= self.registry.gates.iter().any(|(_, gate)| gate.wants_store());
+        self.touch_all_gates();
     }
 
-    /// The state at `now`, which is `wall` on the wall clock, for a successor to [`restore`](Bank::restore).
+    /// It could not be stored. Attempts leave as if none ever was: a crash will have been worse, a standstill is certain. May
+    /// change the next wake-up.
+    pub fn not_stored(&mut self) {
+        self.registry.leases(|lease| lease.bind(false));
+        self.registry.storing = false;
+        self.touch_all_gates();
+    }
+
+    /// Whether half of a lease was used since the last [`begin_store`](Bank::begin_store): the next is due.
+    pub fn is_store_due(&self) -> bool {
+        self.store_due
+    }
+
+    fn touch_all_gates(&mut self) {
+        for (gate, _) in self.registry.gates.iter() {
+            self.schedule.touch(barriers::gate(gate));
+        }
+    }
+
+    /// The state at `now`, which is `wall` on the wall clock, for a successor to [`restore`](Bank::restore). Nothing bounds what
+    /// leaves after it: unless it is made the [last](Kept::last), a successor counts all of each declared quota as spent.
     pub fn keep(&self, now: Mono, wall_now: Wall) -> Kept {
         let by = wall(wall_now) - secs(now);
         Kept {
             version: Kept::VERSION,
             at_ms: wall_now.unix_millis(),
             last: false,
-            ahead: Some(self.ahead()),
+            leased: false,
+            up: None,
+            lost: Vec::new(),
             named: self.registry.keep_named(&self.config.limits),
             gates: self.registry.keep_gates(now, by),
             families: self.registry.keep_families(now, by),
+            crashes: self.registry.keep_crashes(now, by),
             drift: self.drift.keep(now),
         }
     }
@@ -246,55 +330,17 @@ impl Bank {
         // Set back, the clock does not say how much time has passed: none, for certain.
         let today = wall(wall_now).max(then);
         let by = secs(now) - today;
-        let (gone_on, spent) = match (kept.last, kept.ahead) {
-            (true, _) => (0.0, Assumed::Nothing),
-            (false, Some(ahead)) => (uncovered.as_secs_f64(), Assumed::Ahead(ahead)),
-            (false, None) => (0.0, Assumed::All),
+        let spent = match (kept.last, kept.leased) {
+            (true, _) => Assumed::Nothing,
+            (false, true) => Assumed::Lease,
+            (false, false) => Assumed::All,
         };
-        let ended = (then + gone_on).min(today) + by;
+        // What was in flight may have been handled later than the last state was taken, too.
+        let ended = (then + uncovered.as_secs_f64()).min(today) + by;
         self.registry.restore_named(&kept.named);
         self.registry.restore_families(kept, now, by);
         self.drift.restore(now, Duration::from_secs_f64(today - then), &kept.drift);
         self.registry.restore_gates(kept, now, by, Unseen { ended, spent })
-    }
-}
-
-/// The end of a bank whose last moments were not stored.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unseen {
-    /// When it ended at the latest, seconds on the clock of its successor.
-    pub(super) ended: f64,
-    spent: Assumed,
-}
-
-/// What is assumed to have been spent unseen.
-#[derive(Clone, Copy, Debug)]
-enum Assumed {
-    Nothing,
-    /// So many attempts, and a little more.
-    Ahead(u64),
-    All,
-}
-
-impl Unseen {
-    /// A window that sixteen writes do not fit into, with a second between them.
-    const SHORT: Duration = Duration::from_secs(16);
-    /// Seconds from the attempt that was one too many to the end of the write it caused, with a margin.
-    const WRITE: f64 = 2.0;
-    /// Attempts may leave so many times as fast as evenly.
-    const FASTER: f64 = 4.0;
-
-    /// Of a quota per `window` seconds, what may have been spent unseen.
-    pub(super) fn of(self, quota: u64, window: f64) -> u64 {
-        let even = |seconds: f64| whole((Self::FASTER * num(quota) * seconds / window).ceil());
-        let spent = match self.spent {
-            Assumed::Nothing => 0,
-            Assumed::Ahead(_) if window <= Self::SHORT.as_secs_f64() => quota,
-            Assumed::Ahead(ahead) => even(Self::WRITE).saturating_add(ahead),
-            Assumed::All if window <= Kept::LOST.as_secs_f64() => quota,
-            Assumed::All => even(Kept::LOST.as_secs_f64()),
-        };
-        spent.min(quota)
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Lane {
     pub(super) tickets: u32,
     /// The credential as the registry knows it.
     pub(super) credential: u32,
+    /// Its place among the members of its implicit gate, if it is one.
+    pub(super) member: Option<u32>,
     /// When it was last asked for.
     pub(super) used: Mono,
 }
@@ -50,6 +52,7 @@ impl Lane {
             waiting: 0,
             tickets: 0,
             credential,
+            member: None,
             used: now,
         }
     }

@@ -54,6 +54,11 @@ impl<N: Name + Clone> Names<N> {
         id
     }
 
+    /// A number that no name leads to, whatever callers are called; `name` is for people.
+    pub(super) fn hold_apart(&mut self, name: N) -> u32 {
+        small(self.held.insert((name, 1)))
+    }
+
     /// One more holder of a name that is held already.
     pub(super) fn hold_again(&mut self, id: u32) {
         self.held[id as usize].1 += 1;
@@ -82,6 +87,16 @@ impl<N: Name + Clone> Names<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_leads_to_what_is_held_apart() {
+        let mut names = Names::new(FixedState::with_seed(7));
+        let apart = names.hold_apart(CredentialId::new("crowd"));
+        let own = names.hold(&CredentialId::new("crowd"));
+        assert_ne!(own, apart);
+        names.release(own);
+        assert_eq!(names.name(apart), &CredentialId::new("crowd"));
+    }
 
     #[test]
     fn a_name_is_held_once_and_let_go_by_its_last_holder() {

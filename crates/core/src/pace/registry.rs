@@ -1,9 +1,9 @@
 //! Which gates a call must pass.
 //!
 //! Gates, lanes and families exist from their first use and are bounded. A family that was never answered by anything
-//! but 404 has no gate of its own: it passes the gate `other`, so that a caller who invents paths cannot make the bank
-//! grow. At the first other answer it is *promoted*, and its attempts in flight move with it. Beyond the bound families
-//! stay with `other`.
+//! but 404 and 401 has no gate of its own: it passes the gate `other`, so that a caller who invents paths cannot make the bank
+//! grow. At the first other answer it is *promoted*, and its attempts in flight move with it. Beyond the bound it takes the
+//! place of one that nobody uses (`room`), or stays with `other` where there is none.
 //!
 //! A call finds its lane by one look into a table, without a copy of its names (`lanes`). What nobody used for long is folded to its
 //! gist and comes back when it is asked for (`room`).
@@ -27,11 +27,12 @@ use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
 use crate::pace::gate::{Gate, Knowledge};
-use crate::pace::gist::Gist;
+use crate::pace::gist::{Gist, Known};
 use crate::pace::keep::Unseen;
 use crate::pace::lane::Lane;
+use crate::pace::lease::Lease;
 use crate::pace::names::Names;
-use crate::pace::secs::{num, secs, whole};
+use crate::pace::secs::secs;
 use crate::pace::slab::{Slab, small};
 use crate::pace::sliding::Sliding;
 use crate::pace::spec::{BankConfig, LimitKind, Partition};
@@ -47,6 +48,11 @@ pub(super) struct FamilyState {
     /// The name of its implicit limits.
     label: Arc<str>,
     pub(super) breaker: Breaker,
+    lanes: u32,
+    /// Gates in use and at rest.
+    gates: u32,
+    /// When its last lane went.
+    left: Mono,
 }
 
 impl FamilyState {
@@ -55,6 +61,9 @@ impl FamilyState {
             family: family.clone(),
             label: Arc::from(family.as_str()),
             breaker: Breaker::new(config.breaker),
+            lanes: 0,
+            gates: 0,
+            left: Mono::ZERO,
         }
     }
 }
@@ -85,6 +94,22 @@ struct Resting {
     gist: Gist,
 }
 
+/// The end of a process that may have spent what no state holds. A gate that was not asked for since knows nothing of it.
+#[derive(Clone, Copy, Debug)]
+struct Crash {
+    ended: f64,
+    /// Nothing bounded what it spent.
+    all: bool,
+    /// It is about one declared limit only, of which a gate was lost.
+    limit: Option<u32>,
+}
+
+impl Crash {
+    fn unseen(self, quota: u64, window: f64) -> u64 {
+        if self.all { Unseen::all(quota, window) } else { Lease::size(quota, window) }
+    }
+}
+
 /// Where a gate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -113,10 +138,13 @@ pub(super) struct Registry {
     orphans: VecDeque<usize>,
     /// When the bank was first asked: what was spent before counts from here.
     began: Option<f64>,
-    /// How a predecessor ended, if its state was restored.
-    unseen: Option<Unseen>,
+    /// How predecessors ended, the last one last, if a state was restored.
+    crashes: Option<Vec<Crash>>,
+    /// States are stored, so leases hold.
+    pub(super) storing: bool,
     lane_hand: usize,
     rest_hand: usize,
+    family_hand: usize,
 }
 
 impl Registry {
@@ -131,7 +159,7 @@ impl Registry {
         // With a seed of its own nobody outside can make names that collide, and a run can be repeated.
         let hasher = FixedState::with_seed(config.seed);
         let mut credentials = Names::new(hasher.clone());
-        let crowd = credentials.hold(&CredentialId::new(Self::CROWD));
+        let crowd = credentials.hold_apart(CredentialId::new(Self::CROWD));
         Self {
             names: config.limits.iter().map(|limit| Arc::from(limit.key.as_str())).collect(),
             hasher: hasher.clone(),
@@ -147,9 +175,11 @@ impl Registry {
             header_names: Names::new(hasher),
             orphans: VecDeque::new(),
             began: None,
-            unseen: None,
+            crashes: None,
+            storing: false,
             lane_hand: 0,
             rest_hand: 0,
+            family_hand: 0,
             config,
         }
     }
@@ -160,9 +190,14 @@ impl Registry {
         Some(*id as usize)
     }
 
-    fn add_family(&mut self, family: &Family) -> usize {
-        self.families.push(FamilyState::new(family, &self.config));
-        let index = self.families.len() - 1;
+    /// One more family, in the place of a forgotten one if there is one.
+    fn add_family(&mut self, family: &Family, place: Option<usize>) -> usize {
+        let state = FamilyState::new(family, &self.config);
+        let index = place.unwrap_or(self.families.len());
+        match self.families.get_mut(index) {
+            Some(forgotten) => *forgotten = state,
+            None => self.families.push(state),
+        }
         let Self { family_ids, families, hasher, .. } = self;
         family_ids.insert_unique(hasher.hash_one(family.as_str()), small(index), |&id| {
             hasher.hash_one(families[id as usize].family.as_str())
@@ -228,6 +263,9 @@ impl Registry {
         if let Limit::Named(name) = key.limit {
             self.header_names.hold_again(name);
         }
+        if let Some(family) = key.family {
+            self.families[family as usize].gates += 1;
+        }
         let mut gate = self.blank(now, key);
         let stored = key.token.is_some().then_some(GateKey { token: Some(Self::ANY_TOKEN), ..key });
         if let Some(stored) = stored.and_then(|key| self.gist_of(key)) {
@@ -267,18 +305,33 @@ impl Registry {
             LimitKind::Concurrent { cap } => Knowledge::Capped(cap),
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
+                sliding.lease().bind(self.storing);
                 let window = window.as_secs_f64();
-                let (spent, at) = if let Some(unseen) = self.unseen {
-                    // What the state does not hold was not spent before it.
-                    (unseen.of(quota, window), unseen.ended)
-                } else {
-                    let share = self.config.assume_spent.clamp(0.0, 1.0);
-                    (whole(num(quota) * share), self.began.unwrap_or(secs(now)))
-                };
-                if spent > 0 && secs(now) < at + 2.0 * window {
-                    sliding.assume_spent(at, spent);
+                if let Some(crashes) = &self.crashes {
+                    // What the state does not hold was not spent before it, but after it, or by others that crashed before.
+                    let of_it = |crash: &&Crash| crash.limit.is_none_or(|limit| limit == index);
+                    for crash in crashes.iter().filter(of_it) {
+                        if secs(now) < crash.ended + 2.0 * window {
+                            sliding.assume_spent(crash.ended, crash.unseen(quota, window));
+                        }
+                    }
+                } else if self.config.assume_spent {
+                    let at = self.began.unwrap_or(secs(now));
+                    if secs(now) < at + 2.0 * window {
+                        sliding.assume_spent(at, Unseen::all(quota, window));
+                    }
                 }
                 Knowledge::Declared(sliding)
+            }
+        }
+    }
+
+    /// Changes the leases of all gates, in use and at rest.
+    pub(super) fn leases(&mut self, change: impl Fn(&mut Lease)) {
+        self.gates.iter_mut().filter_map(Gate::lease).for_each(&change);
+        for rest in self.resting.iter_mut() {
+            if let Known::Declared(spent) = &mut rest.gist.known {
+                change(&mut spent.lease);
             }
         }
     }

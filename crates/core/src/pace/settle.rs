@@ -62,7 +62,7 @@ impl Bank {
     /// sent when it was granted.
     pub fn answered(&mut self, now: Mono, ticket: TicketId, answer: &Answer<'_>) {
         let Some(lane) = self.tickets.get(ticket).map(|known| known.lane) else { return };
-        if !matches!(answer.kind, AnswerKind::NotFound | AnswerKind::HardFailure | AnswerKind::NotSent) {
+        if matches!(answer.kind, AnswerKind::Accepted | AnswerKind::Throttled) {
             self.promote(now, lane);
         }
         let targets = self.targets(now, lane, answer.observation);
@@ -94,9 +94,7 @@ impl Bank {
 
     /// A family that proved to exist gets gates of its own, and its attempts in flight move there.
     fn promote(&mut self, now: Mono, lane: usize) {
-        if self.registry.lanes[lane].family != OTHER
-            || self.registry.families.len() > self.config.max_families
-        {
+        if self.registry.lanes[lane].family != OTHER {
             return;
         }
         let family = &self.registry.lanes[lane].key.family.clone();

@@ -81,6 +81,10 @@ impl<T> Slab<T> {
         })
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.blocks.iter_mut().flat_map(|block| block.items.iter_mut().flatten())
+    }
+
     /// The next `count` places after `hand`, round and round; the hand moves on. Some may be free.
     pub(super) fn pass(&self, hand: &mut usize, count: usize) -> impl Iterator<Item = (usize, &T)> {
         let places = self.places;

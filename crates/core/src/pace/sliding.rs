@@ -17,7 +17,8 @@
 //! burst it accepts depends on its phase, so that no single scout can tell. So the second burst is tried with few in flight, a
 //! fortieth of the quota or what it takes to spend it within a sixth of a window; accepted, it proves bursts for good. The first
 //! throttle of a gate that kept to its declaration refutes them: from then on permits leave evenly, a little below the
-//! quota, which every rule allows. Others may use the same quota, or the declaration may be wrong: if throttles come all the
+//! quota, which every rule allows. That throttle may have been a stranger's, or the rule may change: after [`Sliding::AGAIN`]
+//! windows without another, and twice as many each further time, bursts are tried again with few in flight. Others may use the same quota, or the declaration may be wrong: if throttles come all the
 //! same, the quota is multiplied by a learnt share, cut on a throttle to a little below what was in use, and recovered
 //! along a cubic curve.
 
@@ -25,6 +26,7 @@ use std::collections::VecDeque;
 
 use crate::pace::cubic::Cubic;
 use crate::pace::gist::Spent;
+use crate::pace::lease::Lease;
 use crate::pace::secs::num;
 
 /// One declared quota. Times in seconds.
@@ -40,8 +42,11 @@ pub(super) struct Sliding {
     /// When the next may leave at an even pace.
     turn: f64,
     bursts: Bursts,
+    /// How often they were refuted.
+    refuted: u32,
     /// The average round trip; zero if none was seen.
     trip: f64,
+    lease: Lease,
 }
 
 /// Whether the quota may be spent at once.
@@ -53,7 +58,10 @@ enum Bursts {
         accepted: u64,
     },
     Proven,
-    Refuted,
+    /// Until they are tried again.
+    Refuted {
+        until: f64,
+    },
 }
 
 impl Sliding {
@@ -76,6 +84,10 @@ impl Sliding {
     const TRIED_WITHIN: f64 = 1.0 / 6.0;
     /// What is ahead of an even pace by less than this share of a window is no burst.
     const AHEAD: f64 = 0.125;
+    /// Bursts that were refuted once are tried again after so many windows: one throttle in so many quotas at most.
+    const AGAIN: f64 = 32.0;
+    /// The time doubles with each refutation, so often.
+    const DOUBLINGS: u32 = 5;
 
     pub(super) fn new(quota: u64, window: f64) -> Self {
         Self {
@@ -86,7 +98,9 @@ impl Sliding {
             share: None,
             turn: f64::NEG_INFINITY,
             bursts: Bursts::Unproven { since: f64::NEG_INFINITY, accepted: 0 },
+            refuted: 0,
             trip: 0.0,
+            lease: Lease::default(),
         }
     }
 
@@ -120,8 +134,13 @@ impl Sliding {
 
     /// A permit was taken.
     pub(super) fn taken(&mut self, now: f64) {
+        self.lease.taken();
+        if matches!(self.bursts, Bursts::Refuted { until } if now >= until) {
+            self.bursts = Bursts::Unproven { since: f64::NEG_INFINITY, accepted: 0 };
+        }
         if let Bursts::Unproven { since, accepted } = &mut self.bursts
             && self.turn + self.window < now
+            && self.refuted == 0
         {
             // Even a counter has forgotten the last burst.
             (*since, *accepted) = (now, 0);
@@ -138,7 +157,7 @@ impl Sliding {
     /// When the next may leave though the log has room.
     pub(super) fn turn(&self, now: f64, in_flight: u32) -> f64 {
         let free = match self.bursts {
-            Bursts::Refuted => false,
+            Bursts::Refuted { .. } => false,
             Bursts::Proven => true,
             Bursts::Unproven { .. } => !self.is_trying(now) || f64::from(in_flight) < self.tried_at_once(),
         };
@@ -152,7 +171,11 @@ impl Sliding {
 
     /// Bursts are put to the proof, or a throttle has refuted them: the next throttle is likely this quota's too.
     pub(super) fn is_suspect(&self, now: f64) -> bool {
-        self.bursts == Bursts::Refuted || self.is_trying(now)
+        self.leaves_evenly() || self.is_trying(now)
+    }
+
+    fn leaves_evenly(&self) -> bool {
+        matches!(self.bursts, Bursts::Refuted { .. })
     }
 
     fn tried_at_once(&self) -> f64 {
@@ -162,7 +185,7 @@ impl Sliding {
 
     /// Seconds between permits; none while bursts are allowed.
     pub(super) fn gap(&self, now: f64) -> f64 {
-        if self.bursts == Bursts::Refuted { self.even_gap(now) } else { 0.0 }
+        if self.leaves_evenly() { self.even_gap(now) } else { 0.0 }
     }
 
     fn even_gap(&self, now: f64) -> f64 {
@@ -244,9 +267,14 @@ impl Sliding {
     /// A throttle that this quota explains: bursts are refuted, or less is available than was declared.
     pub(super) fn throttled(&mut self, now: f64, in_flight: u32) {
         self.expire(now);
-        if self.bursts != Bursts::Refuted {
-            (self.bursts, self.turn) = (Bursts::Refuted, now);
-            return;
+        let again = Self::AGAIN * f64::from(1_u32 << self.refuted.min(Self::DOUBLINGS)) * self.window;
+        match &mut self.bursts {
+            Bursts::Refuted { until } => *until = until.max(now + Self::AGAIN * self.window),
+            bursts => {
+                (*bursts, self.turn) = (Bursts::Refuted { until: now + again }, now);
+                self.refuted = self.refuted.saturating_add(1);
+                return;
+            }
         }
         let in_use = (num(self.used) + f64::from(in_flight)) / num(self.quota.max(1));
         let share = self.share(now);
@@ -255,35 +283,83 @@ impl Sliding {
         self.share = Some(Cubic::cut(before, now / self.window, Self::GROWTH));
     }
 
-    /// What is worth keeping at `now`, while `in_flight` attempts are out: they count as spent.
+    /// Permits that left and are in no stored state yet.
+    pub(super) fn lease(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    pub(super) fn is_leased(&self) -> bool {
+        self.lease.is_bound()
+    }
+
+    /// No more may leave before a state is stored.
+    pub(super) fn waits_for_store(&self) -> bool {
+        self.lease.is_used_up(self.quota, self.window)
+    }
+
+    /// A state should be stored.
+    pub(super) fn wants_store(&self) -> bool {
+        self.lease.is_low(self.quota, self.window)
+    }
+
+    /// What is worth keeping at `now`, while `in_flight` attempts are out: when those end is not known.
     pub(super) fn keep(&self, now: f64, in_flight: u32) -> Spent {
-        let &Self { quota, window, ref ended, used: _, share, turn, bursts, trip: _ } = self;
+        let &Self { quota, window, ref ended, used: _, share, turn, bursts, refuted, trip: _, lease } = self;
         let gone = now - window * (1.0 + Self::GRAIN);
         let left = ended.iter().copied().filter(|&(at, _)| at > gone);
         // A group is kept at its first time; its last member ended up to a grain later.
         let left = left.map(|(at, count)| ((at + window * Self::GRAIN).min(now), count));
-        let out = (in_flight > 0).then(|| (now, u64::from(in_flight)));
         let share = share.filter(|_| self.share(now) < 1.0);
-        let entries = Spent::grouped(window, left.chain(out));
-        let (evenly, proven) = (bursts == Bursts::Refuted, bursts == Bursts::Proven);
+        let entries = Spent::grouped(window, left);
+        let evenly_until = if let Bursts::Refuted { until } = bursts { Some(until) } else { None };
+        let proven = bursts == Bursts::Proven;
         let turn = turn.is_finite().then_some(turn);
-        Spent { quota, declared: 0, window, share, turn, evenly, proven, entries }
+        let flying = u64::from(in_flight);
+        Spent {
+            quota,
+            declared: 0,
+            window,
+            share,
+            turn,
+            evenly_until,
+            refuted,
+            proven,
+            entries,
+            flying,
+            lease,
+        }
     }
 
-    /// A quota that was kept, in a window of today's configuration.
-    pub(super) fn restore(kept: &Spent, window: f64) -> Self {
-        let Spent { quota, declared: _, window: _, share, turn, evenly, proven, ref entries } = *kept;
+    /// A quota that was kept, at `now` in a window of today's configuration.
+    pub(super) fn restore(kept: &Spent, window: f64, now: f64) -> Self {
+        let Spent {
+            quota,
+            declared: _,
+            window: _,
+            share,
+            turn,
+            evenly_until,
+            refuted,
+            proven,
+            ref entries,
+            flying,
+            lease,
+        } = *kept;
         let mut sliding = Self::new(quota, window);
-        sliding.bursts = match (evenly, proven) {
-            (true, _) => Bursts::Refuted,
-            (false, true) => Bursts::Proven,
-            (false, false) => sliding.bursts,
+        sliding.bursts = match (evenly_until, proven) {
+            (Some(until), _) => Bursts::Refuted { until },
+            (None, true) => Bursts::Proven,
+            (None, false) => sliding.bursts,
         };
+        let last = entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at);
+        let out = (flying > 0).then_some((last.max(now), flying));
+        let ended: VecDeque<_> = entries.iter().copied().chain(out).collect();
         // Where bursts are not refuted: as after a burst of all that is known.
-        let burst = entries.last().filter(|_| !evenly).map_or(f64::NEG_INFINITY, |&(at, _)| at + window);
-        let used = entries.iter().map(|&(_, count)| count).sum();
+        let burst = ended.back().filter(|_| evenly_until.is_none());
+        let burst = burst.map_or(f64::NEG_INFINITY, |&(at, _)| at + window);
+        let used = ended.iter().map(|&(_, count)| count).sum();
         let turn = turn.unwrap_or(f64::NEG_INFINITY).max(burst);
-        Self { used, share, turn, ended: entries.iter().copied().collect(), ..sliding }
+        Self { ended, used, share, turn, refuted, lease, ..sliding }
     }
 }
 
@@ -469,6 +545,43 @@ mod tests {
         assert_eq!(burst(&mut sliding, now + 2.0), 400);
         sliding.throttled(now + 2.1, 0);
         assert_eq!(burst(&mut sliding, now + 4.0), 2, "a throttle refutes what was proven");
+    }
+
+    #[test]
+    fn refuted_bursts_are_tried_again_after_a_time_that_doubles_to_a_bound() {
+        let mut sliding = Sliding::new(400, 1.0);
+        let (mut now, mut waits) = (0.0, Vec::new());
+        sliding.throttled(now, 0);
+        for _ in 0..8 {
+            let refuted = now;
+            while sliding.leaves_evenly() {
+                now = sliding.turn(now, 0);
+                sliding.taken(now);
+                sliding.spent(now);
+            }
+            waits.push((now - refuted).round());
+            assert!(sliding.is_trying(now));
+            assert!(burst(&mut sliding, now + 0.3) <= 25, "with few in flight");
+            now += 0.31;
+            sliding.throttled(now, 0);
+        }
+        assert_eq!(waits, [32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 1024.0, 1024.0]);
+    }
+
+    #[test]
+    fn bursts_that_are_accepted_when_tried_again_are_proven() {
+        let mut sliding = Sliding::new(400, 1.0);
+        sliding.throttled(0.0, 0);
+        // However long it was idle, the second trial begins with few.
+        let (mut now, mut most) = (60.0, 0);
+        sliding.taken(now);
+        sliding.spent(now);
+        while sliding.bursts != Bursts::Proven {
+            now += 0.02;
+            most = most.max(burst(&mut sliding, now));
+            assert!(now < 65.0);
+        }
+        assert!(most <= 25, "{most} at once");
     }
 
     #[test]

@@ -139,9 +139,10 @@ pub struct BankConfig {
     /// A class that waits for a limit and got none of its permits for so long, while other classes did, gets the next one
     /// whatever its policy says: below the 14 s after which callers of the gateway give up, so that every class is seen to be served.
     pub patience: Duration,
-    /// Share of every declared quota to count as spent when its gate is made: above zero after a restart without
-    /// stored state, because the server still counts what was sent before.
-    pub assume_spent: f64,
+    /// Whether a bank that begins without a stored state takes declared quotas for spent, as a process before it may have
+    /// spent them: of windows up to [`Kept::LOST`](crate::pace::Kept::LOST) all, of longer ones four times what they give in
+    /// that time.
+    pub assume_spent: bool,
     /// Seed of the chance.
     pub seed: u64,
 }
@@ -161,7 +162,7 @@ impl Default for BankConfig {
             spread: Duration::from_millis(100),
             policies: Class::ALL.map(ClassPolicy::of),
             patience: Duration::from_secs(10),
-            assume_spent: 0.0,
+            assume_spent: false,
             seed: 0,
         }
     }

@@ -89,6 +89,7 @@ impl Bank {
         let Some(kind) = kind_by(limit, key, value) else { return Named::Unusable };
         if kind != limit.kind {
             let limit = limit.key.clone();
+            self.quotas_told += 1;
             for gate in self.registry.set_kind(index, kind) {
                 self.schedule.touch(barriers::gate(gate));
             }

@@ -100,14 +100,15 @@ impl Gate {
                 self.concurrency = Concurrency::boundless();
             }
             (Known::Declared(spent), Knowledge::Declared(of_today)) => {
-                let mut sliding = Sliding::restore(spent, of_today.window());
+                let mut sliding = Sliding::restore(spent, of_today.window(), secs(now));
+                sliding.lease().bind(of_today.is_leased());
                 if self.pinned || spent.declared != of_today.quota() {
                     sliding.set_quota(of_today.quota());
                 }
                 self.knowledge = Knowledge::Declared(sliding);
             }
             (Known::Declared(spent), Knowledge::Unknown) => {
-                self.knowledge = Knowledge::Declared(Sliding::restore(spent, spent.window));
+                self.knowledge = Knowledge::Declared(Sliding::restore(spent, spent.window, secs(now)));
             }
             (Known::Silent(learnt), Knowledge::Unknown) => {
                 let mut learnt = Learnt::clone(learnt);
@@ -136,7 +137,8 @@ impl Gist {
             Known::Nothing => false,
             Known::Told(_) | Known::Silent(_) => true,
             Known::Declared(spent) => {
-                spent.share.is_some() || spent.evenly || spent.proven || !spent.entries.is_empty()
+                let learnt = spent.share.is_some() || spent.refuted > 0 || spent.proven;
+                learnt || !spent.entries.is_empty() || spent.flying > 0
             }
         };
         known || self.opens.is_some() || self.scout || self.short_hints || self.bound.is_some()

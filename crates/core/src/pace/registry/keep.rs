@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
+use super::{Crash, GateKey, Limit, OTHER, Place, Registry, Resting};
 use crate::key::{CredentialId, Family};
 use crate::pace::gist::Gist;
-use crate::pace::keep::{Kept, KeptBreaker, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant};
+use crate::pace::keep::{
+    Kept, KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant,
+};
 use crate::pace::secs::secs;
 use crate::pace::slab::small;
+use crate::pace::spec::LimitKind;
 use crate::time::Mono;
 
 impl Registry {
+    /// The leases of sixteen make two quotas, so that what those before them spent is of no account.
+    const MAX_CRASHES: usize = 16;
+
     /// All gates, on a clock that shows `by` seconds more.
     pub(in crate::pace) fn keep_gates(&self, now: Mono, by: f64) -> Vec<KeptGate> {
         let live = self.gates.iter().filter_map(|(_, gate)| {
@@ -27,11 +33,13 @@ impl Registry {
             Limit::Implicit => KeptLimit::Implicit,
             Limit::Named(name) => KeptLimit::Named(self.header_names.name(name).to_string()),
         };
+        let own = key.credential.filter(|&id| id != self.crowd);
         let family = |index: u32| self.families[index as usize].family.to_string();
         KeptGate {
             limit,
             family: key.family.map(family),
-            credential: key.credential.map(|id| self.credentials.name(id).to_string()),
+            credential: own.map(|id| self.credentials.name(id).to_string()),
+            crowd: key.credential == Some(self.crowd),
             token: key.token.is_some(),
             gist,
         }
@@ -54,7 +62,7 @@ impl Registry {
         for known in &kept.families {
             let family = Family::new(&known.family);
             let Some(index) = self.known_family(&family).or_else(|| {
-                (self.families.len() <= self.config.max_families).then(|| self.add_family(&family))
+                (self.families.len() <= self.config.max_families).then(|| self.add_family(&family, None))
             }) else {
                 continue;
             };
@@ -76,7 +84,7 @@ impl Registry {
         by: f64,
         unseen: Unseen,
     ) -> Restored {
-        self.unseen = Some(unseen);
+        self.crashes = Some(self.crashes_of(kept, by, unseen));
         let mut restored = Restored::default();
         for gate in &kept.gates {
             match self.key_of(gate) {
@@ -85,29 +93,84 @@ impl Registry {
                     self.rest_again(key, gist);
                     restored.gates += 1;
                 }
-                _ => restored.forgotten += 1,
+                key => {
+                    restored.forgotten += 1;
+                    if let Some(key) = key {
+                        self.release(key);
+                    }
+                }
             }
         }
         restored
     }
 
+    /// Ends of processes of which gates that the state does not hold may have been spent.
+    pub(in crate::pace) fn keep_crashes(&self, now: Mono, by: f64) -> Vec<KeptCrash> {
+        let windows = self.config.limits.iter().filter_map(|limit| match limit.kind {
+            LimitKind::Rate { window, .. } => Some(window.as_secs_f64()),
+            LimitKind::Concurrent { .. } => None,
+        });
+        let longest = windows.fold(0.0, f64::max);
+        let name = |index: u32| self.config.limits[index as usize].key.clone();
+        let known = self.crashes.iter().flatten().filter(|crash| secs(now) < crash.ended + 2.0 * longest);
+        known
+            .map(|crash| KeptCrash { ended: crash.ended + by, all: crash.all, limit: crash.limit.map(name) })
+            .collect()
+    }
+
+    fn crashes_of(&self, kept: &Kept, by: f64, unseen: Unseen) -> Vec<Crash> {
+        let index = |name: &String| self.limit_named(name).map(|(index, _)| small(index));
+        let mut crashes = Vec::new();
+        for KeptCrash { ended, all, limit } in &kept.crashes {
+            let limit = match limit.as_ref().map(index) {
+                // It is no longer declared.
+                Some(None) => continue,
+                Some(index) => index,
+                None => None,
+            };
+            crashes.push(Crash { ended: (ended + by).min(unseen.ended), all: *all, limit });
+        }
+        let ended = unseen.ended;
+        if let Some(all) = unseen.unbounded() {
+            crashes.push(Crash { ended, all, limit: None });
+        }
+        for lost in &kept.lost {
+            if let Some(KeptLimit::Declared(name)) = &lost.limit
+                && let Some(index) = index(name)
+            {
+                crashes.push(Crash { ended, all: true, limit: Some(index) });
+            }
+        }
+        let beyond = crashes.len().saturating_sub(Self::MAX_CRASHES);
+        crashes.split_off(beyond)
+    }
+
     fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
         // A limit that was stored under what is an alias now goes on as the one it belongs to.
         let declared = |key: &String| self.limit_named(key).map(|(index, _)| index);
+        let family = match &gate.family {
+            None => None,
+            Some(family) => Some(small(self.known_family(&Family::new(family))?)),
+        };
         let limit = match &gate.limit {
             KeptLimit::Declared(key) => Limit::Declared(small(declared(key)?)),
             KeptLimit::Implicit => Limit::Implicit,
             KeptLimit::Named(name) => Limit::Named(self.header_names.hold(&Arc::from(name.as_str()))),
         };
-        let family = match &gate.family {
-            None => None,
-            Some(family) => Some(small(self.known_family(&Family::new(family))?)),
+        let credential = match &gate.credential {
+            _ if gate.crowd => {
+                self.credentials.hold_again(self.crowd);
+                Some(self.crowd)
+            }
+            name => name.as_ref().map(|name| self.credentials.hold(&CredentialId::new(name))),
         };
-        let credential = gate.credential.as_ref().map(|name| self.credentials.hold(&CredentialId::new(name)));
+        if let Some(family) = family {
+            self.families[family as usize].gates += 1;
+        }
         Some(GateKey { limit, token: gate.token.then_some(Self::ANY_TOKEN), credential, family })
     }
 
-    /// Of two that became one, as those of two tokens, the one that is closed or spent for longer counts.
+    /// Of two that became one, as those of two tokens, what is closed or spent in either counts.
     fn rest_again(&mut self, key: GateKey, gist: Gist) {
         match self.place_of(key) {
             None => {
@@ -116,10 +179,7 @@ impl Registry {
                 return;
             }
             Some(Place::Resting(rest)) => {
-                let known = &mut self.resting[rest as usize].gist;
-                if gist.harmless_at() > known.harmless_at() {
-                    *known = gist;
-                }
+                self.resting[rest as usize].gist.merge(gist);
             }
             // It is in use already, and knows better.
             Some(Place::Live(_)) => {}

@@ -40,10 +40,11 @@ impl Registry {
         self.make_room_for_lane(now);
         let family = self.family_id(ask.family).unwrap_or(OTHER);
         // What the registry holds already is shared, not held twice.
-        let name = if family == OTHER { ask.family } else { &self.families[family].family };
+        let name = if family == OTHER { ask.family.clone() } else { self.families[family].family.clone() };
         let credential = self.credentials.hold(ask.credential);
+        self.families[family].lanes += 1;
         let key = LaneKey {
-            family: name.clone(),
+            family: name,
             credential: self.credentials.name(credential).clone(),
             token: ask.token,
             limits,
@@ -89,11 +90,13 @@ impl Registry {
             }
         }
         let old = std::mem::take(&mut self.lanes[lane].gates);
-        if self.is_own(implicit) {
+        let member = self.is_own(implicit).then(|| {
             self.gates[implicit].members.push(lane);
-        }
+            small(self.gates[implicit].members.len() - 1)
+        });
         let lane = &mut self.lanes[lane];
         lane.gates = gates;
+        lane.member = member;
         lane.unnamed = unnamed;
         lane.tickets -= 1;
         for gate in old {
@@ -110,14 +113,22 @@ impl Registry {
     /// Gives a family that proved to exist gates of its own. Returns its lanes, or nothing if it had them or there is
     /// no room.
     pub(in crate::pace) fn promote(&mut self, now: Mono, family: &Family) -> Vec<usize> {
-        if self.families.len() > self.config.max_families || self.family_id(family).is_some() {
+        if self.family_id(family).is_some() {
             return Vec::new();
         }
-        let index = self.add_family(family);
+        let place = if self.families.len() > self.config.max_families {
+            let Some(place) = self.forget_family(now) else { return Vec::new() };
+            Some(place)
+        } else {
+            None
+        };
+        let index = self.add_family(family, place);
         let lanes: Vec<usize> =
             self.lanes.iter().filter(|(_, lane)| lane.key.family == *family).map(|(id, _)| id).collect();
         for &lane in &lanes {
             self.lanes[lane].family = index;
+            self.families[OTHER].lanes -= 1;
+            self.families[index].lanes += 1;
             self.resolve(now, lane);
         }
         lanes

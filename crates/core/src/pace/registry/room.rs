@@ -8,6 +8,8 @@
 //! * A gate whose last lane goes is folded to its gist, or forgotten if it has none.
 //! * At the bound a gate at rest is forgotten, the longest unused one of a few, once it is *harmless*: it is not closed, and
 //!   nothing of a declared quota is spent. Whoever asks for it again starts without an imagined quota.
+//! * At the bound a family without lanes is forgotten with its gates at rest, the longest unused one of a few, once these are
+//!   harmless and its breaker is closed. Whoever asks for it again begins with `other`.
 //! * Where nothing may be forgotten, newcomers share one gate per limit. That is slower for them and safe for the quota.
 
 use std::hash::BuildHasher;
@@ -27,7 +29,7 @@ impl Registry {
     /// Places a hand looks at in one step.
     const STEP: usize = 8;
     /// Whoever finds no room shares the gates of this credential.
-    pub(super) const CROWD: &'static str = "crowd";
+    pub(super) const CROWD: &'static str = "(crowd)";
 
     pub(super) fn room(&self) -> usize {
         Self::PER_FAMILY * self.config.max_families.max(8)
@@ -71,9 +73,15 @@ impl Registry {
             entry.remove();
         }
         self.credentials.release(lane.credential);
-        if let Some(&implicit) = lane.gates.first() {
-            self.gates[implicit].members.retain(|member| *member != id);
+        if let (Some(&implicit), Some(place)) = (lane.gates.first(), lane.member) {
+            let members = &mut self.gates[implicit].members;
+            members.swap_remove(place as usize);
+            if let Some(&moved) = members.get(place as usize) {
+                self.lanes[moved].member = Some(place);
+            }
         }
+        let family = &mut self.families[lane.family];
+        (family.lanes, family.left) = (family.lanes - 1, now);
         for gate in lane.gates {
             self.leave(now, gate);
         }
@@ -156,6 +164,35 @@ impl Registry {
         if let Limit::Named(name) = key.limit {
             self.header_names.release(name);
         }
+        if let Some(family) = key.family {
+            self.families[family as usize].gates -= 1;
+        }
+    }
+
+    /// The place of a family that was forgotten for another one: the longest unused of the next few that may be.
+    pub(super) fn forget_family(&mut self, now: Mono) -> Option<usize> {
+        let count = self.families.len();
+        let few = (self.family_hand..self.family_hand + Self::STEP.min(count)).map(|place| place % count);
+        self.family_hand = (self.family_hand + Self::STEP) % count;
+        let unused = |&place: &usize| {
+            let family = &self.families[place];
+            place != OTHER && family.lanes == 0 && family.breaker.keep(now).is_none()
+        };
+        let place = few.filter(unused).min_by_key(|&place| self.families[place].left)?;
+        let of_it = |rest: &Resting| rest.key.family == Some(small(place));
+        let at_rest: Vec<usize> =
+            self.resting.iter().filter(|(_, rest)| of_it(rest)).map(|(id, _)| id).collect();
+        let harmless = |&id: &usize| self.resting[id].gist.harmless_at() <= secs(now);
+        if at_rest.len() != self.families[place].gates as usize || !at_rest.iter().all(harmless) {
+            return None;
+        }
+        for id in at_rest {
+            self.forget(id);
+        }
+        let hash = self.hasher.hash_one(self.families[place].family.as_str());
+        let entry = self.family_ids.find_entry(hash, |&id| id == small(place));
+        entry.expect("a family stands in the table").remove();
+        Some(place)
     }
 
     /// Whether one more gate may be made, after something was forgotten for it if it must.
@@ -179,10 +216,14 @@ impl Registry {
         let oldest = oldest.map(|(id, _)| id);
         self.rest_hand = hand;
         let Some(id) = oldest else { return false };
-        self.remove_place(Place::Resting(small(id))).expect("a gate at rest stands in the table");
-        let forgotten = self.resting.remove(id).expect("it was just found");
-        self.release(forgotten.key);
+        self.forget(id);
         true
+    }
+
+    fn forget(&mut self, rest: usize) {
+        self.remove_place(Place::Resting(small(rest))).expect("a gate at rest stands in the table");
+        let forgotten = self.resting.remove(rest).expect("it was just found");
+        self.release(forgotten.key);
     }
 
     /// The key to make a gate with: its own, or where there is no room that of the crowd.
@@ -234,9 +275,11 @@ impl Registry {
         self.resting_at(key).map(|rest| &self.resting[rest].gist)
     }
 
-    /// Gates at rest: their names, whose counts they are, and what is kept of them.
+    /// Gates at rest: their names, whose counts they are, and what is kept of them. What tokens of the process before left is
+    /// no gate: those of today's tokens begin with it.
     pub(in crate::pace) fn at_rest(&self) -> impl Iterator<Item = (String, String, &Gist)> {
-        self.resting.iter().map(|(_, rest)| (self.name_of(rest.key), self.partition(rest.key), &rest.gist))
+        let gates = self.resting.iter().filter(|(_, rest)| rest.key.token != Some(Self::ANY_TOKEN));
+        gates.map(|(_, rest)| (self.name_of(rest.key), self.partition(rest.key), &rest.gist))
     }
 
     fn name_of(&self, key: GateKey) -> String {
