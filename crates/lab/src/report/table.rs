@@ -80,6 +80,7 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
             (row.strangers + row.strangers_throttled > 0)
                 .then(|| format!("{:.2}", row.strangers_throttles_per_100))
         }),
+        column("served", |row| row.strangers_served.map(|served| format!("{served:.2}"))),
         column("recovery", |row| row.recovery.map(seconds)),
         column("hint/reset", |row| some(row.hint_mismatches)),
     ];
