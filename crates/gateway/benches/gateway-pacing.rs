@@ -110,7 +110,8 @@ async fn run(phase: Duration) -> Result<Run, Failure> {
 /// The makespan if each call is admitted at the first millisecond at which the rule allows it. A window that its first call opens
 /// has no phase, so the start does not matter.
 fn ideal() -> Duration {
-    let rule = QuotaRule { rule: Rule::Fixed, limit: LIMIT, window: WINDOW, phase: Duration::ZERO, burst: None };
+    let rule =
+        QuotaRule { rule: Rule::Fixed, limit: LIMIT, window: WINDOW, phase: Duration::ZERO, burst: None };
     let mut model = QuotaModel::new(rule);
     let mut now = Duration::ZERO;
     for _ in 0..CALLS {

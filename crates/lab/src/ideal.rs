@@ -534,7 +534,11 @@ mod tests {
     fn a_fair_ideal_leaves_strangers_what_they_ask_up_to_half() {
         let windows = |ideal: &Ideal| ideal.makespan().as_secs() + 1;
         let rarely = [3, 6, 9];
-        assert_eq!(windows(&beside("policy = \"greedy\"", &rarely)), 2, "who was refused is no loss to the greedy");
+        assert_eq!(
+            windows(&beside("policy = \"greedy\"", &rarely)),
+            2,
+            "who was refused is no loss to the greedy"
+        );
         let fair = beside("policy = \"fair\"", &rarely);
         assert_eq!(windows(&fair), 3, "seven, ten, three");
         let first = fair.job_times.iter().filter(|time| **time < Duration::from_millis(500)).count();

@@ -73,9 +73,8 @@ impl Leave {
         who: impl Fn(&Visit) -> &'a Caller,
     ) -> Option<Duration> {
         let shortest = limits.rules().iter().map(|rule| rule.quota.window).min()?;
-        let scarce = |told: &tidegate_sim::model::limits::Described| {
-            u64::from(told.state.remaining) <= self.reserve
-        };
+        let scarce =
+            |told: &tidegate_sim::model::limits::Described| u64::from(told.state.remaining) <= self.reserve;
         let kept = self.reserve > 0 && limits.describe(now, caller).iter().any(scarce);
         let robs = || {
             let longest = limits.rules().iter().map(memory).max().unwrap_or_default();

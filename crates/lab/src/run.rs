@@ -41,7 +41,8 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
         let outcome = play(&plan, name)?;
         let leaves = plan.leaves(name);
         // Without strangers the best is the same beside every strategy that leaves as much.
-        let known = undisturbed.iter().find(|(others, _)| *others == leaves && outcome.tape.visits.is_empty());
+        let known =
+            undisturbed.iter().find(|(others, _)| *others == leaves && outcome.tape.visits.is_empty());
         let measures = if let Some((_, best)) = known {
             outcome.measures(&plan, best)
         } else {

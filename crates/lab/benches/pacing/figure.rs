@@ -72,12 +72,16 @@ impl Figure {
     /// missed by a hair must not look met.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
-            Self::Efficiency | Self::Served | Self::Settled => format!("{:.3}", (value * 1000.0 + 1e-6).floor() / 1000.0),
+            Self::Efficiency | Self::Served | Self::Settled => {
+                format!("{:.3}", (value * 1000.0 + 1e-6).floor() / 1000.0)
+            }
             Self::Throttles | Self::Theirs | Self::SettledThrottles | Self::PerClosing | Self::Growth => {
                 format!("{:.2}", (value * 100.0 - 1e-6).ceil().max(0.0) / 100.0)
             }
             Self::ThrottleCount | Self::Probes | Self::Late | Self::Lost => format!("{value:.0}"),
-            Self::Recovery | Self::InteractiveP99 => format!("{:.0} ms", (value * 1000.0 - 1e-6).ceil().max(0.0)),
+            Self::Recovery | Self::InteractiveP99 => {
+                format!("{:.0} ms", (value * 1000.0 - 1e-6).ceil().max(0.0))
+            }
             Self::WallTime => format!("{value:.1} s"),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use tidegate_lab::{ Options, Report, Scenario, StrategyName, run, sockets};
+use tidegate_lab::{Options, Report, Scenario, StrategyName, run, sockets};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -70,7 +70,8 @@ impl Play {
 
     fn side_by_side(&self) -> Result<(), Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let rows: Vec<usize> = self.those(|plan| matches!(plan.part, Part::Grid | Part::Special) && !plan.timed).collect();
+        let rows: Vec<usize> =
+            self.those(|plan| matches!(plan.part, Part::Grid | Part::Special) && !plan.timed).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let work = || {

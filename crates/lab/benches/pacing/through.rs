@@ -31,7 +31,16 @@ pub(crate) fn plan() -> Plan {
 pub(crate) fn play(plan: &Plan) -> Result<Figures, Failure> {
     let phases = plan.phases.to_string();
     let mut command = Command::new(env!("CARGO"));
-    command.args(["bench", "--locked", "--quiet", "-p", "tidegate-gateway", "--bench", "gateway-pacing", "--"]);
+    command.args([
+        "bench",
+        "--locked",
+        "--quiet",
+        "-p",
+        "tidegate-gateway",
+        "--bench",
+        "gateway-pacing",
+        "--",
+    ]);
     command.args(["--json", "--phases", &phases]);
     let told = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     if !told.status.success() {
