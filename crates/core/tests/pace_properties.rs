@@ -2,19 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::disallowed_types, reason = "the books of a test decide nothing")]
 
+mod pace_parts;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use http::Method;
 use proptest::prelude::*;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes,
-    Partition, TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Partition,
+    TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
+
+use pace_parts::{limit, rate};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -119,24 +122,11 @@ fn observation(said: &Said, now: Mono) -> Observation {
 }
 
 fn limits() -> Vec<LimitSpec> {
-    let limit = |key: &str, kind, per| LimitSpec {
-        key: key.to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind,
-        per,
-        pin: false,
-        observes: Observes::OwnName,
-    };
     let window = Duration::from_secs(3);
     vec![
-        limit("all", LimitKind::Rate { quota: 12, window }, vec![Partition::Credential]),
-        LimitSpec {
-            method: Some(Method::PATCH),
-            ..limit("patches", LimitKind::Rate { quota: 3, window }, vec![Partition::Family])
-        },
-        limit("cap", LimitKind::Concurrent { cap: 5 }, vec![]),
+        limit("all", rate(12, window), &[Partition::Credential]),
+        LimitSpec { method: Some(Method::PATCH), ..limit("patches", rate(3, window), &[Partition::Family]) },
+        limit("cap", LimitKind::Concurrent { cap: 5 }, &[]),
     ]
 }
 

@@ -6,6 +6,7 @@
 
 #![allow(clippy::cast_precision_loss, reason = "small counts")]
 
+mod pace_parts;
 mod pace_random;
 mod pace_world;
 

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
 mod pace_world;
 
 use std::time::Duration;
 
 use pace_world::{Cell, Form, Rule, Who, World};
 use tidegate_core::glob::PathGlob;
-use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Observes, Partition};
+use tidegate_core::pace::{BankConfig, Class, LimitSpec, Partition};
 
 const PHASES: [f64; 4] = [0.0, 0.2, 0.5, 0.8];
 const WINDOWS: [Rule; 2] = [Rule::Fixed, Rule::Aligned];
@@ -312,16 +313,9 @@ fn a_steady_stranger_costs_each_phase_and_form_no_more_than_is_held() {
 
 /// The users' 300 per `window`, declared.
 fn declared(window: f64) -> BankConfig {
-    let limit = LimitSpec {
-        key: "users".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/api/v2/users/**").unwrap(),
-        kind: LimitKind::Rate { quota: 300, window: Duration::from_secs_f64(window) },
-        per: vec![Partition::Credential],
-        pin: false,
-        observes: Observes::OwnName,
-    };
+    let users = PathGlob::parse("/api/v2/users/**").unwrap();
+    let kind = pace_parts::rate(300, Duration::from_secs_f64(window));
+    let limit = LimitSpec { path: users, ..pace_parts::limit("users", kind, &[Partition::Credential]) };
     BankConfig { limits: vec![limit], ..BankConfig::default() }
 }
 
@@ -376,16 +370,9 @@ fn a_declared_quota_of_a_counter_is_spent_evenly_after_the_burst_that_showed_it(
 
 #[test]
 fn headers_replace_a_declared_number_that_is_too_low() {
-    let limit = LimitSpec {
-        key: "users".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/api/v2/users/**").unwrap(),
-        kind: LimitKind::Rate { quota: 30, window: Duration::from_secs(5) },
-        per: vec![Partition::Credential],
-        pin: false,
-        observes: Observes::OwnName,
-    };
+    let users = PathGlob::parse("/api/v2/users/**").unwrap();
+    let kind = pace_parts::rate(30, Duration::from_secs(5));
+    let limit = LimitSpec { path: users, ..pace_parts::limit("users", kind, &[Partition::Credential]) };
     let world = World::new(Rule::Fixed, Form::Exact, 0.2, 1);
     let told = world.play(BankConfig { limits: vec![limit.clone()], ..BankConfig::default() });
     assert!(world.ideal(&[]) / told.makespan > 0.95);

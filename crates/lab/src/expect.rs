@@ -135,6 +135,8 @@ pub struct Ranges {
     pub strangers_served: Option<Range>,
     /// The most attempts in progress at the server.
     pub max_in_flight: Option<Range>,
+    /// When the run ended.
+    pub ended_at: Option<Range>,
     /// From the end of the last brown-out to the next admitted call.
     pub recovery: Option<Range>,
     /// Attempts from then to that call.
@@ -239,6 +241,7 @@ impl Ranges {
             ),
             ("strangers".to_owned(), &self.strangers, count(measures.strangers)),
             ("strangers_served".to_owned(), &self.strangers_served, measures.strangers_served),
+            ("ended_at".to_owned(), &self.ended_at, Some(measures.ended_at)),
             ("recovery_probes".to_owned(), &self.recovery_probes, measures.recovery_probes.and_then(count)),
             ("max_in_flight".to_owned(), &self.max_in_flight, count(measures.max_in_flight)),
             ("recovery".to_owned(), &self.recovery, measures.recovery),

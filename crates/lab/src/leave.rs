@@ -1,6 +1,7 @@
 //! What the ideal leaves to others, so that a class is judged by its own policy and not by that of a greedier one.
 //!
-//! * **Reserve**: nothing is taken that would leave fewer units than these, of what the server says is left.
+//! * **Reserve**: nothing is taken that would leave fewer units than these, of what the server says is left; of a limit that has no more
+//!   than the reserve, the last unit.
 //! * **Fair**: strangers together are due what they ask for, up to an equal share: half of every limit. Their calls are those of the
 //!   run that is judged, admitted or not; which of them are due is found by playing them, alone, against a server of half the
 //!   limits. The ideal knows them beforehand and takes no unit that one of them would miss. What strangers ask beyond their
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use tidegate_core::pace::Taking;
 use tidegate_sim::SimConfig;
-use tidegate_sim::model::limits::{LimitRule, Limits};
+use tidegate_sim::model::limits::{Described, LimitRule, Limits};
 use tidegate_sim::model::quota::Rule;
 use tidegate_sim::model::route::Caller;
 
@@ -22,8 +23,8 @@ use crate::plan::Plan;
 use crate::strategy::StrategyName;
 use crate::tape::{Tape, Visit};
 
-/// Whoever looks away looks again after this part of the shortest window: the ideal of a fair class may be later by as much, each time that
-/// it waits.
+/// Whoever leaves a unit looks again when the next one comes back, but not sooner than after this part of the window: the ideal of a
+/// fair class may be later by as much, each time that it waits.
 const LOOKS: u32 = 1000;
 
 /// What one load leaves.
@@ -72,10 +73,13 @@ impl Leave {
         due: &VecDeque<Visit>,
         who: impl Fn(&Visit) -> &'a Caller,
     ) -> Option<Duration> {
-        let shortest = limits.rules().iter().map(|rule| rule.quota.window).min()?;
-        let scarce =
-            |told: &tidegate_sim::model::limits::Described| u64::from(told.state.remaining) <= self.reserve;
-        let kept = self.reserve > 0 && limits.describe(now, caller).iter().any(scarce);
+        if self.reserve == 0 && (!self.fair || due.is_empty()) {
+            return None;
+        }
+        let told = limits.describe(now, caller);
+        let reserve = |told: &Described| self.reserve.min(u64::from(told.state.limit).saturating_sub(1));
+        let scarce = |told: &Described| u64::from(told.state.remaining) <= reserve(told);
+        let kept = self.reserve > 0 && told.iter().any(scarce);
         let robs = || {
             let longest = limits.rules().iter().map(memory).max().unwrap_or_default();
             let refused = |mut limits: Limits| {
@@ -88,7 +92,9 @@ impl Leave {
                 robbed > 0 && robbed > refused(limits.clone())
             }
         };
-        (kept || self.fair && !due.is_empty() && robs()).then(|| shortest / LOOKS)
+        let look = |told: &Described| told.state.next_after.max(told.window / LOOKS);
+        let next = || told.iter().map(look).min().unwrap_or(Duration::from_millis(1));
+        (kept || self.fair && !due.is_empty() && robs()).then(next)
     }
 }
 

@@ -17,16 +17,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use http::Method;
 use proptest::prelude::*;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, CallerId, Class, ClassPolicy, LimitKind,
-    LimitSpec, Observes, TicketId, TokenSlot, WaiterId, Woken,
+    LimitSpec, Observes, TicketId, WaiterId, Woken,
 };
 
+use crate::pace_parts;
 use crate::pace_world::{Form, Rule, Server, mono, observe};
 
 /// What the bank is told of the server's limit before the first answer.
@@ -182,19 +181,8 @@ struct Play<'p> {
 
 impl Plan {
     pub(crate) fn play(&self) -> Story {
-        let rate = LimitSpec {
-            key: "all".to_owned(),
-            aliases: Vec::new(),
-            method: None,
-            path: PathGlob::parse("/**").unwrap(),
-            kind: LimitKind::Rate {
-                quota: u64::from(self.quota),
-                window: Duration::from_secs_f64(self.window),
-            },
-            per: Vec::new(),
-            pin: false,
-            observes: Observes::Unnamed,
-        };
+        let kind = pace_parts::rate(u64::from(self.quota), Duration::from_secs_f64(self.window));
+        let rate = LimitSpec { observes: Observes::Unnamed, ..pace_parts::limit("all", kind, &[]) };
         let limits = match self.told {
             Told::Nothing => Vec::new(),
             Told::Rate => vec![rate],
@@ -321,17 +309,8 @@ impl Play<'_> {
 
     fn put(&mut self, now: f64, caller: usize, class: Class) -> Asked {
         let family = &self.families[caller % self.families.len()];
-        let ask = Ask {
-            method: &Method::GET,
-            path: family.as_str(),
-            family,
-            credential: &self.credential,
-            token: TokenSlot(0),
-            class,
-            caller: CallerId::named(caller),
-            deadline: None,
-            give_up_at: None,
-        };
+        let caller = CallerId::named(caller);
+        let ask = Ask { class, caller, ..pace_parts::asking(family, &self.credential) };
         self.bank.ask(mono(now), &ask)
     }
 

@@ -67,6 +67,7 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
         column("efficiency", |row| Some(format!("{:.3}", row.efficiency))),
         column("makespan", |row| row.makespan.map(seconds)),
         column("ideal", |row| row.ideal_makespan.map(seconds)),
+        column("end", |row| row.makespan.is_none().then(|| seconds(row.ended_at))),
         column("ok", |row| Some(row.succeeded.to_string())),
         column("failed", |row| some(row.failed)),
         column("unfinished", |row| some(row.unfinished)),
