@@ -104,7 +104,8 @@ impl Tape {
         let marks: Vec<&Mark> = self.marks.iter().filter(own).collect();
         let first = marks.partition_point(|mark| mark.at < end);
         let back = first + marks[first..].iter().position(|mark| mark.kind == Kind::Own)?;
-        let pauses = marks[back.saturating_sub(3)..=back].windows(2).map(|two| two[1].at - two[0].at);
+        let pauses =
+            marks[back.saturating_sub(3)..=back].windows(2).map(|two| two[1].at.saturating_sub(two[0].at));
         let growth = match *pauses.collect::<Vec<_>>() {
             [_, before, last] if !before.is_zero() => Some(last.as_secs_f64() / before.as_secs_f64()),
             _ => None,
