@@ -68,7 +68,7 @@ impl Closing {
         }
         self.ordered |= order.hint.max(order.window).is_some();
         if news || order.hint.max(order.window).is_some() {
-            self.until = self.until.max(now + self.wait(now, order) + order.spread.mul_f64(order.chance));
+            self.until = self.until.max(now + self.wait(sent, order) + order.spread.mul_f64(order.chance));
         }
         let told = now + order.hint.unwrap_or_default();
         self.told = if news { told } else { self.told.max(told) };
@@ -76,7 +76,7 @@ impl Closing {
         news
     }
 
-    fn wait(&self, now: Mono, order: &Order) -> Duration {
+    fn wait(&self, sent: Mono, order: &Order) -> Duration {
         let refused = self.strikes.saturating_sub(1);
         let reset = if self.short_hints { order.window.max(order.reset) } else { order.window };
         let hint = order.hint.max(reset);
@@ -89,7 +89,7 @@ impl Closing {
             }
             Some(hint) if refused >= Self::DOUBTS => {
                 // What moved the end since the last scout will move it again.
-                let moved = (now + hint) - self.told.min(now + hint);
+                let moved = (sent + hint) - self.told.min(sent + hint);
                 self.guess().max(hint + moved.min(Self::LONGEST_WAIT))
             }
             hint => self.guess().max(hint.unwrap_or_default()),
@@ -206,6 +206,30 @@ mod tests {
     fn scouts_refused_after_the_hint_wait_longer_and_longer() {
         assert_eq!(waits(&hint(1), 5), [1000, 1500, 2500, 3500, 5062]);
         assert_eq!(waits(&hint(3), 4), [3000, 3000, 6000, 9000], "the told end moves by 3, 3, 6 s");
+    }
+
+    /// A server that tells four seconds too little and punishes each early call by five more.
+    fn punishing(end: &mut u64, now: u64) -> Option<Order> {
+        (now < *end).then(|| {
+            *end += 5000;
+            hint((*end - now).saturating_sub(4000) / 1000)
+        })
+    }
+
+    #[test]
+    fn two_that_are_told_too_little_do_not_punish_each_other_for_ever() {
+        let mut end = 14_000;
+        let mut closings = [Closing::default(), Closing::default()];
+        let mut next = [0, 5000];
+        for scouts in 0.. {
+            assert!(scouts < 12, "closed until {end}, next at {next:?}");
+            let who = usize::from(next[1] < next[0]);
+            let now = next[who];
+            let Some(order) = punishing(&mut end, now) else { break };
+            closings[who].close(at(now), at(now), &order);
+            let until = closings[who].closed_until(at(now)).unwrap_or(at(now + 1));
+            next[who] = now + u64::try_from((until - at(now)).as_millis()).unwrap();
+        }
     }
 
     #[test]
