@@ -709,6 +709,35 @@ fn callers_of_a_class_take_turns() {
     assert_eq!(order[..4], [many[0], few[0], many[1], few[1]]);
 }
 
+/// How many calls of one family may leave at once after a lone first one, under a cap of 50 on `path`.
+fn at_once_after_a_scout(path: &str) -> usize {
+    let cap = LimitSpec {
+        kind: LimitKind::Concurrent { cap: 50 },
+        path: PathGlob::parse(path).unwrap(),
+        ..declared("cap", 1, vec![])
+    };
+    let config = BankConfig { limits: vec![cap], spread: Duration::ZERO, ..BankConfig::default() };
+    let mut bank = Bank::new(config).unwrap();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    Caller::new().queued(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &Observation::default());
+    let granted =
+        (0..60).filter(|_| matches!(Caller::new().ask(&mut bank, at(20)), Asked::Granted(_))).count();
+    granted + advance(&mut bank, at(20)).len()
+}
+
+#[test]
+fn a_declared_cap_is_entered_at_once_after_one_scout() {
+    assert_eq!(at_once_after_a_scout("/**"), 50);
+    assert_eq!(at_once_after_a_scout("/api/v2/users/**"), 50);
+}
+
+#[test]
+fn a_cap_on_a_part_of_a_family_says_nothing_of_the_rest() {
+    assert!(at_once_after_a_scout("/api/v2/users/*") <= 2, "concurrency doubles");
+}
+
 #[test]
 fn callers_of_a_class_take_turns_across_families() {
     let limits = vec![LimitSpec { kind: LimitKind::Concurrent { cap: 1 }, ..declared("one", 1, &[]) }];
