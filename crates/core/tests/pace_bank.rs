@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use tidegate_core::event::{BreakerState, Event};
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
@@ -714,7 +715,7 @@ fn at_once_after_a_scout(path: &str) -> usize {
     let cap = LimitSpec {
         kind: LimitKind::Concurrent { cap: 50 },
         path: PathGlob::parse(path).unwrap(),
-        ..declared("cap", 1, vec![])
+        ..declared("cap", 1, &[])
     };
     let config = BankConfig { limits: vec![cap], spread: Duration::ZERO, ..BankConfig::default() };
     let mut bank = Bank::new(config).unwrap();
