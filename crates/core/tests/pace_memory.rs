@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::{
