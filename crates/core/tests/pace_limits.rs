@@ -10,8 +10,8 @@ use tidegate_core::event::Event;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitKind, LimitSpec, Named, Partition, Quoted,
-    Refusal, RefusalReason, TicketId, TokenSlot, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Named,
+    Partition, Quoted, Refusal, RefusalReason, TicketId, TokenSlot, Woken,
 };
 use tidegate_core::time::Mono;
 
@@ -183,16 +183,15 @@ fn who_waits_for_another_limit_fills_no_place_before_a_newcomer() {
     let stay_away = Observation { retry_after: Some(MINUTE), ..Observation::default() };
     settle(&mut bank, at(0), hit, AnswerKind::Throttled, &stay_away);
     let ask = |bank: &mut Bank, family: &str, caller: u32, deadline: Option<Mono>| {
+        let path = format!("{family}/7");
+        let (family, credential) = (Family::new(family), CredentialId::new(ONE.credential));
+        let caller = CallerId::named(caller);
         let ask = Ask {
-            method: &Method::GET,
-            path: &format!("{family}/7"),
-            family: &Family::new(family),
-            credential: &CredentialId::new(ONE.credential),
+            path: &path,
             token: TokenSlot(ONE.token),
-            class: Class::Interactive,
-            caller: CallerId::named(caller),
+            caller,
             deadline,
-            give_up_at: None,
+            ..pace_parts::asking(&family, &credential)
         };
         let (asked, mut woken) = (bank.ask(at(1), &ask), Vec::new());
         bank.advance(at(1), &mut woken);

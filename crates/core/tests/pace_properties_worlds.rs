@@ -201,6 +201,8 @@ fn who_leaves_more_does_not_go_before_who_leaves_less() {
         spread: false,
         reserves: true,
         seed: 13_789_314_793_517_706_888,
+        cap: None,
+        names: false,
     };
     let story = plan.play();
     assert!(story.longest[Class::Interactive as usize] < 2.0 * plan.window, "{story:?}");
