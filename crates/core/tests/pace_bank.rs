@@ -122,6 +122,33 @@ fn watched() -> Bank {
     bank
 }
 
+/// Others took 45 at one stroke in the second half of a second: at that rate the 252 that are left last for two more. Nobody else
+/// would ever say otherwise before the reset.
+#[test]
+fn a_lone_attempt_doubts_a_burst_of_strangers() {
+    let mut bank = opened(299);
+    let one = |bank: &mut Bank, leaves: u64, left: u64| {
+        let ticket = Caller::new().granted(bank, at(leaves));
+        bank.sent(at(leaves), ticket);
+        let reset = 5010 - (leaves + 10);
+        answer(bank, at(leaves + 20), ticket, AnswerKind::Accepted, &told(left, reset));
+    };
+    one(&mut bank, 980, 298);
+    one(&mut bank, 1180, 252);
+    let look = Caller::new().granted(&mut bank, at(3500));
+    bank.sent(at(3500), look);
+    for _ in 0..4 {
+        Caller::new().queued(&mut bank, at(3500));
+    }
+    assert_eq!(advance(&mut bank, at(3500)), [], "one looks for all");
+    answer(&mut bank, at(3520), look, AnswerKind::Accepted, &told(251, 1500));
+    let woken = advance(&mut bank, at(3520));
+    assert!(
+        woken.iter().all(|(_, woken)| matches!(woken, Woken::Granted(_))) && woken.len() == 4,
+        "{woken:?}"
+    );
+}
+
 fn declared(key: &str, quota: u64, per: &[Partition]) -> LimitSpec {
     pace_parts::limit(key, pace_parts::rate(quota, seconds(60)), per)
 }
