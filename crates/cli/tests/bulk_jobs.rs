@@ -220,7 +220,7 @@ fn a_job_that_ends_badly_is_told_in_the_upstreams_words_and_not_resubmitted() {
     ran(run(&world, "q.csv", "analytics-conversations")).assert(1, &["0 ok, 1 failed"]);
     let text = std::fs::read_to_string(world.path("out.csv")).unwrap();
     assert!(text.contains("ended FAILED: The query could not be completed."), "{text}");
-    let list = "list_id,contact_id,data\nl/1,a,\"{\"\"x\"\":1}\"\nl/1,b,{}\n";
+    let list = "list_id,contact_id,data\nl 1,a,\"{\"\"x\"\":1}\"\nl 1,b,{}\n";
     world.write("o.csv", list);
     ran(run(&world, "o.csv", "outbound-contacts"))
         .assert(3, &["1 unknown", "rows: 0 ok, 0 failed, 2 unknown"]);
