@@ -94,7 +94,7 @@ mod tests {
             age += plan.next(&Sight { age, progress, hint: None }, &mut rng);
             looks += 1;
             if age >= length {
-                return (looks, age - length);
+                return (looks, age.saturating_sub(length));
             }
         }
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access};
-use crate::lock::{Lock, beside};
+use crate::lock::{Held, Lock, beside};
 use crate::reader::Reader;
 use crate::record::{Accepted, Change, NewItem, Page, Part, Run, RunHeader, Step};
 use crate::writer::{Command, Op, Writer};
@@ -86,7 +86,7 @@ impl Journal {
     ///
     /// # Errors
     /// What the disk said.
-    pub fn holder(path: &Path) -> Result<Option<Option<u32>>, Error> {
+    pub fn holder(path: &Path) -> Result<Held, Error> {
         crate::lock::held(path).map_err(|kind| Error::new(path, kind))
     }
 

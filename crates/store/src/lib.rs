@@ -50,6 +50,7 @@ mod writer;
 
 pub use error::{Error, ErrorKind};
 pub use journal::Journal;
+pub use lock::Held;
 pub use reader::Reader;
 pub use record::{
     Accepted, Change, Counts, Digest, Item, ItemResult, Job, NewItem, Outcome, Page, Part, PartCounts,

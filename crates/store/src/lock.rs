@@ -50,6 +50,7 @@ impl Lock {
                 // Somebody who only looks holds it for a moment.
                 Err(TryLockError::WouldBlock) if tries < LOOKS => {
                     tries += 1;
+                    #[expect(clippy::disallowed_methods, reason = "no runtime here, and it is a moment")]
                     std::thread::sleep(A_LOOK);
                 }
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::Locked { pid: holder(&mut file) }),
@@ -63,18 +64,42 @@ impl Lock {
     }
 }
 
+/// Whether a process is writing to a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// None is.
+    No,
+    /// One is; its id, where that can be told.
+    By(Option<u32>),
+}
+
+impl Held {
+    /// Whether a process is at it.
+    pub const fn is_held(self) -> bool {
+        matches!(self, Self::By(_))
+    }
+
+    /// The process's id, if there is one and it can be told.
+    pub const fn pid(self) -> Option<u32> {
+        match self {
+            Self::No => None,
+            Self::By(pid) => pid,
+        }
+    }
+}
+
 /// Whether a process holds `journal`, and its id where that can be told.
 ///
 /// Nothing is created. The lock is taken for a moment, shared with others who look.
-pub(crate) fn held(journal: &Path) -> Result<Option<Option<u32>>, ErrorKind> {
+pub(crate) fn held(journal: &Path) -> Result<Held, ErrorKind> {
     let mut file = match File::open(beside(journal, ".lock")) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Held::No),
         Err(error) => return Err(error.into()),
     };
     match file.try_lock_shared() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
+        Ok(()) => Ok(Held::No),
+        Err(TryLockError::WouldBlock) => Ok(Held::By(holder(&mut file))),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
@@ -105,12 +130,12 @@ mod tests {
     fn whether_it_is_held_can_be_seen_without_taking_it() {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join("run.journal");
-        assert_eq!(held(&journal), Ok(None));
+        assert_eq!(held(&journal), Ok(Held::No));
         assert!(!beside(&journal, ".lock").exists());
         let lock = Lock::take(&journal).unwrap();
-        assert_eq!(held(&journal), Ok(Some(Some(std::process::id()))));
+        assert_eq!(held(&journal), Ok(Held::By(Some(std::process::id()))));
         drop(lock);
-        assert_eq!(held(&journal), Ok(None));
+        assert_eq!(held(&journal), Ok(Held::No));
     }
 
     #[test]

@@ -166,7 +166,9 @@ impl Writer {
 /// Passes the fault points of a group.
 fn pass(ops: &[Op], side: &str) {
     if cfg!(any(debug_assertions, feature = "fault-points")) {
-        ops.iter().for_each(|op| fault::point(&format!("{}.{side}", op.fault())));
+        for op in ops {
+            fault::point(&format!("{}.{side}", op.fault()));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tidegate::clock::Clock;
 use tidegate_store::{ErrorKind, Journal, Reader};
+use tokio::task::block_in_place;
 
 use super::look;
 use crate::args::BulkCancelArgs;
@@ -25,7 +26,7 @@ pub(super) fn request(journal: &Path) -> PathBuf {
 }
 
 /// Cancels a run.
-pub(super) fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
+pub(super) async fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
     let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
     let counts = reader.counts().map_err(Failure::internal)?;
     if reader.run().map_err(Failure::internal)?.cancelled.is_some() {
@@ -43,7 +44,7 @@ pub(super) fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
     let marker = request(&args.journal);
     let mut told = false;
     let journal = loop {
-        match Journal::open(&args.journal) {
+        match block_in_place(|| Journal::open(&args.journal)) {
             Ok(journal) => break journal,
             Err(error) => match error.kind() {
                 ErrorKind::Locked { pid } => {
@@ -57,13 +58,13 @@ pub(super) fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
                     std::fs::write(&marker, b"").map_err(|error| {
                         Failure::internal(format!("cannot write {}: {error}", marker.display()))
                     })?;
-                    std::thread::sleep(LOOK);
+                    tokio::time::sleep(LOOK).await;
                 }
                 _ => return Err(Failure::usage(error)),
             },
         }
     };
-    let cancelled = journal.cancel_blocking(Clock::start().wall());
+    let cancelled = block_in_place(|| journal.cancel_blocking(Clock::start().wall()));
     take_away(&marker);
     cancelled.map_err(Failure::internal)?;
     let counts = reader.counts().map_err(Failure::internal)?;

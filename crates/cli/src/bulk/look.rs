@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit, report};
-use tidegate_store::{Counts, Journal, Reader};
+use tidegate_store::{Counts, Held, Journal, Reader};
 
 use crate::args::{BulkReportArgs, BulkStatusArgs, OutputFormat};
 use crate::failure::Failure;
@@ -28,8 +28,8 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             "tenant": run.header.tenant,
             "profile": run.header.profile,
             "planned": run.planned.is_some(),
-            "running": running.is_some(),
-            "pid": running.flatten(),
+            "running": running.is_held(),
+            "pid": running.pid(),
             "cancelled_at_ms": run.cancelled.map(tidegate_core::time::Wall::unix_millis),
             "items": counts.total(),
             "ok": counts.ok,
@@ -57,7 +57,7 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             if open > 0 {
                 write!(text, "; {open} jobs open").expect("a string takes everything");
             }
-            if doubt > 0 && running.is_none() {
+            if doubt > 0 && !running.is_held() {
                 write!(text, "; {doubt} sent without a known outcome").expect("a string takes everything");
             }
             if let Some(parts) = parts_summary(&reader)? {
@@ -65,11 +65,11 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             }
             match (run.cancelled, running) {
                 (Some(_), _) => text.push_str("; cancelled"),
-                (None, Some(Some(pid))) => {
+                (None, Held::By(Some(pid))) => {
                     write!(text, "; process {pid} is at it").expect("a string takes everything");
                 }
-                (None, Some(None)) => text.push_str("; a process is at it"),
-                (None, None) => {}
+                (None, Held::By(None)) => text.push_str("; a process is at it"),
+                (None, Held::No) => {}
             }
             text
         }

@@ -31,7 +31,7 @@ pub(crate) async fn run(command: BulkCommand) -> Result<(), Failure> {
         BulkCommand::Resume(args) => resume(args).await,
         BulkCommand::Status(args) => look::status(&args),
         BulkCommand::Report(args) => look::write_report(&args),
-        BulkCommand::Cancel(args) => block_in_place(|| cancel::cancel(&args)),
+        BulkCommand::Cancel(args) => cancel::cancel(&args).await,
     }
 }
 

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_job_passes_through_its_states_and_then_has_results() {
-        let expire = Some(Duration::from_secs(60));
+        let expire = Some(Duration::from_mins(1));
         let mut jobs = Jobs::new(JobConfig { page: 100, expire, ..JobConfig::default() });
         let mut rng = fastrand::Rng::with_seed(1);
         let base = ["conversations", "details", "jobs"];

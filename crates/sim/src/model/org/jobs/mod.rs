@@ -87,7 +87,7 @@ struct Job {
 #[derive(Debug)]
 pub struct Jobs {
     config: JobConfig,
-    jobs: BTreeMap<String, Job>,
+    all: BTreeMap<String, Job>,
     contents: HashSet<u64>,
     stats: BTreeMap<String, JobStats>,
 }
@@ -95,7 +95,7 @@ pub struct Jobs {
 impl Jobs {
     /// No jobs yet.
     pub fn new(config: JobConfig) -> Self {
-        Self { config, jobs: BTreeMap::new(), contents: HashSet::new(), stats: BTreeMap::new() }
+        Self { config, all: BTreeMap::new(), contents: HashSet::new(), stats: BTreeMap::new() }
     }
 
     /// The books, by kind of job.
@@ -141,7 +141,7 @@ impl Jobs {
     }
 
     fn find(&self, kind: &str, id: &str) -> Result<&Job, ApiError> {
-        self.jobs.get(id).filter(|job| job.kind == kind).ok_or_else(|| ApiError::not_found(id))
+        self.all.get(id).filter(|job| job.kind == kind).ok_or_else(|| ApiError::not_found(id))
     }
 
     /// A look at a job's state.
@@ -164,7 +164,7 @@ impl Jobs {
     /// How many jobs of a kind have not ended.
     fn open(&self, now: Duration, kind: &str) -> u64 {
         let open = |job: &&Job| job.kind == kind && self.progress(now, job).is_open();
-        self.jobs.values().filter(open).count() as u64
+        self.all.values().filter(open).count() as u64
     }
 
     /// Accepts a job.
@@ -197,14 +197,14 @@ impl Jobs {
             results: applied.0,
             failed: applied.1,
         };
-        self.jobs.insert(id.clone(), job);
+        self.all.insert(id.clone(), job);
         id
     }
 
     /// Ends a job before its time.
     fn cancel(&mut self, now: Duration, kind: &str, id: &str) -> Result<Value, ApiError> {
         let progress = self.progress(now, self.find(kind, id)?);
-        if let Some(job) = self.jobs.get_mut(id)
+        if let Some(job) = self.all.get_mut(id)
             && progress.is_open()
         {
             job.cancelled = true;
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(seen, expected);
         let waits = submitted(&mut jobs, 0, true, "b");
         assert_eq!(progress(&jobs, 60_000, &waits), Progress::Ready);
-        jobs.jobs.get_mut(&waits).unwrap().started = Some(ms(60_000));
+        jobs.all.get_mut(&waits).unwrap().started = Some(ms(60_000));
         assert_eq!(progress(&jobs, 60_500, &waits), Progress::Running);
         assert_eq!(progress(&jobs, 60_800, &waits), Progress::Done);
     }

@@ -95,7 +95,7 @@ impl Jobs {
         let asked = request.json().and_then(|body| body.get("state")?.as_str().map(str::to_owned));
         match (asked.as_deref(), progress) {
             (Some("PROCESSING"), Progress::Ready) => {
-                if let Some(job) = self.jobs.get_mut(id) {
+                if let Some(job) = self.all.get_mut(id) {
                     job.started = Some(now);
                 }
             }
