@@ -64,12 +64,21 @@ pub struct Progress {
     pub failed: AtomicU64,
     /// Items whose outcome nobody knows.
     pub unknown: AtomicU64,
+    /// Jobs that are being followed.
+    pub jobs: AtomicU64,
+    /// Items that ended by sending some of their rows again: another item goes on for them.
+    pub continued: AtomicU64,
 }
 
 impl Progress {
     /// Items that have ended.
     pub fn ended(&self) -> u64 {
         [&self.ok, &self.failed, &self.unknown].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Items that came to an end of whatever kind.
+    fn moved(&self) -> u64 {
+        self.ended() + self.continued.load(Ordering::Relaxed)
     }
 
     fn count(&self, event: Event) {
@@ -131,7 +140,7 @@ pub async fn execute(
     tokio::pin!(stopped);
     // An item that could not be sent stays pending; it is tried again once the others have had their turn.
     loop {
-        let before = progress.ended();
+        let before = progress.moved();
         let why = {
             let pass = sender.pass(&mut pages);
             tokio::pin!(pass);
@@ -154,7 +163,7 @@ pub async fn execute(
         if let Some(why) = why {
             return Err(why);
         }
-        if progress.ended() == before {
+        if progress.moved() == before {
             let reason = sender.reason.lock().take().unwrap_or_else(|| "nothing more can be sent".to_owned());
             return Err(Stopped::Upstream(reason));
         }

@@ -55,6 +55,7 @@ use sha2::Digest as _;
 use tidegate_store::Digest;
 
 pub use self::job::Jobs;
+pub(crate) use self::job::Next;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
