@@ -582,4 +582,24 @@ mod tests {
             assert_eq!(judge(list, &attempted), expected);
         }
     }
+
+    #[test]
+    fn what_was_created_a_moment_ago_is_not_yet_there_and_what_is_old_is_gone() {
+        let window = Duration::from_secs(60);
+        let facts = |method| Facts { fresh_for: Some(window), ..Facts::new(method) };
+        let ago = |seconds| Duration::from_secs(seconds);
+        let not_yet = Verdict::Retry(Why::NotYetThere);
+        assert_eq!(verdict(&facts(Method::GET), status(404, None), ago(59)), not_yet);
+        assert_eq!(verdict(&facts(Method::PATCH), status(404, None), ago(0)), not_yet);
+        for (facts, code, age) in [
+            (facts(Method::GET), 404, ago(60)),
+            (facts(Method::DELETE), 404, ago(0)),
+            (facts(Method::GET), 403, ago(0)),
+            (facts(Method::GET), 410, ago(0)),
+            (Facts::new(Method::GET), 404, ago(0)),
+            (Facts { replayable: false, ..facts(Method::PATCH) }, 404, ago(0)),
+        ] {
+            assert_eq!(verdict(&facts, status(code, None), age), Verdict::NoOpinion, "{code} {facts:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::Method;
@@ -356,11 +357,11 @@ proptest! {
         let (rule, body, others) = match kind {
             0 => (rule(&format!("{PATCH}\nversion = '/version'")), json!({"title": "Ours", "version": 1}), others),
             // Without a version nobody else may write the entity: that is what `not-applied` vouches for.
-            1 => (rule(&format!("{PATCH}\nabsent = 'not-applied'")), json!({"title": "Ours"}), Default::default()),
+            1 => (rule(&format!("{PATCH}\nabsent = 'not-applied'")), json!({"title": "Ours"}), BTreeSet::default()),
             _ => (
                 rule("match = 'PATCH /users/*'\nread = 'GET /list'\nitems = '/list'\ntotal = '/total'\nkey = '/email'\nsame = '/name'\nabsent = 'not-applied'"),
                 json!({"email": "a@x", "name": "Ours"}),
-                Default::default(),
+                BTreeSet::default(),
             ),
         };
         let write = written(&rule, "/users/7", &body);

@@ -194,10 +194,7 @@ fn each(section: &Section<'_>) -> Option<Each> {
     let id = section.required("id", "id = \"/id\"", section.parsed("id", member));
     let members = section.each("members", member).unwrap_or_default();
     let exact = section.boolean("exact").unwrap_or(false);
-    let from = match section.has("from") {
-        true => section.parsed("from", Pointer::parse)?,
-        false => Pointer::parse("").ok()?,
-    };
+    let from = if section.has("from") { section.parsed("from", Pointer::parse)? } else { Pointer::default() };
     Some(Each { from, into: into?, id: id?, members, exact })
 }
 

@@ -145,7 +145,7 @@ impl Default for Conflict {
 }
 
 /// A JSON pointer (RFC 6901). The empty one is the whole document.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pointer(String);
 
 impl Pointer {
