@@ -9,9 +9,13 @@
 //! upstream stays away or refuses the credential: sending the remaining thousands would not go better. Then items that
 //! only waited for quota, or for another attempt, are let go at once, and attempts that have left are awaited.
 //!
+//! Where a rule of the recipe or the profile says how, the upstream is asked what became of an item in doubt: it is then done, or
+//! sent again, and only what cannot be told is unknown.
+//!
 //! An item stays pending, for a later pass or a resume, where it is proven not to have been executed, and also where an
 //! earlier sending is in doubt but a later one can still settle that.
 
+mod amend;
 mod health;
 mod intent;
 mod job;
@@ -26,12 +30,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
+use tidegate::layer::{OnConflict, ReconcileBy};
 use tidegate::{Class, Client, Upstream};
 use tidegate_core::idempotency::age;
+use tidegate_core::reconcile::Rule;
 use tidegate_core::time::Wall;
 use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::amend::Amendment;
 use self::health::Health;
 use self::intent::{Exit, IntentLayer};
 pub use self::job::Following;
@@ -51,6 +58,8 @@ pub struct Options {
     pub patience: Duration,
     /// Headers every request carries, such as the class for a gateway in between.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How to find out what became of an item; the profile's rules unless said otherwise.
+    pub reconcile: Option<Arc<Rule>>,
     /// How accepted items are followed, where the upstream is not done with its answer.
     pub jobs: Option<Following>,
 }
@@ -355,7 +364,18 @@ impl Sender<'_> {
             .key(item.request.key.to_string())
             .sent_before(doubtful_since.map(|first| age(first, now)))
             .called_off_by(self.halt.subscribe())
+            .reconcile(ReconcileBy { rule: self.options.reconcile.clone(), within: None })
             .extension(exit.clone());
+        if self.options.reconcile.as_ref().is_some_and(|rule| rule.conflict.is_some()) {
+            let amend = Amendment {
+                journal: Arc::clone(&self.journal),
+                upstream: Arc::clone(upstream),
+                exit: exit.clone(),
+                method: method.clone(),
+                request: item.request.clone(),
+            };
+            call = call.on_conflict(OnConflict { conflict: None, amend: Some(Arc::new(amend)) });
+        }
         if let Some(body) = &item.request.body {
             call = call.json(body.clone());
         }

@@ -300,3 +300,33 @@ fn jobs_are_checked() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_recipe_says_how_to_find_out_in_the_words_of_a_profile() {
+    let rule = |more: &str| format!("{RENAME}\n[reconcile]\n{more}");
+    let recipe =
+        Recipe::parse("mine.toml", &rule("version = \"/version\"\nsame = \"body\"\nconflict = { most = 2 }"))
+            .unwrap();
+    let read = recipe.reconcile().unwrap();
+    assert!(
+        read.applies(&http::Method::PATCH, "/api/v2/users/7")
+            && !read.applies(&http::Method::PUT, "/api/v2/users/7")
+    );
+    assert_eq!(
+        read.conflict.as_ref().map(|conflict| (conflict.most, &conflict.statuses[..])),
+        Some((2, &[409][..]))
+    );
+    let lines = RENAME.lines().count() + 1;
+    let told = problems(&rule("smae = \"body\"\nmatch = \"PATCH /x\"\nconflict = { most = 99 }"));
+    for (line, what) in [
+        (lines + 1, "`reconcile` needs one of `same`, `each` and `gone`"),
+        (lines + 2, "`reconcile.smae` is not a known key (did you mean `same`?)"),
+        (lines + 3, "`reconcile.match` is not a known key"),
+        (lines + 4, "`reconcile.conflict.most` 99 is out of range"),
+    ] {
+        assert!(
+            told.iter().any(|told| told.starts_with(&format!("line {line}: {what}"))),
+            "{line} {what}: {told:#?}"
+        );
+    }
+}
