@@ -22,7 +22,7 @@ use crate::model::Stream;
 use crate::model::limits::LimitRule;
 use crate::wire::errors::ApiError;
 use crate::wire::form;
-use crate::wire::message::ApiRequest;
+use crate::wire::message::{ApiRequest, USER_SEARCH};
 
 /// What an endpoint answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +110,11 @@ impl Org {
         &self.users
     }
 
+    /// The jobs, for the judge.
+    pub fn jobs(&self) -> &jobs::Jobs {
+        &self.jobs
+    }
+
     /// Executes a call; `None` if no such endpoint exists. HEAD is GET; the shell leaves the body out.
     pub fn execute(&mut self, now: Duration, request: &ApiRequest) -> Option<Done> {
         if request.method == Method::HEAD {
@@ -129,6 +134,9 @@ impl Org {
             "conversations" | "interactions" => self.conversations.handle(now, request, &path, &mut self.rng),
             "analytics" => self.jobs.handle_analytics(now, request, rest, &mut self.rng),
             "bulk" => self.jobs.handle_bulk(now, request, rest, &mut self.users, &mut self.rng),
+            "recording" => self.jobs.handle_recording(now, request, rest, &mut self.rng),
+            "outbound" => self.jobs.handle_outbound(now, request, rest, &mut self.rng),
+            "externalcontacts" => self.jobs.handle_external(request, rest, &mut self.rng),
             "organizations" => limits::handle(&self.limits, request, rest),
             "scim" => scim::handle(&self.users, now, request, rest),
             _ => None,
@@ -144,7 +152,7 @@ pub fn scope(method: &Method, path: &str) -> String {
         "interactions" => "conversations",
         area => area,
     };
-    let views = matches!(*method, Method::GET | Method::HEAD) || area == "analytics";
+    let views = matches!(*method, Method::GET | Method::HEAD) || area == "analytics" || path == USER_SEARCH;
     format!("{}:{area}", if views { "view" } else { "edit" })
 }
 
