@@ -190,7 +190,7 @@ struct Sender<'a> {
     /// Why the latest item that stays pending does.
     reason: Mutex<Option<String>>,
     /// Where results of jobs go.
-    sink: tokio::sync::Mutex<Sink>,
+    sink: Arc<tokio::sync::Mutex<Sink>>,
     /// Jobs that may be open at once, where the upstream bounds that.
     open: Option<Arc<Semaphore>>,
 }
@@ -199,7 +199,7 @@ struct Sender<'a> {
 async fn open_sink(
     journal: &Arc<Journal>,
     jobs: Option<&Following>,
-) -> Result<tokio::sync::Mutex<Sink>, Stopped> {
+) -> Result<Arc<tokio::sync::Mutex<Sink>>, Stopped> {
     let (journal, path) = (Arc::clone(journal), jobs.and_then(|it| it.results.clone()));
     let open = tokio::task::spawn_blocking(move || {
         let length = journal.reader()?.result_bytes()?;

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -35,7 +36,7 @@ pub(in crate::execute) struct Sink {
 
 impl Sink {
     /// Opens the file and cuts it to the `length` that the journal knows of.
-    pub(in crate::execute) fn open(path: Option<&Path>, length: u64) -> io::Result<Mutex<Self>> {
+    pub(in crate::execute) fn open(path: Option<&Path>, length: u64) -> io::Result<Arc<Mutex<Self>>> {
         let file = match path {
             None => None,
             Some(path) => {
@@ -50,30 +51,30 @@ impl Sink {
                 Some(file)
             }
         };
-        Ok(Mutex::new(Self { file, length }))
+        Ok(Arc::new(Mutex::new(Self { file, length })))
     }
 
-    /// Appends results, one a line; they are on disk when this returns. The length with them in it.
-    fn append(&mut self, results: &[&RawValue]) -> io::Result<u64> {
+    /// Appends text; it is on disk when this returns. The length with it, which counts only once [`Sink::length`] says so.
+    fn append(&mut self, text: &[u8]) -> io::Result<u64> {
         let Some(file) = &mut self.file else { return Ok(0) };
-        let mut text = Vec::new();
-        for result in results {
-            // One line each, however the upstream lays its JSON out.
-            let value: Value = serde_json::from_str(result.get())?;
-            if result.get().contains('\n') {
-                serde_json::to_writer(&mut text, &value)?;
-            } else {
-                text.extend_from_slice(result.get().as_bytes());
-            }
-            text.push(b'\n');
-        }
         // After a failed write its beginning may be there.
         file.set_len(self.length)?;
         file.seek(SeekFrom::Start(self.length))?;
-        file.write_all(&text)?;
+        file.write_all(text)?;
         file.sync_data()?;
         Ok(self.length + text.len() as u64)
     }
+}
+
+/// Results, one a line, however the upstream lays its JSON out.
+fn lines(results: &[&RawValue]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for result in results {
+        // A line break in JSON is white space: within strings it is escaped.
+        text.extend(result.get().bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')));
+        text.push(b'\n');
+    }
+    text
 }
 
 impl Sender<'_> {
@@ -126,9 +127,15 @@ impl Sender<'_> {
         cursor: Option<String>,
         parts: Vec<Part>,
     ) -> Result<(), Stopped> {
-        let mut sink = self.sink.lock().await;
-        // A page is small beside what it took to get it, and the next one must wait for it anyway.
-        let bytes = sink.append(told).map_err(|error| Stopped::Results(error.to_string()))?;
+        let text = lines(told);
+        let mut sink = Arc::clone(&self.sink).lock_owned().await;
+        let appended = tokio::task::spawn_blocking(move || {
+            let appended = sink.append(&text);
+            (sink, appended)
+        });
+        let (mut sink, appended) =
+            appended.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let bytes = appended.map_err(|error| Stopped::Results(error.to_string()))?;
         fault::point("bulk.page");
         let results = told.len() as u64;
         self.journal
@@ -210,19 +217,24 @@ mod tests {
         RawValue::from_string(text.to_owned()).unwrap()
     }
 
+    fn inner(sink: Arc<Mutex<Sink>>) -> Sink {
+        Arc::into_inner(sink).unwrap().into_inner()
+    }
+
     #[test]
     fn a_page_that_the_journal_has_not_heard_of_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.ndjson");
-        let mut sink = Sink::open(Some(&path), 0).unwrap().into_inner();
+        let mut sink = inner(Sink::open(Some(&path), 0).unwrap());
         let (one, two) = (raw(r#"{"a":1}"#), raw("{\n \"b\": 2}"));
-        sink.length = sink.append(&[&one, &two]).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":2}\n");
-        sink.append(&[&one]).unwrap();
+        sink.length = sink.append(&lines(&[&one, &two])).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{ \"b\": 2}\n");
+        sink.append(&lines(&[&one])).unwrap();
         drop(sink);
-        let mut sink = Sink::open(Some(&path), 16).unwrap().into_inner();
-        sink.append(&[&two]).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":2}\n{\"b\":2}\n");
+        let mut sink = inner(Sink::open(Some(&path), 18).unwrap());
+        sink.append(&lines(&[&two])).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"a\":1}\n{ \"b\": 2}\n{ \"b\": 2}\n");
         let short = Sink::open(Some(&path), 1000).unwrap_err();
         assert!(short.to_string().contains("shorter than the journal says"), "{short}");
     }
