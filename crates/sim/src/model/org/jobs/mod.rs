@@ -38,7 +38,8 @@ use crate::wire::message::ApiRequest;
 pub struct JobStats {
     /// Jobs accepted.
     pub submitted: u64,
-    /// Jobs accepted with the path and content of an earlier one.
+    /// Jobs accepted with the path and content of an earlier one, unless that one applied nothing because every item of it
+    /// was refused.
     pub duplicates: u64,
     /// Looks at the state of one.
     pub polls: u64,
@@ -179,7 +180,12 @@ impl Jobs {
     ) -> String {
         let mut hasher = DefaultHasher::new();
         (request.path.as_str(), &request.body).hash(&mut hasher);
-        let again = !self.contents.insert(hasher.finish());
+        let content = hasher.finish();
+        let again = self.contents.contains(&content);
+        // Of a job that applied nothing, all of it may be sent again.
+        if applied.0.is_empty() || applied.1.len() < applied.0.len() {
+            self.contents.insert(content);
+        }
         let at_once = self.open(now, kind) + 1;
         let stats = self.stats.entry(kind.to_owned()).or_default();
         stats.submitted += 1;
@@ -305,6 +311,18 @@ mod tests {
         }
         let stats = jobs.stats()["x"];
         assert_eq!(stats, JobStats { submitted: 4, duplicates: 1, polls: 0, at_once: 3 });
+    }
+
+    #[test]
+    fn a_job_whose_items_were_all_refused_may_be_sent_again() {
+        let mut jobs = Jobs::new(JobConfig::default());
+        let request = ApiRequest::new(Method::POST, "/api/v2/x");
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut submit = |failed: Vec<usize>| {
+            jobs.submit(ms(0), "x", &request, false, (vec![json!({}), json!({})], failed), &mut rng);
+            jobs.stats()["x"].duplicates
+        };
+        assert_eq!([submit(vec![0, 1]), submit(vec![0]), submit(vec![0])], [0, 0, 1]);
     }
 
     #[test]
