@@ -93,12 +93,16 @@ impl Reader {
         self.named(read())
     }
 
-    /// How many parts stand where, over all items that have some.
+    /// How many parts stand where, over all items that have some. Parts that were not told apart stand where their item does.
     pub fn part_counts(&self) -> Result<PartCounts, Error> {
         let count = || -> Result<PartCounts, ErrorKind> {
             let mut counts = PartCounts::default();
-            let mut statement =
-                self.connection.prepare_cached("SELECT state, count(*) FROM part GROUP BY state")?;
+            // What is not told of a part is told by its item, once that has ended.
+            let mut statement = self.connection.prepare_cached(
+                "SELECT coalesce(t.state, CASE p.state WHEN 'unknown' THEN 'unknown' WHEN 'failed' THEN 'failed'
+                        WHEN 'cancelled' THEN 'failed' END) AS told, count(*)
+                 FROM part t LEFT JOIN progress p USING (seq) GROUP BY told",
+            )?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let number = row.get::<_, i64>(1)?.unsigned_abs();

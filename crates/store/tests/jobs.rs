@@ -123,6 +123,11 @@ async fn a_part_is_sent_again_once_and_counts_where_it_was_sent_last() {
     assert_eq!(parts, [Part { ord: 0, id: "c1".to_owned(), line: Some(3), round: 1, ..Part::default() }]);
     assert_eq!(reader.part_counts().unwrap(), PartCounts { ok: 2, open: 1, ..PartCounts::default() });
     assert_eq!(reader.counts().unwrap().total(), 3);
+    // The submission of the new item gets lost as a whole.
+    journal.intend(vec![6], at(50)).await.unwrap();
+    let lost = Change { seq: 6, event: Event::LoseTrack, outcome: Outcome::default() };
+    journal.record(vec![lost], at(51)).await.unwrap();
+    assert_eq!(reader.part_counts().unwrap(), PartCounts { ok: 2, unknown: 1, ..PartCounts::default() });
 }
 
 #[tokio::test]
