@@ -265,7 +265,7 @@ fn a_job_is_let_go_at_ctrl_c_and_named_when_its_run_is_cancelled() {
         .assert(130, &["0 ok, 0 failed, 0 unknown, 1 pending", "rows: 0 ok, 0 failed, 0 unknown, 1 open"]);
     let status = ran(world.bulk(&["status", "--journal", "o.csv.journal"]));
     status.assert(0, &[]);
-    assert!(status.out.contains("; 1 jobs open"), "{}", status.out);
+    assert!(status.out.contains("; open jobs: 1"), "{}", status.out);
     let cancelled = ran(world.bulk(&["cancel", "--journal", "o.csv.journal", "--yes"]));
     cancelled.assert(3, &["0 ok, 0 failed, 1 unknown, 0 pending"]);
     let report = ran(world.bulk(&["report", "--journal", "o.csv.journal"]));

@@ -55,7 +55,7 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             );
             let doubt = counts.sent.saturating_sub(open);
             if open > 0 {
-                write!(text, "; {open} jobs open").expect("a string takes everything");
+                write!(text, "; open jobs: {open}").expect("a string takes everything");
             }
             if doubt > 0 && !running.is_held() {
                 write!(text, "; {doubt} sent without a known outcome").expect("a string takes everything");
