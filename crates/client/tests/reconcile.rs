@@ -228,6 +228,26 @@ async fn a_delete_that_finds_nothing_after_a_loss_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gateway_in_between_that_could_not_tell_is_not_the_last_word() {
+    let unknown = || answer(424).header("tidegate-outcome", "unknown");
+    let wire = Fake::new([unknown(), user("Lead", 5)]);
+    let call = client(&wire, "genesys");
+    let class = (http::HeaderName::from_static("tidegate-class"), http::HeaderValue::from_static("bulk"));
+    let response = update(&call).header(class.0, class.1).send().await.unwrap();
+    assert_eq!(response.extensions().get::<Reconciled>().unwrap().by, "confirmed-by-read");
+    // Nothing more can be found out: the gateway's own words.
+    let wire = Fake::new([unknown().body("its words"), user("Boss", 9)]);
+    let response = update(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!(response.status(), 424);
+    assert_eq!(response.into_body().bytes(100).await.unwrap(), "its words");
+    // Somebody may be asked later: so may the item be kept.
+    let wire = Fake::new([unknown()]);
+    wire.then_all((0..40).map(|_| fail(Failure::ConnectFailed)));
+    let error = update(&client(&wire, "genesys")).send().await.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle()), (ErrorKind::OutcomeUnknown, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_search_by_post_is_a_read() {
     let wire = Fake::new([lost(), answer(200)]);
     let response = client(&wire, "genesys").request(Method::POST, SEARCH).json("{}").send().await.unwrap();

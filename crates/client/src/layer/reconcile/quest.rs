@@ -280,8 +280,8 @@ where
     fn give_up(&self, answer: Answer, why: String, settles: bool) -> Answer {
         let settles = settles && self.rule().is_some();
         let error = match answer {
-            // A gateway in between has found out as much.
-            Ok(response) if is_unknown(&response) => return self.tell(Ok(response)),
+            // A gateway in between has found out as much, and there is no more to it.
+            Ok(response) if is_unknown(&response) && !settles => return self.tell(Ok(response)),
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 let settles = settles || error.can_settle();
                 let why = match error.source_text() {
