@@ -19,6 +19,7 @@
 //! | [`retry`] | the next step of a call after an attempt |
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`token`] | the life of an access token |
+//! | [`permission`] | which permission a refusal says is missing |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
 //! | [`listing`] | which limits an upstream lists on request, and when to ask |
@@ -39,6 +40,7 @@ pub mod latency;
 pub mod listing;
 pub mod observe;
 pub mod pace;
+pub mod permission;
 pub mod profile;
 pub mod retry;
 pub mod schedule;
