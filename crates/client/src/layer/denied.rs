@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
+use tidegate_core::pace::Class;
 use tidegate_core::permission::{MAX_BODY, missing};
 
 use crate::body::ResponseBody;
@@ -25,8 +26,11 @@ pub(super) async fn note(call: &Call, response: Response<ResponseBody>) -> Respo
     let (read, body) = body.peek(MAX_BODY, WITHIN).await;
     if let Some(missing) = missing(parts.status, &parts.headers, &read) {
         let missing: Arc<str> = missing.to_string().into();
-        // A caller's own token is the caller's business, so it is no warning.
-        if let Credential::Managed(manager) = &call.credential {
+        // No warning: a caller's own token is the caller's business, and who polls in the background, as the reading of limits
+        // does, says itself what a refusal means.
+        if let Credential::Managed(manager) = &call.credential
+            && call.class != Class::Poll
+        {
             manager.denied(&call.family, &missing);
         }
         call.note_missing(missing);

@@ -53,7 +53,7 @@ pub struct ApiError {
     /// The limit a 429 names, as key, namespace and value.
     pub limit: Option<(String, String, u32)>,
     /// The permission a 403 names in `messageParams` too.
-    pub permission: Option<String>,
+    pub permission: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -86,7 +86,7 @@ impl ApiError {
         let message = format!(
             "Unable to perform the requested action. You are missing the following permission(s): {permission}"
         );
-        Self { permission: Some(permission.to_owned()), ..Self::new(403, "missing.any.permissions", message) }
+        Self { permission: Some(permission.into()), ..Self::new(403, "missing.any.permissions", message) }
     }
 
     /// 404 of an object or path.
