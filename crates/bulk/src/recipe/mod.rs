@@ -51,7 +51,7 @@ use tidegate_store::Digest;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
-pub(crate) use self::target::{Target, check_target};
+pub(crate) use self::target::{Target, check_target, encode};
 use crate::near;
 use crate::problem::Problems;
 

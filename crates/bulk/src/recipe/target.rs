@@ -66,7 +66,8 @@ impl Target {
     }
 }
 
-fn encode(value: &str, target: &mut String) {
+/// Appends `value` with everything outside the unreserved characters of RFC 3986 percent-encoded.
+pub(crate) fn encode(value: &str, target: &mut String) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             target.push(char::from(byte));
