@@ -50,7 +50,8 @@ struct Shared {
 
 struct State {
     bank: Bank,
-    waiting: HashMap<WaiterId, oneshot::Sender<Granted>>,
+    /// Who waits, since when, and where it is told.
+    waiting: HashMap<WaiterId, (Mono, oneshot::Sender<Granted>)>,
     woken: Vec<(WaiterId, Woken)>,
     timer_runs: bool,
     /// What the timer sleeps for.
@@ -104,12 +105,12 @@ impl Pacer {
                 Asked::Refused(refusal) => Ok(Err(refusal)),
                 Asked::Queued(waiter) => {
                     let (tell, granted) = oneshot::channel();
-                    state.waiting.insert(waiter, tell);
+                    state.waiting.insert(waiter, (now, tell));
                     Err((waiter, granted))
                 }
             });
             match asked {
-                Ok(decided) => return decided.map(|id| self.ticket(id)),
+                Ok(decided) => return decided.map(|id| self.ticket(id, Duration::ZERO)),
                 Err((waiter, granted)) => {
                     if let Some(granted) = self.wait(waiter, granted).await {
                         return granted;
@@ -217,14 +218,14 @@ impl Pacer {
         granted
     }
 
-    fn ticket(&self, id: TicketId) -> Ticket {
-        Ticket { id, pacer: self.clone(), settled: false }
+    fn ticket(&self, id: TicketId, waited: Duration) -> Ticket {
+        Ticket { id, pacer: self.clone(), waited, settled: false }
     }
 
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
     fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
-        let (result, woken, events, timer_moves, lease_low) = {
+        let (now, result, woken, events, timer_moves, lease_low) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
@@ -234,11 +235,12 @@ impl Pacer {
             let woken: Vec<_> =
                 woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
             let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
-            (result, woken, state.bank.drain_events(), timer_moves, state.bank.is_store_due())
+            (now, result, woken, state.bank.drain_events(), timer_moves, state.bank.is_store_due())
         };
-        for (tell, woken) in woken {
+        for (waiter, woken) in woken {
+            let (since, tell) = waiter.unzip();
             let granted = match woken {
-                Woken::Granted(id) => Ok(self.ticket(id)),
+                Woken::Granted(id) => Ok(self.ticket(id, now - since.unwrap_or(now))),
                 Woken::Refused(refusal) => Err(refusal),
             };
             if let Some(tell) = tell {
@@ -365,10 +367,16 @@ impl Drop for LeaveQueue<'_> {
 pub struct Ticket {
     id: TicketId,
     pacer: Pacer,
+    waited: Duration,
     settled: bool,
 }
 
 impl Ticket {
+    /// How long the limits made it wait: zero if it was there at once, however slow this machine is.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// The limit that explains the wait for this ticket.
     pub fn limit(&self) -> Arc<str> {
         self.pacer.shared.state.lock().bank.ticket_limit(self.id)

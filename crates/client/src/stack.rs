@@ -52,7 +52,7 @@ where
     let service = ServiceBuilder::new()
         .layer(PrepareLayer::new(Arc::clone(upstream)))
         .layer(RetryLayer::new(Arc::clone(upstream.retry_policy()), Arc::clone(upstream.budget()), clock))
-        .layer(PaceLayer::new(upstream.pacer().clone(), clock))
+        .layer(PaceLayer::new(upstream.pacer().clone()))
         .layer(AuthLayer)
         .layer(before_send)
         .service(send);

@@ -122,6 +122,80 @@ fn watched() -> Bank {
     bank
 }
 
+/// A caller that is alone at a server with fixed windows of 300 per 5 s: twenty calls per second, one after the other.
+struct Lone {
+    bank: Bank,
+    class: Class,
+    opened: u64,
+    used: u64,
+    /// Calls answered.
+    served: u64,
+    waits: Option<WaiterId>,
+}
+
+impl Lone {
+    fn new(class: Class, policies: [ClassPolicy; Class::COUNT]) -> Self {
+        let config = BankConfig { spread: Duration::ZERO, policies, ..BankConfig::default() };
+        Self { bank: Bank::new(config).unwrap(), class, opened: 0, used: 0, served: 0, waits: None }
+    }
+
+    /// Calls, or waits to, from `from` to `to` milliseconds.
+    fn play(&mut self, from: u64, to: u64) {
+        for now in (from..to).step_by(50) {
+            let caller = Caller::class(self.class);
+            let asked = match self.waits {
+                Some(_) => advance(&mut self.bank, at(now)).into_iter().next().map(|(_, woken)| woken),
+                None => match caller.ask(&mut self.bank, at(now)) {
+                    Asked::Granted(ticket) => Some(Woken::Granted(ticket)),
+                    Asked::Queued(waiter) => {
+                        self.waits = Some(waiter);
+                        None
+                    }
+                    Asked::Refused(refusal) => panic!("{refusal:?}"),
+                },
+            };
+            let Some(Woken::Granted(ticket)) = asked else { continue };
+            self.waits = None;
+            self.bank.sent(at(now), ticket);
+            if now + 10 >= self.opened + 5000 {
+                (self.opened, self.used) = (now + 10, 0);
+            }
+            self.used += 1;
+            assert!(self.used <= 300, "throttled");
+            self.served += 1;
+            let said = told(300 - self.used, self.opened + 5000 - now - 10);
+            answer(&mut self.bank, at(now + 20), ticket, AnswerKind::Accepted, &said);
+        }
+    }
+}
+
+/// Others took 45 at one stroke, seen within 50 ms: at that rate what is left lasts for a fifth of a second, and where nothing is in
+/// flight nobody would ever say otherwise before the reset.
+#[test]
+fn a_lone_attempt_doubts_a_burst_of_strangers() {
+    let mut lone = Lone::new(Class::Interactive, Class::ALL.map(ClassPolicy::of));
+    lone.play(0, 16_000);
+    lone.used += 45;
+    let before = lone.served;
+    lone.play(16_000, 16_050);
+    assert_eq!(lone.served, before + 1, "it leaves before the burst is known");
+    lone.play(16_500, 18_500);
+    assert!(lone.served > before + 30, "{} of 40", lone.served - before - 1);
+}
+
+#[test]
+fn who_doubts_a_burst_of_strangers_leaves_its_reserve_all_the_same() {
+    let mut policies = Class::ALL.map(ClassPolicy::of);
+    policies[Class::Poll.index()] = ClassPolicy { reserve: 150, ..ClassPolicy::GREEDY };
+    let mut lone = Lone::new(Class::Poll, policies);
+    lone.play(0, 16_000);
+    lone.used += 140;
+    lone.play(16_000, 16_050);
+    let before = lone.served;
+    lone.play(16_500, 20_000);
+    assert_eq!(lone.served, before, "less than its reserve is left");
+}
+
 fn declared(key: &str, quota: u64, per: &[Partition]) -> LimitSpec {
     pace_parts::limit(key, pace_parts::rate(quota, seconds(60)), per)
 }

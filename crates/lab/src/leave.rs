@@ -77,7 +77,8 @@ impl Leave {
             return None;
         }
         let told = limits.describe(now, caller);
-        let reserve = |told: &Described| self.reserve.min(u64::from(told.state.limit).saturating_sub(1));
+        // As for a gate: never more than half of a quota.
+        let reserve = |told: &Described| self.reserve.min(u64::from(told.state.limit) / 2);
         let scarce = |told: &Described| u64::from(told.state.remaining) <= reserve(told);
         let kept = self.reserve > 0 && told.iter().any(scarce);
         let robs = || {

@@ -10,20 +10,18 @@ use tidegate_core::pace::Ask;
 use tower::{Layer, Service};
 
 use super::{Answered, Attempt, AttemptError, BoxFuture};
-use crate::clock::Clock;
 use crate::pacer::Pacer;
 
 /// Adds [`Pace`].
 #[derive(Clone, Debug)]
 pub struct PaceLayer {
     pacer: Pacer,
-    clock: Clock,
 }
 
 impl PaceLayer {
     /// Paces by the gates of `pacer`.
-    pub fn new(pacer: Pacer, clock: Clock) -> Self {
-        Self { pacer, clock }
+    pub fn new(pacer: Pacer) -> Self {
+        Self { pacer }
     }
 }
 
@@ -58,10 +56,9 @@ where
     fn call(&mut self, mut attempt: Attempt) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let PaceLayer { pacer, clock } = self.layer.clone();
+        let PaceLayer { pacer } = self.layer.clone();
         Box::pin(async move {
             let call = Arc::clone(&attempt.call);
-            let asked_at = clock.now();
             let credential = call.credential.id();
             let ask = Ask {
                 method: &call.method,
@@ -75,7 +72,7 @@ where
                 give_up_at: attempt.send_by,
             };
             let ticket = pacer.acquire(&ask).await.map_err(AttemptError::Refused)?;
-            call.add_wait(clock.now() - asked_at, || ticket.limit());
+            call.add_wait(ticket.waited(), || ticket.limit());
             attempt.ticket = Some(ticket);
             inner.call(attempt).await
         })

@@ -44,6 +44,8 @@ pub(super) struct Strangers {
     over: f64,
     /// The same of late.
     recent: (f64, f64),
+    /// The same on average, bursts and lulls alike.
+    average: (f64, f64),
     /// Permits per second where it is not seen in a drop.
     known: f64,
     /// When own attempts left, of late, and how many before those.
@@ -54,8 +56,8 @@ pub(super) struct Strangers {
     last: Option<Bin>,
     /// The last answer with nothing in flight: what it left is exact, so is what went since the one before.
     exact: Option<Bin>,
-    /// The draw and its seconds as they were known then.
-    then: (f64, f64),
+    /// The draw and its average as they were known then.
+    then: [(f64, f64); 2],
     /// Others were certainly there, within memory.
     believed: bool,
     /// Extra permits, taught by throttles.
@@ -83,13 +85,14 @@ impl Strangers {
             draw: 0.0,
             over: 0.0,
             recent: (0.0, 0.0),
+            average: (0.0, 0.0),
             known: 0.0,
             sends: VecDeque::new(),
             before: 0,
             bin: Bin::default(),
             last: None,
             exact: None,
-            then: (0.0, 0.0),
+            then: [(0.0, 0.0); 2],
             believed: false,
             pad: 0.0,
             met: false,
@@ -104,6 +107,16 @@ impl Strangers {
     /// For how many seconds the draw was seen that is taken for their rate; none where none was.
     pub(super) fn seen_for(&self) -> Option<f64> {
         (self.believed && self.draw > 0.0).then_some(self.over)
+    }
+
+    /// For how many seconds `permits` last if others take what they take on average, whatever chance does.
+    pub(super) fn lasts(&self, permits: f64) -> f64 {
+        let (draw, over) = self.average;
+        // draws + deviations × √draws = permits, solved for √draws.
+        let root = (Self::DEVIATIONS.mul_add(Self::DEVIATIONS, 4.0 * permits.max(0.0)).sqrt()
+            - Self::DEVIATIONS)
+            / 2.0;
+        root * root * over / draw.max(1e-9)
     }
 
     /// A new window: what was left before says nothing about it.
@@ -187,11 +200,11 @@ impl Strangers {
         self.last = Some(now);
         if let Some(exact) = self.exact.replace(now) {
             let gone = (exact.ledger - now.ledger).max(0.0);
-            (self.draw, self.over) = self.then;
+            [(self.draw, self.over), self.average] = self.then;
             self.count(gone, (now.handled - exact.handled).max(0.0), 0.0, seen.memory);
             self.believed = (self.believed || gone >= 0.5) && self.draw >= 0.5;
         }
-        self.then = (self.draw, self.over);
+        self.then = [(self.draw, self.over), self.average];
     }
 
     fn close(&mut self, seen: &Seen) {
@@ -215,6 +228,7 @@ impl Strangers {
             let expected = rate * over;
             (draw - expected).abs() > Self::SURPRISE * (expected + 1.0).sqrt() + 1.0 + errs
         };
+        self.average = fade(self.average, memory);
         let now = (drop.max(0.0), took);
         self.recent = fade(self.recent, memory * Self::RECENT);
         let changed = [now, self.recent].into_iter().find(|&seen| self.over > 0.0 && differs(seen));
@@ -290,6 +304,7 @@ impl Strangers {
             draw: _,
             over: _,
             recent: _,
+            average: _,
             known: _,
             sends: _,
             before: _,

@@ -30,7 +30,7 @@ impl Tide {
         let next = self.swell().filter(|_| missing.is_finite()).and_then(|swell| swell.next(now, missing));
         match next {
             Some(at) if at > now => When::At(at),
-            _ => self.scout(now, in_flight).and(held),
+            _ => self.scout(now, in_flight, reserve).and(held),
         }
     }
 
@@ -42,7 +42,7 @@ impl Tide {
         let held = if at > now + patience { When::Now } else { When::at(at, now) };
         // Who has little patience waits beside a permit no longer than without any, which where all comes back at once is later.
         let impatient = patience.is_finite() && self.refill.rule() == Rule::Log;
-        if impatient { held.or(self.scout(now, in_flight)) } else { held }
+        if impatient { held.or(self.scout(now, in_flight, 0.0)) } else { held }
     }
 
     /// Nothing will answer any more, most likely.
@@ -105,13 +105,14 @@ impl Tide {
     }
 
     /// A burst of strangers is a rate while it lasts, and who carries that forward sees the rest of the window gone. Where
-    /// nothing is in flight no answer would ever contradict. So of a window with permits left by its last answer a lone attempt
-    /// looks after twice the time that the rate was seen for: its answer counts exactly what others took. A rate
-    /// that was seen for long is believed for as long.
-    fn doubt(&self) -> Option<f64> {
+    /// nothing is in flight no answer would ever contradict. So a lone attempt looks after twice the time that the rate was seen
+    /// for, if by their average something should be left beyond its own reserve: its answer counts exactly what others took.
+    fn doubt(&self, reserve: f64) -> Option<f64> {
+        let seen = self.strangers.seen_for().filter(|_| self.refill.is_proven_step())?;
         let left = self.certificate.level().unwrap_or(0.0) - self.strangers.pad();
-        let seen = self.strangers.seen_for().filter(|_| self.refill.rule() == Rule::Step && left >= 1.0)?;
-        Some(self.last_answer + (Self::CARRIED * seen).max(2.0 * self.trip.long()))
+        let trip = self.trip.long();
+        let pause = (Self::CARRIED * seen).max(2.0 * trip);
+        (pause + trip <= self.strangers.lasts(left - reserve - 1.0)).then_some(self.last_answer + pause)
     }
 
     /// When a counter has given back so many `permits` since the edge that its promise hides.
@@ -121,8 +122,8 @@ impl Tide {
         Some(edge + permits * length / self.limit.max(1.0))
     }
 
-    /// Nothing is covered: when would a lone attempt find a permit?
-    fn scout(&self, now: f64, in_flight: u32) -> When {
+    /// Nothing is covered: when would a lone attempt find a permit that leaves `reserve` others?
+    fn scout(&self, now: f64, in_flight: u32, reserve: f64) -> When {
         if let Some(left) = self.scout_left {
             let overdue = left + SCOUT_PATIENCE.max(8.0 * self.trip.long());
             if now < overdue {
@@ -130,7 +131,7 @@ impl Tide {
             }
         }
         let next = self.next_permit();
-        let looks = [self.look(), self.doubt()].into_iter().flatten();
+        let looks = [self.look(), self.doubt(reserve)].into_iter().flatten();
         let mut at = looks.fold(next, f64::min);
         let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
         if answered_since {
