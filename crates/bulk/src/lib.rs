@@ -35,6 +35,7 @@
 
 pub mod execute;
 pub mod exit;
+pub mod export;
 pub mod input;
 mod near;
 pub mod plan;

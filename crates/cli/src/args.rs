@@ -37,6 +37,10 @@ pub(crate) enum Command {
     /// Apply a file of writes, once each.
     #[command(subcommand)]
     Bulk(BulkCommand),
+    /// Read a whole listing at quota speed into a file, one JSON object per line.
+    Export(ExportArgs),
+    /// Find out whether this machine, this credential and this upstream work together.
+    Doctor(DoctorArgs),
     /// Run the simulator, to develop and test against instead of a real organisation.
     Sim(SimArgs),
     /// Play scenarios, several strategies side by side, in virtual time or (with --sockets) in real time.
@@ -211,6 +215,59 @@ pub(crate) enum InputFormat {
 pub(crate) enum OutputFormat {
     Text,
     Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The first page's path and query, such as /api/v2/users?state=active.
+    pub(crate) path: String,
+    /// The file, NDJSON; its manifest is put beside it. Standard output if absent, which cannot be resumed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on behind the last complete page of an export that was interrupted.
+    #[arg(long, requires = "out")]
+    pub(crate) resume: bool,
+    /// Begin again, and replace what is there.
+    #[arg(long, requires = "out", conflicts_with = "resume")]
+    pub(crate) force: bool,
+    /// How the listing is paged: auto, pages (nextUri, pageNumber), cursor, scim, or single.
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    pub(crate) paging: String,
+    /// JSON pointer to a page's rows, such as /entities. Found out if absent.
+    #[arg(long, value_name = "POINTER")]
+    pub(crate) items: Option<String>,
+    /// Rows per page to ask for.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) page_size: Option<u32>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Read through a running gateway, which paces and holds the credential.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["api", "login", "region", "client_id", "client_secret_file"])]
+    pub(crate) via: Option<String>,
+    /// No progress bar.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Path of the call whose answer is looked at. Default: the listing of limits, else /.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) get: Option<String>,
+    /// Find out whether the upstream recognises a repeated write by its key. Creates up to two objects and deletes them.
+    #[arg(long)]
+    pub(crate) probe_dedup: bool,
+    /// What the probe creates: a path that takes POST, and DELETE below it.
+    #[arg(long, value_name = "PATH", default_value = "/api/v2/routing/skills", requires = "probe_dedup")]
+    pub(crate) probe_path: String,
+    /// Do not ask before the probe creates anything.
+    #[arg(long, requires = "probe_dedup")]
+    pub(crate) yes: bool,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
 }
 
 #[derive(Args, Debug)]

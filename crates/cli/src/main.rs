@@ -3,7 +3,9 @@
 mod args;
 mod bulk;
 mod demo;
+mod doctor;
 mod environment;
+mod export;
 mod failure;
 mod lab;
 mod lab_output;
@@ -42,6 +44,8 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Bulk(command) => bulk::run(command).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Lab(command) => lab::run(&command).await,

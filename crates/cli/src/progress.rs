@@ -104,7 +104,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Starts to show the progress of `total` `unit`s that `look` sees. A quiet line shows nothing.
+    /// Starts to show the progress of `total` `unit`s that `look` sees; 0 if nobody knows how many. A quiet line shows nothing.
     pub(crate) fn start(
         unit: &'static str,
         total: u64,
@@ -173,11 +173,15 @@ struct Teller {
 impl Teller {
     /// "120/500 items, 30/s, 13 s left, 2 throttles"
     fn line(&self, sample: &Sample) -> String {
-        let mut line = format!("{}/{} {}", sample.ended, self.total, self.unit);
+        let mut line = if self.total > 0 {
+            format!("{}/{} {}", sample.ended, self.total, self.unit)
+        } else {
+            format!("{} {}", sample.ended, self.unit)
+        };
         if let Some(rate) = self.pace.per_second() {
             let digits = usize::from(rate < 9.95);
             write!(line, ", {rate:.digits$}/s").expect("a string takes everything");
-            if let Some(left) = self.pace.left(self.total) {
+            if let Some(left) = self.pace.left(self.total).filter(|_| self.total > 0) {
                 write!(line, ", {} left", spell(left)).expect("a string takes everything");
             }
         }

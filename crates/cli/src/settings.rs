@@ -12,10 +12,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
+use tidegate_core::breaker::BreakerConfig;
 use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec};
-use tidegate_core::profile::read_limits;
 use tidegate_core::profile::reader::{self, Section};
+use tidegate_core::profile::{Timeouts, read_limits};
 use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepState};
 
 use crate::args::Connection;
@@ -24,9 +25,10 @@ use crate::failure::{Failure, together};
 
 pub(crate) use keys::wait;
 use keys::{
-    ADMIN, API, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS,
-    KEYS, Key, LISTEN, LOGIN, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, REGION, SECRET_ENV, STATE_DIR,
-    STATE_UNKNOWN, TENANT,
+    ADMIN, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV,
+    CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS, KEYS, Key, LISTEN, LOGIN,
+    LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, READ_TIMEOUT, REGION, RETRIES,
+    RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_UNKNOWN, TENANT, THRESHOLD, WRITE_TIMEOUT,
 };
 
 /// The file that is read if it is there.
@@ -88,8 +90,15 @@ impl Settings {
         self.get(&PROFILE).unwrap_or("genesys")
     }
 
-    /// The profile: a built-in one by name, or a file.
+    /// The profile with the time-outs of the configuration.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
+        let mut profile = self.named_profile()?;
+        self.lay_over_timeouts(&mut profile.timeouts);
+        Ok(profile)
+    }
+
+    /// The profile as it stands: a built-in one by name, or a file.
+    fn named_profile(&self) -> Result<Profile, Failure> {
         let name = self.profile_name();
         if let Some(profile) = Profile::builtin(name) {
             return Ok(profile);
@@ -113,10 +122,14 @@ impl Settings {
     /// Where the upstream is and who calls it.
     pub(crate) fn upstream(&self) -> Result<UpstreamConfig, Failure> {
         let place = self.profile().and_then(|profile| self.hosts(&profile).map(|hosts| (profile, hosts)));
-        let ((profile, (api, login)), credential) = together((place, self.credential()))?;
+        let who = together((self.credential(), self.breaker()));
+        let ((profile, (api, login)), (credential, breaker)) = together((place, who))?;
         let mut config = UpstreamConfig::new(Arc::new(profile), api, login);
         config.tenant = self.tenant();
         config.limits.clone_from(&self.limits);
+        config.breaker = breaker;
+        config.max_retries = self.number(&MAX_RETRIES).unwrap_or(config.max_retries);
+        config.budget.capacity = self.number(&RETRY_BUDGET).unwrap_or(config.budget.capacity);
         for (policy, keys) in config.policies.iter_mut().zip(CLASSES) {
             self.lay_over(policy, keys);
         }
@@ -127,6 +140,43 @@ impl Settings {
         config.assume_spent = self.get(&STATE_UNKNOWN) == Some("spent");
         config.fetch_limits = self.get(&FETCH_LIMITS) != Some("false");
         Ok(config)
+    }
+
+    /// A number that was set. Texts were checked when they were read.
+    fn number(&self, key: &Key) -> Option<u32> {
+        self.get(key).and_then(|text| text.parse().ok())
+    }
+
+    /// A duration that was set. Texts were checked when they were read.
+    fn duration(&self, key: &Key) -> Option<Duration> {
+        self.get(key).and_then(|text| wait(text).ok())
+    }
+
+    /// The profile's time-outs with those of the configuration.
+    fn lay_over_timeouts(&self, timeouts: &mut Timeouts) {
+        let set = |timeout: &mut Duration, key| *timeout = self.duration(key).unwrap_or(*timeout);
+        set(&mut timeouts.connect, &CONNECT_TIMEOUT);
+        set(&mut timeouts.read, &READ_TIMEOUT);
+        set(&mut timeouts.write, &WRITE_TIMEOUT);
+        set(&mut timeouts.bulk, &BULK_TIMEOUT);
+    }
+
+    /// When calls to a family that keeps failing are refused.
+    fn breaker(&self) -> Result<BreakerConfig, Failure> {
+        let default = BreakerConfig::default();
+        let cool_down = self.duration(&COOL_DOWN).unwrap_or(default.cool_down);
+        let longest = self.duration(&LONGEST_COOL_DOWN);
+        if let Some(longest) = longest.filter(|longest| *longest < cool_down) {
+            return Err(Failure::usage(format!(
+                "{}: {longest:?} is shorter than the first cool-down of {cool_down:?} (raise it, or lower {})",
+                LONGEST_COOL_DOWN.name, COOL_DOWN.name
+            )));
+        }
+        Ok(BreakerConfig {
+            threshold: self.number(&BREAKER_THRESHOLD).unwrap_or(default.threshold),
+            cool_down,
+            longest_cool_down: longest.unwrap_or(default.longest_cool_down.max(cool_down)),
+        })
     }
 
     /// What was set of a class's policy. Texts were checked when they were read.
@@ -361,6 +411,24 @@ fn from_file(file: &Section<'_>) -> Settings {
             settings.set(reserve, permits.map(|permits| permits.to_string()));
         }
     }
+    if let Some(timeouts) = file.section("timeouts") {
+        for key in [&CONNECT_TIMEOUT, &READ_TIMEOUT, &WRITE_TIMEOUT, &BULK_TIMEOUT] {
+            settings.set(key, text(&timeouts, key));
+        }
+    }
+    let number = |section: &Section<'_>, key: &Key, range| {
+        section.integer(last(key.name), range).map(|number: u64| number.to_string())
+    };
+    if let Some(retries) = file.section("retries") {
+        settings.set(&MAX_RETRIES, number(&retries, &MAX_RETRIES, &RETRIES));
+        settings.set(&RETRY_BUDGET, number(&retries, &RETRY_BUDGET, &BUDGET));
+    }
+    if let Some(breaker) = file.section("breaker") {
+        settings.set(&BREAKER_THRESHOLD, number(&breaker, &BREAKER_THRESHOLD, &THRESHOLD));
+        for key in [&COOL_DOWN, &LONGEST_COOL_DOWN] {
+            settings.set(key, text(&breaker, key));
+        }
+    }
     if let Some(state) = file.section("state") {
         for key in [&STATE_DIR, &STATE_UNKNOWN] {
             settings.set(key, text(&state, key));
@@ -438,6 +506,48 @@ mod tests {
         let told =
             Settings::load(&connection(), &env(&[("TIDEGATE_FETCH_LIMITS", "no")])).unwrap_err().message;
         assert_eq!(told, "TIDEGATE_FETCH_LIMITS: `no` is neither true nor false");
+    }
+
+    #[test]
+    fn time_outs_retries_and_breaker_come_from_file_and_environment() {
+        let (_folder, in_file) = file(
+            "[timeouts]\nread = \"3s\"\n[retries]\nmax = 2\nbudget = 50\n[breaker]\nthreshold = 7\ncool_down = \"10m\"\n",
+        );
+        let set = [
+            ("TIDEGATE_TIMEOUTS_READ", "4s"),
+            ("TIDEGATE_TIMEOUTS_BULK", "2m"),
+            ("TIDEGATE_RETRIES_MAX", "0"),
+        ];
+        let config = Settings::load(&in_file, &env(&set)).unwrap().upstream().unwrap();
+        let timeouts = config.profile.timeouts;
+        assert_eq!((timeouts.read, timeouts.bulk), (Duration::from_secs(4), Duration::from_mins(2)));
+        assert_eq!((timeouts.connect, timeouts.write), (Duration::from_secs(5), Duration::from_secs(30)));
+        assert_eq!((config.max_retries, config.budget.capacity, config.budget.light), (0, 50, 5));
+        let ten = Duration::from_mins(10);
+        let expected = BreakerConfig { threshold: 7, cool_down: ten, longest_cool_down: ten };
+        assert_eq!(config.breaker, expected, "the longest is not shorter than the first");
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_told_with_their_place() {
+        let (_folder, in_file) =
+            file("[breaker]\nthreshold = 0\ncool_down = \"soon\"\n[retries]\nmax = 101\n");
+        let set = [("TIDEGATE_BREAKER_THRESHOLD", "many")];
+        let told = Settings::load(&in_file, &env(&set)).unwrap_err().message;
+        for part in [
+            "tidegate.toml:2: breaker.threshold: ",
+            "tidegate.toml:3: breaker.cool_down: `soon` is no duration",
+            "tidegate.toml:5: retries.max: ",
+            "TIDEGATE_BREAKER_THRESHOLD: `many` is no whole number from 1 to 100",
+        ] {
+            assert!(told.contains(part), "{part} is missing in:\n{told}");
+        }
+        let (_folder, in_file) = file("[breaker]\nlongest_cool_down = \"10s\"\n");
+        let told = Settings::load(&in_file, &env(&[])).unwrap().upstream().unwrap_err().message;
+        assert!(
+            told.contains("breaker.longest_cool_down: 10s is shorter than the first cool-down of 30s"),
+            "{told}"
+        );
     }
 
     #[test]

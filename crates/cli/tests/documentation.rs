@@ -53,6 +53,12 @@ fn the_bulk_and_configuration_pages_name_every_flag_of_bulk() {
 }
 
 #[test]
+fn the_pages_of_export_and_doctor_name_every_flag() {
+    assert_documented("export", include_str!("../../../docs/export.md"));
+    assert_documented("doctor", include_str!("../../../docs/doctor.md"));
+}
+
+#[test]
 fn the_labs_page_names_every_flag_of_lab_run() {
     let page = flags(include_str!("../../../docs/lab.md"));
     let common = ["--help", "--version", "--verbose"].map(str::to_owned);

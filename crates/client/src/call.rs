@@ -67,6 +67,9 @@ pub struct CallReport {
     pub doubtful: bool,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
     pub unauthorized: bool,
+    /// The answer is a 403 that says so: the permissions its credential lacks, as the upstream names them, separated by
+    /// commas. Every other call of the kind will be answered the same until the credential's role is given them.
+    pub missing: Option<Arc<str>>,
 }
 
 /// Returns when `signal` says that no further attempt is wanted; never if nobody can say so.
@@ -111,6 +114,7 @@ pub(crate) struct Call {
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
     refused: OnceLock<Refusal>,
+    missing: OnceLock<Arc<str>>,
 }
 
 impl Call {
@@ -146,6 +150,7 @@ impl Call {
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
             refused: OnceLock::new(),
+            missing: OnceLock::new(),
         }
     }
 
@@ -169,6 +174,11 @@ impl Call {
 
     pub(crate) fn note_unauthorized(&self) {
         self.unauthorized.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer says which permission is missing.
+    pub(crate) fn note_missing(&self, missing: Arc<str>) {
+        self.missing.get_or_init(|| missing);
     }
 
     /// An attempt was refused, which ends the call.
@@ -209,6 +219,7 @@ impl Call {
             key: self.key.clone(),
             doubtful: self.doubtful.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
+            missing: self.missing.get().cloned(),
         }
     }
 }

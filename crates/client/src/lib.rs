@@ -49,6 +49,7 @@ pub mod layer;
 pub mod limits;
 pub mod observe;
 pub mod pacer;
+pub mod probe;
 pub mod stack;
 pub mod state;
 pub mod token;

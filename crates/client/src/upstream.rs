@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use parking_lot::Mutex;
+use tidegate_core::breaker::BreakerConfig;
 use tidegate_core::budget::{Budget, BudgetRules};
 use tidegate_core::classify::Failure;
 use tidegate_core::key::{CredentialId, Tenant};
@@ -52,6 +53,10 @@ pub struct UpstreamConfig {
     pub assume_spent: bool,
     /// Retries beyond waits that the upstream ordered.
     pub max_retries: u32,
+    /// How much extra load all retries of this tenant may be together.
+    pub budget: BudgetRules,
+    /// When calls to a family that keeps failing are refused, and for how long.
+    pub breaker: BreakerConfig,
     /// The longest wait ordered by the upstream that is waited for; above it the answer is delivered.
     pub hint_ceiling: Duration,
     /// Calls that may wait at once. Beyond it a call is refused: a longer queue only makes everybody late.
@@ -79,6 +84,8 @@ impl UpstreamConfig {
             policies: Class::ALL.map(ClassPolicy::of),
             assume_spent: false,
             max_retries: 5,
+            budget: BudgetRules::default(),
+            breaker: BreakerConfig::default(),
             hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
             fetch_limits: true,
@@ -181,6 +188,7 @@ impl Upstream {
         let bank = BankConfig {
             limits: merge_limits(&profile, config.limits),
             queue_bound: config.queue_bound,
+            breaker: config.breaker,
             policies: config.policies,
             assume_spent: config.assume_spent,
             seed: clock.seed(),
@@ -203,7 +211,7 @@ impl Upstream {
         });
         let mut upstream = Self {
             pacer,
-            budget: Arc::new(Mutex::new(Budget::new(BudgetRules::default(), clock.now()))),
+            budget: Arc::new(Mutex::new(Budget::new(config.budget, clock.now()))),
             credential: Credential::Anonymous,
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
             fresh: profile.after_create.map(Fresh::new),

@@ -21,6 +21,7 @@
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`poll`] | when a job of the upstream is looked at next |
 //! | [`token`] | the life of an access token |
+//! | [`permission`] | which permission a refusal says is missing |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
 //! | [`listing`] | which limits an upstream lists on request, and when to ask |
@@ -41,6 +42,7 @@ pub mod latency;
 pub mod listing;
 pub mod observe;
 pub mod pace;
+pub mod permission;
 pub mod poll;
 pub mod profile;
 pub mod reconcile;

@@ -12,7 +12,8 @@
 //!   instant at which the token was *requested*, which is never later than its issue;
 //! * **the margin scales.** A token is due a margin before its end, at most 10 % of its life plus at most 10 % of
 //!   jitter, so that tokens that live two seconds work as well as those that live two days, and the instances of a
-//!   fleet do not refresh together;
+//!   fleet do not refresh together. Where the endpoint is slow the margin is twice what the last fetch took, up to half
+//!   of the life: a successor that comes later than the end makes every caller wait;
 //! * **failures are remembered**, longer each time, so that a token endpoint in trouble is not asked once per call.
 //!   Wrong credentials are remembered longest, and a hint of the endpoint is a lower bound;
 //! * **a 401 speaks of one generation.** One that arrives late, for a token already replaced, changes nothing. Two
@@ -33,7 +34,8 @@ pub struct Generation(pub u64);
 /// The margins and memories of a token's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenRules {
-    /// How long before its end a token is due at the latest; at most a tenth of its life.
+    /// How long before its end a token is due at the latest; at most a tenth of its life, and at least twice the time its
+    /// fetch took, up to half of its life.
     pub margin: Duration,
     /// How much earlier than that, drawn once per token; at most a tenth of its life.
     pub jitter: Duration,
@@ -232,6 +234,9 @@ impl TokenLife {
         let tenth = life / 10;
         let jitter = u64::try_from(self.rules.jitter.min(tenth).as_nanos()).unwrap_or(u64::MAX);
         let margin = self.rules.margin.min(tenth) + Duration::from_nanos(rng.u64(0..=jitter));
+        // The next fetch is expected to take as long as this one, and is given as much again.
+        let twice = (now - requested_at).saturating_mul(2);
+        let margin = margin.max(twice.min(life / 2));
         self.newest.0 += 1;
         self.held = Some(Held { requested: requested_at, due: expires.back(margin), expires });
         self.remembered = None;
@@ -345,6 +350,32 @@ mod tests {
             assert_eq!(life.plan(at_ms(1_599)), Plan::Use(Generation(1)), "seed {seed}");
             assert_eq!(life.plan(at_ms(1_800)), Plan::UseAndRefresh(Generation(1)), "seed {seed}");
             assert_eq!(life.plan(at(2)), Plan::Wait);
+        }
+    }
+
+    #[test]
+    fn a_token_is_due_before_its_renewal_could_come_too_late() {
+        for seed in 0..200 {
+            let mut life = TokenLife::new(TokenRules::default());
+            assert_eq!(life.plan(at(0)), Plan::Refresh);
+            life.refreshed(at_ms(300), at(0), Some(2 * S), &mut Rng::with_seed(seed));
+            assert_eq!(life.plan(at_ms(1_399)), Plan::Use(Generation(1)), "seed {seed}");
+            assert_eq!(life.plan(at_ms(1_400)), Plan::UseAndRefresh(Generation(1)), "seed {seed}");
+            // An endpoint that takes twice as long this time still comes before the end.
+            assert_eq!(life.plan(at_ms(1_999)), Plan::Use(Generation(1)), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_slow_endpoint_never_takes_more_than_half_a_life() {
+        for took in [700, 1_000, 1_900] {
+            let mut life = TokenLife::new(TokenRules::default());
+            assert_eq!(life.plan(at(0)), Plan::Refresh);
+            life.refreshed(at_ms(took), at(0), Some(2 * S), &mut Rng::with_seed(1));
+            if took < 1_000 {
+                assert_eq!(life.plan(at_ms(999)), Plan::Use(Generation(1)), "{took} ms");
+            }
+            assert_eq!(life.plan(at_ms(took.max(1_000))), Plan::UseAndRefresh(Generation(1)), "{took} ms");
         }
     }
 

@@ -171,4 +171,27 @@ proptest! {
         }
         prop_assert!(refreshes <= 1 + rejected.len());
     }
+
+    #[test]
+    fn a_token_is_due_while_a_fetch_as_slow_as_its_own_still_comes_in_time(
+        life in 100_u64..100_000_000,
+        part in 0.0_f64..0.999,
+        seed in any::<u64>(),
+    ) {
+        let expires_in = Duration::from_millis(life);
+        let took = expires_in.mul_f64(part);
+        let at = |after: Duration| Mono::ZERO + after;
+        let mut token = TokenLife::new(TokenRules::default());
+        prop_assert_eq!(token.plan(Mono::ZERO), Plan::Refresh);
+        let mut rng = Rng::with_seed(seed);
+        prop_assert_eq!(token.refreshed(at(took), Mono::ZERO, Some(expires_in), &mut rng), Some(Generation(1)));
+        let early = took.max((expires_in / 2).saturating_sub(Duration::from_millis(1)));
+        if early < expires_in / 2 {
+            prop_assert_eq!(token.plan(at(early)), Plan::Use(Generation(1)), "half of its life it is left alone");
+        }
+        let needed = took.max(expires_in.saturating_sub((2 * took).min(expires_in / 2)));
+        if needed < expires_in {
+            prop_assert_eq!(token.plan(at(needed)), Plan::UseAndRefresh(Generation(1)));
+        }
+    }
 }

@@ -32,6 +32,7 @@ const DEADLINE: HeaderName = HeaderName::from_static("tidegate-deadline");
 const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
 const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
 const LIMIT: HeaderName = HeaderName::from_static("tidegate-limit");
+const MISSING: HeaderName = HeaderName::from_static("tidegate-missing");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Where a caller revokes its own token.
@@ -214,6 +215,9 @@ fn mark(mut response: Response<ResponseBody>, report: &CallReport) -> Response<R
     }
     if let Some(limit) = report.limit.as_deref().and_then(|limit| HeaderValue::try_from(limit).ok()) {
         headers.insert(LIMIT, limit);
+    }
+    if let Some(missing) = report.missing.as_deref().and_then(|missing| HeaderValue::try_from(missing).ok()) {
+        headers.insert(MISSING, missing);
     }
     response
 }

@@ -118,7 +118,7 @@ impl Target {
     }
 }
 
-/// Percent-encodes a value for a segment or a query parameter.
+/// Appends `value` with everything outside the unreserved characters of RFC 3986 percent-encoded.
 pub(crate) fn encode(value: &str, target: &mut String) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -48,8 +48,13 @@ struct Route {
 impl Link {
     /// As the command line says. Nothing is sent.
     pub(crate) fn new(common: &BulkCommon) -> Result<Self, Failure> {
-        let settings = Settings::load(&common.connection, &Environment::of_process())?;
-        let mut link = match &common.via {
+        Self::of(&common.connection, common.via.as_deref())
+    }
+
+    /// To the upstream of `connection`, through the gateway at `via` if there is one. Nothing is sent.
+    pub(crate) fn of(connection: &Connection, via: Option<&str>) -> Result<Self, Failure> {
+        let settings = Settings::load(connection, &Environment::of_process())?;
+        let mut link = match via {
             None => {
                 let config = settings.upstream()?;
                 let route = Route {
@@ -121,7 +126,7 @@ impl Link {
     }
 
     /// Finds out whether calls can be served at all, before there is a journal or an intent.
-    pub(super) async fn check(&self) -> Result<(), Failure> {
+    pub(crate) async fn check(&self) -> Result<(), Failure> {
         let upstream = &self.upstream;
         let anonymous = matches!(upstream.credential(), Credential::Anonymous);
         if anonymous && self.headers.is_empty() && upstream.profile().oauth.is_some() {

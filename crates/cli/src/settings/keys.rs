@@ -1,6 +1,7 @@
 //! The keys that a setting can have, with their environment forms and what their text has to be.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tidegate_core::pace::{Class, Taking};
@@ -74,8 +75,39 @@ pub(super) const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STAT
 pub(super) const STATE_UNKNOWN: Key =
     Key { name: "state.unknown", env: &["TIDEGATE_STATE_UNKNOWN"], check: fresh_or_spent };
 
+pub(super) const CONNECT_TIMEOUT: Key =
+    Key { name: "timeouts.connect", env: &["TIDEGATE_TIMEOUTS_CONNECT"], check: some_wait };
+pub(super) const READ_TIMEOUT: Key =
+    Key { name: "timeouts.read", env: &["TIDEGATE_TIMEOUTS_READ"], check: some_wait };
+pub(super) const WRITE_TIMEOUT: Key =
+    Key { name: "timeouts.write", env: &["TIDEGATE_TIMEOUTS_WRITE"], check: some_wait };
+pub(super) const BULK_TIMEOUT: Key =
+    Key { name: "timeouts.bulk", env: &["TIDEGATE_TIMEOUTS_BULK"], check: some_wait };
+pub(super) const MAX_RETRIES: Key =
+    Key { name: "retries.max", env: &["TIDEGATE_RETRIES_MAX"], check: |text| within(text, &RETRIES) };
+pub(super) const RETRY_BUDGET: Key =
+    Key { name: "retries.budget", env: &["TIDEGATE_RETRIES_BUDGET"], check: |text| within(text, &BUDGET) };
+pub(super) const BREAKER_THRESHOLD: Key = Key {
+    name: "breaker.threshold",
+    env: &["TIDEGATE_BREAKER_THRESHOLD"],
+    check: |text| within(text, &THRESHOLD),
+};
+pub(super) const COOL_DOWN: Key =
+    Key { name: "breaker.cool_down", env: &["TIDEGATE_BREAKER_COOL_DOWN"], check: some_wait };
+pub(super) const LONGEST_COOL_DOWN: Key =
+    Key { name: "breaker.longest_cool_down", env: &["TIDEGATE_BREAKER_LONGEST_COOL_DOWN"], check: some_wait };
+
+/// Retries of one call.
+pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
+
+/// Tokens of the retry budget; none means no retry but those that the upstream orders.
+pub(super) const BUDGET: RangeInclusive<u64> = 0..=1_000_000;
+
+/// Failures in a row that open a breaker.
+pub(super) const THRESHOLD: RangeInclusive<u64> = 1..=100;
+
 /// All keys with an environment form, in the order they are documented.
-pub(super) const KEYS: [&Key; 24] = [
+pub(super) const KEYS: [&Key; 33] = [
     &PROFILE,
     &REGION,
     &API,
@@ -98,6 +130,15 @@ pub(super) const KEYS: [&Key; 24] = [
     &BULK_RESERVE,
     &POLL_POLICY,
     &POLL_RESERVE,
+    &CONNECT_TIMEOUT,
+    &READ_TIMEOUT,
+    &WRITE_TIMEOUT,
+    &BULK_TIMEOUT,
+    &MAX_RETRIES,
+    &RETRY_BUDGET,
+    &BREAKER_THRESHOLD,
+    &COOL_DOWN,
+    &LONGEST_COOL_DOWN,
     &STATE_DIR,
     &STATE_UNKNOWN,
 ];
@@ -149,6 +190,14 @@ pub(super) fn permits(text: &str) -> Result<(), String> {
     parsed
         .map(drop)
         .map_err(|_| format!("`{text}` is no number of permits (write a whole number, such as 80)"))
+}
+
+fn within(text: &str, range: &RangeInclusive<u64>) -> Result<(), String> {
+    let (least, most) = (range.start(), range.end());
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(()),
+        _ => Err(format!("`{text}` is no whole number from {least} to {most}")),
+    }
 }
 
 pub(super) fn fresh_or_spent(text: &str) -> Result<(), String> {

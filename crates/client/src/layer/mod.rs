@@ -4,6 +4,7 @@
 //! belongs to. A layer of your own can go between any two of them.
 
 mod auth;
+mod denied;
 pub(crate) mod fresh;
 mod pace;
 mod prepare;

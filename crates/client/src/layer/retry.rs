@@ -261,7 +261,7 @@ impl Run {
                 self.tell_unauthorized();
                 Step::Done(Ok(response))
             }
-            _ => Step::Done(Ok(response)),
+            _ => Step::Done(Ok(super::denied::note(&self.call, response).await)),
         }
     }
 

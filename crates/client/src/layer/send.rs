@@ -50,9 +50,9 @@ impl Send {
     fn options(&self, call: &Call) -> SendOptions {
         let timeouts = &self.profile.timeouts;
         let timeout = match (call.class, call.is_read()) {
-            (Class::Bulk, _) => timeouts.bulk,
-            (_, true) => timeouts.read,
             (_, false) => timeouts.write,
+            (Class::Bulk, true) => timeouts.bulk,
+            (_, true) => timeouts.read,
         };
         // A read whose answer comes after its deadline is worthless; a write that has left is awaited to its end.
         let left = call.deadline.filter(|_| call.is_read()).map(|deadline| deadline - self.clock.now());

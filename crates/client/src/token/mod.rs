@@ -3,6 +3,7 @@
 //! [`TokenLife`] decides when; this shell holds the token, runs the one refresh in
 //! a task of its own (so that a caller that gives up does not end it for the others) and wakes who waits for it.
 
+mod denials;
 mod grant;
 
 use std::fmt;
@@ -12,11 +13,12 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tidegate_core::key::CredentialId;
+use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::time::Mono;
 use tidegate_core::token::{Generation, Plan, TokenFailure, TokenLife, TokenRules};
 use tokio::sync::Notify;
 
+use self::denials::Denials;
 pub use self::grant::{ClientCredentials, Grant, GrantError, TokenEndpoint};
 use crate::clock::Clock;
 use crate::observe::{Observers, TokenDone};
@@ -61,6 +63,7 @@ pub struct TokenManager {
     clock: Clock,
     observers: Observers,
     state: Mutex<State>,
+    denials: Mutex<Denials>,
     settled: Notify,
 }
 
@@ -111,6 +114,7 @@ impl TokenManager {
             clock,
             observers,
             state: Mutex::new(state),
+            denials: Mutex::new(Denials::default()),
             settled: Notify::new(),
         }
     }
@@ -184,6 +188,19 @@ impl TokenManager {
     /// The upstream answered 401 to this generation's token.
     pub fn rejected(&self, generation: Generation) {
         self.state.lock().life.rejected(self.clock.now(), generation);
+    }
+
+    /// The upstream answered 403 and named the permission that is `missing`. Says so, once in an hour.
+    pub(crate) fn denied(&self, family: &Family, missing: &Arc<str>) {
+        if self.denials.lock().is_news(self.clock.now(), family, missing) {
+            tracing::warn!(
+                target: "tidegate",
+                credential = %self.id,
+                %family,
+                "credential `{}` lacks {missing} (403): give its role that permission, or its login that scope",
+                self.id
+            );
+        }
     }
 
     /// Takes over a grant that was fetched elsewhere, as the first token of this line.

@@ -280,9 +280,9 @@ fn backoff(section: &Section<'_>) -> Backoff {
 
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
-    read: Duration::from_secs(15),
+    read: Duration::from_secs(10),
     write: Duration::from_secs(30),
-    bulk: Duration::from_mins(1),
+    bulk: Duration::from_secs(30),
 };
 
 fn timeouts(section: &Section<'_>, backoff: &Backoff) -> Timeouts {

@@ -94,7 +94,7 @@ pub struct Timeouts {
     pub read: Duration,
     /// For the answer to any other method.
     pub write: Duration,
-    /// For the answer to a call of class `bulk`.
+    /// For the answer to a GET, HEAD or OPTIONS of class `bulk`; a bulk write has the time of any other.
     pub bulk: Duration,
 }
 

@@ -242,8 +242,8 @@ async fn an_upstream_that_never_answers_is_a_504_for_reads() {
         wire.rest().await;
     })
     .await;
-    let text = Profile::builtin_text("genesys").unwrap().replace("read = \"15s\"", "read = \"300ms\"");
-    let profile = Profile::parse(&text, "test.toml").unwrap();
+    let mut profile = Profile::builtin("genesys").unwrap();
+    profile.timeouts.read = Duration::from_millis(300);
     let stage = stage_with(&url, profile, |config| config.max_wait = Duration::from_millis(1500)).await;
     let begun = Instant::now();
     let answer = stage.caller.call(Method::GET, "/api/v2/users", &[], "").await;

@@ -37,6 +37,18 @@ async fn an_unreachable_upstream_is_a_503_and_not_ready_but_alive() {
 }
 
 #[tokio::test]
+async fn a_403_passes_and_the_permission_it_names_stands_beside_it() {
+    let scopes =
+        "[[oauth.clients]]\nid = \"demo-client\"\nsecret = \"demo-secret\"\nscopes = [\"view:scripts\"]";
+    let played = play("genesys-guide", scopes).await;
+    let answer = played.caller.get(FIRST).await;
+    assert_eq!((answer.status.as_u16(), answer.header("tidegate-missing")), (403, "view:users"));
+    assert_eq!(answer.json()["code"], "missing.any.permissions");
+    let fine = played.caller.get("/api/v2/scripts").await;
+    assert_eq!((fine.status.as_u16(), fine.headers.get("tidegate-missing")), (200, None));
+}
+
+#[tokio::test]
 async fn a_gateway_is_ready_when_its_credential_has_a_token() {
     let played = play("genesys-guide", "").await;
     let admin = Caller::new(played.gateway.admin_addr());

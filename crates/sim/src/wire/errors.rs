@@ -12,11 +12,18 @@ struct ErrorBody<'a> {
     message: &'a str,
     code: &'a str,
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_params: Option<PermissionParams<'a>>,
     context_id: &'a str,
     details: [(); 0],
     errors: [(); 0],
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<LimitBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct PermissionParams<'a> {
+    permissions: &'a str,
 }
 
 #[derive(Serialize)]
@@ -45,12 +52,14 @@ pub struct ApiError {
     pub message: String,
     /// The limit a 429 names, as key, namespace and value.
     pub limit: Option<(String, String, u32)>,
+    /// The permission a 403 names in `messageParams` too.
+    pub permission: Option<Box<str>>,
 }
 
 impl ApiError {
     /// An error without a limit.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), limit: None }
+        Self { status, code, message: message.into(), limit: None, permission: None }
     }
 
     /// 400 with the platform's general code.
@@ -74,13 +83,10 @@ impl ApiError {
 
     /// 403 for a missing scope.
     pub fn missing_permission(permission: &str) -> Self {
-        Self::new(
-            403,
-            "missing.any.permissions",
-            format!(
-                "Unable to perform the requested action. You are missing the following permission(s): {permission}"
-            ),
-        )
+        let message = format!(
+            "Unable to perform the requested action. You are missing the following permission(s): {permission}"
+        );
+        Self { permission: Some(permission.into()), ..Self::new(403, "missing.any.permissions", message) }
     }
 
     /// 404 of an object or path.
@@ -119,6 +125,7 @@ impl ApiError {
             message: &self.message,
             code: self.code,
             status: self.status,
+            message_params: self.permission.as_deref().map(|permissions| PermissionParams { permissions }),
             context_id,
             details: [],
             errors: [],

@@ -85,6 +85,7 @@ impl Done {
 #[derive(Debug)]
 pub struct Org {
     users: users::Users,
+    skills: skills::Skills,
     scripts: scripts::Scripts,
     conversations: conversations::Conversations,
     jobs: jobs::Jobs,
@@ -97,6 +98,7 @@ impl Org {
     pub fn new(config: &SimConfig, rules: &[LimitRule]) -> Self {
         Self {
             users: users::Users::seeded(config),
+            skills: skills::Skills::default(),
             scripts: scripts::Scripts::seeded(config.scripts),
             conversations: conversations::Conversations::new(config.lag),
             jobs: jobs::Jobs::new(config.jobs.clone()),
@@ -128,7 +130,7 @@ impl Org {
         let (area, rest) = path.split_first()?;
         match *area {
             "users" => self.users.handle(now, request, rest, &mut self.rng),
-            "routing" => skills::handle(request, rest),
+            "routing" => self.skills.handle(request, rest),
             "scripts" => self.scripts.handle(request, rest),
             "agent-scripting" => self.scripts.handle_agent(request, rest),
             "conversations" | "interactions" => self.conversations.handle(now, request, &path, &mut self.rng),

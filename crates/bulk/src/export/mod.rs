@@ -1,0 +1,414 @@
+//! Reads a whole listing, page by page at quota speed, into a file of one JSON object per line.
+//!
+//! A listing of a hundred thousand rows is hundreds of calls, each of which can be throttled, cut or refused, in a process
+//! that can be killed. [`export`] makes one client's calls of class `bulk`, follows the three ways in which listings are
+//! paged (`paging`), takes rows over byte for byte (`page`), and writes so that a killed export goes on behind its
+//! last complete page (`file`). A manifest tells what was read when, with a hash.
+//!
+//! What it cannot give is a snapshot: rows that come or go while pages are read can be missing, or be there twice. The
+//! manifest says when the listing's own total changed meanwhile.
+
+mod file;
+mod manifest;
+mod page;
+mod paging;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use sha2::{Digest, Sha256};
+use tidegate::{CallReport, Class, Client};
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+
+pub use self::file::manifest_of;
+use self::file::{Found, Part, hex};
+pub use self::manifest::{Head, Manifest, PageDone};
+use self::page::{Page, line};
+pub use self::paging::Style;
+use crate::recipe::check_target;
+
+/// The largest page.
+const MAX_PAGE: usize = 64 * 1024 * 1024;
+
+/// How often a page is asked for whose body does not come to its end. The call itself is repeated by the client.
+const TRIES: u32 = 4;
+
+/// The first wait before a page is asked for again; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How much of a refusal is told.
+const MAX_TOLD: usize = 300;
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The first page's path and query.
+    pub target: String,
+    /// How it is paged; found out from the first page if not said.
+    pub style: Option<Style>,
+    /// Where a page's rows are, a JSON pointer; found out from the first page if not said.
+    pub items: Option<String>,
+    /// Rows per page, asked for as `pageSize`, in SCIM as `count`.
+    pub page_size: Option<u32>,
+    /// What every call carries beside what the client adds.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Request {
+    /// All of `target`, as it is found.
+    ///
+    /// # Errors
+    /// A target that is no path of the upstream.
+    pub fn new(target: &str) -> Result<Self, ExportError> {
+        check_target(target).map_err(ExportError::Usage)?;
+        Ok(Self { target: target.to_owned(), style: None, items: None, page_size: None, headers: Vec::new() })
+    }
+
+    /// The first page's path and query, the page size included.
+    fn first(&self) -> String {
+        let path = self.target.split('?').next().unwrap_or_default();
+        let scim = self.style == Some(Style::Scim) || path.split('/').any(|segment| segment == "scim");
+        match self.page_size {
+            Some(size) => {
+                paging::with(&self.target, if scim { "count" } else { "pageSize" }, &size.to_string())
+            }
+            None => self.target.clone(),
+        }
+    }
+}
+
+/// Where an export goes.
+pub enum Output<'a> {
+    /// To a file that appears under its name when it is complete.
+    File {
+        /// Its name.
+        path: PathBuf,
+        /// What to do with what is there.
+        existing: Existing,
+    },
+    /// Anywhere, a page at a time; cannot be resumed.
+    Stream(&'a mut (dyn Write + Send)),
+}
+
+/// What to do with what is there under an export's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse.
+    Keep,
+    /// Go on behind the last complete page of an export that was interrupted; begin if there is none.
+    Resume,
+    /// Begin again, and replace it at the end.
+    Replace,
+}
+
+/// How far an export is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pages read, those of an interrupted export included.
+    pub pages: u64,
+    /// Rows read, likewise.
+    pub rows: u64,
+    /// How many the listing says it has.
+    pub total: Option<u64>,
+}
+
+/// What an export came to.
+#[derive(Debug)]
+pub enum Exported {
+    /// A file and its manifest.
+    File(Box<Manifest>),
+    /// It was complete already; nothing was sent.
+    Already(Box<Manifest>),
+    /// A stream.
+    Stream(Progress),
+}
+
+/// Why an export ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The request cannot be made.
+    #[error("{0}")]
+    Usage(String),
+    /// What is at the place of the file.
+    #[error("{0}")]
+    Place(String),
+    /// The upstream refused, and asking again would not help.
+    #[error("the upstream answered {status} to {target}: {why}")]
+    Refused {
+        /// The page.
+        target: String,
+        /// Its status.
+        status: StatusCode,
+        /// In its words.
+        why: String,
+        /// Whether it was the first page, so that the request itself is wrong.
+        first: bool,
+    },
+    /// The upstream could not be asked.
+    #[error("{0}")]
+    Unserved(String),
+    /// What it answered is no page.
+    #[error("the answer is no page of a listing: {why}")]
+    NoPage {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The rows of a page were not found.
+    #[error("{0} (name it with --items, a JSON pointer such as /entities)")]
+    Items(String),
+    /// The next page cannot be followed.
+    #[error("the paging cannot be followed: {0}")]
+    Paging(String),
+    /// It was stopped.
+    #[error("stopped")]
+    Interrupted,
+    /// The disk.
+    #[error("cannot write: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// Exports a listing. `told` hears how far it is after each page, and once at the beginning; `stop` ends it before the
+/// next page, and resumable.
+///
+/// # Errors
+/// Why it ended; a file can then be gone on with.
+pub async fn export(
+    client: &Client,
+    request: &Request,
+    output: Output<'_>,
+    told: &mut (dyn FnMut(Progress) + Send),
+    stop: watch::Receiver<bool>,
+) -> Result<Exported, ExportError> {
+    let run = Run { client, request, told, stop };
+    match output {
+        Output::Stream(out) => run.stream(out).await,
+        Output::File { path, existing } => run.file(&path, existing).await,
+    }
+}
+
+struct Run<'a> {
+    client: &'a Client,
+    request: &'a Request,
+    told: &'a mut (dyn FnMut(Progress) + Send),
+    stop: watch::Receiver<bool>,
+}
+
+/// What is known of the listing from one page to the next.
+struct Listing {
+    target: String,
+    style: Option<Style>,
+    items: Option<String>,
+    /// Targets that were read, so that a circle ends.
+    seen: HashSet<String>,
+    progress: Progress,
+}
+
+impl Run<'_> {
+    fn listing(&self) -> Listing {
+        Listing {
+            target: self.request.first(),
+            style: self.request.style,
+            items: self.request.items.clone(),
+            seen: HashSet::new(),
+            progress: Progress::default(),
+        }
+    }
+
+    async fn stream(mut self, out: &mut (dyn Write + Send)) -> Result<Exported, ExportError> {
+        let mut listing = self.listing();
+        loop {
+            let (text, page) = self.page(&mut listing).await?;
+            block_in_place(|| out.write_all(&text).and_then(|()| out.flush()))?;
+            (self.told)(listing.progress);
+            match page.next {
+                Some(next) => listing.target = next,
+                None => return Ok(Exported::Stream(listing.progress)),
+            }
+        }
+    }
+
+    async fn file(mut self, path: &Path, existing: Existing) -> Result<Exported, ExportError> {
+        let mut listing = self.listing();
+        let mut part = match block_in_place(|| self.place(path, existing))? {
+            Ok(part) => part,
+            Err(whole) => return Ok(Exported::Already(whole)),
+        };
+        let mut next = Some(listing.target.clone());
+        for page in &part.pages {
+            listing.adopt(page)?;
+            next.clone_from(&page.next);
+        }
+        if !part.pages.is_empty() {
+            (self.told)(listing.progress);
+        }
+        while let Some(target) = next.take() {
+            listing.target = target;
+            let (text, page) = self.page(&mut listing).await?;
+            next.clone_from(&page.next);
+            block_in_place(|| part.append(&text, page))?;
+            (self.told)(listing.progress);
+        }
+        Ok(Exported::File(Box::new(block_in_place(|| part.finish())?)))
+    }
+
+    /// The file to write to; the manifest instead if it is complete already.
+    fn place(&self, path: &Path, existing: Existing) -> Result<Result<Part, Box<Manifest>>, ExportError> {
+        let upstream = self.client.upstream();
+        let head = Head {
+            tool: format!("tidegate {}", env!("CARGO_PKG_VERSION")),
+            request: self.request.first(),
+            api: upstream.api_base().to_owned(),
+            profile: upstream.profile().name.clone(),
+            tenant: upstream.tenant().as_str().to_owned(),
+            credential: upstream.credential().id().to_string(),
+            started: manifest::rfc3339(upstream.clock().wall()),
+        };
+        let shown = path.display();
+        let other = |what: &Head| {
+            ExportError::Place(format!(
+                "{shown} is an export of {} from {} (tenant {}, profile {}): start again with --force",
+                what.request, what.api, what.tenant, what.profile
+            ))
+        };
+        if existing == Existing::Replace {
+            return Ok(Ok(Part::create(path, head)?));
+        }
+        match (Part::find(path)?, existing) {
+            (Found::Part(part), Existing::Resume) if part.head.is_same(&head) => Ok(Ok(*part)),
+            (Found::Part(part), Existing::Resume) => Err(other(&part.head)),
+            (Found::Part(part), Existing::Keep) => Err(ExportError::Place(format!(
+                "an export to {shown} was interrupted after {} pages: go on with --resume, or start again with --force",
+                part.pages.len()
+            ))),
+            (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => Ok(Err(whole)),
+            (Found::Whole(whole), Existing::Resume) => Err(other(&whole.head)),
+            (Found::Nothing, _) if !path.exists() => Ok(Ok(Part::create(path, head)?)),
+            _ => Err(ExportError::Place(format!("{shown} exists (replace it with --force)"))),
+        }
+    }
+
+    /// Reads the page at `listing.target`: its rows as lines, and what is to be told of it.
+    async fn page(&mut self, listing: &mut Listing) -> Result<(Vec<u8>, PageDone), ExportError> {
+        if *self.stop.borrow() {
+            return Err(ExportError::Interrupted);
+        }
+        if !listing.seen.insert(listing.target.clone()) {
+            return Err(ExportError::Paging(format!("the page {} was read before", listing.target)));
+        }
+        let mut stop = self.stop.clone();
+        let fetched = tokio::select! {
+            fetched = self.fetch(&listing.target, listing.progress.pages == 0) => fetched,
+            // A read that is dropped has done nothing.
+            Ok(_) = stop.wait_for(|stop| *stop) => Err(ExportError::Interrupted),
+        };
+        let (body, correlation) = fetched?;
+        let segments = self.client.upstream().profile().family_segments;
+        let (text, mut page) = block_in_place(|| listing.read(&body, segments))?;
+        page.at = manifest::rfc3339(self.client.upstream().clock().wall());
+        page.correlation = correlation;
+        Ok((text, page))
+    }
+
+    async fn fetch(&self, target: &str, first: bool) -> Result<(Bytes, Option<String>), ExportError> {
+        let mut pause = PAUSE;
+        let mut cut = String::new();
+        for _ in 0..TRIES {
+            if !cut.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            let mut call = self.client.get(target).class(Class::Bulk);
+            for (name, value) in &self.request.headers {
+                call = call.header(name.clone(), value.clone());
+            }
+            let response = call.send().await.map_err(|error| ExportError::Unserved(error.to_string()))?;
+            let (parts, body) = response.into_parts();
+            let within = self.client.upstream().profile().timeouts.bulk;
+            let body = match tokio::time::timeout(within, body.bytes(MAX_PAGE)).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(error)) => {
+                    cut = error.to_string();
+                    continue;
+                }
+                Err(_elapsed) => {
+                    cut = format!("its body did not end within {within:?}");
+                    continue;
+                }
+            };
+            if parts.status != StatusCode::OK {
+                let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
+                let why = missing
+                    .map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
+                return Err(ExportError::Refused {
+                    target: target.to_owned(),
+                    status: parts.status,
+                    why,
+                    first,
+                });
+            }
+            let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
+            return Ok((body, id.map(str::to_owned)));
+        }
+        Err(ExportError::Unserved(format!("GET {target}: the answer was cut {TRIES} times: {cut}")))
+    }
+}
+
+impl Listing {
+    /// Reads a page and moves on behind it.
+    fn read(&mut self, body: &[u8], segments: usize) -> Result<(Vec<u8>, PageDone), ExportError> {
+        let page = Page::read(body)?;
+        let items = match &self.items {
+            Some(items) => items.clone(),
+            None => self.items.insert(page.find_items()?).clone(),
+        };
+        let style = *self.style.get_or_insert_with(|| Style::of(&page));
+        let rows = page.items(&items)?;
+        let next = paging::next(style, &self.target, &page, rows.len(), segments)?;
+        let mut text = Vec::with_capacity(body.len());
+        for row in &rows {
+            text.extend_from_slice(line(row).as_bytes());
+            text.push(b'\n');
+        }
+        let done = PageDone {
+            target: self.target.clone(),
+            next,
+            paging: style.name().to_owned(),
+            items,
+            rows: rows.len() as u64,
+            bytes: text.len() as u64,
+            sha256: hex(&Sha256::digest(&text)),
+            total: paging::total(&page),
+            at: String::new(),
+            correlation: None,
+        };
+        self.count(&done);
+        Ok((text, done))
+    }
+
+    /// Takes over a page that an interrupted export has written.
+    fn adopt(&mut self, page: &PageDone) -> Result<(), ExportError> {
+        self.style = Some(page.paging.parse().map_err(ExportError::Place)?);
+        self.items = Some(page.items.clone());
+        self.seen.insert(page.target.clone());
+        self.count(page);
+        Ok(())
+    }
+
+    fn count(&mut self, page: &PageDone) {
+        self.progress.pages += 1;
+        self.progress.rows += page.rows;
+        self.progress.total = page.total.or(self.progress.total);
+    }
+}
+
+/// The beginning of a refusal, in one line.
+fn text_of(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_TOLD).collect()
+}
