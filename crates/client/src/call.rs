@@ -58,6 +58,8 @@ pub struct CallReport {
     pub key: Option<String>,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
     pub unauthorized: bool,
+    /// The answer says that there is nothing to delete, and an earlier attempt of this DELETE may be why: it is done.
+    pub done_before: bool,
 }
 
 /// What is known of a call while it runs; shared by the layers through its attempts.
@@ -84,6 +86,7 @@ pub(crate) struct Call {
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
     unauthorized: AtomicBool,
+    done_before: AtomicBool,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
     refused: OnceLock<Refusal>,
@@ -116,6 +119,7 @@ impl Call {
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
             unauthorized: AtomicBool::new(false),
+            done_before: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
             refused: OnceLock::new(),
@@ -143,6 +147,10 @@ impl Call {
 
     pub(crate) fn note_unauthorized(&self) {
         self.unauthorized.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_done_before(&self) {
+        self.done_before.store(true, Ordering::Relaxed);
     }
 
     /// An attempt was refused, which ends the call.
@@ -182,6 +190,7 @@ impl Call {
             },
             key: self.key.clone(),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
+            done_before: self.done_before.load(Ordering::Relaxed),
         }
     }
 }

@@ -10,6 +10,8 @@
 //! * **doubt is remembered.** Once an attempt may have been executed, only a complete answer can end the call with
 //!   certainty. A write whose second attempt is refused for good is *unknown*, not *failed*, since its first one may
 //!   have worked;
+//! * **a DELETE that finds nothing after doubt is done**: the attempt in doubt may be the one that deleted it, see
+//!   [`Attempts::done_before`];
 //! * **a 401 is about the token**: refresh once, send again, start the backoff over. A second one is the answer.
 //!
 //! `at` of a retry is a lower bound: the shell asks the gates for a new ticket then, and they may hold it longer.
@@ -18,7 +20,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::backoff::{Backoff, Step, hinted};
 use crate::budget::{Budget, Cost};
@@ -168,6 +170,8 @@ pub struct Attempts {
     refreshed: bool,
     /// An attempt, of this call or an earlier one of the same write, may have been executed.
     doubtful: bool,
+    /// The answer says that an attempt in doubt has done it.
+    done_before: bool,
 }
 
 impl Attempts {
@@ -184,6 +188,7 @@ impl Attempts {
             previous: Duration::ZERO,
             refreshed: false,
             doubtful,
+            done_before: false,
         }
     }
 
@@ -238,6 +243,7 @@ impl Attempts {
         };
         let delivery = attempted.delivery;
         let verdict = judge(STANDARD.iter().chain(&policy.classifiers), &attempted);
+        self.done_before = self.doubtful && delivery == Delivery::Answered && self.is_gone(outcome);
         self.doubtful |= delivery == Delivery::MaybeExecuted;
         if delivery == Delivery::Answered && outcome.status() == Some(StatusCode::UNAUTHORIZED) {
             return self.unauthorized(now);
@@ -255,6 +261,19 @@ impl Attempts {
                 Next::Deliver { unauthorized: false }
             }
         }
+    }
+
+    /// Whether the delivered answer means that the write is done, although it reads like a failure: a DELETE whose
+    /// earlier attempt may have been executed is told that there is nothing to delete. Either that attempt deleted it
+    /// or somebody else did; what was asked for is so (RFC 9110 §9.2.2 names DELETE idempotent for its effect, not for
+    /// its status).
+    pub const fn done_before(&self) -> bool {
+        self.done_before
+    }
+
+    fn is_gone(&self, outcome: &Outcome) -> bool {
+        let gone = [StatusCode::NOT_FOUND, StatusCode::GONE];
+        self.facts.method == Method::DELETE && outcome.status().is_some_and(|status| gone.contains(&status))
     }
 
     /// A 401 was not executed and says nothing about load.
@@ -392,7 +411,7 @@ mod tests {
     use super::*;
     use crate::backoff::Kind;
     use crate::budget::BudgetRules;
-    use crate::classify::Failure;
+    use crate::classify::{Failure, Wrote};
 
     const S: Duration = Duration::from_secs(1);
     const DELIVERED: Next = Next::Deliver { unauthorized: false };
@@ -507,7 +526,13 @@ mod tests {
     #[test]
     fn a_lost_post_is_unknown_and_a_lost_get_is_repeated() {
         let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
-        for failure in [Failure::Interrupted, Failure::TimedOut { wrote: true }, Failure::AnswerTruncated] {
+        for failure in [
+            Failure::Interrupted { whole: false },
+            Failure::Interrupted { whole: true },
+            Failure::TimedOut { wrote: Wrote::Part },
+            Failure::TimedOut { wrote: Wrote::Whole },
+            Failure::AnswerTruncated,
+        ] {
             assert_eq!(Call::of(Method::POST).fails(failure), unknown);
             let again = Next::Retry { at: at(3), why: Why::Repeatable, ordered: false };
             assert_eq!(Call::of(Method::GET).fails(failure), again);
@@ -520,7 +545,9 @@ mod tests {
     #[test]
     fn an_unsent_post_is_repeated() {
         let again = Next::Retry { at: at(3), why: Why::NotSent, ordered: false };
-        for failure in [Failure::ConnectFailed, Failure::StreamRefused, Failure::TimedOut { wrote: false }] {
+        for failure in
+            [Failure::ConnectFailed, Failure::StreamRefused, Failure::TimedOut { wrote: Wrote::Nothing }]
+        {
             assert_eq!(Call::of(Method::POST).fails(failure), again);
         }
     }
@@ -537,12 +564,15 @@ mod tests {
     fn doubt_outlives_later_refusals() {
         let mut call = Call::of(Method::PUT);
         call.policy.hint_ceiling = 14 * S;
-        assert!(matches!(call.fails(Failure::Interrupted), Next::Retry { why: Why::Repeatable, .. }));
+        assert!(matches!(
+            call.fails(Failure::Interrupted { whole: true }),
+            Next::Retry { why: Why::Repeatable, .. }
+        ));
         let expected = Next::Unknown { retry_at: Some(at(63)), why: Doubt::Stopped(Stop::HintCeiling) };
         assert_eq!(call.answers(429, Some(60)), expected, "the first attempt may have worked");
         let mut call = Call::of(Method::GET);
         call.policy.hint_ceiling = 14 * S;
-        call.fails(Failure::Interrupted);
+        call.fails(Failure::Interrupted { whole: true });
         let expected = Next::GiveUp { retry_at: Some(at(63)), why: Stop::HintCeiling };
         assert_eq!(call.answers(429, Some(60)), expected, "a read leaves no doubt");
     }
@@ -552,14 +582,38 @@ mod tests {
         let mut facts = Facts::new(Method::GET);
         facts.idempotent = Some(false);
         let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
-        assert_eq!(Call::new(facts).fails(Failure::Interrupted), unknown);
+        assert_eq!(Call::new(facts).fails(Failure::Interrupted { whole: true }), unknown);
     }
 
     #[test]
     fn an_answer_after_doubt_is_certain() {
         let mut call = Call::of(Method::DELETE);
-        call.fails(Failure::Interrupted);
+        call.fails(Failure::Interrupted { whole: true });
         assert_eq!(call.answers(404, None), DELIVERED);
+    }
+
+    #[test]
+    fn a_delete_that_finds_nothing_after_doubt_is_done() {
+        for (method, doubt, status, done) in [
+            (Method::DELETE, true, 404, true),
+            (Method::DELETE, true, 410, true),
+            (Method::DELETE, false, 404, false),
+            (Method::DELETE, true, 403, false),
+            (Method::DELETE, true, 204, false),
+            (Method::PUT, true, 404, false),
+        ] {
+            let mut call = Call::of(method.clone());
+            if doubt {
+                call.fails(Failure::TimedOut { wrote: Wrote::Whole });
+            }
+            assert_eq!(call.answers(status, None), DELIVERED);
+            assert_eq!(call.attempts.done_before(), done, "{method} {doubt} {status}");
+        }
+        let mut facts = Facts::new(Method::DELETE);
+        facts.sent_before = Some(S);
+        let mut resumed = Call::new(facts);
+        assert_eq!(resumed.answers(404, None), DELIVERED);
+        assert!(resumed.attempts.done_before(), "the doubt of an earlier process counts");
     }
 
     #[test]
@@ -605,7 +659,7 @@ mod tests {
         facts.replayable = false;
         assert_eq!(Call::new(facts.clone()).answers(429, Some(1)), DELIVERED);
         let unknown = Next::Unknown { retry_at: None, why: Doubt::Stopped(Stop::Forbidden(Why::BodyGone)) };
-        assert_eq!(Call::new(facts.clone()).fails(Failure::Interrupted), unknown);
+        assert_eq!(Call::new(facts.clone()).fails(Failure::Interrupted { whole: true }), unknown);
         let again = Next::Retry { at: at(3), why: Why::NotSent, ordered: false };
         assert_eq!(Call::new(facts.clone()).fails(Failure::ConnectFailed), again);
         let gone = Next::GiveUp { retry_at: None, why: Stop::Forbidden(Why::BodyGone) };
@@ -617,7 +671,7 @@ mod tests {
         let mut call = Call::of(Method::GET);
         while call.budget.try_take(Mono::ZERO, Cost::Light) {}
         let expected = Next::GiveUp { retry_at: Some(at(10)), why: Stop::Budget };
-        assert_eq!(call.fails(Failure::Interrupted), expected);
+        assert_eq!(call.fails(Failure::Interrupted { whole: true }), expected);
         assert_eq!(call.attempts.retries(), 0);
         let expected = Next::Retry { at: at(7), why: Why::Throttled, ordered: true };
         assert_eq!(call.answers(429, Some(7)), expected, "ordered waits need no budget");
@@ -629,7 +683,7 @@ mod tests {
         facts.dedup = Some(Duration::from_hours(24));
         let mut call = Call::new(facts.clone());
         let again = Next::Retry { at: at(3), why: Why::Deduplicated, ordered: false };
-        assert_eq!(call.fails(Failure::Interrupted), again);
+        assert_eq!(call.fails(Failure::Interrupted { whole: true }), again);
         assert_eq!(call.attempts.send_by(), Some(at(23 * 3600)));
         call.now = at(23 * 3600 - 2);
         let expected = Next::Unknown { retry_at: None, why: Doubt::DedupExpired };

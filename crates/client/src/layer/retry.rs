@@ -257,7 +257,12 @@ impl Run {
                 self.tell_unauthorized();
                 Step::Done(Ok(response))
             }
-            _ => Step::Done(Ok(response)),
+            _ => {
+                if self.attempts.done_before() {
+                    self.call.note_done_before();
+                }
+                Step::Done(Ok(response))
+            }
         }
     }
 
