@@ -14,7 +14,7 @@ use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec, Taking};
 use tidegate_core::profile::reader::{self, Section};
 use tidegate_core::profile::{parse_duration, read_limits};
-use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepState};
+use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepKeys, KeepState};
 
 use crate::args::Connection;
 use crate::environment::Environment;
@@ -88,8 +88,10 @@ const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], ch
 const STATE_UNKNOWN: Key =
     Key { name: "state.unknown", env: &["TIDEGATE_STATE_UNKNOWN"], check: fresh_or_spent };
 
+const STATE_FILE: Key = Key { name: "state.file", env: &["TIDEGATE_STATE_FILE"], check: some };
+
 /// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 24] = [
+const KEYS: [&Key; 25] = [
     &PROFILE,
     &REGION,
     &API,
@@ -114,6 +116,7 @@ const KEYS: [&Key; 24] = [
     &POLL_RESERVE,
     &STATE_DIR,
     &STATE_UNKNOWN,
+    &STATE_FILE,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -407,6 +410,17 @@ impl Settings {
         managed.or(session).map_or(KeepState::Nowhere, KeepState::InIfFree)
     }
 
+    /// Where the gateway on `port` keeps what was written under `Idempotency-Key`s: where somebody said, else beside where
+    /// it was started, once there is something to keep.
+    pub(crate) fn keep_keys(&self, flag: Option<PathBuf>, environment: &Environment, port: u16) -> KeepKeys {
+        if let Some(file) = flag.or_else(|| self.get(&STATE_FILE).map(PathBuf::from)) {
+            return if file.as_os_str() == "off" { KeepKeys::InMemory } else { KeepKeys::In(file) };
+        }
+        let managed = environment.get("STATE_DIRECTORY").ok().flatten();
+        let managed = managed.as_deref().and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+        KeepKeys::InOnceNeeded(managed.unwrap_or_default().join(format!("tidegate-{port}.db")))
+    }
+
     /// The longest wait of a call through the gateway.
     pub(crate) fn max_wait(&self, flag: Option<Duration>) -> Result<Duration, Failure> {
         match (flag, self.get(&MAX_WAIT)) {
@@ -508,7 +522,7 @@ fn from_file(file: &Section<'_>) -> Settings {
         }
     }
     if let Some(state) = file.section("state") {
-        for key in [&STATE_DIR, &STATE_UNKNOWN] {
+        for key in [&STATE_DIR, &STATE_UNKNOWN, &STATE_FILE] {
             settings.set(key, text(&state, key));
         }
     }
@@ -739,6 +753,22 @@ mod tests {
         assert!(Settings::load(&connection(), &env(&set)).unwrap().upstream().unwrap().assume_spent);
         let told = Settings::load(&connection(), &env(&[("TIDEGATE_STATE_UNKNOWN", "none")])).unwrap_err();
         assert!(told.message.contains("neither fresh nor spent"), "{}", told.message);
+    }
+
+    #[test]
+    fn keys_are_kept_where_somebody_said_else_where_the_gateway_was_started() {
+        let keep = |flag: Option<&str>, set: &[(&str, &str)]| {
+            let settings = Settings::load(&connection(), &env(set)).unwrap();
+            settings.keep_keys(flag.map(PathBuf::from), &env(set), 8787)
+        };
+        let once_needed = |file: &str| KeepKeys::InOnceNeeded(PathBuf::from(file));
+        let (managed, named) =
+            (("STATE_DIRECTORY", "/var/lib/tidegate:/x"), ("TIDEGATE_STATE_FILE", "keys.db"));
+        assert_eq!(keep(None, &[]), once_needed("tidegate-8787.db"));
+        assert_eq!(keep(None, &[managed]), once_needed("/var/lib/tidegate/tidegate-8787.db"));
+        assert_eq!(keep(None, &[managed, named]), KeepKeys::In(PathBuf::from("keys.db")));
+        assert_eq!(keep(Some("here.db"), &[named]), KeepKeys::In(PathBuf::from("here.db")));
+        assert_eq!(keep(Some("off"), &[named]), KeepKeys::InMemory);
     }
 
     #[test]

@@ -317,9 +317,12 @@ impl ResponseBody {
         matches!(self.0, Arriving::Cut(_, Some(_)))
     }
 
-    /// Whether it is held in memory, to its end.
-    pub fn is_held(&self) -> bool {
-        matches!(self.0, Arriving::Held(_))
+    /// All of its bytes, if they are held in memory and none was read yet.
+    pub fn held(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Arriving::Held(bytes) => bytes.as_ref(),
+            _ => None,
+        }
     }
 
     async fn read_on(
