@@ -12,10 +12,10 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::World;
+use parking_lot::Mutex;
 
 const USERS: &str = "POST /api/v2/users";
 const CALLERS: u64 = 40;
@@ -81,7 +81,7 @@ fn insist(addr: &Mutex<String>, key: &str, until_done: bool) -> bool {
     let begun = Instant::now();
     loop {
         assert!(begun.elapsed() < PATIENCE, "{key} has no outcome");
-        let here = addr.lock().unwrap().clone();
+        let here = addr.lock().clone();
         match post(&here, key, &body) {
             Some(200) => return true,
             Some(424) if !until_done => return false,
@@ -112,7 +112,7 @@ fn killed_while_forty_write(world: &World, profile: &str, until_done: bool) -> u
             }
             gateway.kill();
             gateway = Gateway::start(world, profile);
-            gateway.addr.clone_into(&mut addr.lock().unwrap());
+            gateway.addr.clone_into(&mut addr.lock());
         }
         callers.into_iter().map(|caller| caller.join().unwrap()).sum()
     })

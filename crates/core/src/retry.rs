@@ -10,8 +10,6 @@
 //! * **doubt is remembered.** Once an attempt may have been executed, only a complete answer can end the call with
 //!   certainty. A write whose second attempt is refused for good is *unknown*, not *failed*, since its first one may
 //!   have worked;
-//! * **a DELETE that finds nothing after doubt is done**: the attempt in doubt may be the one that deleted it, see
-//!   [`Attempts::done_before`];
 //! * **a 401 is about the token**: refresh once, send again, start the backoff over. A second one is the answer.
 //!
 //! `at` of a retry is a lower bound: the shell asks the gates for a new ticket then, and they may hold it longer.
@@ -20,7 +18,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use crate::backoff::{Backoff, Step, hinted};
 use crate::budget::{Budget, Cost};
@@ -170,8 +168,6 @@ pub struct Attempts {
     refreshed: bool,
     /// An attempt, of this call or an earlier one of the same write, may have been executed.
     doubtful: bool,
-    /// The answer says that an attempt in doubt has done it.
-    done_before: bool,
 }
 
 impl Attempts {
@@ -188,7 +184,6 @@ impl Attempts {
             previous: Duration::ZERO,
             refreshed: false,
             doubtful,
-            done_before: false,
         }
     }
 
@@ -243,7 +238,6 @@ impl Attempts {
         };
         let delivery = attempted.delivery;
         let verdict = judge(STANDARD.iter().chain(&policy.classifiers), &attempted);
-        self.done_before = self.doubtful && delivery == Delivery::Answered && self.is_gone(outcome);
         self.doubtful |= delivery == Delivery::MaybeExecuted;
         if delivery == Delivery::Answered && outcome.status() == Some(StatusCode::UNAUTHORIZED) {
             return self.unauthorized(now);
@@ -261,19 +255,6 @@ impl Attempts {
                 Next::Deliver { unauthorized: false }
             }
         }
-    }
-
-    /// Whether the delivered answer means that the write is done, although it reads like a failure: a DELETE whose
-    /// earlier attempt may have been executed is told that there is nothing to delete. Either that attempt deleted it
-    /// or somebody else did; what was asked for is so (RFC 9110 §9.2.2 names DELETE idempotent for its effect, not for
-    /// its status).
-    pub const fn done_before(&self) -> bool {
-        self.done_before
-    }
-
-    fn is_gone(&self, outcome: &Outcome) -> bool {
-        let gone = [StatusCode::NOT_FOUND, StatusCode::GONE];
-        self.facts.method == Method::DELETE && outcome.status().is_some_and(|status| gone.contains(&status))
     }
 
     /// A 401 was not executed and says nothing about load.
@@ -590,30 +571,6 @@ mod tests {
         let mut call = Call::of(Method::DELETE);
         call.fails(Failure::Interrupted { whole: true });
         assert_eq!(call.answers(404, None), DELIVERED);
-    }
-
-    #[test]
-    fn a_delete_that_finds_nothing_after_doubt_is_done() {
-        for (method, doubt, status, done) in [
-            (Method::DELETE, true, 404, true),
-            (Method::DELETE, true, 410, true),
-            (Method::DELETE, false, 404, false),
-            (Method::DELETE, true, 403, false),
-            (Method::DELETE, true, 204, false),
-            (Method::PUT, true, 404, false),
-        ] {
-            let mut call = Call::of(method.clone());
-            if doubt {
-                call.fails(Failure::TimedOut { wrote: Wrote::Whole });
-            }
-            assert_eq!(call.answers(status, None), DELIVERED);
-            assert_eq!(call.attempts.done_before(), done, "{method} {doubt} {status}");
-        }
-        let mut facts = Facts::new(Method::DELETE);
-        facts.sent_before = Some(S);
-        let mut resumed = Call::new(facts);
-        assert_eq!(resumed.answers(404, None), DELIVERED);
-        assert!(resumed.attempts.done_before(), "the doubt of an earlier process counts");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
+use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_core::key::normalise;
@@ -68,6 +69,7 @@ impl Proxy {
             deadline: read_header::<Seconds>(request.headers(), &DEADLINE, "seconds, such as 5 or 0.5")?
                 .map(|seconds| seconds.0),
             max_wait: Some(self.max_wait),
+            reconcile: Some(ReconcileBy { rule: None, within: Some(self.max_wait) }),
             ..CallOptions::default()
         })
     }
@@ -193,14 +195,16 @@ pub(crate) async fn exchange(
 /// Hands over the upstream's answer, and what the call went through.
 fn deliver(tenant: &Tenant, mut response: Response<ResponseBody>, is_write: bool) -> Response<ResponseBody> {
     let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
+    let reconciled = response.extensions_mut().remove::<Reconciled>();
     let mut response = respond::of_upstream(&tenant.upstream, response);
     if is_write && response.body().is_cut() {
         // A caller that is reset in the middle of an answer sends its write again.
         let status = response.status();
         tracing::warn!(target: "tidegate", %status, "the answer of a write was cut; its caller is told so");
         response = respond::cut(tenant.shape(), response);
-    } else if report.done_before {
-        response.headers_mut().insert(OUTCOME, HeaderValue::from_static("already-done"));
+    }
+    if let Some(Reconciled { by }) = reconciled {
+        response.headers_mut().insert(OUTCOME, HeaderValue::from_static(by));
     }
     mark(response, &report)
 }

@@ -16,6 +16,7 @@ const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
 const BOB: &str = r#"{"name":"Bob","email":"bob@example.com"}"#;
 const POSTS: &str = "POST /api/v2/users";
+const ADDED: &str = "POST /api/v2/users/{id}/routingskills";
 
 async fn post(caller: &Caller, key: &str, body: &str) -> Answer {
     let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key)];
@@ -125,13 +126,17 @@ async fn what_was_refused_leaves_its_key_free() {
 
 #[tokio::test]
 async fn an_unknown_outcome_is_told_again_and_nothing_is_sent() {
+    // A write of which no rule says how to find out what became of it.
+    let target = format!("{FIRST}/routingskills");
+    let skill = r#"{"id":"10000000-0000-4000-8000-000000000001","proficiency":3}"#;
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "k")];
     let played = play("genesys", "limit = 0\n[faults]\nscript = [\"drop-after\"]").await;
     for attempts in ["1", "0"] {
-        let answer = post(&played.caller, "k", ANN).await;
+        let answer = played.caller.call(Method::POST, &target, &headers, skill).await;
         assert!(answer.is_ours(424, ("tidegate-outcome", "unknown")), "{answer:?}");
         assert_eq!(answer.header("tidegate-attempts"), attempts);
     }
-    assert_eq!(played.sim.stats().writes[POSTS], 1);
+    assert_eq!(played.sim.stats().writes[ADDED], 1);
 }
 
 #[tokio::test]
@@ -161,14 +166,19 @@ async fn a_gateway_that_was_started_again_answers_from_its_ledger() {
 
 /// What a gateway leaves that is killed when a write has left.
 async fn killed_while_sent(sim: &Sim, profile: &str, file: &Path) -> Answer {
+    // No rule says how to find out what became of it.
+    let target = format!("{FIRST}/routingskills");
+    let skill = r#"{"id":"10000000-0000-4000-8000-000000000001","proficiency":3}"#;
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "k")];
     let first = gateway(sim, profile, file).await;
-    let unknown = post(&first.caller, "k", ANN).await;
+    let unknown = first.caller.call(Method::POST, &target, &headers, skill).await;
     assert_eq!(unknown.status, 424, "{unknown:?}");
     first.gateway.drain().await;
     let connection = rusqlite::Connection::open(file).unwrap();
     assert_eq!(connection.execute("UPDATE entry SET state = 'sent', ended_ms = NULL", []).unwrap(), 1);
     drop(connection);
-    post(&gateway(sim, profile, file).await.caller, "k", ANN).await
+    let second = gateway(sim, profile, file).await;
+    second.caller.call(Method::POST, &target, &headers, skill).await
 }
 
 #[tokio::test]
@@ -181,12 +191,12 @@ async fn a_write_that_was_in_flight_at_a_crash_is_sent_again_only_where_its_key_
     let again = killed_while_sent(&recognising, "genesys-guide", &folder.path().join("guide.db")).await;
     assert_eq!((again.status.as_u16(), again.header("tidegate-replayed")), (200, ""), "{again:?}");
     let stats = recognising.stats();
-    assert_eq!((stats.writes[POSTS], stats.duplicates), (1, 0));
+    assert_eq!((stats.writes[ADDED], stats.duplicates), (1, 0));
 
     let forgetting = sim("limit = 0\n[faults]\nmatch = \"POST /api/**\"\nscript = [\"timeout-after\"]").await;
     let again = killed_while_sent(&forgetting, "genesys", &folder.path().join("plain.db")).await;
     assert!(again.is_ours(424, ("tidegate-outcome", "unknown")), "{again:?}");
-    assert_eq!(forgetting.stats().writes[POSTS], 1);
+    assert_eq!(forgetting.stats().writes[ADDED], 1);
 }
 
 #[tokio::test]
