@@ -35,7 +35,15 @@ struct Gateway {
 impl Gateway {
     fn start(world: &World, profile: &str) -> Self {
         let mut command = world.command(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(["--profile", profile, "--api", &world.sim.url(), "--no-fetch-limits"]);
+        command.args([
+            "--profile",
+            profile,
+            "--api",
+            &world.sim.url(),
+            "--no-fetch-limits",
+            "--max-wait",
+            "2s",
+        ]);
         command.arg("--state").arg(world.path("keys.db"));
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

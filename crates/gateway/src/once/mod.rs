@@ -16,28 +16,30 @@ mod door;
 mod flight;
 pub(crate) mod key;
 mod orphans;
+mod waiting;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate::{CallOptions, RequestBody, ResponseBody};
 use tidegate_core::idempotency::{BodyDigest, age};
+use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
 use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
 use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
-use self::answer::{Ended, lost, replay};
+use self::answer::{Ended, replay};
 pub(crate) use self::door::DoorLayer;
 use self::door::Exit;
-use self::flight::{Flight, Print, hash};
+use self::flight::{Flight, hash};
 use self::orphans::Orphans;
+use self::waiting::{Place, Seat, Subject, Waiter};
 use crate::proxy::{Login, exchange};
 use crate::respond;
 use crate::tenant::Tenant;
@@ -84,30 +86,6 @@ pub(crate) struct Once {
 struct Table {
     keyed: HashMap<(Scope, String), Arc<Flight>>,
     orphans: Orphans,
-}
-
-/// A write without a key, as far as an identical one must agree with it.
-#[derive(Clone, Debug)]
-struct Subject {
-    method: Method,
-    target: String,
-    caller: String,
-    /// The name the caller gave the write for the upstream: with another one it is another write.
-    named: Option<HeaderValue>,
-    body: Bytes,
-}
-
-impl Subject {
-    fn print(&self) -> Print {
-        let named = self.named.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let [caller, method, target] = [&self.caller, self.method.as_str(), &self.target].map(str::as_bytes);
-        hash("tidegate orphan 1", &[caller, method, target, named, &self.body])
-    }
-
-    /// Where a second execution does no harm, sending again tells more than an old answer.
-    fn can_be_adopted(&self) -> bool {
-        !self.method.is_idempotent()
-    }
 }
 
 impl Once {
@@ -222,7 +200,7 @@ impl Once {
         let now = self.tenant.upstream.clock().now();
         let mut table = self.table.lock();
         let found = table.orphans.adopt(&subject.method, &subject.target, || subject.print(), now);
-        let flight = found.filter(|_| subject.can_be_adopted())?;
+        let flight = found.filter(|_| subject.can_be_adopted)?;
         Some(Waiter::new(self, &flight, Place::Plain(Arc::clone(subject))))
     }
 
@@ -368,26 +346,16 @@ impl Once {
 
     fn subject(&self, write: &Write) -> Subject {
         let request = &write.request;
+        let profile = self.tenant.upstream.profile();
+        let path = normalise(request.uri().path());
+        let repeatable = path.ok().and_then(|path| profile.is_idempotent(request.method(), &path));
         Subject {
+            can_be_adopted: !repeatable.unwrap_or_else(|| request.method().is_idempotent()),
             method: request.method().clone(),
             target: target_of(request).to_owned(),
             caller: write.caller.clone(),
-            named: request.headers().get(&self.tenant.upstream.profile().idempotency.header).cloned(),
+            named: request.headers().get(&profile.idempotency.header).cloned(),
             body: request.body().bytes().cloned().unwrap_or_default(),
-        }
-    }
-
-    /// Nobody waits for `flight` any more, and it has not ended.
-    fn abandon(&self, table: &mut Table, flight: &Arc<Flight>, place: &Place) {
-        if flight.call_off() {
-            place.remove(table, flight);
-            return;
-        }
-        if let Place::Plain(subject) = place
-            && subject.can_be_adopted()
-        {
-            let now = self.tenant.upstream.clock().now();
-            table.orphans.leave(&subject.target, subject.print(), Arc::clone(flight), now);
         }
     }
 }
@@ -395,109 +363,4 @@ impl Once {
 /// Path and query, as the caller wrote them.
 fn target_of(request: &Request<RequestBody>) -> &str {
     request.uri().path_and_query().map_or("/", |target| target.as_str())
-}
-
-/// What a keyed write finds.
-enum Seat {
-    /// It is the first.
-    First(Waiter),
-    /// The same one is in flight.
-    Joined(Waiter),
-    /// Another one is in flight with its key.
-    Another,
-}
-
-/// Where a write is found by others.
-#[derive(Clone, Debug)]
-enum Place {
-    Keyed(Scope, String),
-    Plain(Arc<Subject>),
-}
-
-impl Place {
-    fn find<'t>(&self, table: &'t Table) -> Option<&'t Arc<Flight>> {
-        match self {
-            Self::Keyed(scope, key) => table.keyed.get(&(*scope, key.clone())),
-            Self::Plain(_) => None,
-        }
-    }
-
-    fn insert(&self, table: &mut Table, flight: &Arc<Flight>) {
-        if let Self::Keyed(scope, key) = self {
-            table.keyed.insert((*scope, key.clone()), Arc::clone(flight));
-        }
-    }
-
-    /// Takes `flight` out; another one that came after it stays.
-    fn remove(&self, table: &mut Table, flight: &Arc<Flight>) {
-        if let Self::Keyed(scope, key) = self {
-            let place = (*scope, key.clone());
-            if table.keyed.get(&place).is_some_and(|there| Arc::ptr_eq(there, flight)) {
-                table.keyed.remove(&place);
-            }
-        }
-    }
-}
-
-/// One who waits for a write. Dropped before its end, as by a caller that hangs up, it leaves the write to others.
-struct Waiter {
-    once: Arc<Once>,
-    flight: Arc<Flight>,
-    place: Place,
-}
-
-impl Waiter {
-    /// One more waits for `flight`. Under the table's lock, where others can find it.
-    fn new(once: &Arc<Once>, flight: &Arc<Flight>, place: Place) -> Self {
-        flight.join();
-        Self { once: Arc::clone(once), flight: Arc::clone(flight), place }
-    }
-
-    /// The end of the task that carries the write out.
-    fn landing(&self) -> Landing {
-        self.once.running.send_modify(|running| *running += 1);
-        Landing { once: Arc::clone(&self.once), flight: Arc::clone(&self.flight), place: self.place.clone() }
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let mut table = self.once.table.lock();
-        if self.flight.part() && self.flight.ended().is_none() {
-            self.once.abandon(&mut table, &self.flight, &self.place);
-        }
-    }
-}
-
-/// The end of a write's task, however it comes.
-struct Landing {
-    once: Arc<Once>,
-    flight: Arc<Flight>,
-    place: Place,
-}
-
-impl Landing {
-    fn end(&self, ended: Ended) {
-        let now = self.once.tenant.upstream.clock().now();
-        let mut table = self.once.table.lock();
-        let unknown = ended.fate == Fate::Unknown;
-        self.flight.end(ended, now);
-        self.place.remove(&mut table, &self.flight);
-        if let Place::Plain(subject) = &self.place
-            && unknown
-            && subject.can_be_adopted()
-        {
-            table.orphans.leave(&subject.target, subject.print(), Arc::clone(&self.flight), now);
-        }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        if self.flight.ended().is_none() {
-            // The task was stopped, or it failed.
-            self.end(lost(self.once.shape(), self.flight.exit.may_have_left()));
-        }
-        self.once.running.send_modify(|running| *running -= 1);
-    }
 }
