@@ -607,7 +607,7 @@ mod tests {
 
     #[test]
     fn what_was_created_a_moment_ago_is_not_yet_there_and_what_is_old_is_gone() {
-        let window = Duration::from_secs(60);
+        let window = Duration::from_mins(1);
         let facts = |method| Facts { fresh_for: Some(window), ..Facts::new(method) };
         let ago = |seconds| Duration::from_secs(seconds);
         let not_yet = Verdict::Retry(Why::NotYetThere);
