@@ -38,7 +38,7 @@ const ALLOWED: &[(&str, May)] = &[
     ("tidegate-telemetry", May::Only(&[CORE, "tidegate"])),
     ("tidegate-store", May::Only(&[CORE])),
     ("tidegate-bulk", May::Only(&[CORE, "tidegate", "tidegate-store"])),
-    ("tidegate-gateway", May::Only(&[CORE, "tidegate", "tidegate-telemetry"])),
+    ("tidegate-gateway", May::Only(&[CORE, "tidegate", "tidegate-store", "tidegate-telemetry"])),
     // The lab joins the core to the simulator's models in virtual time, and the client to the simulator on sockets.
     ("tidegate-lab", May::Only(&[CORE, "tidegate", SIMULATOR])),
     ("tidegate-cli", May::All),

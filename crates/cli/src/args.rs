@@ -101,6 +101,11 @@ pub(crate) struct ServeArgs {
     /// nothing.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// File in which writes with an Idempotency-Key are kept, so that also a gateway that was killed does each once.
+    /// Default: tidegate-PORT.db in the working folder, made with the first key; nothing for an upstream on this machine.
+    /// `off`: in memory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
     /// Check the configuration and whether a gateway could start with it, say all that is wrong, and end.
     #[arg(long)]
     pub(crate) check: bool,

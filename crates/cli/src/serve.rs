@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tidegate::observe::{Observer, Traced};
 use tidegate::state::StateFile;
-use tidegate_gateway::{GatewayConfig, KeepState, StartError, must_be_loopback};
+use tidegate_gateway::{GatewayConfig, KeepKeys, KeepState, StartError, must_be_loopback};
+use tidegate_store::ledger::Ledger;
 
 use crate::args::ServeArgs;
 use crate::environment::Environment;
@@ -22,8 +23,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let max_wait = settings.max_wait(args.max_wait)?;
     let mut keep = settings.keep_state(args.state_dir, &environment);
+    let keep_keys = |port| settings.keep_keys(args.state.clone(), &environment, port);
     if args.check {
-        check(&settings, data_addr, admin_addr, &keep).await?;
+        check(&settings, data_addr, admin_addr, &keep, &keep_keys(data_addr.port())).await?;
         output::talk("the configuration is good");
         return Ok(());
     }
@@ -37,6 +39,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     config.state = keep;
     let listeners = (bind(data_addr, "--listen").await?, bind(admin_addr, "--admin").await?);
+    let port = listeners.0.local_addr().map_err(Failure::usage)?.port();
+    config.keys = match keep_keys(port) {
+        KeepKeys::InOnceNeeded(_) if is_here(&api) => KeepKeys::InMemory,
+        keys => keys,
+    };
     let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Traced)];
     let gateway =
         tidegate_gateway::start(config, observers, listeners.0, listeners.1).map_err(
@@ -64,6 +71,7 @@ async fn check(
     data: SocketAddr,
     admin: SocketAddr,
     keep: &KeepState,
+    keys: &KeepKeys,
 ) -> Result<(), Failure> {
     let mut found = Vec::new();
     for (port, flag, addr) in [("the data port", "--listen", data), ("the admin port", "--admin", admin)] {
@@ -77,6 +85,9 @@ async fn check(
     }
     if let KeepState::In(dir) = keep {
         found.push(StateFile::could_be_in(dir).map_err(Failure::usage));
+    }
+    if let KeepKeys::In(file) = keys {
+        found.push(Ledger::could_be_at(file).map_err(Failure::usage));
     }
     let upstream = settings.upstream();
     found.push(upstream.and_then(|config| {

@@ -17,7 +17,7 @@ use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec};
 use tidegate_core::profile::reader::{self, Section};
 use tidegate_core::profile::{Timeouts, read_limits};
-use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepState};
+use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepKeys, KeepState};
 
 use crate::args::Connection;
 use crate::environment::Environment;
@@ -28,7 +28,7 @@ use keys::{
     ADMIN, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV,
     CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS, KEYS, Key, LISTEN, LOGIN,
     LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, READ_TIMEOUT, REGION, RETRIES,
-    RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_UNKNOWN, TENANT, THRESHOLD, WRITE_TIMEOUT,
+    RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, WRITE_TIMEOUT,
 };
 
 /// The file that is read if it is there.
@@ -311,6 +311,17 @@ impl Settings {
         managed.or(session).map_or(KeepState::Nowhere, KeepState::InIfFree)
     }
 
+    /// Where the gateway on `port` keeps what was written under `Idempotency-Key`s: where somebody said, else beside where
+    /// it was started, once there is something to keep.
+    pub(crate) fn keep_keys(&self, flag: Option<PathBuf>, environment: &Environment, port: u16) -> KeepKeys {
+        if let Some(file) = flag.or_else(|| self.get(&STATE_FILE).map(PathBuf::from)) {
+            return if file.as_os_str() == "off" { KeepKeys::InMemory } else { KeepKeys::In(file) };
+        }
+        let managed = environment.get("STATE_DIRECTORY").ok().flatten();
+        let managed = managed.as_deref().and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+        KeepKeys::InOnceNeeded(managed.unwrap_or_default().join(format!("tidegate-{port}.db")))
+    }
+
     /// The longest wait of a call through the gateway.
     pub(crate) fn max_wait(&self, flag: Option<Duration>) -> Result<Duration, Failure> {
         match (flag, self.get(&MAX_WAIT)) {
@@ -430,7 +441,7 @@ fn from_file(file: &Section<'_>) -> Settings {
         }
     }
     if let Some(state) = file.section("state") {
-        for key in [&STATE_DIR, &STATE_UNKNOWN] {
+        for key in [&STATE_DIR, &STATE_UNKNOWN, &STATE_FILE] {
             settings.set(key, text(&state, key));
         }
     }
@@ -705,6 +716,22 @@ mod tests {
         assert!(Settings::load(&connection(), &env(&set)).unwrap().upstream().unwrap().assume_spent);
         let told = Settings::load(&connection(), &env(&[("TIDEGATE_STATE_UNKNOWN", "none")])).unwrap_err();
         assert!(told.message.contains("neither fresh nor spent"), "{}", told.message);
+    }
+
+    #[test]
+    fn keys_are_kept_where_somebody_said_else_where_the_gateway_was_started() {
+        let keep = |flag: Option<&str>, set: &[(&str, &str)]| {
+            let settings = Settings::load(&connection(), &env(set)).unwrap();
+            settings.keep_keys(flag.map(PathBuf::from), &env(set), 8787)
+        };
+        let once_needed = |file: &str| KeepKeys::InOnceNeeded(PathBuf::from(file));
+        let (managed, named) =
+            (("STATE_DIRECTORY", "/var/lib/tidegate:/x"), ("TIDEGATE_STATE_FILE", "keys.db"));
+        assert_eq!(keep(None, &[]), once_needed("tidegate-8787.db"));
+        assert_eq!(keep(None, &[managed]), once_needed("/var/lib/tidegate/tidegate-8787.db"));
+        assert_eq!(keep(None, &[managed, named]), KeepKeys::In(PathBuf::from("keys.db")));
+        assert_eq!(keep(Some("here.db"), &[named]), KeepKeys::In(PathBuf::from("here.db")));
+        assert_eq!(keep(Some("off"), &[named]), KeepKeys::InMemory);
     }
 
     #[test]

@@ -284,12 +284,53 @@ impl ResponseBody {
     /// touched: held in memory if it ended within `cap` bytes and in time, otherwise still a stream. An error of the
     /// body is kept for whoever reads it.
     pub(crate) async fn peek(self, cap: usize, within: Duration) -> (Bytes, Self) {
-        let mut body = match self.0 {
-            Arriving::Upstream(body) => body,
-            Arriving::Held(Some(bytes)) => return (bytes.clone(), Self::from(bytes)),
-            other => return (Bytes::new(), Self(other)),
+        match self.0 {
+            Arriving::Upstream(body) => Self::read_on(BytesMut::new(), body, cap, within).await,
+            Arriving::Held(Some(bytes)) => (bytes.clone(), Self::from(bytes)),
+            other => (Bytes::new(), Self(other)),
+        }
+    }
+
+    /// Reads on to the end, if that comes within `cap` bytes; a longer body stays a stream. What has not ended in
+    /// time is cut: see [`is_cut`](Self::is_cut).
+    pub(crate) async fn complete(self, cap: usize, within: Duration) -> Self {
+        let (read, body) = match self.0 {
+            Arriving::Upstream(body) => (BytesMut::new(), body),
+            // With a next frame it is at its trailers.
+            Arriving::Resumed(resumed) if resumed.next.is_none() => {
+                (resumed.read.unwrap_or_default().into(), resumed.rest)
+            }
+            other => return Self(other),
         };
-        let mut read = BytesMut::new();
+        let (read, body) = Self::read_on(read, body, cap, within).await;
+        match &body.0 {
+            Arriving::Resumed(resumed) if resumed.next.is_none() && read.len() <= cap => {
+                let why = format!("the answer's body did not end within {within:?}");
+                Self(Arriving::Cut(Some(read), Some(why.into())))
+            }
+            _ => body,
+        }
+    }
+
+    /// Whether the body is known to have been cut: it holds a beginning, and reading it ends with an error.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.0, Arriving::Cut(_, Some(_)))
+    }
+
+    /// All of its bytes, if they are held in memory and none was read yet.
+    pub fn held(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Arriving::Held(bytes) => bytes.as_ref(),
+            _ => None,
+        }
+    }
+
+    async fn read_on(
+        mut read: BytesMut,
+        mut body: UpstreamBody,
+        cap: usize,
+        within: Duration,
+    ) -> (Bytes, Self) {
         let mut late = std::pin::pin!(tokio::time::sleep(within));
         loop {
             let frame = tokio::select! {

@@ -38,7 +38,7 @@ fn found(users: &Value) -> Act {
 }
 
 fn lost() -> Act {
-    fail(Failure::Interrupted)
+    fail(Failure::Interrupted { whole: true })
 }
 
 fn create(client: &Client) -> CallBuilder<'_> {

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tidegate::clock::Clock;
 use tidegate::transport::{SendError, SendOptions, Transport, Wire};
 use tidegate::{RequestBody, ResponseBody};
-use tidegate_core::classify::Failure;
+use tidegate_core::classify::{Failure, Wrote};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -154,7 +154,7 @@ async fn a_server_that_reads_and_hangs_up_is_interrupted() {
         read_request(&mut stream).await;
     })
     .await;
-    assert_eq!(failure(&server, AMPLE).await, Failure::Interrupted);
+    assert_eq!(failure(&server, AMPLE).await, Failure::Interrupted { whole: true });
 }
 
 #[tokio::test]
@@ -162,7 +162,30 @@ async fn a_server_that_hangs_up_at_once_is_not_sent_only_if_nothing_was_written(
     let server = Server::new(|stream, _| async move { drop(stream) }).await;
     let failure = failure(&server, AMPLE).await;
     // Whether the first bytes or the close come first is up to the kernel; both are told as what they were.
-    assert!(matches!(failure, Failure::Interrupted | Failure::ZeroBytesWritten), "{failure:?}");
+    assert!(matches!(failure, Failure::Interrupted { .. } | Failure::ZeroBytesWritten), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_connection_lost_in_the_middle_of_a_request_is_told_from_one_lost_behind_it() {
+    // More than the kernel takes for a reader that does not read.
+    let upload = vec![b'x'; 64 << 20];
+    let server = Server::new(|mut stream, _| async move {
+        let mut some = [0; 4096];
+        stream.read_exact(&mut some).await.unwrap();
+    })
+    .await;
+    let request = server.request(Method::POST, RequestBody::from(upload.clone()));
+    let error = send(&transport(), request, within(AMPLE, true)).await.unwrap_err();
+    assert_eq!(error.failure, Failure::Interrupted { whole: false }, "{error}");
+    let silent = Server::new(|mut stream, _| async move {
+        let mut some = [0; 4096];
+        stream.read_exact(&mut some).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let request = silent.request(Method::POST, RequestBody::from(upload.clone()));
+    let error = send(&transport(), request, within(SHORT, true)).await.unwrap_err();
+    assert_eq!(error.failure, Failure::TimedOut { wrote: Wrote::Part }, "{error}");
 }
 
 #[tokio::test]
@@ -177,7 +200,7 @@ async fn a_server_that_never_answers_is_timed_out_after_writing_and_its_connecti
         }
     })
     .await;
-    assert_eq!(failure(&server, SHORT).await, Failure::TimedOut { wrote: true });
+    assert_eq!(failure(&server, SHORT).await, Failure::TimedOut { wrote: Wrote::Whole });
     tokio::time::timeout(AMPLE, told.recv()).await.expect("closed").unwrap();
 }
 
@@ -450,7 +473,10 @@ async fn a_body_that_breaks_off_is_not_called_unsent() {
     let error =
         send(&transport(), server.request(Method::POST, upload), within(AMPLE, true)).await.unwrap_err();
     // Whether its first bytes left before it broke is what the meter says.
-    assert!(matches!(error.failure, Failure::Interrupted | Failure::ZeroBytesWritten), "{error:?}");
+    assert!(
+        matches!(error.failure, Failure::Interrupted { whole: false } | Failure::ZeroBytesWritten),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("the caller went away"), "{error}");
 }
 

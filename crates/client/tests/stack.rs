@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
 use tidegate::observe::{CallDone, Observer, Observers, Outcome};
 use tidegate::{Client, ErrorKind, Upstream};
-use tidegate_core::classify::Failure;
+use tidegate_core::classify::{Failure, Wrote};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::pace::{LimitKind, LimitSpec, Observes};
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use self::support::{Fake, answer, client, config, fail, upstream};
 
 const S: Duration = Duration::from_secs(1);
 const USERS: &str = "/api/v2/users";
-const INTERRUPTED: Failure = Failure::Interrupted;
+const INTERRUPTED: Failure = Failure::Interrupted { whole: true };
 
 fn throttle(after: u64) -> support::Act {
     answer(429).header("retry-after", &after).body(r#"{"status":429,"code":"too.many.requests"}"#)
@@ -73,7 +73,7 @@ async fn the_last_answer_is_kept_for_a_call_that_is_refused_its_next_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_post_that_may_have_been_executed_is_not_sent_twice() {
-    for failure in [INTERRUPTED, Failure::AnswerTruncated, Failure::TimedOut { wrote: true }] {
+    for failure in [INTERRUPTED, Failure::AnswerTruncated, Failure::TimedOut { wrote: Wrote::Whole }] {
         let wire = Fake::new([fail(failure)]);
         let error =
             client(&wire, "genesys").request(Method::POST, USERS).json("{}").send().await.unwrap_err();
@@ -84,7 +84,9 @@ async fn a_post_that_may_have_been_executed_is_not_sent_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn a_post_that_was_not_sent_is_sent_again() {
-    for failure in [Failure::ConnectFailed, Failure::ZeroBytesWritten, Failure::TimedOut { wrote: false }] {
+    for failure in
+        [Failure::ConnectFailed, Failure::ZeroBytesWritten, Failure::TimedOut { wrote: Wrote::Nothing }]
+    {
         let wire = Fake::new([fail(failure)]);
         let response = client(&wire, "genesys").request(Method::POST, USERS).json("{}").send().await.unwrap();
         assert_eq!(response.status(), 200, "{failure:?}");

@@ -46,6 +46,17 @@ impl Delivery {
     }
 }
 
+/// How much of a request was written to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// No byte.
+    Nothing,
+    /// Some, but not its last byte.
+    Part,
+    /// All of it.
+    Whole,
+}
+
 /// How an attempt ended without a complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -57,12 +68,16 @@ pub enum Failure {
     ZeroBytesWritten,
     /// h2 `REFUSED_STREAM`, or a GOAWAY whose last stream lies below ours.
     StreamRefused,
-    /// The connection broke after bytes of the request were written and before an answer.
-    Interrupted,
+    /// The connection broke after bytes of the request were written and before an answer. Servers act on requests
+    /// whose end they have not seen, so a part says no more about execution than the whole.
+    Interrupted {
+        /// Whether the request was written to its last byte.
+        whole: bool,
+    },
     /// The attempt's time-out ended.
     TimedOut {
-        /// Whether any byte of the request had been written.
-        wrote: bool,
+        /// How much of the request had been written.
+        wrote: Wrote,
     },
     /// The answer began and was cut: the request was executed, its answer is lost.
     AnswerTruncated,
@@ -79,9 +94,9 @@ impl Failure {
             | Self::TlsFailed
             | Self::ZeroBytesWritten
             | Self::StreamRefused
-            | Self::TimedOut { wrote: false } => Delivery::NotSent,
-            Self::Interrupted
-            | Self::TimedOut { wrote: true }
+            | Self::TimedOut { wrote: Wrote::Nothing } => Delivery::NotSent,
+            Self::Interrupted { .. }
+            | Self::TimedOut { wrote: Wrote::Part | Wrote::Whole }
             | Self::AnswerTruncated
             | Self::AnswerUnreadable => Delivery::MaybeExecuted,
         }
@@ -92,7 +107,10 @@ impl Failure {
     pub const fn may_have_read_body(self) -> bool {
         !matches!(
             self,
-            Self::ConnectFailed | Self::TlsFailed | Self::ZeroBytesWritten | Self::TimedOut { wrote: false }
+            Self::ConnectFailed
+                | Self::TlsFailed
+                | Self::ZeroBytesWritten
+                | Self::TimedOut { wrote: Wrote::Nothing }
         )
     }
 
@@ -103,7 +121,9 @@ impl Failure {
             Self::TlsFailed => "tls failed",
             Self::ZeroBytesWritten => "closed before sending",
             Self::StreamRefused => "stream refused",
-            Self::Interrupted => "connection lost",
+            Self::Interrupted { whole: false } => "connection lost while sending",
+            Self::Interrupted { whole: true } => "connection lost",
+            Self::TimedOut { wrote: Wrote::Part } => "timed out while sending",
             Self::TimedOut { .. } => "timed out",
             Self::AnswerTruncated => "answer cut",
             Self::AnswerUnreadable => "answer unreadable",
@@ -475,9 +495,11 @@ mod tests {
             (Failure::TlsFailed, true),
             (Failure::ZeroBytesWritten, true),
             (Failure::StreamRefused, true),
-            (Failure::TimedOut { wrote: false }, true),
-            (Failure::TimedOut { wrote: true }, false),
-            (Failure::Interrupted, false),
+            (Failure::TimedOut { wrote: Wrote::Nothing }, true),
+            (Failure::TimedOut { wrote: Wrote::Part }, false),
+            (Failure::TimedOut { wrote: Wrote::Whole }, false),
+            (Failure::Interrupted { whole: false }, false),
+            (Failure::Interrupted { whole: true }, false),
             (Failure::AnswerTruncated, false),
         ];
         let methods = [
@@ -513,7 +535,7 @@ mod tests {
 
     #[test]
     fn the_route_overrules_the_method() {
-        let lost = Outcome::Failed(Failure::Interrupted);
+        let lost = Outcome::Failed(Failure::Interrupted { whole: true });
         let mut facts = Facts::new(Method::PUT);
         facts.idempotent = Some(false);
         assert_eq!(verdict(&facts, lost, Duration::ZERO), Verdict::Forbidden(Why::NotRepeatable));
@@ -526,7 +548,7 @@ mod tests {
     fn a_key_is_trusted_for_23_of_its_24_hours() {
         let mut facts = Facts::new(Method::POST);
         facts.dedup = Some(Duration::from_hours(24));
-        let lost = Outcome::Failed(Failure::Interrupted);
+        let lost = Outcome::Failed(Failure::Interrupted { whole: true });
         let just_under = Duration::from_hours(23) - Duration::from_nanos(1);
         assert_eq!(verdict(&facts, lost, just_under), Verdict::Retry(Why::Deduplicated));
         assert_eq!(verdict(&facts, lost, Duration::from_hours(23)), Verdict::Forbidden(Why::DedupExpired));
@@ -542,7 +564,7 @@ mod tests {
         assert_eq!(verdict(&facts, unread, Duration::ZERO), Verdict::Retry(Why::NotSent));
         for outcome in [
             Outcome::Failed(Failure::StreamRefused),
-            Outcome::Failed(Failure::Interrupted),
+            Outcome::Failed(Failure::Interrupted { whole: true }),
             status(429, Some(1)),
             status(502, None),
         ] {

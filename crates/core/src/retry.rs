@@ -397,7 +397,7 @@ mod tests {
     use super::*;
     use crate::backoff::Kind;
     use crate::budget::BudgetRules;
-    use crate::classify::Failure;
+    use crate::classify::{Failure, Wrote};
 
     const S: Duration = Duration::from_secs(1);
     const DELIVERED: Next = Next::Deliver { unauthorized: false };
@@ -512,7 +512,13 @@ mod tests {
     #[test]
     fn a_lost_post_is_unknown_and_a_lost_get_is_repeated() {
         let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
-        for failure in [Failure::Interrupted, Failure::TimedOut { wrote: true }, Failure::AnswerTruncated] {
+        for failure in [
+            Failure::Interrupted { whole: false },
+            Failure::Interrupted { whole: true },
+            Failure::TimedOut { wrote: Wrote::Part },
+            Failure::TimedOut { wrote: Wrote::Whole },
+            Failure::AnswerTruncated,
+        ] {
             assert_eq!(Call::of(Method::POST).fails(failure), unknown);
             let again = Next::Retry { at: at(3), why: Why::Repeatable, ordered: false };
             assert_eq!(Call::of(Method::GET).fails(failure), again);
@@ -525,7 +531,9 @@ mod tests {
     #[test]
     fn an_unsent_post_is_repeated() {
         let again = Next::Retry { at: at(3), why: Why::NotSent, ordered: false };
-        for failure in [Failure::ConnectFailed, Failure::StreamRefused, Failure::TimedOut { wrote: false }] {
+        for failure in
+            [Failure::ConnectFailed, Failure::StreamRefused, Failure::TimedOut { wrote: Wrote::Nothing }]
+        {
             assert_eq!(Call::of(Method::POST).fails(failure), again);
         }
     }
@@ -542,12 +550,15 @@ mod tests {
     fn doubt_outlives_later_refusals() {
         let mut call = Call::of(Method::PUT);
         call.policy.hint_ceiling = 14 * S;
-        assert!(matches!(call.fails(Failure::Interrupted), Next::Retry { why: Why::Repeatable, .. }));
+        assert!(matches!(
+            call.fails(Failure::Interrupted { whole: true }),
+            Next::Retry { why: Why::Repeatable, .. }
+        ));
         let expected = Next::Unknown { retry_at: Some(at(63)), why: Doubt::Stopped(Stop::HintCeiling) };
         assert_eq!(call.answers(429, Some(60)), expected, "the first attempt may have worked");
         let mut call = Call::of(Method::GET);
         call.policy.hint_ceiling = 14 * S;
-        call.fails(Failure::Interrupted);
+        call.fails(Failure::Interrupted { whole: true });
         let expected = Next::GiveUp { retry_at: Some(at(63)), why: Stop::HintCeiling };
         assert_eq!(call.answers(429, Some(60)), expected, "a read leaves no doubt");
     }
@@ -557,13 +568,13 @@ mod tests {
         let mut facts = Facts::new(Method::GET);
         facts.idempotent = Some(false);
         let unknown = Next::Unknown { retry_at: None, why: Doubt::NotRepeatable };
-        assert_eq!(Call::new(facts).fails(Failure::Interrupted), unknown);
+        assert_eq!(Call::new(facts).fails(Failure::Interrupted { whole: true }), unknown);
     }
 
     #[test]
     fn an_answer_after_doubt_is_certain() {
         let mut call = Call::of(Method::DELETE);
-        call.fails(Failure::Interrupted);
+        call.fails(Failure::Interrupted { whole: true });
         assert_eq!(call.answers(404, None), DELIVERED);
     }
 
@@ -610,7 +621,7 @@ mod tests {
         facts.replayable = false;
         assert_eq!(Call::new(facts.clone()).answers(429, Some(1)), DELIVERED);
         let unknown = Next::Unknown { retry_at: None, why: Doubt::Stopped(Stop::Forbidden(Why::BodyGone)) };
-        assert_eq!(Call::new(facts.clone()).fails(Failure::Interrupted), unknown);
+        assert_eq!(Call::new(facts.clone()).fails(Failure::Interrupted { whole: true }), unknown);
         let again = Next::Retry { at: at(3), why: Why::NotSent, ordered: false };
         assert_eq!(Call::new(facts.clone()).fails(Failure::ConnectFailed), again);
         let gone = Next::GiveUp { retry_at: None, why: Stop::Forbidden(Why::BodyGone) };
@@ -622,7 +633,7 @@ mod tests {
         let mut call = Call::of(Method::GET);
         while call.budget.try_take(Mono::ZERO, Cost::Light) {}
         let expected = Next::GiveUp { retry_at: Some(at(10)), why: Stop::Budget };
-        assert_eq!(call.fails(Failure::Interrupted), expected);
+        assert_eq!(call.fails(Failure::Interrupted { whole: true }), expected);
         assert_eq!(call.attempts.retries(), 0);
         let expected = Next::Retry { at: at(7), why: Why::Throttled, ordered: true };
         assert_eq!(call.answers(429, Some(7)), expected, "ordered waits need no budget");
@@ -634,7 +645,7 @@ mod tests {
         facts.dedup = Some(Duration::from_hours(24));
         let mut call = Call::new(facts.clone());
         let again = Next::Retry { at: at(3), why: Why::Deduplicated, ordered: false };
-        assert_eq!(call.fails(Failure::Interrupted), again);
+        assert_eq!(call.fails(Failure::Interrupted { whole: true }), again);
         assert_eq!(call.attempts.send_by(), Some(at(23 * 3600)));
         call.now = at(23 * 3600 - 2);
         let expected = Next::Unknown { retry_at: None, why: Doubt::DedupExpired };

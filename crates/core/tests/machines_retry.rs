@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use proptest::prelude::*;
 use tidegate_core::backoff::{Backoff, Kind};
 use tidegate_core::budget::{Budget, BudgetRules};
-use tidegate_core::classify::{Facts, Failure, Outcome};
+use tidegate_core::classify::{Facts, Failure, Outcome, Wrote};
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
 use tidegate_core::time::Mono;
 
@@ -28,8 +28,8 @@ fn may_execute(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Failed(failure) => matches!(
             failure,
-            Failure::Interrupted
-                | Failure::TimedOut { wrote: true }
+            Failure::Interrupted { .. }
+                | Failure::TimedOut { wrote: Wrote::Part | Wrote::Whole }
                 | Failure::AnswerTruncated
                 | Failure::AnswerUnreadable
         ),
@@ -79,9 +79,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Failure::TlsFailed,
         Failure::ZeroBytesWritten,
         Failure::StreamRefused,
-        Failure::Interrupted,
-        Failure::TimedOut { wrote: false },
-        Failure::TimedOut { wrote: true },
+        Failure::Interrupted { whole: false },
+        Failure::Interrupted { whole: true },
+        Failure::TimedOut { wrote: Wrote::Nothing },
+        Failure::TimedOut { wrote: Wrote::Part },
+        Failure::TimedOut { wrote: Wrote::Whole },
         Failure::AnswerTruncated,
         Failure::AnswerUnreadable,
     ]);

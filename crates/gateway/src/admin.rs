@@ -15,9 +15,11 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tidegate::limits::Listing;
 use tidegate_core::pace::BankSnapshot;
+use tidegate_store::ledger::Tally;
 use tidegate_telemetry::Metrics;
 
 use crate::hygiene::Doors;
+use crate::once::Once;
 use crate::tenant::Tenant;
 
 /// `/readyz` answers within this time, whatever the upstream does.
@@ -27,6 +29,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) tenant: Arc<Tenant>,
+    pub(crate) once: Arc<Once>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) doors: Doors,
 }
@@ -86,10 +89,35 @@ struct StateBody {
 struct TenantBody {
     name: String,
     learnt_logins: usize,
+    /// Writes that can be adopted.
+    orphans: usize,
+    /// What was written under keys.
+    ledger: Option<LedgerBody>,
     /// What the upstream lists of its limits.
     listing: Listing,
     #[serde(flatten)]
     bank: BankSnapshot,
+}
+
+#[derive(Debug, Serialize)]
+struct LedgerBody {
+    file: String,
+    entries: u64,
+    unknown: u64,
+    problem: Option<String>,
+}
+
+async fn ledger(once: &Once) -> Option<LedgerBody> {
+    match once.tally().await {
+        Ok(found) => found.map(|(file, tally)| {
+            let Tally { entries, unknown } = tally;
+            LedgerBody { file, entries, unknown, problem: None }
+        }),
+        Err(error) => {
+            let problem = Some(error.problem().to_string());
+            Some(LedgerBody { file: error.path().display().to_string(), entries: 0, unknown: 0, problem })
+        }
+    }
 }
 
 async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
@@ -101,6 +129,8 @@ async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
         tenants: vec![TenantBody {
             name: upstream.tenant().to_string(),
             learnt_logins: admin.tenant.learnt.len(),
+            orphans: admin.once.orphans(),
+            ledger: ledger(&admin.once).await,
             listing: upstream.listing().unwrap_or(NOT_FETCHED),
             bank: upstream.pacer().snapshot(),
         }],
@@ -161,6 +191,8 @@ mod tests {
             tenants: vec![TenantBody {
                 name: String::new(),
                 learnt_logins: 0,
+                orphans: 0,
+                ledger: Some(LedgerBody { file: String::new(), entries: 0, unknown: 0, problem: None }),
                 listing,
                 bank: BankSnapshot {
                     gates: vec![gate],

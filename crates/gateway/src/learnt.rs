@@ -80,6 +80,7 @@ pub(crate) fn identity(client_id: &str) -> CredentialId {
     CredentialId::new(format!("login-{:08x}", u32::from_be_bytes([a, b, c, d])))
 }
 
-fn digest(text: &[u8]) -> TokenDigest {
+/// The digest of a bearer, as a whole header value.
+pub(crate) fn digest(text: &[u8]) -> TokenDigest {
     Sha256::digest(text).into()
 }

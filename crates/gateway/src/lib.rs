@@ -10,6 +10,7 @@ mod admin;
 mod hygiene;
 mod learnt;
 mod login;
+mod once;
 mod proxy;
 mod respond;
 mod serve;
@@ -27,12 +28,15 @@ use tidegate::body::ByteBudget;
 use tidegate::observe::Observer;
 use tidegate::state::{StateError, StateFile, StateKeeper};
 use tidegate::{ConfigError, UpstreamConfig};
+use tidegate_store::ledger::LedgerError;
 use tidegate_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use crate::hygiene::Doors;
+pub use crate::once::KeepKeys;
+use crate::once::Once;
 use crate::proxy::Proxy;
 use crate::tenant::Tenant;
 
@@ -54,6 +58,8 @@ pub struct GatewayConfig {
     pub max_wait: Duration,
     /// Where pacing is kept over restarts.
     pub state: KeepState,
+    /// Where what was written under `Idempotency-Key`s is kept.
+    pub keys: KeepKeys,
     /// How long calls in flight may take to end once the gateway is told to stop.
     pub grace: Duration,
 }
@@ -66,6 +72,7 @@ impl GatewayConfig {
             doors: Doors::default(),
             max_wait: DEFAULT_MAX_WAIT,
             state: KeepState::Nowhere,
+            keys: KeepKeys::InMemory,
             grace: Duration::from_secs(30),
         }
     }
@@ -102,6 +109,9 @@ pub enum StartError {
     /// Pacing cannot be kept where it should be.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Keys cannot be kept where they should be.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The operating system refused.
     #[error("cannot listen: {0}")]
     Io(#[from] std::io::Error),
@@ -138,14 +148,16 @@ pub fn start(
     let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
     let upstream = &tenant.upstream;
     let state = state_file(&config.state, upstream)?.map(|file| StateKeeper::start(file, upstream));
+    let once = Once::new(Arc::clone(&tenant), config.keys, config.max_wait)?;
     let proxy = Arc::new(Proxy {
         tenant: Arc::clone(&tenant),
         doors: config.doors.clone(),
         max_wait: config.max_wait,
         bodies: ByteBudget::new(BODY_BUDGET),
+        once: Arc::clone(&once),
     });
     let (stop, stopping) = watch::channel(false);
-    let router = admin::router(admin::Admin { tenant, metrics, doors: config.doors });
+    let router = admin::router(admin::Admin { tenant, once, metrics, doors: config.doors });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
     Ok(Gateway { data_addr, admin_addr, stop, data, admin, state })

@@ -1,8 +1,8 @@
 //! One request through the gateway: door, identity, call, answer.
 //!
 //! This file only connects: what may pass is [`hygiene`](crate::hygiene)'s decision, who it is made as is the
-//! tenant's, when it leaves and how often is the client stack's, and the shape of our own answers is
-//! [`respond`](crate::respond)'s.
+//! tenant's, when it leaves and how often is the client stack's, whether a write was sent before is
+//! [`once`](crate::once)'s, and the shape of our own answers is [`respond`](crate::respond)'s.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -16,24 +16,28 @@ use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
+use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_core::key::normalise;
+use tidegate_core::observe::observe;
 use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Doors, Refused, clean_request};
-use crate::learnt::Learnt;
+use crate::learnt;
 use crate::login;
-use crate::respond;
+use crate::once::{Fate, Once, Write, key};
+use crate::respond::{self, OUTCOME, REFUSED};
 use crate::silence::Heard;
 use crate::tenant::Tenant;
 
 const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
 const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
 const DEADLINE: HeaderName = HeaderName::from_static("tidegate-deadline");
-const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
-const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
-const LIMIT: HeaderName = HeaderName::from_static("tidegate-limit");
-const MISSING: HeaderName = HeaderName::from_static("tidegate-missing");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// What [`mark`] adds.
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
+pub(crate) const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
+pub(crate) const LIMIT: HeaderName = HeaderName::from_static("tidegate-limit");
+pub(crate) const MISSING: HeaderName = HeaderName::from_static("tidegate-missing");
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Where a caller revokes its own token.
 const TOKENS_ME: &str = "/api/v2/tokens/me";
@@ -45,6 +49,7 @@ pub(crate) struct Proxy {
     pub(crate) doors: Doors,
     pub(crate) max_wait: Duration,
     pub(crate) bodies: ByteBudget,
+    pub(crate) once: Arc<Once>,
 }
 
 impl Proxy {
@@ -77,10 +82,19 @@ impl Proxy {
         peer: IpAddr,
     ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
+        let is_write = !parts.method.is_safe();
+        let key = match key::read(&parts.headers) {
+            Ok(key) => key.filter(|_| is_write),
+            Err(refused) => return respond::refused(self.tenant.shape(), &refused),
+        };
         let identified = self.tenant.identify(&parts.headers);
         let bearer = parts.headers.remove(AUTHORIZATION);
+        let name = parts.headers.get(&CALLER).and_then(|name| name.to_str().ok()).map(str::to_owned);
         // Who does not say its name is known by whom it calls as and from which machine.
         options.caller.get_or_insert_with(|| CallerId::named((identified.credential.id(), peer)));
+        let digest = bearer.as_ref().filter(|_| name.is_none());
+        let digest = digest.map(|bearer| learnt::digest(bearer.as_bytes()));
+        let caller = name.unwrap_or_else(|| identified.credential.id().to_string());
         options.credential = Some(identified.credential);
         clean_request(&mut parts.headers);
         let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
@@ -88,39 +102,22 @@ impl Proxy {
             Ok(body) => body,
             Err(error) => return respond::refused(self.tenant.shape(), &unread(&error)),
         };
-        parts.extensions.insert(options);
-        let login = bearer.as_ref().filter(|_| identified.learnt).map(HeaderValue::as_bytes);
-        let logout = login
-            .filter(|_| logs_out)
-            .map(|bearer| Logout { learnt: &self.tenant.learnt, bearer: Some(bearer) });
-        let called = self.tenant.client.call(Request::from_parts(parts, body)).await;
-        match logout {
-            Some(logout) if !may_be_logged_out(&called) => logout.undo(),
-            logout => drop(logout),
+        let login = Login { bearer: bearer.filter(|_| identified.learnt), logs_out };
+        let is_held = body.is_replayable();
+        let mut request = Request::from_parts(parts, body);
+        // A logout ends with its caller: the login is forgotten when it hangs up, not when the answer comes.
+        if is_write && is_held && (key.is_some() || !login.ends()) {
+            return self.once.write(Write { request, options, login, caller, bearer: digest, key }).await;
         }
-        let refused_login =
-            called.as_ref().is_err_and(|error| error.token().is_some_and(|token| token.refused));
-        if let Some(bearer) = login.filter(|_| refused_login) {
-            self.tenant.learnt.forget(bearer);
+        if key.is_some() {
+            // No digest can be made of it, so no promise either.
+            return respond::refused(self.tenant.shape(), &too_large());
         }
-        match called {
-            Ok(response) => self.deliver(response),
-            Err(error) if identified.learnt && refused_login => {
-                mark(respond::login_ended(self.tenant.shape()), error.report())
-            }
-            Err(error) => failed(self.tenant.shape(), &error),
+        if is_write {
+            self.once.passes_by(request.uri());
         }
-    }
-
-    /// Hands over the upstream's answer, and what the call went through.
-    fn deliver(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-        let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
-        let reconciled = response.extensions_mut().remove::<Reconciled>();
-        let mut response = respond::of_upstream(&self.tenant.upstream, response);
-        if let Some(Reconciled { by }) = reconciled {
-            response.headers_mut().insert(respond::OUTCOME, HeaderValue::from_static(by));
-        }
-        mark(response, &report)
+        request.extensions_mut().insert(options);
+        exchange(&self.tenant, request, login).await.0
     }
 
     async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -146,10 +143,107 @@ impl Proxy {
     }
 }
 
+/// The learnt login that a call is made with.
+#[derive(Debug)]
+pub(crate) struct Login {
+    /// Its token, as the caller sent it; `None` if the call is made with no such login.
+    bearer: Option<HeaderValue>,
+    /// Whether the call deletes the token it comes with.
+    logs_out: bool,
+}
+
+impl Login {
+    /// Whether the call ends the login it is made with.
+    fn ends(&self) -> bool {
+        self.logs_out && self.bearer.is_some()
+    }
+
+    /// Whether the call is made with a login through this gateway.
+    pub(crate) fn is_learnt(&self) -> bool {
+        self.bearer.is_some()
+    }
+}
+
+/// Makes a call. Returns what its caller is given, and what that says about a write.
+pub(crate) async fn exchange(
+    tenant: &Tenant,
+    request: Request<RequestBody>,
+    login: Login,
+) -> (Response<ResponseBody>, Fate) {
+    let is_write = !request.method().is_safe();
+    let bearer = login.bearer.as_ref().map(HeaderValue::as_bytes);
+    let logout = bearer.filter(|_| login.logs_out).map(|bearer| Logout { tenant, bearer: Some(bearer) });
+    let called = tenant.client.call(request).await;
+    match logout {
+        Some(logout) if !may_be_logged_out(&called) => logout.undo(),
+        logout => drop(logout),
+    }
+    let refused_login = called.as_ref().is_err_and(|error| error.token().is_some_and(|token| token.refused));
+    if let Some(bearer) = bearer.filter(|_| refused_login) {
+        tenant.learnt.forget(bearer);
+    }
+    let fate = fate(tenant, &called);
+    let response = match called {
+        Ok(response) => deliver(tenant, response, is_write),
+        Err(error) if bearer.is_some() && refused_login => {
+            mark(respond::login_ended(tenant.shape()), error.report())
+        }
+        Err(error) => failed(tenant.shape(), &error),
+    };
+    (response, fate)
+}
+
+/// Hands over the upstream's answer, and what the call went through.
+fn deliver(tenant: &Tenant, mut response: Response<ResponseBody>, is_write: bool) -> Response<ResponseBody> {
+    let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
+    let reconciled = response.extensions_mut().remove::<Reconciled>();
+    let mut response = respond::of_upstream(&tenant.upstream, response);
+    if is_write && response.body().is_cut() {
+        // A caller that is reset in the middle of an answer sends its write again.
+        let status = response.status();
+        tracing::warn!(target: "tidegate", %status, "the answer of a write was cut; its caller is told so");
+        response = respond::cut(tenant.shape(), response);
+    }
+    if let Some(Reconciled { by }) = reconciled {
+        response.headers_mut().insert(OUTCOME, HeaderValue::from_static(by));
+    }
+    mark(response, &report)
+}
+
+/// What the end of a call says about a write.
+fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate {
+    let response = match called {
+        Ok(response) => response,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::OutcomeUnknown | ErrorKind::NoAnswer | ErrorKind::Unreadable => Fate::Unknown,
+                _ => Fate::Unsent,
+            };
+        }
+    };
+    let (status, headers) = (response.status(), response.headers());
+    // Another gateway of ours in between: its mark says what its status does not.
+    if headers.contains_key(REFUSED) || status == StatusCode::UNAUTHORIZED {
+        return Fate::Unsent;
+    }
+    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown") {
+        return Fate::Unknown;
+    }
+    let profile = tenant.upstream.profile();
+    let seen = observe(&profile.headers, status, headers, tenant.upstream.clock().wall());
+    let body = response.body().held().map_or(&[][..], AsRef::as_ref);
+    let throttled = profile.throttle.applies(status.as_u16(), &seen, body);
+    match profile.retry.delivery(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
+        Delivery::Answered => Fate::Done,
+        Delivery::MaybeExecuted => Fate::Unknown,
+        Delivery::NotSent | Delivery::Refused => Fate::Unsent,
+    }
+}
+
 /// A call that deletes the token of a login. However it ends the login is forgotten, also when its caller hangs up:
 /// a login that outlived its logout would be renewed behind its owner's back.
 struct Logout<'a> {
-    learnt: &'a Learnt,
+    tenant: &'a Tenant,
     bearer: Option<&'a [u8]>,
 }
 
@@ -163,7 +257,7 @@ impl Logout<'_> {
 impl Drop for Logout<'_> {
     fn drop(&mut self) {
         if let Some(bearer) = self.bearer {
-            self.learnt.forget(bearer);
+            self.tenant.learnt.forget(bearer);
         }
     }
 }
@@ -199,6 +293,17 @@ fn unread(error: &dyn std::fmt::Display) -> Refused {
         status: StatusCode::BAD_REQUEST,
         reason: "body",
         message: format!("the request's body could not be read: {error}"),
+    }
+}
+
+fn too_large() -> Refused {
+    Refused {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: "body",
+        message:
+            "the body is too large, or too much is held already, to keep it for an Idempotency-Key: send a \
+                  smaller one, or send it without a key"
+                .to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tidegate::transport::SendError;
 use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
@@ -23,6 +23,9 @@ use crate::shape::error_body;
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
 /// Marks an answer as the gateway's where something was sent.
 pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome");
+
+/// Marks an answer that was given before, to an earlier or another sending of the same write.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("tidegate-replayed");
 
 /// The longest wait we name; the caller asks again after it.
 const MAX_RETRY_AFTER: u64 = 180;
@@ -159,6 +162,72 @@ pub(crate) fn login_failed(shape: ErrorShape, error: &SendError, harmless: bool)
         Failure::AnswerUnreadable => login_unreadable(shape, error),
         _ => answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
     }
+}
+
+/// The upstream's answer to a write, of which only a beginning came. A 2xx is its word that the write was executed; what
+/// it answered is lost. Any other status is the answer, without its body.
+pub(crate) fn cut(shape: ErrorShape, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let status = response.status();
+    let mark = (OUTCOME, "answer-lost");
+    if status.is_success() {
+        let message = format!("executed with status {status}; the answer was cut and is lost");
+        return answer(shape, StatusCode::FAILED_DEPENDENCY, "answer.lost", &message, mark);
+    }
+    let message = format!("the upstream answered {status}; the rest of its answer was cut");
+    let mut ours = answer(shape, status, "answer.lost", &message, mark);
+    let (mut head, _) = response.into_parts();
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE] {
+        head.headers.remove(name);
+    }
+    // Its other fields are whole: when to ask again, for one.
+    head.headers.extend(std::mem::take(ours.headers_mut()));
+    *ours.headers_mut() = head.headers;
+    ours
+}
+
+/// A write that nobody follows any more: what followed it failed.
+pub(crate) fn lost(shape: ErrorShape, may_have_left: bool) -> Response<ResponseBody> {
+    if may_have_left {
+        let message = "outcome unknown, the upstream may have executed it: the gateway lost sight of it";
+        let mark = (OUTCOME, "unknown");
+        return answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", message, mark);
+    }
+    let message = "not sent: it was given up while it waited";
+    let mark = (REFUSED, "stopped");
+    later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", message, mark), None)
+}
+
+/// Another write is under way with this key, or the same one for too long. Never a 5xx: SDKs send those again.
+pub(crate) fn in_flight(shape: ErrorShape) -> Response<ResponseBody> {
+    let message =
+        "this write, or another one with its Idempotency-Key, is in flight: ask again when it has ended";
+    answer(shape, StatusCode::CONFLICT, "key.in.flight", message, (REFUSED, "key-in-flight"))
+}
+
+/// The key belongs to another write.
+pub(crate) fn key_reused(shape: ErrorShape) -> Response<ResponseBody> {
+    let message = "this Idempotency-Key was used for a write with another body: a new write needs a new key";
+    answer(shape, StatusCode::UNPROCESSABLE_ENTITY, "key.reused", message, (REFUSED, "key-reused"))
+}
+
+/// The write is done, and its answer cannot be given again.
+pub(crate) fn not_kept(shape: ErrorShape) -> Response<ResponseBody> {
+    let message = "the write with this Idempotency-Key is done; its answer was too large to be kept";
+    answer(shape, StatusCode::CONFLICT, "answer.not.kept", message, (REFUSED, "answer-not-kept"))
+}
+
+/// A keyed write cannot be noted, so it is not sent.
+pub(crate) fn ledger_failed(shape: ErrorShape, error: &dyn std::fmt::Display) -> Response<ResponseBody> {
+    tracing::warn!(target: "tidegate", "a write with an Idempotency-Key is not sent: {error}");
+    let message = format!("not sent, the key cannot be noted: {error}");
+    let mark = (REFUSED, "ledger");
+    later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
+}
+
+/// Says that an answer was given before.
+pub(crate) fn replayed(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// The token endpoint's answer did not come to its end.

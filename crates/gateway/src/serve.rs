@@ -68,7 +68,8 @@ pub(crate) async fn serve(
     }
     // A write whose caller hung up has no connection that is waited for.
     let upstream = &proxy.tenant.upstream;
-    if tokio::time::timeout_at(end, upstream.idle()).await.is_err() {
+    let idle = async { tokio::join!(upstream.idle(), proxy.once.idle()) };
+    if tokio::time::timeout_at(end, idle).await.is_err() {
         let cut = upstream.writes_in_flight();
         tracing::warn!(target: "tidegate", "writes not answered within {grace:?}, their outcome is unknown: {cut}");
     }

@@ -10,6 +10,7 @@ use tidegate_core::key::CredentialId;
 use tidegate_core::profile::ErrorShape;
 
 use crate::learnt::{self, Learnt};
+use crate::once::DoorLayer;
 
 /// One organisation.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Tenant {
         let configured = config.credential.as_ref();
         let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone()));
         let upstream = Upstream::new(config)?;
-        let client = Client::over(Arc::clone(&upstream));
+        let client = Client::with_layer(Arc::clone(&upstream), DoorLayer { clock: *upstream.clock() });
         Ok(Self { client, upstream, learnt: Learnt::default(), configured })
     }
 

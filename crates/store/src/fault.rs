@@ -17,6 +17,7 @@
 //! | --- | --- |
 //! | `journal.KIND.before`, `journal.KIND.after` | around the commit that holds a write of that kind |
 //! | `journal.KIND=FAILURE`, `journal.commit=FAILURE` | instead of that commit, of any commit |
+//! | `ledger.KIND.before`, `ledger.KIND.after`, `ledger.KIND=FAILURE` | the same of a gateway's ledger; its kinds are `intend`, `done`, `unknown`, `withdraw` |
 //! | `bulk.sent`, `bulk.answered`, `bulk.page` | before an item's bytes leave, when its answer is here, when a page of results is in its file |
 //!
 //! Kinds: `append`, `planned`, `intend`, `record-ok`, `record-failed`, `record-unknown`, `record-unsent`, `accept`,

@@ -43,7 +43,7 @@ pub struct Version {
 }
 
 impl Version {
-    const fn from_user_version(number: u32) -> Self {
+    pub(crate) const fn from_user_version(number: u32) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a number that large is refused as another major"
@@ -51,7 +51,7 @@ impl Version {
         Self { major: (number / 1000) as u16, minor: (number % 1000) as u16 }
     }
 
-    const fn to_user_version(self) -> u32 {
+    pub(crate) const fn to_user_version(self) -> u32 {
         self.major as u32 * 1000 + self.minor as u32
     }
 

@@ -13,6 +13,7 @@
 //! | [`journal`] | the one writer: a thread that commits many callers' writes together |
 //! | [`reader`] | counts, pages and exports, also while another process writes |
 //! | [`format`](mod@format) | the file: schema, version, who may read and who may write it |
+//! | [`ledger`] | another file: the keyed writes of a gateway's callers |
 //! | [`error`] | what can go wrong, in words that say what to do |
 //! | [`fault`] | places at which a test can end the process or fail a commit |
 //!
@@ -42,6 +43,7 @@ pub mod fault;
 pub mod format;
 mod jobs;
 pub mod journal;
+pub mod ledger;
 mod lock;
 pub mod reader;
 pub mod record;

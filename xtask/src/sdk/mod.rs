@@ -9,6 +9,7 @@
 //! configuration files in the home folder that may point at a real organisation.
 
 pub(crate) mod binary;
+mod cutter;
 pub(crate) mod install;
 mod program;
 mod proof;

@@ -4,9 +4,10 @@ use std::{path::Path, process::Command, time::Duration};
 
 use super::{
     Places,
+    cutter::Cutter,
     program::{Finished, clean, make_empty, run_to_end, tail},
     server::Server,
-    verdict::{Claim, Record, judge_duplicate, judge_failure, judge_success, judge_unknown},
+    verdict::{Claim, LOST, Record, UNKNOWN, judge_duplicate, judge_failure, judge_once, judge_success},
     wire,
 };
 use crate::{command::root, failure::Failure};
@@ -23,6 +24,9 @@ pub(super) const ALL: &[Proof] = &[
     proof("Python SDK, answer lost, through the gateway", Kind::PythonSdk, Scene::LostAnswer, Way::Gateway),
     proof("Python SDK, answer lost, straight", Kind::PythonSdk, Scene::LostAnswer, Way::Straight),
     proof("Node SDK, answer lost, through the gateway", Kind::NodeSdk, Scene::LostAnswer, Way::Gateway),
+    proof("Python SDK, answer cut, through the gateway", Kind::PythonSdk, Scene::CutAnswer, Way::Gateway),
+    proof("Python SDK, answer cut, straight", Kind::PythonSdk, Scene::CutAnswer, Way::Straight),
+    proof("Node SDK, answer cut, through the gateway", Kind::NodeSdk, Scene::CutAnswer, Way::Gateway),
     proof("Python example through the gateway", Kind::PythonExample, Scene::Skills, Way::Gateway),
     proof("Node example through the gateway", Kind::NodeExample, Scene::Skills, Way::Gateway),
 ];
@@ -56,6 +60,8 @@ enum Scene {
     Skills,
     /// Creates one user; the server executes it and closes the connection without an answer.
     LostAnswer,
+    /// Creates one user; the server executes it and hands over half of its answer.
+    CutAnswer,
 }
 
 impl Scene {
@@ -64,6 +70,7 @@ impl Scene {
         match self {
             Self::Skills => "tests/sdk/scenario.toml",
             Self::LostAnswer => "tests/sdk/lost-answer.toml",
+            Self::CutAnswer => "tests/sdk/cut-answer.toml",
         }
     }
 }
@@ -87,11 +94,16 @@ impl Proof {
         let scenario = root().join(self.scene.scenario()).display().to_string();
         let listen = ["sim", "--listen", "127.0.0.1:0", "--scenario", &scenario];
         let sim = Server::start(&places.binary, "sim", &listen, &work)?;
+        let cutter = match self.scene {
+            Scene::CutAnswer => Some(Cutter::start(sim.base())?),
+            Scene::Skills | Scene::LostAnswer => None,
+        };
+        let upstream = cutter.as_ref().map_or(sim.base(), Cutter::base);
         let gateway = match self.way {
-            Way::Gateway => Some(start_gateway(places, &sim, &work)?),
+            Way::Gateway => Some(start_gateway(places, upstream, &work)?),
             Way::Straight => None,
         };
-        let base = gateway.as_ref().unwrap_or(&sim).base();
+        let base = gateway.as_ref().map_or(upstream, Server::base);
 
         let log = work.join("program.log");
         let finished = run_to_end(self.command(places, &work, base), &log, LIMIT)?;
@@ -113,9 +125,13 @@ impl Proof {
             (Kind::PythonExample | Kind::NodeExample, ..) => ["--users", "100", "--proficiency", "4"],
             (_, Scene::Skills, Way::Gateway) => ["--scene", "skills", "--expect", "pass"],
             (_, Scene::Skills, Way::Straight) => ["--scene", "skills", "--expect", "fail"],
-            (_, Scene::LostAnswer, Way::Gateway) => ["--scene", "create", "--expect", "fail"],
+            (_, Scene::LostAnswer | Scene::CutAnswer, Way::Gateway) => {
+                ["--scene", "create", "--expect", "fail"]
+            }
             // The worst of it: the program believes that all went well.
-            (_, Scene::LostAnswer, Way::Straight) => ["--scene", "create", "--expect", "pass"],
+            (_, Scene::LostAnswer | Scene::CutAnswer, Way::Straight) => {
+                ["--scene", "create", "--expect", "pass"]
+            }
         };
         command.args(arguments);
         command
@@ -130,8 +146,9 @@ impl Proof {
         let mut problems = match (self.scene, self.way) {
             (Scene::Skills, Way::Gateway) => judge_success(&claim, record),
             (Scene::Skills, Way::Straight) => judge_failure(&claim),
-            (Scene::LostAnswer, Way::Gateway) => judge_unknown(&claim, record),
-            (Scene::LostAnswer, Way::Straight) => judge_duplicate(record),
+            (Scene::LostAnswer, Way::Gateway) => judge_once(&claim, record, UNKNOWN),
+            (Scene::CutAnswer, Way::Gateway) => judge_once(&claim, record, LOST),
+            (Scene::LostAnswer | Scene::CutAnswer, Way::Straight) => judge_duplicate(record),
         };
         if !finished.status.success() {
             problems.push(format!("the program ended with {}", finished.status));
@@ -140,8 +157,8 @@ impl Proof {
     }
 }
 
-fn start_gateway(places: &Places, sim: &Server, work: &Path) -> Result<Server, Failure> {
+fn start_gateway(places: &Places, upstream: &str, work: &Path) -> Result<Server, Failure> {
     let any = "127.0.0.1:0";
-    let arguments = ["serve", "--listen", any, "--admin", any, "--api", sim.base(), "--login", sim.base()];
+    let arguments = ["serve", "--listen", any, "--admin", any, "--api", upstream, "--login", upstream];
     Server::start(&places.binary, "gateway", &arguments, work)
 }

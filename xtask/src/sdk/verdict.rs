@@ -11,7 +11,10 @@ use serde::Deserialize;
 use crate::failure::Failure;
 
 /// How the programs name the gateway's word for "nobody knows whether it was done".
-const UNKNOWN: &str = "424 outcome.unknown";
+pub(super) const UNKNOWN: &str = "424 outcome.unknown";
+
+/// How they name its word for "it was done, and the answer is lost".
+pub(super) const LOST: &str = "424 answer.lost";
 
 /// User to skill to proficiency.
 type Skills = BTreeMap<String, BTreeMap<String, f64>>;
@@ -134,14 +137,13 @@ pub(super) fn judge_failure(claim: &Claim) -> Vec<String> {
     vec!["nothing went wrong although the gateway was left out, so the simulator proves nothing".to_owned()]
 }
 
-/// What is wrong with a run whose only write was executed and never answered.
+/// What is wrong with a run whose only write was executed and whose answer did not come, or not wholly.
 ///
-/// The program must have been told that nobody knows, in a way that its SDK does not answer by sending again.
-pub(super) fn judge_unknown(claim: &Claim, record: &Record) -> Vec<String> {
+/// The program must have been told so, by `word`, in a way that its SDK does not answer by sending again.
+pub(super) fn judge_once(claim: &Claim, record: &Record, word: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    if claim.errors != BTreeMap::from([(UNKNOWN.to_owned(), 1)]) {
-        problems
-            .push(format!("the program should have seen 1 x {UNKNOWN}, but saw {}", listed(&claim.errors)));
+    if claim.errors != BTreeMap::from([(word.to_owned(), 1)]) {
+        problems.push(format!("the program should have seen 1 x {word}, but saw {}", listed(&claim.errors)));
     }
     if record.writes() != 1 || record.duplicates != 0 {
         let (writes, duplicates) = (record.writes(), record.duplicates);
@@ -286,10 +288,14 @@ mod tests {
     fn an_unknown_outcome_is_told_once_and_applied_once() {
         let told = claim(&json!({}), &json!({ "424 outcome.unknown": 1 }));
         let once = record(&json!({ "writes": { "POST users": 1 } }));
-        assert_eq!(judge_unknown(&told, &once), Vec::<String>::new());
-        assert_eq!(judge_unknown(&good_claim(), &once).len(), 1, "the program was told that all is well");
+        assert_eq!(judge_once(&told, &once, UNKNOWN), Vec::<String>::new());
+        assert_eq!(
+            judge_once(&good_claim(), &once, UNKNOWN).len(),
+            1,
+            "the program was told that all is well"
+        );
         let twice = record(&json!({ "writes": { "POST users": 2 }, "duplicates": 1 }));
-        assert_eq!(judge_unknown(&told, &twice).len(), 1);
+        assert_eq!(judge_once(&told, &twice, UNKNOWN).len(), 1);
         assert!(judge_duplicate(&twice).is_empty());
         assert_eq!(judge_duplicate(&once).len(), 1);
     }

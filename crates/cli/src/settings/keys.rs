@@ -106,8 +106,10 @@ pub(super) const BUDGET: RangeInclusive<u64> = 0..=1_000_000;
 /// Failures in a row that open a breaker.
 pub(super) const THRESHOLD: RangeInclusive<u64> = 1..=100;
 
+pub(super) const STATE_FILE: Key = Key { name: "state.file", env: &["TIDEGATE_STATE_FILE"], check: some };
+
 /// All keys with an environment form, in the order they are documented.
-pub(super) const KEYS: [&Key; 33] = [
+pub(super) const KEYS: [&Key; 34] = [
     &PROFILE,
     &REGION,
     &API,
@@ -141,6 +143,7 @@ pub(super) const KEYS: [&Key; 33] = [
     &LONGEST_COOL_DOWN,
     &STATE_DIR,
     &STATE_UNKNOWN,
+    &STATE_FILE,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.

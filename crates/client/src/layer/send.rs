@@ -3,6 +3,11 @@
 //! A write that has left outlives its caller: it runs in a task of its own, so that a caller that hangs up cannot
 //! cut it in half and leave its outcome unknown. Its ticket is settled in that task too.
 //!
+//! The answer of a write is read to its end before anything of it is handed on: a caller whose connection is reset in
+//! the middle of an answer sends the write again, and what it asked for is done twice. So a cut is found here, where it
+//! can still be told (see [`ResponseBody::is_cut`]). Quota and latency are settled by the headers and do not wait for
+//! the body.
+//!
 //! Every answer is told to the gates, the last attempt's and the failed ones' too: a limiter that is fed only by
 //! retries never learns that it has overshot. A 401 is told to the token's manager here for the same reason.
 
@@ -10,7 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
 use tidegate_core::classify::{Delivery, Failure};
 use tidegate_core::observe::{Observation, observe, observe_body};
 use tidegate_core::pace::{Answer, AnswerKind, Class};
@@ -27,6 +33,10 @@ use crate::transport::{SendError, SendOptions, Wire};
 
 /// How much of a throttle's body is looked into for the limit it names.
 const PEEK: usize = 64 * 1024;
+
+/// How much of a write's answer is read before it is handed on. Answers to writes are an entity or a list of outcomes;
+/// what is longer is passed on as it comes.
+const ANSWER_CAP: usize = 1 << 20;
 
 /// How long a throttle's body is waited for. The gates stay open until it is here, so the wait is short: without it
 /// the headers decide.
@@ -137,9 +147,14 @@ impl Service<Attempt> for Send {
                 return this.exchange(attempt).await;
             }
             let counted = attempt.ticket.as_ref().map(Ticket::outlive);
+            let within = this.options(&attempt.call).timeout;
             let exchange = this.exchange(attempt);
             outlive_caller(async move {
                 let sent = exchange.await;
+                let sent = match sent {
+                    Ok(answered) => Ok(complete(answered, within).await),
+                    Err(error) => Err(error),
+                };
                 drop(counted);
                 sent
             })
@@ -148,12 +163,25 @@ impl Service<Attempt> for Send {
     }
 }
 
+/// Reads the answer of a write to its end. One that is a stream by its nature (server-sent events, WHATWG HTML §9.2)
+/// has none to wait for.
+async fn complete(mut answered: Answered, within: Duration) -> Answered {
+    let is_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+    if !answered.response.headers().get(CONTENT_TYPE).is_some_and(is_stream) {
+        let (parts, body) = answered.response.into_parts();
+        answered.response = Response::from_parts(parts, body.complete(ANSWER_CAP, within).await);
+    }
+    answered
+}
+
 async fn outlive_caller(
     exchange: impl Future<Output = Result<Answered, AttemptError>> + std::marker::Send + 'static,
 ) -> Result<Answered, AttemptError> {
     match tokio::spawn(exchange).await {
         Ok(sent) => sent,
-        Err(stopped) => Err(AttemptError::Send(SendError::new(Failure::Interrupted, stopped))),
+        Err(stopped) => {
+            Err(AttemptError::Send(SendError::new(Failure::Interrupted { whole: false }, stopped)))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tidegate_core::classify::Wrote;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::body::{BoxError, RequestBody};
@@ -32,6 +33,8 @@ struct Counts {
     unflushed: AtomicBool,
     /// The body of the current request is not wholly handed over.
     uploading: AtomicBool,
+    /// The body of the current request was given up before its end.
+    cut: AtomicBool,
 }
 
 impl Meter {
@@ -53,6 +56,16 @@ impl Meter {
     /// Whether the request is out, to its last byte.
     pub(super) fn request_is_out(&self) -> bool {
         !self.is_uploading() && !self.0.unflushed.load(Ordering::Acquire)
+    }
+
+    /// How much of the request in progress was written, if `zero` tells whether anything was. Exact only once the
+    /// connection has stopped.
+    pub(super) fn wrote_of_request(&self, zero: bool) -> Wrote {
+        match (zero, self.request_is_out() && !self.0.cut.load(Ordering::Acquire)) {
+            (true, _) => Wrote::Nothing,
+            (false, true) => Wrote::Whole,
+            (false, false) => Wrote::Part,
+        }
     }
 
     fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
@@ -127,27 +140,36 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 }
 
 /// A request's body on its way out. hyper drops it as soon as it has taken all of it, and holds it for as long as
-/// something is left: its drop is what ends the upload.
+/// something is left: its drop is what ends the upload. A connection that breaks drops it too; whether its end had been
+/// reached by then tells the one from the other.
 pub(super) struct Outgoing {
     body: RequestBody,
     meter: Meter,
+    ended: bool,
 }
 
 impl Outgoing {
     /// `body`, on the connection of `meter`.
     pub(super) fn new(body: RequestBody, meter: Meter) -> Self {
         meter.0.uploading.store(!body.is_end_stream(), Ordering::Release);
-        Self { body, meter }
+        meter.0.cut.store(false, Ordering::Release);
+        Self { body, meter, ended: false }
     }
 
     /// The body, which was not touched.
     pub(super) fn take_back(mut self) -> RequestBody {
         std::mem::replace(&mut self.body, RequestBody::empty())
     }
+
+    /// Whether all of it was taken. hyper stops asking where the announced length is reached.
+    fn is_whole(&self) -> bool {
+        self.ended || self.body.is_end_stream() || self.body.size_hint().upper() == Some(0)
+    }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
+        self.meter.0.cut.store(!self.is_whole(), Ordering::Release);
         self.meter.0.uploading.store(false, Ordering::Release);
     }
 }
@@ -166,7 +188,10 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        this.ended |= matches!(frame, Poll::Ready(None));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

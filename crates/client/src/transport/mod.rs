@@ -29,7 +29,7 @@ use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tidegate_core::classify::Failure;
+use tidegate_core::classify::{Failure, Wrote};
 use tokio::time::Sleep;
 
 use self::connect::{Connection, Connector};
@@ -159,7 +159,7 @@ impl Transport {
             let sending = lease.connection.sender.try_send_request(outgoing);
             let Some(sent) = within(options.timeout, &meter, sending).await else {
                 lease.connection.stop().await;
-                let failure = Failure::TimedOut { wrote: meter.written() > written };
+                let failure = Failure::TimedOut { wrote: meter.wrote_of_request(meter.written() == written) };
                 return Err(SendError::new(failure, format!("no answer within {:?}", options.timeout)));
             };
             let mut error = match sent {
@@ -177,7 +177,7 @@ impl Transport {
                 Some(back) if reused => back.map(Outgoing::take_back),
                 unsent => {
                     let zero = unsent.is_some() || meter.written() == written;
-                    return Err(failed(&error, zero, meter.read() > read));
+                    return Err(failed(&error, meter.wrote_of_request(zero), meter.read() > read));
                 }
             };
         }
@@ -242,15 +242,15 @@ fn says_close(headers: &HeaderMap) -> bool {
         .any(|token| token.trim().eq_ignore_ascii_case("close"))
 }
 
-fn failed(error: &hyper::Error, zero: bool, answered: bool) -> SendError {
-    let failure = if zero {
+fn failed(error: &hyper::Error, wrote: Wrote, answered: bool) -> SendError {
+    let failure = if wrote == Wrote::Nothing {
         Failure::ZeroBytesWritten
     } else if error.is_parse() {
         Failure::AnswerUnreadable
     } else if answered {
         Failure::AnswerTruncated
     } else {
-        Failure::Interrupted
+        Failure::Interrupted { whole: wrote == Wrote::Whole }
     };
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

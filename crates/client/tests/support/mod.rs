@@ -12,7 +12,7 @@ use tidegate::layer::BoxFuture;
 use tidegate::token::ClientCredentials;
 use tidegate::transport::{SendError, SendOptions, Wire};
 use tidegate::{Client, Profile, RequestBody, ResponseBody, Upstream, UpstreamConfig};
-use tidegate_core::classify::Failure;
+use tidegate_core::classify::{Failure, Wrote};
 use tidegate_core::key::CredentialId;
 use tokio::time::Instant;
 
@@ -162,9 +162,10 @@ impl Wire for Fake {
                 this.0.lock().ended += 1;
             }
             match act.end {
-                _ if !in_time => {
-                    Err(SendError { failure: Failure::TimedOut { wrote: true }, source: "no answer".into() })
-                }
+                _ if !in_time => Err(SendError {
+                    failure: Failure::TimedOut { wrote: Wrote::Whole },
+                    source: "no answer".into(),
+                }),
                 End::Fail(failure) => Err(SendError { failure, source: "scripted".into() }),
                 End::Answer(status, headers, body) => {
                     let mut response = Response::builder().status(status);

@@ -201,12 +201,17 @@ pub(crate) async fn play_with(profile: &str, sim: &str, change: impl FnOnce(&mut
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sim = tidegate_sim::serve(listener, SimConfig::from_toml(sim).unwrap()).await.unwrap();
     let Stage { gateway, caller } = stage_with(&sim.url(), Profile::builtin(profile).unwrap(), |config| {
-        let credentials = ClientCredentials::new("demo-client", &SecretString::from("demo-secret"));
-        config.upstream.credential = Some((CredentialId::new("demo"), credentials));
+        config.upstream.credential = Some(credential());
         change(config);
     })
     .await;
     Played { sim, gateway, caller }
+}
+
+/// The simulator's own client.
+pub(crate) fn credential() -> (CredentialId, ClientCredentials) {
+    let credentials = ClientCredentials::new("demo-client", &SecretString::from("demo-secret"));
+    (CredentialId::new("demo"), credentials)
 }
 
 /// A gateway without a credential in front of whatever is at `url`.

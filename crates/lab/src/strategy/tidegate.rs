@@ -155,7 +155,7 @@ impl Tidegate {
     /// What the core reads in an answer.
     fn read(&self, now: Mono, answer: Option<&ApiResponse>) -> (Observation, AnswerKind, Outcome) {
         let Some(answer) = answer else {
-            let lost = Outcome::Failed(Failure::Interrupted);
+            let lost = Outcome::Failed(Failure::Interrupted { whole: true });
             return (Observation::default(), AnswerKind::HardFailure, lost);
         };
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

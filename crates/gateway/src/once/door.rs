@@ -1,0 +1,137 @@
+//! The way out: what was waiting when its last caller hung up never leaves, and what leaves under a key is noted first.
+//!
+//! The layer sits behind the wait for quota and token. A write passes it once, with its first attempt: either it is on
+//! its way out, and then it is followed to its end, or it is held back, and then nothing was sent. There is nothing in
+//! between.
+
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tidegate::clock::Clock;
+use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate_store::ledger::{EntryId, Ledger, LedgerError, NewEntry};
+use tower::{Layer, Service};
+
+/// One write's way out, in the extensions of its request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Exit(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    stage: Mutex<Stage>,
+    note: Option<Note>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// It waits for quota or token.
+    #[default]
+    Waiting,
+    /// It is being noted, or may have left.
+    Leaving,
+    /// It was stopped before it could leave.
+    Held,
+}
+
+/// What is noted of a keyed write.
+#[derive(Debug)]
+struct Note {
+    ledger: Arc<Ledger>,
+    new: NewEntry,
+    noted: OnceLock<Result<EntryId, LedgerError>>,
+}
+
+impl Exit {
+    /// The way out of a write that is noted in `ledger` first, with the key that it is sent with.
+    pub(super) fn noted(ledger: Arc<Ledger>, new: NewEntry) -> Self {
+        let note = Some(Note { ledger, new, noted: OnceLock::new() });
+        Self(Arc::new(Inner { stage: Mutex::default(), note }))
+    }
+
+    /// Keeps it from leaving; false if it is too late for that.
+    pub(super) fn hold(&self) -> bool {
+        let mut stage = self.0.stage.lock();
+        if *stage == Stage::Waiting {
+            *stage = Stage::Held;
+        }
+        *stage == Stage::Held
+    }
+
+    /// Whether it may have left.
+    pub(super) fn may_have_left(&self) -> bool {
+        *self.0.stage.lock() == Stage::Leaving && !matches!(self.entry(), Some(Err(_)))
+    }
+
+    /// Its entry in the ledger, or why it could not be made; `None` if it has none.
+    pub(super) fn entry(&self) -> Option<Result<EntryId, LedgerError>> {
+        self.0.note.as_ref()?.noted.get().cloned()
+    }
+
+    async fn leave(&self, sent_key: Option<&str>, clock: Clock) -> Result<(), AttemptError> {
+        {
+            let mut stage = self.0.stage.lock();
+            match *stage {
+                Stage::Waiting => *stage = Stage::Leaving,
+                // A further attempt.
+                Stage::Leaving => return Ok(()),
+                Stage::Held => return Err(AttemptError::Stopped("its caller hung up".into())),
+            }
+        }
+        let Some(note) = &self.0.note else { return Ok(()) };
+        let new = NewEntry { sent_key: sent_key.unwrap_or_default().to_owned(), ..note.new.clone() };
+        let noted = note.ledger.intend(new, clock.wall()).await;
+        match note.noted.get_or_init(|| noted) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(AttemptError::Stopped(Box::new(error.clone()))),
+        }
+    }
+}
+
+/// Adds [`Door`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DoorLayer {
+    pub(crate) clock: Clock,
+}
+
+/// Lets attempts out.
+#[derive(Clone, Debug)]
+pub(crate) struct Door<S> {
+    inner: S,
+    clock: Clock,
+}
+
+impl<S> Layer<S> for DoorLayer {
+    type Service = Door<S>;
+
+    fn layer(&self, inner: S) -> Door<S> {
+        Door { inner, clock: self.clock }
+    }
+}
+
+impl<S> Service<Attempt> for Door<S>
+where
+    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answered;
+    type Error = AttemptError;
+    type Future = BoxFuture<Result<Answered, AttemptError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, attempt: Attempt) -> Self::Future {
+        let Some(exit) = attempt.request.extensions().get::<Exit>().cloned() else {
+            return Box::pin(self.inner.call(attempt));
+        };
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let clock = self.clock;
+        Box::pin(async move {
+            exit.leave(attempt.key(), clock).await?;
+            inner.call(attempt).await
+        })
+    }
+}

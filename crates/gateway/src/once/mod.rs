@@ -1,0 +1,366 @@
+//! Every write once: what its callers are told when it is sent again.
+//!
+//! A write of a gateway's caller runs in a task of its own and is followed to its end once it has left ([`door`]). What
+//! becomes of it is told
+//!
+//! * to everybody who sent it under the same `Idempotency-Key` ([`key`]): those who come while it is in flight join it,
+//!   later ones get its answer again for a day, also from a gateway that was killed in between (the ledger of
+//!   `tidegate-store`). Another payload under the key is refused;
+//! * without a key, to one caller who sends it again after nobody waits for it any more, and to all if its outcome is
+//!   unknown ([`orphans`]). Equal writes of living callers are two writes.
+//!
+//! One lock guards what is in flight and what was left; it is held for a few lines and never over a wait.
+
+mod answer;
+mod door;
+mod flight;
+pub(crate) mod key;
+mod orphans;
+mod waiting;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Uri};
+use parking_lot::Mutex;
+use tidegate::{CallOptions, RequestBody, ResponseBody};
+use tidegate_core::idempotency::{BodyDigest, age};
+use tidegate_core::key::normalise;
+use tidegate_core::profile::ErrorShape;
+use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
+use tokio::sync::{OnceCell, watch};
+
+pub(crate) use self::answer::Fate;
+use self::answer::{Ended, replay};
+pub(crate) use self::door::DoorLayer;
+use self::door::Exit;
+use self::flight::{Flight, hash};
+use self::orphans::Orphans;
+use self::waiting::{Place, Seat, Subject, Waiter};
+use crate::proxy::{Login, exchange};
+use crate::respond;
+use crate::tenant::Tenant;
+
+/// Where a gateway keeps what was written under `Idempotency-Key`s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeepKeys {
+    /// In memory: they are forgotten when it ends, however it ends.
+    #[default]
+    InMemory,
+    /// In this file.
+    In(PathBuf),
+    /// In this file, which nobody named: it is made with the first key that is used.
+    InOnceNeeded(PathBuf),
+}
+
+/// A write as its caller sent it, with a body that is held.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) request: Request<RequestBody>,
+    pub(crate) options: CallOptions,
+    pub(crate) login: Login,
+    /// Who sends it, by the name it gave or by its credential.
+    pub(crate) caller: String,
+    /// The bearer it came with, digested; `None` if it came with none or gave its name.
+    pub(crate) bearer: Option<BearerDigest>,
+    /// The caller's `Idempotency-Key`.
+    pub(crate) key: Option<String>,
+}
+
+/// What all writes share.
+#[derive(Debug)]
+pub(crate) struct Once {
+    tenant: Arc<Tenant>,
+    keep: KeepKeys,
+    ledger: OnceCell<Arc<Ledger>>,
+    /// How long who joins a write in flight waits for its end beyond what it took already.
+    patience: Duration,
+    table: Mutex<Table>,
+    running: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    keyed: HashMap<(Scope, String), Arc<Flight>>,
+    orphans: Orphans,
+}
+
+impl Once {
+    /// Opens the ledger where there is one.
+    pub(crate) fn new(
+        tenant: Arc<Tenant>,
+        keep: KeepKeys,
+        max_wait: Duration,
+    ) -> Result<Arc<Self>, LedgerError> {
+        let patience = max_wait.saturating_add(tenant.upstream.profile().timeouts.write);
+        let this = Self {
+            tenant,
+            keep,
+            ledger: OnceCell::new(),
+            patience,
+            table: Mutex::default(),
+            running: watch::Sender::new(0),
+        };
+        let there = match &this.keep {
+            KeepKeys::InMemory => false,
+            KeepKeys::In(_) => true,
+            KeepKeys::InOnceNeeded(path) => path.exists(),
+        };
+        if there {
+            let opened = this.open()?;
+            this.ledger.set(Arc::new(opened)).expect("it was just made");
+        }
+        Ok(Arc::new(this))
+    }
+
+    fn open(&self) -> Result<Ledger, LedgerError> {
+        let now = self.tenant.upstream.clock().wall();
+        match &self.keep {
+            KeepKeys::InMemory => Ledger::in_memory(now),
+            KeepKeys::In(path) | KeepKeys::InOnceNeeded(path) => Ledger::open(path, now),
+        }
+    }
+
+    async fn ledger(self: &Arc<Self>) -> Result<Arc<Ledger>, LedgerError> {
+        let this = Arc::clone(self);
+        let open = || async move {
+            let opened = tokio::task::spawn_blocking(move || this.open()).await;
+            opened.expect("opening a ledger does not panic").map(Arc::new)
+        };
+        self.ledger.get_or_try_init(open).await.map(Arc::clone)
+    }
+
+    /// Where the ledger lies and what it holds; `None` before the first key was used.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) async fn tally(&self) -> Result<Option<(String, Tally)>, LedgerError> {
+        let Some(ledger) = self.ledger.get() else { return Ok(None) };
+        let tally = ledger.tally().await?;
+        Ok(Some((ledger.path().display().to_string(), tally)))
+    }
+
+    /// A write that does not go through here is about to be sent to `uri`.
+    pub(crate) fn passes_by(&self, uri: &Uri) {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        self.table.lock().orphans.supersede(target, None);
+    }
+
+    /// Writes that can be adopted.
+    pub(crate) fn orphans(&self) -> usize {
+        self.table.lock().orphans.len()
+    }
+
+    /// Waits until every write that runs has ended and is noted.
+    pub(crate) async fn idle(&self) {
+        let mut running = self.running.subscribe();
+        // It cannot fail: the sender is ours.
+        drop(running.wait_for(|running| *running == 0).await);
+    }
+
+    fn shape(&self) -> ErrorShape {
+        self.tenant.shape()
+    }
+
+    /// Answers a write. There is always an answer.
+    pub(crate) async fn write(self: &Arc<Self>, mut write: Write) -> Response<ResponseBody> {
+        match write.key.take() {
+            Some(key) => self.keyed(write, key).await,
+            None => self.plain(write).await,
+        }
+    }
+
+    async fn plain(self: &Arc<Self>, write: Write) -> Response<ResponseBody> {
+        let subject = Arc::new(self.subject(&write));
+        if let Some(waiter) = self.adopt(&subject) {
+            match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
+                // It turned out not to have been executed, so this one is sent.
+                Ok(ended) if ended.fate == Fate::Unsent => {}
+                Ok(ended) => return ended.again(self.shape()),
+                Err(_) => return respond::in_flight(self.shape()),
+            }
+        }
+        let flight = Arc::new(Flight::new(subject.method.clone(), None, Exit::default()));
+        let waiter = Waiter::new(self, &flight, Place::Plain(subject));
+        let landing = waiter.landing();
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let ended = this.send(write, &landing.flight).await;
+            landing.end(ended);
+        });
+        flight.runs_in(task.abort_handle());
+        flight.end_of().await.first(self.shape())
+    }
+
+    /// Adopts what an identical write left behind.
+    fn adopt(self: &Arc<Self>, subject: &Arc<Subject>) -> Option<Waiter> {
+        let now = self.tenant.upstream.clock().now();
+        let mut table = self.table.lock();
+        let found = table.orphans.adopt(&subject.method, &subject.target, || subject.print(), now);
+        let flight = found.filter(|_| subject.can_be_adopted)?;
+        Some(Waiter::new(self, &flight, Place::Plain(Arc::clone(subject))))
+    }
+
+    async fn keyed(self: &Arc<Self>, write: Write, key: String) -> Response<ResponseBody> {
+        let ledger = match self.ledger().await {
+            Ok(ledger) => ledger,
+            Err(error) => return respond::ledger_failed(self.shape(), &error),
+        };
+        // A program may go on with the bearer of a login of an earlier process: it is still the same caller.
+        let earlier = match write.bearer.filter(|_| !write.login.is_learnt()) {
+            Some(bearer) => ledger.identity(bearer).await,
+            None => Ok(None),
+        };
+        let caller = match earlier {
+            Ok(identity) => identity.unwrap_or_else(|| write.caller.clone()),
+            Err(error) => return respond::ledger_failed(self.shape(), &error),
+        };
+        let new = self.entry(&write, caller, key);
+        match self.seat(write, ledger, new) {
+            Seat::First(waiter) => waiter.flight.end_of().await.first(self.shape()),
+            Seat::Joined(waiter) => match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
+                Ok(ended) => ended.again(self.shape()),
+                Err(_) => respond::in_flight(self.shape()),
+            },
+            Seat::Another => respond::in_flight(self.shape()),
+        }
+    }
+
+    /// A write as it is noted before it leaves.
+    fn entry(&self, write: &Write, caller: String, key: String) -> NewEntry {
+        let request = &write.request;
+        let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let tenant = self.tenant.upstream.tenant();
+        let parts = [tenant.as_str(), &caller, request.method().as_str(), target_of(request)];
+        NewEntry {
+            scope: hash("tidegate key scope 1", &parts.map(str::as_bytes)),
+            key,
+            payload: BodyDigest::of(media_type, request.body().bytes().map_or(&[], AsRef::as_ref)),
+            sent_key: String::new(),
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            login: write.bearer.filter(|_| write.login.is_learnt()).map(|bearer| (bearer, caller)),
+        }
+    }
+
+    /// Joins the write in flight with this key, or begins it.
+    fn seat(self: &Arc<Self>, write: Write, ledger: Arc<Ledger>, new: NewEntry) -> Seat {
+        let place = Place::Keyed(new.scope, new.key.clone());
+        let mut table = self.table.lock();
+        if let Some(flight) = place.find(&table) {
+            return if flight.payload == Some(new.payload) {
+                Seat::Joined(Waiter::new(self, flight, place.clone()))
+            } else {
+                Seat::Another
+            };
+        }
+        table.orphans.supersede(target_of(&write.request), None);
+        let exit = Exit::noted(Arc::clone(&ledger), new.clone());
+        let flight = Arc::new(Flight::new(write.request.method().clone(), Some(new.payload), exit));
+        place.insert(&mut table, &flight);
+        let waiter = Waiter::new(self, &flight, place);
+        let landing = waiter.landing();
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let ended = this.run_keyed(write, &landing.flight, &ledger, &new).await;
+            landing.end(ended);
+        });
+        flight.runs_in(task.abort_handle());
+        Seat::First(waiter)
+    }
+
+    /// What the ledger knows of the write decides; what it does not know is sent.
+    async fn run_keyed(
+        self: &Arc<Self>,
+        mut write: Write,
+        flight: &Arc<Flight>,
+        ledger: &Ledger,
+        new: &NewEntry,
+    ) -> Ended {
+        let refused = |response| Ended::new(Fate::Unsent, response);
+        let entry = match ledger.find(new.scope, &new.key).await {
+            Ok(entry) => entry,
+            Err(error) => return refused(respond::ledger_failed(self.shape(), &error)),
+        };
+        // One key, one write: its name at the upstream follows from the key, also after a restart.
+        let named = format!("{}:{}", BodyDigest::from_bytes(new.scope), new.key);
+        let header = &self.tenant.upstream.profile().idempotency.header;
+        if *header == key::IDEMPOTENCY_KEY || !write.request.headers().contains_key(header) {
+            write.options.transaction = Some(named);
+        }
+        let now = self.tenant.upstream.clock().wall();
+        // Old entries go when new ones are made; until then they are of no account.
+        let entry = entry.filter(|entry| now.since(entry.first_sent).is_none_or(|age| age < KEEP));
+        match entry {
+            Some(entry) if entry.payload != new.payload => return refused(respond::key_reused(self.shape())),
+            Some(entry) => match entry.standing {
+                Standing::Done(kept) => {
+                    let response = kept.and_then(replay).unwrap_or_else(|| respond::not_kept(self.shape()));
+                    // The first who asks is told as well that this is no new answer.
+                    return refused(respond::replayed(response));
+                }
+                Standing::Sent | Standing::Unknown => {
+                    write.options.key = Some(entry.sent_key).filter(|key| !key.is_empty());
+                    write.options.sent_before = Some(age(entry.first_sent, now));
+                }
+            },
+            None => {}
+        }
+        let ended = self.send(write, flight).await;
+        self.note(ledger, &flight.exit, ended).await
+    }
+
+    /// Writes down how a keyed write ended.
+    async fn note(&self, ledger: &Ledger, exit: &Exit, ended: Ended) -> Ended {
+        let id = match exit.entry() {
+            Some(Ok(id)) => id,
+            Some(Err(error)) if ended.fate == Fate::Unsent => {
+                return Ended::new(Fate::Unsent, respond::ledger_failed(self.shape(), &error));
+            }
+            Some(Err(_)) | None => return ended,
+        };
+        let now = self.tenant.upstream.clock().wall();
+        let noted = match ended.fate {
+            Fate::Done => ledger.finish(id, Standing::Done(ended.kept()), now).await,
+            Fate::Unknown => ledger.finish(id, Standing::Unknown, now).await,
+            Fate::Unsent => ledger.withdraw(id).await,
+        };
+        if let Err(error) = noted {
+            // It stands as sent: whoever asks for it after a restart is told that nobody knows.
+            tracing::warn!(target: "tidegate", "what became of a write is not noted: {error}");
+        }
+        ended
+    }
+
+    async fn send(&self, write: Write, flight: &Flight) -> Ended {
+        let Write { mut request, mut options, login, .. } = write;
+        options.called_off = Some(flight.called_off());
+        request.extensions_mut().insert(options);
+        request.extensions_mut().insert(flight.exit.clone());
+        let (response, fate) = exchange(&self.tenant, request, login).await;
+        Ended::new(fate, response)
+    }
+
+    fn subject(&self, write: &Write) -> Subject {
+        let request = &write.request;
+        let profile = self.tenant.upstream.profile();
+        let path = normalise(request.uri().path());
+        let repeatable = path.ok().and_then(|path| profile.is_idempotent(request.method(), &path));
+        Subject {
+            can_be_adopted: !repeatable.unwrap_or_else(|| request.method().is_idempotent()),
+            method: request.method().clone(),
+            target: target_of(request).to_owned(),
+            caller: write.caller.clone(),
+            named: request.headers().get(&profile.idempotency.header).cloned(),
+            body: request.body().bytes().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Path and query, as the caller wrote them.
+fn target_of(request: &Request<RequestBody>) -> &str {
+    request.uri().path_and_query().map_or("/", |target| target.as_str())
+}
