@@ -103,6 +103,14 @@ pub enum ErrorKind {
         /// The sequence number asked for.
         seq: u64,
     },
+    /// An item that the upstream has accepted as one job was told to be another one.
+    #[error("item {seq} is already job `{job}`")]
+    AlreadyAccepted {
+        /// The item's sequence number.
+        seq: u64,
+        /// The job it is.
+        job: String,
+    },
     /// The event cannot follow the item's state.
     #[error("item {seq}: {illegal}")]
     Illegal {
@@ -132,6 +140,7 @@ impl ErrorKind {
                 | Self::PlanComplete
                 | Self::DuplicateItem { .. }
                 | Self::NoSuchItem { .. }
+                | Self::AlreadyAccepted { .. }
                 | Self::Illegal { .. }
         )
     }

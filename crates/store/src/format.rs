@@ -8,6 +8,9 @@
 //! * a newer minor version: read only, there are facts in it this program would not keep up;
 //! * the same or an older minor version: both.
 //!
+//! An older minor version is brought up to date when it is opened for writing, in one commit that only adds tables. Format
+//! 1.0 has items and where they stand; 1.1 adds jobs, their parts, and amendments.
+//!
 //! Items are written once and never changed; where they stand is kept in a second, narrow table. A journal page then
 //! holds some sixty standings instead of a dozen requests, and recording an outcome does not rewrite the body.
 
@@ -25,7 +28,7 @@ use crate::record::{Digest, Run, RunHeader};
 pub const APPLICATION_ID: i32 = 0x5467_4a6c;
 
 /// The format this program writes.
-pub const CURRENT: Version = Version { major: 1, minor: 0 };
+pub const CURRENT: Version = Version { major: 1, minor: 1 };
 
 /// How long SQLite waits for a reader that is just finishing; longer than any page of a report takes.
 const BUSY: Duration = Duration::from_secs(10);
@@ -82,6 +85,7 @@ impl fmt::Display for Version {
     }
 }
 
+/// Format 1.0.
 const SCHEMA: &str = "
 CREATE TABLE run (
     one           INTEGER PRIMARY KEY CHECK (one = 1),
@@ -124,6 +128,56 @@ CREATE VIEW report AS
     FROM item LEFT JOIN progress USING (seq);
 ";
 
+/// What format 1.1 adds.
+const SCHEMA_1_1: &str = "
+-- An item that the upstream accepted and works on. The item stays sent until its job has ended.
+CREATE TABLE job (
+    seq          INTEGER PRIMARY KEY,
+    job          TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    step         TEXT NOT NULL,
+    cursor       TEXT,
+    fetched      INTEGER NOT NULL DEFAULT 0,
+    bytes        INTEGER NOT NULL DEFAULT 0,
+    polls        INTEGER NOT NULL DEFAULT 0,
+    submitted_ms INTEGER NOT NULL,
+    polled_ms    INTEGER
+) STRICT;
+-- The rows of an item whose upstream tells each one's outcome. No state means: not told yet.
+CREATE TABLE part (
+    seq         INTEGER NOT NULL,
+    ord         INTEGER NOT NULL,
+    id          TEXT NOT NULL,
+    line        INTEGER,
+    round       INTEGER NOT NULL DEFAULT 0,
+    state       TEXT,
+    http_status INTEGER,
+    error       TEXT,
+    PRIMARY KEY (seq, ord)
+) STRICT, WITHOUT ROWID;
+-- The same write on another version of its entity: body and key in force.
+CREATE TABLE amend (
+    seq   INTEGER PRIMARY KEY,
+    rev   INTEGER NOT NULL,
+    body  BLOB,
+    key   BLOB NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;
+";
+
+/// Stands in for the tables that a journal of an older format lacks, for readers: they read the file as it is.
+const ABSENT_1_1: &str = "
+CREATE TEMP TABLE job (
+    seq INTEGER PRIMARY KEY, job TEXT, state TEXT, step TEXT, cursor TEXT, fetched INTEGER, bytes INTEGER,
+    polls INTEGER, submitted_ms INTEGER, polled_ms INTEGER
+);
+CREATE TEMP TABLE part (
+    seq INTEGER, ord INTEGER, id TEXT, line INTEGER, round INTEGER, state TEXT, http_status INTEGER, error TEXT,
+    PRIMARY KEY (seq, ord)
+) WITHOUT ROWID;
+CREATE TEMP TABLE amend (seq INTEGER PRIMARY KEY, rev INTEGER, body BLOB, key BLOB, at_ms INTEGER);
+";
+
 /// Whether a connection may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -138,6 +192,7 @@ pub(crate) fn build(path: &Path, header: &RunHeader) -> Result<(), ErrorKind> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(SCHEMA_1_1)?;
     transaction.execute(
         "INSERT INTO run (one, recipe, recipe_digest, input_name, input_digest, tenant, profile, options, created_ms)
          VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -169,17 +224,34 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Connection, ErrorKind>
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
         Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
     };
-    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mut connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     let version = version(&connection)?;
     match access {
-        Access::Read => version.check_readable()?,
+        Access::Read => {
+            version.check_readable()?;
+            if version.minor < 1 {
+                connection.execute_batch(ABSENT_1_1)?;
+            }
+        }
         Access::Write => {
             version.check_writable()?;
             prepare_for_writing(&connection)?;
+            if version != CURRENT {
+                upgrade(&mut connection)?;
+            }
         }
     }
     Ok(connection)
+}
+
+/// Brings an older minor format up to date. The caller holds the journal's lock.
+fn upgrade(connection: &mut Connection) -> Result<(), ErrorKind> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA_1_1)?;
+    transaction.pragma_update(None, "user_version", CURRENT.to_user_version())?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn version(connection: &Connection) -> Result<Version, ErrorKind> {

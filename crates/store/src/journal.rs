@@ -14,12 +14,13 @@ use std::thread::JoinHandle;
 
 use tidegate_core::time::Wall;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access};
 use crate::lock::{Lock, beside};
 use crate::reader::Reader;
-use crate::record::{Change, NewItem, Run, RunHeader};
+use crate::record::{Change, NewItem, Page, Part, Run, RunHeader, Step};
 use crate::writer::{Command, Op, Writer};
 
 /// Commands that may wait for the writer. As many senders as a run has in flight can each have one queued; more
@@ -159,6 +160,57 @@ impl Journal {
     /// [`Journal::record`] for a plain thread.
     pub fn record_blocking(&self, changes: Vec<Change>, at: Wall) -> Result<(), Error> {
         self.call_blocking(Op::Record { changes, at })
+    }
+
+    /// Records that the upstream accepted a sent item as a job, after `attempts` more attempts. Only then may the job be
+    /// polled: a crash before this leaves the item in doubt, a crash after it leaves a job to go on with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyAccepted`], [`ErrorKind::Illegal`] if it was not sent, or what the disk said.
+    pub async fn accept(
+        &self,
+        seq: u64,
+        job: String,
+        state: String,
+        attempts: u32,
+        parts: Vec<Part>,
+        at: Wall,
+    ) -> Result<(), Error> {
+        self.call(Op::Accept { seq, job, state, attempts, parts, at }).await
+    }
+
+    /// Records that a poll saw a job in another state, or that this side is at another step with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchItem`] if the item is no job, or what the disk said.
+    pub async fn polled(&self, seq: u64, state: String, step: Step, at: Wall) -> Result<(), Error> {
+        self.call(Op::Polled { seq, state, step, at }).await
+    }
+
+    /// Records a page of an item's results together with the place where the next one begins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchItem`], or what the disk said.
+    pub async fn fetched(&self, seq: u64, page: Page) -> Result<(), Error> {
+        self.call(Op::Fetched { seq, page }).await
+    }
+
+    /// Adds an item that sends `parts` of `parent` again; the journal gives it the next free sequence number. The only way
+    /// to add items to a planned run, and each part can go this way once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Illegal`] if a part is not to be sent again, or what the disk said.
+    pub async fn follow(&self, parent: u64, item: NewItem, parts: Vec<Part>) -> Result<(), Error> {
+        self.call(Op::Follow { parent, item: Box::new(item), parts }).await
+    }
+
+    /// Puts another body and its key into force, before the item is sent with them: the same change on another version of
+    /// its entity. The sending before it must have been answered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Illegal`] if the item has ended, [`ErrorKind::NoSuchItem`], or what the disk said.
+    pub async fn amend(&self, seq: u64, body: Option<Vec<u8>>, key: Uuid, at: Wall) -> Result<(), Error> {
+        self.call(Op::Amend { seq, body, key, at }).await
     }
 
     /// Ends the run: unsent items are cancelled, items without an outcome become unknown.

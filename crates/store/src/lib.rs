@@ -14,6 +14,7 @@
 //! | [`reader`] | counts, pages and exports, also while another process writes |
 //! | [`format`](mod@format) | the file: schema, version, who may read and who may write it |
 //! | [`error`] | what can go wrong, in words that say what to do |
+//! | [`fault`] | places at which a test can end the process or fail a commit |
 //!
 //! ```
 //! use tidegate_core::time::Wall;
@@ -37,7 +38,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
 
 pub mod error;
+pub mod fault;
 pub mod format;
+mod jobs;
 pub mod journal;
 mod lock;
 pub mod reader;
@@ -48,5 +51,8 @@ mod writer;
 pub use error::{Error, ErrorKind};
 pub use journal::Journal;
 pub use reader::Reader;
-pub use record::{Change, Counts, Digest, Item, ItemResult, NewItem, Outcome, Pending, Run, RunHeader};
+pub use record::{
+    Change, Counts, Digest, Item, ItemResult, Job, NewItem, Outcome, Page, Part, PartCounts, PartState,
+    Pending, Run, RunHeader, Step,
+};
 pub use state::{Event, Illegal, State, next_state};

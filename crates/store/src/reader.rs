@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access, to_sql};
-use crate::record::{Counts, Item, ItemResult, NewItem, Pending, Run};
+use crate::record::{
+    Counts, Item, ItemResult, Job, NewItem, Part, PartCounts, PartState, Pending, Run, Step,
+};
 use crate::state::State;
 use crate::writer::state_from_sql;
 
@@ -53,16 +55,72 @@ impl Reader {
     /// A run walks these pages once, advancing `after`: what it has in flight itself lies behind it, so everything
     /// flagged `maybe_executed` was left open by an earlier process.
     pub fn pending(&self, after: u64, limit: u32) -> Result<Vec<Pending>, Error> {
-        let unfinished = "AND (state IS NULL OR state IN ('planned', 'sent', 'resent'))";
+        let unfinished = "AND (p.state IS NULL OR p.state IN ('planned', 'sent', 'resent'))";
         self.named(self.select(unfinished, after, limit, |row| {
-            let item = item(row)?;
-            Ok(Pending { maybe_executed: item.state != State::Planned, item })
+            let (item, job) = (item(row)?, job(row)?);
+            Ok(Pending { maybe_executed: item.state != State::Planned && job.is_none(), item, job })
         }))
+    }
+
+    /// The items that the upstream has accepted as jobs and not ended, in order.
+    pub fn open_jobs(&self) -> Result<Vec<Pending>, Error> {
+        let open = "AND j.job IS NOT NULL AND p.state IN ('sent', 'resent')";
+        self.named(self.select(open, 0, u32::MAX, |row| {
+            Ok(Pending { maybe_executed: false, item: item(row)?, job: job(row)? })
+        }))
+    }
+
+    /// The parts of an item, in order; none if its upstream does not tell them apart.
+    pub fn parts(&self, seq: u64) -> Result<Vec<Part>, Error> {
+        let read = || -> Result<Vec<Part>, ErrorKind> {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT ord, id, line, round, state, http_status, error FROM part WHERE seq = ?1 ORDER BY ord",
+            )?;
+            let mut rows = statement.query([to_sql(seq)])?;
+            let mut parts = Vec::new();
+            while let Some(row) = rows.next()? {
+                parts.push(part(row)?);
+            }
+            Ok(parts)
+        };
+        self.named(read())
+    }
+
+    /// How many parts stand where, over all items that have some.
+    pub fn part_counts(&self) -> Result<PartCounts, Error> {
+        let count = || -> Result<PartCounts, ErrorKind> {
+            let mut counts = PartCounts::default();
+            let mut statement =
+                self.connection.prepare_cached("SELECT state, count(*) FROM part GROUP BY state")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let number = row.get::<_, i64>(1)?.unsigned_abs();
+                match part_state(row.get::<_, Option<String>>(0)?.as_deref())? {
+                    Some(PartState::Ok) => counts.ok += number,
+                    Some(PartState::Failed) => counts.failed += number,
+                    Some(PartState::Unknown) => counts.unknown += number,
+                    Some(PartState::Retry) | None => counts.open += number,
+                    Some(PartState::Followed) => {}
+                }
+            }
+            Ok(counts)
+        };
+        self.named(count())
+    }
+
+    /// Length of the file of results after the latest page that was recorded.
+    pub fn result_bytes(&self) -> Result<u64, Error> {
+        let read = || -> Result<u64, ErrorKind> {
+            let bytes: i64 =
+                self.connection.query_row("SELECT coalesce(max(bytes), 0) FROM job", [], |row| row.get(0))?;
+            Ok(bytes.unsigned_abs())
+        };
+        self.named(read())
     }
 
     /// Up to `limit` items in `state`, in order, after `after`: to reconcile unknown ones, or to run failed ones again.
     pub fn in_state(&self, state: State, after: u64, limit: u32) -> Result<Vec<Item>, Error> {
-        let filter = format!("AND coalesce(state, 'planned') = '{}'", state.name());
+        let filter = format!("AND coalesce(p.state, 'planned') = '{}'", state.name());
         self.named(self.select(&filter, after, limit, item))
     }
 
@@ -78,8 +136,9 @@ impl Reader {
         let mut statement = self
             .connection
             .prepare(
-                "SELECT seq, id, key, state, attempts, http_status, error
-                 FROM item LEFT JOIN progress USING (seq) ORDER BY seq",
+                "SELECT i.seq, i.id, coalesce(a.key, i.key) AS key, p.state, p.attempts, p.http_status, p.error,
+                        (SELECT count(*) FROM part WHERE part.seq = i.seq) AS parts
+                 FROM item i LEFT JOIN progress p USING (seq) LEFT JOIN amend a USING (seq) ORDER BY i.seq",
             )
             .map_err(|error| failed(error.into()))?;
         let mut rows = statement.query([]).map_err(|error| failed(error.into()))?;
@@ -133,10 +192,13 @@ impl Reader {
         read: impl Fn(&Row<'_>) -> Result<T, ErrorKind>,
     ) -> Result<Vec<T>, ErrorKind> {
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT seq, id, method, target, body, key, tx, lines,
-                    state, attempts, http_status, error, first_sent_ms, updated_ms
-             FROM item LEFT JOIN progress USING (seq)
-             WHERE seq > ?1 {filter} ORDER BY seq LIMIT ?2"
+            "SELECT i.seq AS seq, i.id AS id, i.method, i.target, i.tx, i.lines, coalesce(a.key, i.key) AS key,
+                    CASE WHEN a.seq IS NULL THEN i.body ELSE a.body END AS body, coalesce(a.rev, 0) AS rev,
+                    p.state AS state, p.attempts, p.http_status, p.error, p.first_sent_ms, p.updated_ms,
+                    j.job, j.state AS job_state, j.step, j.cursor, j.fetched, j.bytes, j.polls, j.submitted_ms,
+                    j.polled_ms
+             FROM item i LEFT JOIN progress p USING (seq) LEFT JOIN amend a USING (seq) LEFT JOIN job j USING (seq)
+             WHERE i.seq > ?1 {filter} ORDER BY i.seq LIMIT ?2"
         ))?;
         let mut rows = statement.query(params![to_sql(after), limit])?;
         let mut page = Vec::new();
@@ -160,6 +222,7 @@ fn item(row: &Row<'_>) -> Result<Item, ErrorKind> {
     };
     Ok(Item {
         request,
+        rev: row.get("rev")?,
         state: state_from_sql(row.get::<_, Option<String>>("state")?.as_deref())?,
         attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
         http_status: row.get("http_status")?,
@@ -167,6 +230,43 @@ fn item(row: &Row<'_>) -> Result<Item, ErrorKind> {
         first_sent: row.get::<_, Option<i64>>("first_sent_ms")?.map(Wall::from_unix_millis),
         updated: row.get::<_, Option<i64>>("updated_ms")?.map(Wall::from_unix_millis),
     })
+}
+
+fn job(row: &Row<'_>) -> Result<Option<Job>, ErrorKind> {
+    let Some(id) = row.get::<_, Option<String>>("job")? else { return Ok(None) };
+    let step: String = row.get("step")?;
+    let step = Step::from_name(&step).ok_or_else(|| ErrorKind::Corrupt(format!("unknown step `{step}`")))?;
+    Ok(Some(Job {
+        id,
+        state: row.get("job_state")?,
+        step,
+        cursor: row.get("cursor")?,
+        fetched: row.get::<_, i64>("fetched")?.unsigned_abs(),
+        bytes: row.get::<_, i64>("bytes")?.unsigned_abs(),
+        polls: row.get("polls")?,
+        submitted: Wall::from_unix_millis(row.get("submitted_ms")?),
+        polled: row.get::<_, Option<i64>>("polled_ms")?.map(Wall::from_unix_millis),
+    }))
+}
+
+fn part(row: &Row<'_>) -> Result<Part, ErrorKind> {
+    Ok(Part {
+        ord: row.get("ord")?,
+        id: row.get("id")?,
+        line: row.get::<_, Option<i64>>("line")?.map(i64::unsigned_abs),
+        round: row.get("round")?,
+        state: part_state(row.get::<_, Option<String>>("state")?.as_deref())?,
+        http_status: row.get("http_status")?,
+        error: row.get("error")?,
+    })
+}
+
+fn part_state(name: Option<&str>) -> Result<Option<PartState>, ErrorKind> {
+    let read = |name: &str| {
+        PartState::from_name(name)
+            .ok_or_else(|| ErrorKind::Corrupt(format!("unknown state `{name}` of a part")))
+    };
+    name.map(read).transpose()
 }
 
 fn result(row: &Row<'_>) -> Result<ItemResult, ErrorKind> {
@@ -178,6 +278,7 @@ fn result(row: &Row<'_>) -> Result<ItemResult, ErrorKind> {
         attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
         key: Uuid::from_bytes(row.get("key")?),
         error: row.get("error")?,
+        parts: row.get("parts")?,
     })
 }
 

@@ -103,8 +103,10 @@ pub struct Change {
 /// An item with where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The request.
+    /// The request, with the body and key in force.
     pub request: NewItem,
+    /// How often its body was amended; 0 is the body that was planned.
+    pub rev: u32,
     /// Where it stands.
     pub state: State,
     /// Attempts over all calls.
@@ -124,8 +126,135 @@ pub struct Item {
 pub struct Pending {
     /// The item.
     pub item: Item,
-    /// An earlier sending of it has no outcome, so it may already have been executed.
+    /// An earlier sending of it has no outcome, so it may already have been executed. Not so where the upstream
+    /// accepted it as a job: then that is its outcome so far.
     pub maybe_executed: bool,
+    /// The job that the upstream made of it.
+    pub job: Option<Job>,
+}
+
+/// A job of the upstream, as it was last known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The upstream's name of it.
+    pub id: String,
+    /// Its state in the upstream's words.
+    pub state: String,
+    /// How far this side is with it.
+    pub step: Step,
+    /// Where the next page of results begins, if some were read.
+    pub cursor: Option<String>,
+    /// Results read so far.
+    pub fetched: u64,
+    /// Length of the file of results after the latest page.
+    pub bytes: u64,
+    /// Polls that were written down: those that saw another state than the one before.
+    pub polls: u32,
+    /// When it was accepted.
+    pub submitted: Wall,
+    /// The latest poll that was written down.
+    pub polled: Option<Wall>,
+}
+
+/// How far this side is with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// It is polled.
+    Polling,
+    /// It was told to start, and is polled.
+    Started,
+    /// The upstream has ended it; its results are being read.
+    Fetching,
+    /// All results are read.
+    Fetched,
+}
+
+impl Step {
+    /// All steps, in order.
+    pub const ALL: [Self; 4] = [Self::Polling, Self::Started, Self::Fetching, Self::Fetched];
+
+    /// The name the journal stores.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::Started => "started",
+            Self::Fetching => "fetching",
+            Self::Fetched => "fetched",
+        }
+    }
+
+    /// The step of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name)
+    }
+}
+
+/// What is known of one row of an item whose upstream tells each row's outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Its place in the item, from 0.
+    pub ord: u32,
+    /// Its name in reports.
+    pub id: String,
+    /// Its line in the input, where that is known.
+    pub line: Option<u64>,
+    /// How often it was sent again because the upstream asked for that.
+    pub round: u32,
+    /// Where it stands; `None` while the upstream has not told.
+    pub state: Option<PartState>,
+    /// The status the upstream told for it.
+    pub http_status: Option<u16>,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+}
+
+/// Where a part stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PartState {
+    /// Applied.
+    Ok,
+    /// Refused.
+    Failed,
+    /// Refused for now: the upstream says that it may be sent again.
+    Retry,
+    /// It was sent again: its outcome is that of a later item.
+    Followed,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl PartState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Failed, Self::Retry, Self::Followed, Self::Unknown];
+
+    /// The name the journal stores.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Retry => "retry",
+            Self::Followed => "followed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What a page of results changes; written in one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Where the next page begins; `None` after the last one.
+    pub cursor: Option<String>,
+    /// Results on it.
+    pub results: u64,
+    /// What they say about the item's parts.
+    pub parts: Vec<Part>,
+    /// Length of the file of results with this page in it.
+    pub bytes: u64,
 }
 
 /// An item's line in a report: everything but the request.
@@ -145,6 +274,28 @@ pub struct ItemResult {
     pub key: Uuid,
     /// Why it did not succeed.
     pub error: Option<String>,
+    /// How many parts it has whose outcomes are known apart; see [`Reader::parts`](crate::Reader::parts).
+    pub parts: u32,
+}
+
+/// How many parts stand where; parts that were sent again count where they were sent last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartCounts {
+    /// Applied.
+    pub ok: u64,
+    /// Refused.
+    pub failed: u64,
+    /// Nobody knows.
+    pub unknown: u64,
+    /// Not told yet, or to be sent again.
+    pub open: u64,
+}
+
+impl PartCounts {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.ok + self.failed + self.unknown + self.open
+    }
 }
 
 /// How many items stand where.

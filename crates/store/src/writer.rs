@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ErrorKind;
 use crate::format::to_sql;
-use crate::record::{Change, NewItem, Outcome};
+use crate::record::{Change, NewItem, Outcome, Page, Part, Step};
 use crate::state::{Event, State, next_state};
+use crate::{fault, jobs};
 
 /// Rows in one commit before it is closed: large enough that the flush is a small part of its cost, small enough
 /// that the first caller in it waits milliseconds.
@@ -28,6 +29,11 @@ pub(crate) enum Op {
     FinishPlanning(Wall),
     Intend { seqs: Vec<u64>, at: Wall },
     Record { changes: Vec<Change>, at: Wall },
+    Accept { seq: u64, job: String, state: String, attempts: u32, parts: Vec<Part>, at: Wall },
+    Polled { seq: u64, state: String, step: Step, at: Wall },
+    Fetched { seq: u64, page: Page },
+    Follow { parent: u64, item: Box<NewItem>, parts: Vec<Part> },
+    Amend { seq: u64, body: Option<Vec<u8>>, key: uuid::Uuid, at: Wall },
     Cancel(Wall),
 }
 
@@ -37,7 +43,30 @@ impl Op {
             Self::Append(items) => items.len(),
             Self::Intend { seqs, .. } => seqs.len(),
             Self::Record { changes, .. } => changes.len(),
-            Self::FinishPlanning(_) | Self::Cancel(_) => 1,
+            Self::Accept { parts, .. } | Self::Follow { parts, .. } => 1 + parts.len(),
+            Self::Fetched { page, .. } => 1 + page.parts.len(),
+            Self::FinishPlanning(_) | Self::Polled { .. } | Self::Amend { .. } | Self::Cancel(_) => 1,
+        }
+    }
+
+    /// Its fault point.
+    fn fault(&self) -> &'static str {
+        match self {
+            Self::Append(_) => "journal.append",
+            Self::FinishPlanning(_) => "journal.planned",
+            Self::Intend { .. } => "journal.intend",
+            Self::Record { changes, .. } => match changes.first().map(|change| change.event) {
+                Some(Event::Succeed) => "journal.record-ok",
+                Some(Event::Fail) => "journal.record-failed",
+                Some(Event::LoseTrack) => "journal.record-unknown",
+                _ => "journal.record-unsent",
+            },
+            Self::Accept { .. } => "journal.accept",
+            Self::Polled { .. } => "journal.polled",
+            Self::Fetched { .. } => "journal.fetched",
+            Self::Follow { .. } => "journal.follow",
+            Self::Amend { .. } => "journal.amend",
+            Self::Cancel(_) => "journal.cancel",
         }
     }
 }
@@ -87,7 +116,10 @@ impl Writer {
 
     fn serve(&mut self, group: Vec<Command>) {
         let (ops, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|it| (it.op, it.reply)).unzip();
-        let results = match self.commit(&ops) {
+        pass(&ops, "before");
+        let committed = self.commit(&ops);
+        pass(&ops, "after");
+        let results = match committed {
             Ok(results) => results,
             Err(error) => {
                 if error.is_uncertain() && self.broken.is_none() {
@@ -123,8 +155,17 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
+        fault::failing("journal.commit")?;
+        ops.iter().try_for_each(|op| fault::failing(op.fault()))?;
         transaction.commit()?;
         Ok(results)
+    }
+}
+
+/// Passes the fault points of a group.
+fn pass(ops: &[Op], side: &str) {
+    if cfg!(any(debug_assertions, feature = "fault-points")) {
+        ops.iter().for_each(|op| fault::point(&format!("{}.{side}", op.fault())));
     }
 }
 
@@ -134,7 +175,16 @@ fn apply(connection: &Connection, op: &Op) -> Result<(), ErrorKind> {
         .query_row([], |row| row.get::<_, bool>(0))?;
     match (op, planned) {
         (Op::Append(_) | Op::FinishPlanning(_), true) => Err(ErrorKind::PlanComplete),
-        (Op::Intend { .. } | Op::Record { .. }, false) => Err(ErrorKind::PlanIncomplete),
+        (
+            Op::Intend { .. }
+            | Op::Record { .. }
+            | Op::Accept { .. }
+            | Op::Polled { .. }
+            | Op::Fetched { .. }
+            | Op::Follow { .. }
+            | Op::Amend { .. },
+            false,
+        ) => Err(ErrorKind::PlanIncomplete),
         (Op::Append(items), false) => append(connection, items),
         (Op::FinishPlanning(at), false) => {
             connection.execute("UPDATE run SET planned_ms = ?1", [at.unix_millis()])?;
@@ -146,11 +196,18 @@ fn apply(connection: &Connection, op: &Op) -> Result<(), ErrorKind> {
         (Op::Record { changes, at }, true) => {
             changes.iter().try_for_each(|it| change(connection, it.seq, it.event, &it.outcome, *at))
         }
+        (Op::Accept { seq, job, state, attempts, parts, at }, true) => {
+            jobs::accept(connection, *seq, job, state, *attempts, parts, *at)
+        }
+        (Op::Polled { seq, state, step, at }, true) => jobs::polled(connection, *seq, state, *step, *at),
+        (Op::Fetched { seq, page }, true) => jobs::fetched(connection, *seq, page),
+        (Op::Follow { parent, item, parts }, true) => jobs::follow(connection, *parent, item, parts),
+        (Op::Amend { seq, body, key, at }, true) => jobs::amend(connection, *seq, body.as_deref(), *key, *at),
         (Op::Cancel(at), _) => cancel(connection, *at),
     }
 }
 
-fn append(connection: &Connection, items: &[NewItem]) -> Result<(), ErrorKind> {
+pub(crate) fn append(connection: &Connection, items: &[NewItem]) -> Result<(), ErrorKind> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO item (seq, id, method, target, body, key, tx, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
@@ -179,7 +236,7 @@ fn append(connection: &Connection, items: &[NewItem]) -> Result<(), ErrorKind> {
 }
 
 /// Folds one event into one item's standing.
-fn change(
+pub(crate) fn change(
     connection: &Connection,
     seq: u64,
     event: Event,
@@ -214,7 +271,7 @@ fn change(
 }
 
 /// State, attempts so far and first sending of an item.
-fn standing(connection: &Connection, seq: u64) -> Result<(State, u32, Option<i64>), ErrorKind> {
+pub(crate) fn standing(connection: &Connection, seq: u64) -> Result<(State, u32, Option<i64>), ErrorKind> {
     let stored = connection
         .prepare_cached(
             "SELECT state, attempts, first_sent_ms FROM item LEFT JOIN progress USING (seq) WHERE item.seq = ?1",
@@ -247,6 +304,18 @@ fn cancel(connection: &Connection, at: Wall) -> Result<(), ErrorKind> {
         (State::Sent, Event::LoseTrack, Some("the run was cancelled before its answer arrived")),
         (State::Resent, Event::LoseTrack, Some("the run was cancelled before its answer arrived")),
     ];
+    // A job goes on upstream, and its name is what a person needs to look for it.
+    connection.execute(
+        "UPDATE progress SET error = 'the run was cancelled; job ' || (SELECT job FROM job WHERE job.seq = progress.seq)
+             || ' goes on upstream, if it has not ended'
+         WHERE state IN ('sent', 'resent') AND seq IN (SELECT seq FROM job)",
+        [],
+    )?;
+    connection.execute(
+        "UPDATE part SET state = 'unknown' WHERE (state IS NULL OR state = 'retry')
+         AND seq IN (SELECT seq FROM progress WHERE state IN ('sent', 'resent'))",
+        [],
+    )?;
     for (state, event, error) in endings {
         let next = next_state(state, event).map_err(|illegal| ErrorKind::Illegal { seq: 0, illegal })?;
         connection.execute(

@@ -208,10 +208,10 @@ fn a_newer_minor_format_is_read_but_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let (path, journal) = planned(&folder, 1);
     journal.close().unwrap();
-    set_version(&path, 1001);
+    set_version(&path, 1002);
     let refused = Journal::open(&path).unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::TooNewToWrite { .. }), "{refused}");
-    assert!(refused.to_string().contains("has format 1.1, this version writes 1.0"), "{refused}");
+    assert!(refused.to_string().contains("has format 1.2, this version writes 1.1"), "{refused}");
     assert_eq!(Reader::open(&path).unwrap().counts().unwrap().planned, 1);
 }
 
