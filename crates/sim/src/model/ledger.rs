@@ -117,6 +117,34 @@ pub struct Stats {
     pub users: Option<BTreeMap<String, BTreeMap<String, f64>>>,
 }
 
+/// One attempt at a write, as the server saw it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WriteAttempt {
+    /// Seconds since the start or the last reset at which it was decided.
+    pub at: f64,
+    /// Whether this attempt changed something. A replayed answer did not.
+    pub executed: bool,
+    /// The status that was answered; absent where the connection was closed instead. Whether the answer arrived is not known here.
+    pub status: Option<u16>,
+    /// What was done to it on purpose, by the name of the fault.
+    pub fault: Option<String>,
+}
+
+/// Everything known about the writes under one `X-Genesys-Request-Id`; an element of the answer of `GET /sim/writes`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WriteBook {
+    /// The id.
+    pub id: String,
+    /// The method of the first attempt.
+    pub method: String,
+    /// The path of the first attempt.
+    pub path: String,
+    /// How often something was executed under this id.
+    pub executed: u64,
+    /// Its attempts, in the order in which they were decided.
+    pub attempts: Vec<WriteAttempt>,
+}
+
 /// What became of one write transaction.
 #[derive(Debug, Default)]
 struct Transaction {
@@ -124,6 +152,11 @@ struct Transaction {
     executed: Vec<u64>,
     /// Whether it is settled without execution.
     refused: bool,
+    /// Its place in the order of first arrivals.
+    place: usize,
+    method: String,
+    path: String,
+    attempts: Vec<WriteAttempt>,
 }
 
 /// The running books.
@@ -223,22 +256,34 @@ impl Ledger {
         }
     }
 
-    /// A fault was injected.
-    pub fn fault(&mut self, name: &str) {
+    /// A fault was injected, into an attempt at the write `write_id` if it is one.
+    pub fn fault(&mut self, name: &str, write_id: Option<&str>) {
         *self.stats.faults.entry(name.to_owned()).or_insert(0) += 1;
+        if let Some(attempt) = self.latest(write_id) {
+            attempt.fault = Some(name.to_owned());
+        }
     }
 
-    /// An attempt at a write arrived under `id`.
-    pub fn write_seen(&mut self, id: Option<&str>) {
-        let Some(id) = id else {
+    /// An attempt at a write is about to be decided.
+    pub fn write_seen(&mut self, now: Duration, write: &WriteContent<'_>) {
+        let Some(id) = write.id else {
             self.stats.unkeyed += 1;
             return;
         };
-        if self.transactions.contains_key(id) {
-            self.stats.retried += 1;
-        } else {
-            self.transactions.insert(id.to_owned(), Transaction::default());
-        }
+        let place = self.transactions.len();
+        let transaction = self.transactions.entry(id.to_owned()).or_insert_with(|| Transaction {
+            place,
+            method: write.method.to_owned(),
+            path: write.path.to_owned(),
+            ..Transaction::default()
+        });
+        self.stats.retried += u64::from(!transaction.attempts.is_empty());
+        transaction.attempts.push(WriteAttempt { at: now.as_secs_f64(), ..WriteAttempt::default() });
+    }
+
+    /// The attempt that is being decided, if it is at a write with an id.
+    fn latest(&mut self, write_id: Option<&str>) -> Option<&mut WriteAttempt> {
+        self.transactions.get_mut(write_id?)?.attempts.last_mut()
     }
 
     /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
@@ -257,6 +302,9 @@ impl Ledger {
     fn is_duplicate(&mut self, write: &WriteContent<'_>) -> bool {
         let Some(id) = write.id else { return false };
         let transaction = self.transactions.entry(id.to_owned()).or_default();
+        if let Some(attempt) = transaction.attempts.last_mut() {
+            attempt.executed = true;
+        }
         let digest = write.digest();
         let again = transaction.executed.contains(&digest);
         let reused = !again && !transaction.executed.is_empty();
@@ -278,10 +326,27 @@ impl Ledger {
         if status == 401 {
             self.stats.unauthorized += 1;
         }
+        if let Some(attempt) = self.latest(write_id) {
+            attempt.status = Some(status);
+        }
         let is_final = !matches!(status, 401 | 408 | 429 | 500..=599);
         if is_final && let Some(transaction) = write_id.and_then(|id| self.transactions.get_mut(id)) {
             transaction.refused |= transaction.executed.is_empty();
         }
+    }
+
+    /// Every write that had an id, in the order of first arrivals.
+    pub fn writes(&self) -> Vec<WriteBook> {
+        let mut all: Vec<(&String, &Transaction)> = self.transactions.iter().collect();
+        all.sort_by_key(|(_, transaction)| transaction.place);
+        let book = |(id, transaction): (&String, &Transaction)| WriteBook {
+            id: id.clone(),
+            method: transaction.method.clone(),
+            path: transaction.path.clone(),
+            executed: transaction.executed.len() as u64,
+            attempts: transaction.attempts.clone(),
+        };
+        all.into_iter().map(book).collect()
     }
 
     /// A copy of the books. The users are filled in by the world.
@@ -365,16 +430,44 @@ mod tests {
     fn a_write_is_lost_until_it_is_executed_or_finally_refused() {
         let mut ledger = Ledger::new(1);
         for id in ["throttled", "refused", "done"] {
-            ledger.write_seen(Some(id));
+            ledger.write_seen(Duration::ZERO, &write(id, "POST", b""));
         }
         ledger.answered(429, Some("throttled"));
         ledger.answered(409, Some("refused"));
         ledger.write_executed("POST /x", &write("done", "POST", b""), 0);
         assert_eq!(ledger.stats(Duration::ZERO).lost, 1);
-        ledger.write_seen(Some("throttled"));
+        ledger.write_seen(Duration::ZERO, &write("throttled", "POST", b""));
         ledger.write_executed("POST /x", &write("throttled", "POST", b""), 0);
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.lost, stats.retried), (0, 1));
+    }
+
+    #[test]
+    fn every_attempt_at_a_write_is_told_with_what_became_of_it() {
+        let mut ledger = Ledger::new(1);
+        let (first, second) = (write("b", "POST", b"x"), write("a", "DELETE", b""));
+        ledger.write_seen(Duration::from_secs(1), &first);
+        ledger.write_executed("POST /x", &first, 0);
+        ledger.fault("drop-after", first.id);
+        ledger.write_seen(Duration::from_secs(2), &second);
+        ledger.answered(404, second.id);
+        ledger.write_seen(Duration::from_secs(3), &first);
+        ledger.replayed();
+        ledger.answered(200, first.id);
+        ledger.write_seen(Duration::ZERO, &WriteContent { id: None, ..first });
+        let attempt = |at, executed, status, fault: Option<&str>| WriteAttempt {
+            at,
+            executed,
+            status,
+            fault: fault.map(str::to_owned),
+        };
+        let books = ledger.writes();
+        assert_eq!(books.iter().map(|book| &*book.id).collect::<Vec<_>>(), ["b", "a"], "in order of arrival");
+        assert_eq!((books[0].executed, books[1].executed), (1, 0));
+        let first = [attempt(1.0, true, None, Some("drop-after")), attempt(3.0, false, Some(200), None)];
+        assert_eq!(books[0].attempts, first);
+        assert_eq!(books[1].attempts, [attempt(2.0, false, Some(404), None)]);
+        assert_eq!((&*books[1].method, ledger.stats(Duration::ZERO).unkeyed), ("DELETE", 1));
     }
 
     #[test]

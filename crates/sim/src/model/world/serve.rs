@@ -47,6 +47,16 @@ impl Call<'_> {
     fn write_id(&self) -> Option<&str> {
         self.request.header(REQUEST_ID).filter(|_| self.request.is_write())
     }
+
+    /// What identifies it as a write.
+    fn content(&self) -> WriteContent<'_> {
+        WriteContent {
+            id: self.write_id(),
+            method: self.request.method.as_str(),
+            path: &self.request.path,
+            body: &self.request.body,
+        }
+    }
 }
 
 impl World {
@@ -74,7 +84,7 @@ impl World {
             return call.refuse(&ApiError::not_found(&call.request.path));
         }
         if call.request.is_write() {
-            self.ledger.write_seen(call.write_id());
+            self.ledger.write_seen(call.now, &call.content());
         }
         let reply = match self.authenticate(call) {
             Ok(caller) => self.serve(call, &caller),
@@ -127,7 +137,7 @@ impl World {
                 None => call.refuse(&ApiError::throttled(None, None)),
             });
         }
-        self.ledger.fault("brown-out");
+        self.ledger.fault("brown-out", call.write_id());
         Some(Reply::Answer(unavailable(call, refused.hint)))
     }
 
@@ -182,7 +192,7 @@ impl World {
                 call.refuse(&ApiError::new(500, "internal.server.error", "The server encountered an error."))
             }
         };
-        self.ledger.fault(fault.name());
+        self.ledger.fault(fault.name(), call.write_id());
         Some(reply)
     }
 
@@ -195,7 +205,7 @@ impl World {
             }
             _ => return None,
         };
-        self.ledger.fault(fault.name());
+        self.ledger.fault(fault.name(), call.write_id());
         Some(reply)
     }
 
@@ -247,13 +257,7 @@ impl World {
         };
         let body = success.body.map(|body| body.to_string().into_bytes());
         if call.request.is_write() {
-            let content = WriteContent {
-                id: call.write_id(),
-                method: &caller.method,
-                path: &caller.path,
-                body: &call.request.body,
-            };
-            self.ledger.write_executed(done.endpoint, &content, done.duplicate_emails);
+            self.ledger.write_executed(done.endpoint, &call.content(), done.duplicate_emails);
             if let Some(id) = call.write_id() {
                 let answer = Remembered { status: success.status, body: body.clone().unwrap_or_default() };
                 self.dedup.remember(call.now, &caller.credential, id, answer);
