@@ -1,12 +1,15 @@
 //! The result of a run, from its journal alone: a row per item, and counts.
 //!
+//! An item whose upstream tells each row's outcome (see [`recipe::job`](crate::recipe::job)) has a row for each of those
+//! instead of one for itself; a row that was sent again stands where it was sent last.
+//!
 //! The columns are `id,status,http_status,attempts,key,error`. The status is what a person acts on: `ok`; `failed`, not
 //! applied, can be run again; `unknown`, must be looked at; `pending`, a resume will deal with it. Rows come in the order
 //! of the input.
 
 use std::io::Write;
 
-use tidegate_store::{Counts, ItemResult, Reader, State};
+use tidegate_store::{Counts, ItemResult, Part, PartState, Reader, State};
 
 /// What an item came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,9 +74,38 @@ impl ReportError {
 pub fn write_csv(journal: &Reader, out: impl Write) -> Result<Counts, ReportError> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(["id", "status", "http_status", "attempts", "key", "error"])?;
-    journal.results(|item| write_item(&mut csv, &item))?;
+    journal.results(|item| {
+        if item.parts == 0 {
+            return write_item(&mut csv, &item);
+        }
+        journal.parts(item.seq)?.iter().try_for_each(|part| write_part(&mut csv, &item, part))
+    })?;
     csv.flush().map_err(csv::Error::from)?;
     Ok(journal.counts()?)
+}
+
+fn write_part(csv: &mut csv::Writer<impl Write>, item: &ItemResult, part: &Part) -> Result<(), ReportError> {
+    let status = match part.state {
+        Some(PartState::Followed) => return Ok(()),
+        Some(PartState::Ok) => Status::Ok,
+        Some(PartState::Failed) => Status::Failed,
+        Some(PartState::Unknown) => Status::Unknown,
+        // Of a submission that was refused as a whole, or cancelled.
+        None if !item.state.is_pending() => Status::from(item.state),
+        Some(PartState::Retry) | None => Status::Pending,
+    };
+    let http_status = part.http_status.or(item.http_status).map_or_else(String::new, |it| it.to_string());
+    let of_item = (part.state.is_none() || part.state == Some(PartState::Unknown)).then_some(&item.error);
+    let error = part.error.as_ref().or(of_item.and_then(Option::as_ref));
+    csv.write_record([
+        part.id.as_str(),
+        status.name(),
+        &http_status,
+        &item.attempts.to_string(),
+        &item.key.hyphenated().to_string(),
+        error.map_or("", String::as_str),
+    ])?;
+    Ok(())
 }
 
 fn write_item(csv: &mut csv::Writer<impl Write>, item: &ItemResult) -> Result<(), ReportError> {

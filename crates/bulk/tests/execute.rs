@@ -105,12 +105,18 @@ fn upstream(profile: &str, api: &str, secret: &str) -> Arc<Upstream> {
 
 async fn run(journal: &Arc<Journal>, upstream: Arc<Upstream>) -> Result<(), Stopped> {
     let (_stop, stopping) = watch::channel(false);
-    let options = Options { concurrency: 8, patience: Duration::from_millis(400), headers: Vec::new() };
+    let options =
+        Options { concurrency: 8, patience: Duration::from_millis(400), headers: Vec::new(), jobs: None };
     execute(Arc::clone(journal), upstream, options, &Progress::default(), stopping).await
 }
 
 /// As a process that was killed after it had sent item 1 and before it knew the outcome: the write was executed.
 async fn in_doubt(world: &World, profile: &str) -> Arc<Journal> {
+    in_doubt_since(world, profile, now()).await
+}
+
+/// The same, where its clock showed `first` when it sent.
+async fn in_doubt_since(world: &World, profile: &str, first: Wall) -> Arc<Journal> {
     let journal = world.planned(1);
     let there = upstream(profile, &world.sim.url(), "demo-secret");
     let item = item(1, PATH);
@@ -123,8 +129,69 @@ async fn in_doubt(world: &World, profile: &str) -> Arc<Journal> {
         .await
         .unwrap();
     assert!(sent.status().is_success());
-    journal.intend(vec![1], now()).await.unwrap();
+    journal.intend(vec![1], first).await.unwrap();
     journal
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_from_the_future_is_not_trusted() {
+    let ahead = |minutes: i64| Wall::from_unix_millis(now().unix_millis() + minutes * 60_000);
+    for (minutes, state) in [(4, State::Ok), (60, State::Unknown)] {
+        let world = World::new("limit = 0\ndedup = \"24h\"\n").await;
+        let journal = in_doubt_since(&world, "genesys-guide", ahead(minutes)).await;
+        run(&journal, upstream("genesys-guide", &world.sim.url(), "demo-secret")).await.unwrap();
+        assert_eq!(world.state(1).0, state, "the clock was set back by {minutes} min");
+        assert_eq!(world.writes(), 1);
+    }
+}
+
+/// A run of one DELETE of a user.
+fn deletion(world: &World) -> Arc<Journal> {
+    let journal = Journal::create(&world.path(), &RunHeader::default()).unwrap();
+    tokio::task::block_in_place(|| {
+        let target = "/api/v2/users/00000000-0000-4000-8000-000000000001";
+        let item = NewItem { method: "DELETE".to_owned(), body: None, ..item(1, target) };
+        journal.append_blocking(vec![item]).unwrap();
+        journal.finish_planning_blocking(now()).unwrap();
+    });
+    Arc::new(journal)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_in_doubt_whose_target_is_gone_was_done() {
+    // Its answer is lost: the second attempt of the same call finds nothing.
+    let world = World::new("limit = 0\n[faults]\nscript = [\"drop-after\"]\n").await;
+    let journal = deletion(&world);
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!(world.state(1), (State::Ok, None));
+    // Its process was killed: the next one finds nothing.
+    let world = World::new("limit = 0\n").await;
+    let journal = deletion(&world);
+    let client = tidegate::Client::over(upstream("genesys", &world.sim.url(), "demo-secret"));
+    let target = "/api/v2/users/00000000-0000-4000-8000-000000000001";
+    client.request(http::Method::DELETE, target).send().await.unwrap();
+    journal.intend(vec![1], now()).await.unwrap();
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!(world.state(1), (State::Ok, None));
+    // Nothing was in doubt: it never was there.
+    let world = World::new("limit = 0\nusers = 0\n").await;
+    let journal = deletion(&world);
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!(world.state(1).0, State::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_permission_stops_the_run_with_everything_pending() {
+    let clients =
+        "[[oauth.clients]]\nid = \"demo-client\"\nsecret = \"demo-secret\"\nscopes = [\"view:users\"]\n";
+    let world = World::new(&format!("limit = 0\n{clients}")).await;
+    let journal = world.planned(200);
+    let stopped = run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap_err();
+    let Stopped::Upstream(why) = stopped else { panic!("{stopped}") };
+    assert!(why.contains("edit:users"), "{why}");
+    assert_eq!(world.counts(), Counts { planned: 200, ..Counts::default() });
+    let asked = world.sim.stats().statuses[&403];
+    assert!(asked <= 16, "{asked} calls were refused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +230,8 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
     }];
     let upstream = Upstream::new(config).unwrap();
     let (stop, stopping) = watch::channel(false);
-    let options = Options { concurrency: 8, patience: Duration::from_mins(1), headers: Vec::new() };
+    let options =
+        Options { concurrency: 8, patience: Duration::from_mins(1), headers: Vec::new(), jobs: None };
     let progress = Progress::default();
     let begun = std::time::Instant::now();
     let told = async {

@@ -112,6 +112,8 @@ pub(crate) enum BulkCommand {
     Status(BulkStatusArgs),
     /// Write the result of every item.
     Report(BulkReportArgs),
+    /// End a run for good: what was not sent is cancelled, what was sent is kept. Also while it runs.
+    Cancel(BulkCancelArgs),
 }
 
 /// How a run is carried out.
@@ -131,6 +133,10 @@ pub(crate) struct BulkCommon {
     /// Result file, CSV: id,status,http_status,attempts,key,error.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Where the results of jobs go, NDJSON; default: beside the journal, its name with .results.ndjson. For recipes
+    /// whose upstream works on after its answer.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) results: Option<PathBuf>,
     /// No progress bar.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -163,6 +169,16 @@ pub(crate) struct BulkResumeArgs {
     pub(crate) journal: PathBuf,
     #[command(flatten)]
     pub(crate) common: BulkCommon,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BulkCancelArgs {
+    /// The journal of the run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: PathBuf,
+    /// Do not ask. Needed where nobody can be asked.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args, Debug)]

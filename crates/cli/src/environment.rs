@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use tidegate_core::profile::nearest;
+use tidegate_store::fault;
 
 /// Every variable that begins so is ours, or a slip of the pen.
 const PREFIX: &str = "TIDEGATE_";
@@ -53,7 +54,9 @@ impl Environment {
         let ours = self.set.iter().map(|(name, value)| (name.to_string_lossy(), value));
         let ours = ours.filter(|(name, _)| name.starts_with(PREFIX));
         let unknown = ours.filter(|(name, value)| {
-            !known.clone().any(|known| known == name) && !is_service_link(name, &value.to_string_lossy())
+            !known.clone().any(|known| known == name)
+                && !is_service_link(name, &value.to_string_lossy())
+                && fault::VARIABLE != Some(&**name)
         });
         let told = unknown.map(|(name, _)| match nearest(&name, known.clone()) {
             Some(near) => format!("{name}: is not a known variable (did you mean `{near}`?)"),

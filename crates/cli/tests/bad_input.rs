@@ -126,7 +126,7 @@ fn an_unknown_recipe_is_told_with_a_near_one() {
     world.write("in.csv", agents(1, 1));
     let parts = [
         "unknown recipe `user-skils`; did you mean `user-skills`?",
-        "built in: queue-members, user-languages,",
+        "built in: analytics-conversations, bulk-users,",
     ];
     refused(&world, "in.csv", "user-skils", 2, &parts);
 }

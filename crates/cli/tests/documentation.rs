@@ -44,7 +44,7 @@ fn the_simulators_page_names_every_flag_of_sim() {
 fn the_bulk_and_configuration_pages_name_every_flag_of_bulk() {
     let pages = [include_str!("../../../docs/bulk.md"), include_str!("../../../docs/configuration.md")];
     let named = flags(&pages.join("\n"));
-    for command in ["bulk run", "bulk resume", "bulk status", "bulk report"] {
+    for command in ["bulk run", "bulk resume", "bulk status", "bulk report", "bulk cancel"] {
         let common = ["--help", "--version", "--verbose", "--format"].map(str::to_owned);
         let missing: Vec<String> =
             of_command(command).difference(&named).filter(|flag| !common.contains(flag)).cloned().collect();

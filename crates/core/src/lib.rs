@@ -18,6 +18,7 @@
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
+//! | [`poll`] | when a job of the upstream is looked at next |
 //! | [`token`] | the life of an access token |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
@@ -39,6 +40,7 @@ pub mod latency;
 pub mod listing;
 pub mod observe;
 pub mod pace;
+pub mod poll;
 pub mod profile;
 pub mod retry;
 pub mod schedule;

@@ -127,7 +127,7 @@ fn help() -> Value {
     json!({
         "what": "a simulated, quota-limited Platform API; nothing here is real",
         "POST /oauth/token": "client_credentials; demo-client / demo-secret unless configured",
-        "/api/v2/...": "users, routing skills, scripts, conversations, bulk and analytics jobs, limits, SCIM users",
+        "/api/v2/...": "users, routing skills, scripts, conversations, bulk, analytics, recording and outbound jobs, external contacts, limits, SCIM users",
         "GET /sim/stats": "the judge's books; ?users=1 adds every user's skills",
         "GET /sim/writes": "every write that had an id, with each of its attempts",
         "GET /sim/config": "the configuration in force",

@@ -26,6 +26,10 @@
 
 use crate::error::ErrorKind;
 
+/// The variable that names a point, in builds that have them.
+pub const VARIABLE: Option<&str> =
+    if cfg!(any(debug_assertions, feature = "fault-points")) { Some("TIDEGATE_FAULT_POINT") } else { None };
+
 #[cfg(any(debug_assertions, feature = "fault-points"))]
 mod armed {
     use std::sync::OnceLock;

@@ -8,7 +8,7 @@ use tidegate_core::time::Wall;
 
 use crate::error::ErrorKind;
 use crate::format::to_sql;
-use crate::record::{NewItem, Outcome, Page, Part, PartState, Step};
+use crate::record::{Accepted, NewItem, Outcome, Page, Part, PartState, Step};
 use crate::state::{Event, Illegal, State};
 use crate::writer::{append, change, standing};
 
@@ -16,12 +16,10 @@ use crate::writer::{append, change, standing};
 pub(crate) fn accept(
     connection: &Connection,
     seq: u64,
-    job: &str,
-    state: &str,
-    attempts: u32,
-    parts: &[Part],
+    accepted: &Accepted,
     at: Wall,
 ) -> Result<(), ErrorKind> {
+    let Accepted { job, state, step, http_status, attempts, parts } = accepted;
     let (standing, _, _) = standing(connection, seq)?;
     if !matches!(standing, State::Sent | State::Resent) {
         return Err(ErrorKind::Illegal { seq, illegal: Illegal { state: standing, event: Event::Succeed } });
@@ -34,13 +32,13 @@ pub(crate) fn accept(
         return Err(ErrorKind::AlreadyAccepted { seq, job });
     }
     connection
-        .prepare_cached(
-            "INSERT INTO job (seq, job, state, step, submitted_ms) VALUES (?1, ?2, ?3, 'polling', ?4)",
-        )?
-        .execute(params![to_sql(seq), job, state, at.unix_millis()])?;
+        .prepare_cached("INSERT INTO job (seq, job, state, step, submitted_ms) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![to_sql(seq), job, state, step.name(), at.unix_millis()])?;
     connection
-        .prepare_cached("UPDATE progress SET attempts = attempts + ?2, updated_ms = ?3 WHERE seq = ?1")?
-        .execute(params![to_sql(seq), attempts, at.unix_millis()])?;
+        .prepare_cached(
+            "UPDATE progress SET attempts = attempts + ?2, http_status = ?3, updated_ms = ?4 WHERE seq = ?1",
+        )?
+        .execute(params![to_sql(seq), attempts, http_status, at.unix_millis()])?;
     put_parts(connection, seq, parts)
 }
 
@@ -64,10 +62,9 @@ pub(crate) fn polled(
 pub(crate) fn fetched(connection: &Connection, seq: u64, page: &Page) -> Result<(), ErrorKind> {
     standing(connection, seq)?;
     let step = if page.cursor.is_some() { Step::Fetching } else { Step::Fetched };
-    // No row where the answer to the submission held the results: then there is no job to go on with.
     connection
         .prepare_cached(
-            "UPDATE job SET step = ?2, cursor = ?3, fetched = fetched + ?4, bytes = ?5 WHERE seq = ?1",
+            "UPDATE job SET step = ?2, cursor = ?3, fetched = fetched + ?4, bytes = max(bytes, ?5) WHERE seq = ?1",
         )?
         .execute(params![to_sql(seq), step.name(), page.cursor, to_sql(page.results), to_sql(page.bytes)])?;
     put_parts(connection, seq, &page.parts)

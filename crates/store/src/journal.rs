@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access};
-use crate::lock::{Lock, beside};
+use crate::lock::{Held, Lock, beside};
 use crate::reader::Reader;
-use crate::record::{Change, NewItem, Page, Part, Run, RunHeader, Step};
+use crate::record::{Accepted, Change, NewItem, Page, Part, Run, RunHeader, Step};
 use crate::writer::{Command, Op, Writer};
 
 /// Commands that may wait for the writer. As many senders as a run has in flight can each have one queued; more
@@ -80,6 +80,14 @@ impl Journal {
             Err(if planned { ErrorKind::Exists } else { ErrorKind::PlanIncomplete })
         };
         look().map_err(|kind| Error::new(path, kind))
+    }
+
+    /// Whether a process is writing to the journal at `path`, and its id where that can be told.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn holder(path: &Path) -> Result<Held, Error> {
+        crate::lock::held(path).map_err(|kind| Error::new(path, kind))
     }
 
     /// Opens an existing journal to continue its run.
@@ -162,21 +170,13 @@ impl Journal {
         self.call_blocking(Op::Record { changes, at })
     }
 
-    /// Records that the upstream accepted a sent item as a job, after `attempts` more attempts. Only then may the job be
-    /// polled: a crash before this leaves the item in doubt, a crash after it leaves a job to go on with.
+    /// Records that the upstream accepted a sent item as a job. Only then may the job be polled: a crash before this leaves
+    /// the item in doubt, a crash after it leaves a job to go on with.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyAccepted`], [`ErrorKind::Illegal`] if it was not sent, or what the disk said.
-    pub async fn accept(
-        &self,
-        seq: u64,
-        job: String,
-        state: String,
-        attempts: u32,
-        parts: Vec<Part>,
-        at: Wall,
-    ) -> Result<(), Error> {
-        self.call(Op::Accept { seq, job, state, attempts, parts, at }).await
+    pub async fn accept(&self, seq: u64, accepted: Accepted, at: Wall) -> Result<(), Error> {
+        self.call(Op::Accept { seq, accepted, at }).await
     }
 
     /// Records that a poll saw a job in another state, or that this side is at another step with it.

@@ -50,9 +50,10 @@ mod writer;
 
 pub use error::{Error, ErrorKind};
 pub use journal::Journal;
+pub use lock::Held;
 pub use reader::Reader;
 pub use record::{
-    Change, Counts, Digest, Item, ItemResult, Job, NewItem, Outcome, Page, Part, PartCounts, PartState,
-    Pending, Run, RunHeader, Step,
+    Accepted, Change, Counts, Digest, Item, ItemResult, Job, NewItem, Outcome, Page, Part, PartCounts,
+    PartState, Pending, Run, RunHeader, Step,
 };
 pub use state::{Event, Illegal, State, next_state};

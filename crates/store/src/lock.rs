@@ -9,8 +9,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::ErrorKind;
+
+/// How often a lock that is taken is tried again, and after which time: [`held`] takes it for a moment.
+const LOOKS: u32 = 5;
+const A_LOOK: Duration = Duration::from_millis(10);
 
 /// Held for as long as it lives.
 #[derive(Debug)]
@@ -38,15 +43,64 @@ impl Lock {
                     _ => error.into(),
                 },
             )?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ErrorKind::Locked { pid: holder(&mut file) }),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Somebody who only looks holds it for a moment.
+                Err(TryLockError::WouldBlock) if tries < LOOKS => {
+                    tries += 1;
+                    #[expect(clippy::disallowed_methods, reason = "no runtime here, and it is a moment")]
+                    std::thread::sleep(A_LOOK);
+                }
+                Err(TryLockError::WouldBlock) => return Err(ErrorKind::Locked { pid: holder(&mut file) }),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
         }
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Whether a process is writing to a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// None is.
+    No,
+    /// One is; its id, where that can be told.
+    By(Option<u32>),
+}
+
+impl Held {
+    /// Whether a process is at it.
+    pub const fn is_held(self) -> bool {
+        matches!(self, Self::By(_))
+    }
+
+    /// The process's id, if there is one and it can be told.
+    pub const fn pid(self) -> Option<u32> {
+        match self {
+            Self::No => None,
+            Self::By(pid) => pid,
+        }
+    }
+}
+
+/// Whether a process holds `journal`, and its id where that can be told.
+///
+/// Nothing is created. The lock is taken for a moment, shared with others who look.
+pub(crate) fn held(journal: &Path) -> Result<Held, ErrorKind> {
+    let mut file = match File::open(beside(journal, ".lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Held::No),
+        Err(error) => return Err(error.into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Held::No),
+        Err(TryLockError::WouldBlock) => Ok(Held::By(holder(&mut file))),
+        Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
@@ -70,6 +124,18 @@ mod tests {
         assert_eq!(refused, ErrorKind::Locked { pid: Some(std::process::id()) });
         drop(first);
         Lock::take(&journal).unwrap();
+    }
+
+    #[test]
+    fn whether_it_is_held_can_be_seen_without_taking_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("run.journal");
+        assert_eq!(held(&journal), Ok(Held::No));
+        assert!(!beside(&journal, ".lock").exists());
+        let lock = Lock::take(&journal).unwrap();
+        assert_eq!(held(&journal), Ok(Held::By(Some(std::process::id()))));
+        drop(lock);
+        assert_eq!(held(&journal), Ok(Held::No));
     }
 
     #[test]

@@ -156,6 +156,23 @@ pub struct Job {
     pub polled: Option<Wall>,
 }
 
+/// The upstream's acceptance of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The upstream's name of the job.
+    pub job: String,
+    /// Its first state, in the upstream's words.
+    pub state: String,
+    /// What is next: [`Step::Polling`], or [`Step::Fetched`] where the answer held all results.
+    pub step: Step,
+    /// The status of the answer.
+    pub http_status: Option<u16>,
+    /// Attempts the submission took.
+    pub attempts: u32,
+    /// The item's rows, where the upstream tells them apart.
+    pub parts: Vec<Part>,
+}
+
 /// How far this side is with a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {

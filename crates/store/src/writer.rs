@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ErrorKind;
 use crate::format::to_sql;
-use crate::record::{Change, NewItem, Outcome, Page, Part, Step};
+use crate::record::{Accepted, Change, NewItem, Outcome, Page, Part, Step};
 use crate::state::{Event, State, next_state};
 use crate::{fault, jobs};
 
@@ -29,7 +29,7 @@ pub(crate) enum Op {
     FinishPlanning(Wall),
     Intend { seqs: Vec<u64>, at: Wall },
     Record { changes: Vec<Change>, at: Wall },
-    Accept { seq: u64, job: String, state: String, attempts: u32, parts: Vec<Part>, at: Wall },
+    Accept { seq: u64, accepted: Accepted, at: Wall },
     Polled { seq: u64, state: String, step: Step, at: Wall },
     Fetched { seq: u64, page: Page },
     Follow { parent: u64, item: Box<NewItem>, parts: Vec<Part> },
@@ -43,7 +43,8 @@ impl Op {
             Self::Append(items) => items.len(),
             Self::Intend { seqs, .. } => seqs.len(),
             Self::Record { changes, .. } => changes.len(),
-            Self::Accept { parts, .. } | Self::Follow { parts, .. } => 1 + parts.len(),
+            Self::Accept { accepted, .. } => 1 + accepted.parts.len(),
+            Self::Follow { parts, .. } => 1 + parts.len(),
             Self::Fetched { page, .. } => 1 + page.parts.len(),
             Self::FinishPlanning(_) | Self::Polled { .. } | Self::Amend { .. } | Self::Cancel(_) => 1,
         }
@@ -165,7 +166,9 @@ impl Writer {
 /// Passes the fault points of a group.
 fn pass(ops: &[Op], side: &str) {
     if cfg!(any(debug_assertions, feature = "fault-points")) {
-        ops.iter().for_each(|op| fault::point(&format!("{}.{side}", op.fault())));
+        for op in ops {
+            fault::point(&format!("{}.{side}", op.fault()));
+        }
     }
 }
 
@@ -196,9 +199,7 @@ fn apply(connection: &Connection, op: &Op) -> Result<(), ErrorKind> {
         (Op::Record { changes, at }, true) => {
             changes.iter().try_for_each(|it| change(connection, it.seq, it.event, &it.outcome, *at))
         }
-        (Op::Accept { seq, job, state, attempts, parts, at }, true) => {
-            jobs::accept(connection, *seq, job, state, *attempts, parts, *at)
-        }
+        (Op::Accept { seq, accepted, at }, true) => jobs::accept(connection, *seq, accepted, *at),
         (Op::Polled { seq, state, step, at }, true) => jobs::polled(connection, *seq, state, *step, *at),
         (Op::Fetched { seq, page }, true) => jobs::fetched(connection, *seq, page),
         (Op::Follow { parent, item, parts }, true) => jobs::follow(connection, *parent, item, parts),

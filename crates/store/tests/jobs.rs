@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tidegate_core::time::Wall;
 use tidegate_store::{
-    Change, ErrorKind, Event, Journal, NewItem, Outcome, Page, Part, PartCounts, PartState, RunHeader, State,
-    Step,
+    Accepted, Change, ErrorKind, Event, Journal, NewItem, Outcome, Page, Part, PartCounts, PartState,
+    RunHeader, State, Step,
 };
 use uuid::Uuid;
 
@@ -40,7 +40,12 @@ fn part(ord: u32, state: Option<PartState>) -> Part {
 async fn accepted(journal: &Journal, seq: u64, job: &str) {
     journal.intend(vec![seq], at(20)).await.unwrap();
     let parts = (0..3).map(|ord| part(ord, None)).collect();
-    journal.accept(seq, job.to_owned(), "InProgress".to_owned(), 2, parts, at(21)).await.unwrap();
+    journal.accept(seq, acceptance(job, parts), at(21)).await.unwrap();
+}
+
+fn acceptance(job: &str, parts: Vec<Part>) -> Accepted {
+    let (job, state) = (job.to_owned(), "InProgress".to_owned());
+    Accepted { job, state, step: Step::Polling, http_status: Some(202), attempts: 2, parts }
 }
 
 #[tokio::test]
@@ -54,13 +59,14 @@ async fn an_accepted_item_is_pending_but_not_in_doubt() {
     let job = first.job.as_ref().unwrap();
     assert_eq!((job.id.as_str(), job.state.as_str(), job.step), ("j-1", "InProgress", Step::Polling));
     assert_eq!((first.item.state, first.maybe_executed, first.item.attempts), (State::Sent, false, 2));
+    assert_eq!(first.item.http_status, Some(202));
     assert_eq!((second.job.as_ref(), second.maybe_executed), (None, false));
     assert_eq!(reader.open_jobs().unwrap(), vec![first.clone()]);
     assert_eq!(reader.part_counts().unwrap(), PartCounts { open: 3, ..PartCounts::default() });
 
-    let other = journal.accept(2, "j-2".to_owned(), "x".to_owned(), 1, Vec::new(), at(30)).await.unwrap_err();
+    let other = journal.accept(2, acceptance("j-2", Vec::new()), at(30)).await.unwrap_err();
     assert_eq!(other.kind(), &ErrorKind::AlreadyAccepted { seq: 2, job: "j-1".to_owned() });
-    let unsent = journal.accept(5, "j-3".to_owned(), "x".to_owned(), 1, Vec::new(), at(30)).await;
+    let unsent = journal.accept(5, acceptance("j-3", Vec::new()), at(30)).await;
     assert!(matches!(unsent.unwrap_err().kind(), ErrorKind::Illegal { seq: 5, .. }));
 }
 

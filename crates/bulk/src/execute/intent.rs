@@ -7,13 +7,16 @@
 //! held back, and then it never leaves. There is nothing in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
+use tidegate::Profile;
 use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
-use tidegate_core::classify::Delivery;
-use tidegate_store::Journal;
+use tidegate_core::classify::{Delivery, Outcome};
+use tidegate_store::{Journal, fault};
 use tower::{Layer, Service};
 
 use super::health::Health;
@@ -23,6 +26,8 @@ use super::health::Health;
 pub(super) struct Exit {
     seq: u64,
     stage: Arc<Mutex<Stage>>,
+    /// An attempt that left may have been executed, and brought no final answer.
+    doubted: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,12 @@ enum Stage {
 impl Exit {
     /// An item that has not left.
     pub(super) fn new(seq: u64) -> Self {
-        Self { seq, stage: Arc::new(Mutex::new(Stage::Waiting)) }
+        Self { seq, stage: Arc::new(Mutex::new(Stage::Waiting)), doubted: Arc::default() }
+    }
+
+    /// Whether an attempt of it may have been executed without a final answer.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Keeps it from leaving; false if it is too late for that.
@@ -90,6 +100,20 @@ impl Exit {
     }
 }
 
+/// Whether an attempt that ended so may have been executed, with more attempts to come.
+fn leaves_doubt(sent: &Result<Answered, AttemptError>, profile: &Profile) -> bool {
+    match sent {
+        Ok(answered) => {
+            let response = &answered.response;
+            let hint = response.headers().get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
+            let outcome = Outcome::answered(response.status(), hint);
+            profile.retry.delivery(&outcome) == Delivery::MaybeExecuted
+        }
+        Err(AttemptError::Send(error)) => error.failure.delivery() == Delivery::MaybeExecuted,
+        Err(_) => false,
+    }
+}
+
 /// A gateway in between sent nothing, and not for want of quota.
 fn is_away(response: &http::Response<tidegate::ResponseBody>) -> bool {
     response.headers().contains_key("tidegate-refused")
@@ -103,6 +127,8 @@ pub(super) struct IntentLayer {
     pub(super) clock: Clock,
     /// What the attempts say about the upstream.
     pub(super) health: Arc<Health>,
+    /// What its answers mean.
+    pub(super) profile: Arc<Profile>,
 }
 
 /// Writes the intent before an item's first attempt leaves.
@@ -136,12 +162,20 @@ where
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let IntentLayer { journal, clock, health } = self.layer.clone();
+        let IntentLayer { journal, clock, health, profile } = self.layer.clone();
         Box::pin(async move {
-            if let Some(exit) = attempt.request.extensions().get::<Exit>().cloned() {
+            let exit = attempt.request.extensions().get::<Exit>().cloned();
+            if let Some(exit) = &exit {
                 exit.leave(&journal, &clock).await?;
+                fault::point("bulk.sent");
             }
             let sent = inner.call(attempt).await;
+            if let Some(exit) = &exit {
+                fault::point("bulk.answered");
+                if leaves_doubt(&sent, &profile) {
+                    exit.doubted.store(true, Ordering::Relaxed);
+                }
+            }
             match &sent {
                 Ok(answered) if is_away(&answered.response) => {
                     health.away(clock.now(), format!("the gateway answered {}", answered.response.status()));

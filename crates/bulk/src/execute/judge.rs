@@ -1,13 +1,13 @@
 //! What an answer, or its absence, means for an item and for the run.
 
-use http::StatusCode;
 use http::header::RETRY_AFTER;
+use http::{Method, StatusCode};
 use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
 use tidegate_core::classify::{self, Delivery};
 use tidegate_store::{Event, Outcome};
 
 /// How much of an answer is read, so that its connection can carry the next call and an error can be told.
-const MAX_ANSWER: usize = 1 << 20;
+pub(super) const MAX_ANSWER: usize = 1 << 20;
 
 /// How much of an answer that is no error of the vendor's shape is told.
 const MAX_TOLD: usize = 300;
@@ -18,6 +18,8 @@ pub(super) struct Judged {
     pub(super) event: Option<Event>,
     pub(super) outcome: Outcome,
     pub(super) run: ForTheRun,
+    /// The answer's body, if it was a good one.
+    pub(super) body: Vec<u8>,
 }
 
 /// What one item's end says about the others.
@@ -35,7 +37,7 @@ impl Judged {
     /// A request that cannot be sent.
     pub(super) fn invalid(reason: String) -> Self {
         let outcome = outcome(&CallReport::default(), None, Some(reason));
-        Self { event: Some(Event::Fail), outcome, run: ForTheRun::Nothing }
+        Self { event: Some(Event::Fail), outcome, run: ForTheRun::Nothing, body: Vec::new() }
     }
 
     /// Judges a call that brought no answer.
@@ -51,11 +53,16 @@ impl Judged {
             ErrorKind::Unreachable => (Some(Event::Unsent), ForTheRun::Unserved),
             _ => (Some(Event::Unsent), ForTheRun::Nothing),
         };
-        Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run }
+        Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
     }
 
-    /// Judges an answer.
-    pub(super) async fn answer(mut response: http::Response<ResponseBody>, profile: &Profile) -> Self {
+    /// Judges an answer. `doubted`: an earlier sending of the item may have been executed.
+    pub(super) async fn answer(
+        mut response: http::Response<ResponseBody>,
+        profile: &Profile,
+        method: &Method,
+        doubted: bool,
+    ) -> Self {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
@@ -65,22 +72,45 @@ impl Judged {
             || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let body = response.into_body().bytes(MAX_ANSWER).await.unwrap_or_default();
+        let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let forbidden = lacks_permission(status, &body);
         let (event, run) = match () {
-            () if unknown => (Event::LoseTrack, ForTheRun::Nothing),
-            () if status.is_success() => (Event::Succeed, ForTheRun::Nothing),
-            () if status == StatusCode::UNAUTHORIZED => (Event::Unsent, ForTheRun::Stop),
-            () if unserved => (Event::Unsent, ForTheRun::Unserved),
-            () => (Event::Fail, ForTheRun::Nothing),
+            () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
+            () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
+            // What is gone is deleted, and the sending in doubt may well have done it.
+            () if gone && doubted && *method == Method::DELETE => (Some(Event::Succeed), ForTheRun::Nothing),
+            () if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
+            // The refusal is of this sending; an earlier one stays in doubt.
+            () if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
+            () if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
+            () => (Some(Event::Fail), ForTheRun::Nothing),
         };
         let error = match event {
-            Event::Succeed => None,
-            Event::Unsent if status == StatusCode::UNAUTHORIZED => {
+            Some(Event::Succeed) => None,
+            _ if status == StatusCode::UNAUTHORIZED => {
                 Some(format!("the upstream refused the credential: {}", reason(status, &body)))
+            }
+            _ if forbidden => {
+                let told = reason(status, &body);
+                Some(format!("{told}; no item would fare better: grant it to the client, then resume"))
             }
             _ => Some(reason(status, &body)),
         };
-        Self { event: Some(event), outcome: outcome(&report, Some(status.as_u16()), error), run }
+        let body = if status.is_success() { body.to_vec() } else { Vec::new() };
+        Self { event, outcome: outcome(&report, Some(status.as_u16()), error), run, body }
     }
+}
+
+/// Whether the credential lacks a permission, which is no matter of this item. A permission that is missing in the item's
+/// division only has another code (`missing.division.permission`) and fails that item alone.
+pub(super) fn lacks_permission(status: StatusCode, body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Code {
+        code: String,
+    }
+    let told: Option<Code> =
+        (status == StatusCode::FORBIDDEN).then(|| serde_json::from_slice(body).ok()).flatten();
+    told.is_some_and(|it| matches!(it.code.as_str(), "missing.permissions" | "missing.any.permissions"))
 }
 
 fn outcome(report: &CallReport, http_status: Option<u16>, error: Option<String>) -> Outcome {
@@ -88,7 +118,7 @@ fn outcome(report: &CallReport, http_status: Option<u16>, error: Option<String>)
 }
 
 /// The message of the upstream's error; the beginning of its text if it has another shape.
-fn reason(status: StatusCode, body: &[u8]) -> String {
+pub(super) fn reason(status: StatusCode, body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct ErrorBody {
         message: Option<String>,
@@ -123,14 +153,51 @@ mod tests {
     }
 
     async fn judged(status: u16, headers: &[(&'static str, &'static str)]) -> (Option<Event>, ForTheRun) {
-        let mut response = http::Response::new(ResponseBody::from(bytes::Bytes::new()));
+        let judged = judge(Method::PATCH, status, headers, "", false).await;
+        (judged.event, judged.run)
+    }
+
+    async fn judge(
+        method: Method,
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &'static str,
+        doubted: bool,
+    ) -> Judged {
+        let mut response =
+            http::Response::new(ResponseBody::from(bytes::Bytes::from_static(body.as_bytes())));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         for (name, value) in headers {
             response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
         }
         let profile = Profile::builtin("genesys").unwrap();
-        let judged = Judged::answer(response, &profile).await;
-        (judged.event, judged.run)
+        Judged::answer(response, &profile, &method, doubted).await
+    }
+
+    #[tokio::test]
+    async fn a_missing_permission_stops_the_run_and_is_named() {
+        let body = r#"{"code":"missing.any.permissions","message":"You are missing: routing:skill:assign"}"#;
+        let judged = judge(Method::PATCH, 403, &[], body, false).await;
+        assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Stop));
+        assert!(judged.outcome.error.unwrap().contains("routing:skill:assign"));
+        let doubted = judge(Method::PATCH, 403, &[], body, true).await;
+        assert_eq!(
+            (doubted.event, doubted.run),
+            (None, ForTheRun::Stop),
+            "an earlier sending stays in doubt"
+        );
+        let division = r#"{"code":"missing.division.permission","message":"not in this division"}"#;
+        let judged = judge(Method::PATCH, 403, &[], division, false).await;
+        assert_eq!((judged.event, judged.run), (Some(Event::Fail), ForTheRun::Nothing));
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_after_a_delete_in_doubt_is_deleted() {
+        for status in [404, 410] {
+            assert_eq!(judge(Method::DELETE, status, &[], "", true).await.event, Some(Event::Succeed));
+            assert_eq!(judge(Method::DELETE, status, &[], "", false).await.event, Some(Event::Fail));
+            assert_eq!(judge(Method::PATCH, status, &[], "", true).await.event, Some(Event::Fail));
+        }
     }
 
     #[tokio::test]

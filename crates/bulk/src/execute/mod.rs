@@ -14,6 +14,7 @@
 
 mod health;
 mod intent;
+mod job;
 mod judge;
 mod pages;
 
@@ -26,11 +27,15 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use tidegate::{Class, Client, Upstream};
+use tidegate_core::idempotency::age;
+use tidegate_core::time::Wall;
 use tidegate_store::{Change, Event, Journal, Pending, State};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::health::Health;
 use self::intent::{Exit, IntentLayer};
+pub use self::job::Following;
+use self::job::Sink;
 use self::judge::{ForTheRun, Judged};
 use self::pages::Pages;
 
@@ -46,6 +51,8 @@ pub struct Options {
     pub patience: Duration,
     /// Headers every request carries, such as the class for a gateway in between.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How accepted items are followed, where the upstream is not done with its answer.
+    pub jobs: Option<Following>,
 }
 
 /// How far a run is, live.
@@ -88,6 +95,9 @@ pub enum Stopped {
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] tidegate_store::Error),
+    /// The file of results cannot be written.
+    #[error("the file of results cannot be written: {0}")]
+    Results(String),
 }
 
 /// Sends what is pending in `journal`, until all items have ended or the run has to stop. What has left when it stops
@@ -104,11 +114,19 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let layer =
-        IntentLayer { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
+    let layer = IntentLayer {
+        journal: Arc::clone(&journal),
+        clock: *upstream.clock(),
+        health: Arc::clone(&health),
+        profile: Arc::clone(upstream.profile()),
+    };
+    let sink = open_sink(&journal, options.jobs.as_ref()).await?;
+    let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
+    let open = open.map(|most| Arc::new(Semaphore::new(most)));
     let client = Client::with_layer(upstream, layer);
     let (halt, _) = watch::channel(false);
-    let sender = Sender { client, journal, options, progress, halt, health, reason: Mutex::new(None) };
+    let reason = Mutex::new(None);
+    let sender = Sender { client, journal, options, progress, halt, health, reason, sink, open };
     let stopped = sender.stopped(stop);
     tokio::pin!(stopped);
     // An item that could not be sent stays pending; it is tried again once the others have had their turn.
@@ -153,6 +171,23 @@ struct Sender<'a> {
     health: Arc<Health>,
     /// Why the latest item that stays pending does.
     reason: Mutex<Option<String>>,
+    /// Where results of jobs go.
+    sink: tokio::sync::Mutex<Sink>,
+    /// Jobs that may be open at once, where the upstream bounds that.
+    open: Option<Arc<Semaphore>>,
+}
+
+/// Opens the file of results as the journal knows it.
+async fn open_sink(
+    journal: &Arc<Journal>,
+    jobs: Option<&Following>,
+) -> Result<tokio::sync::Mutex<Sink>, Stopped> {
+    let (journal, path) = (Arc::clone(journal), jobs.and_then(|it| it.results.clone()));
+    let open = tokio::task::spawn_blocking(move || {
+        let length = journal.reader()?.result_bytes()?;
+        Sink::open(path.as_deref(), length).map_err(|error| Stopped::Results(error.to_string()))
+    });
+    open.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 impl Sender<'_> {
@@ -178,18 +213,26 @@ impl Sender<'_> {
         let mut after = 0;
         let mut in_flight = FuturesUnordered::new();
         let mut ended = Ok(());
+        // Jobs that an earlier process left open come first: they count to those the upstream allows at once.
+        for pending in pages.open_jobs().await? {
+            let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
+            in_flight.push(self.send(pending, permit));
+        }
         'pages: loop {
             let page = pages.after(after).await?;
             let Some(last) = page.last() else { break };
             after = last.item.request.seq;
             for pending in page {
+                if pending.job.is_some() {
+                    continue;
+                }
                 while in_flight.len() >= self.options.concurrency && ended.is_ok() {
                     ended = in_flight.next().await.unwrap_or(Ok(()));
                 }
                 if ended.is_err() || *self.halt.borrow() {
                     break 'pages;
                 }
-                in_flight.push(self.send(pending));
+                in_flight.push(self.send(pending, None));
             }
         }
         loop {
@@ -201,11 +244,22 @@ impl Sender<'_> {
         }
     }
 
-    async fn send(&self, pending: Pending) -> Result<(), Stopped> {
+    /// Deals with one item. `permit` is that of a job which is open already.
+    async fn send(&self, pending: Pending, permit: Option<OwnedSemaphorePermit>) -> Result<(), Stopped> {
+        let rules = self.options.jobs.as_ref().map(|it| Arc::clone(&it.rules));
+        if let (Some(job), Some(rules)) = (pending.job, &rules) {
+            let followed = self.follow(&pending.item, job, rules).await;
+            drop(permit);
+            return followed;
+        }
+        let pending = Pending { job: None, ..pending };
         let exit = Exit::new(pending.item.request.seq);
-        let judged = tokio::select! {
+        let (judged, _permit) = tokio::select! {
             biased;
-            judged = self.call(&pending, &exit) => judged,
+            judged = async {
+                let permit = self.permit().await;
+                (self.call(&pending, &exit).await, permit)
+            } => judged,
             // It has not left and never will: it is what the journal says it is.
             () = self.held(&exit) => return Ok(()),
         };
@@ -213,11 +267,24 @@ impl Sender<'_> {
             return Err(Stopped::Journal(error));
         }
         let seen = self.consider(&judged);
+        if let (Some(Event::Succeed), Some(rules)) = (judged.event, &rules) {
+            return self.accepted(&pending.item, judged, rules).await;
+        }
         if let Some(event) = judged.event {
             self.write(&pending, &exit, event, judged).await?;
             self.progress.count(event);
         }
         seen
+    }
+
+    /// Leave to have one more job open, where the upstream bounds them.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(self.open.as_ref()?).acquire_owned().await.ok()
+    }
+
+    fn wall(&self) -> Wall {
+        self.client.upstream().clock().wall()
     }
 
     /// Writes what became of an item.
@@ -229,18 +296,17 @@ impl Sender<'_> {
         judged: Judged,
     ) -> Result<(), Stopped> {
         let seq = pending.item.request.seq;
-        let wall = || self.client.upstream().clock().wall();
         if !exit.is_intended() {
             if event == Event::Unsent {
                 return Ok(());
             }
             if pending.item.state == State::Planned {
                 // An end is told of an intent, also where the request turned out to be one that cannot be sent.
-                self.journal.intend(vec![seq], wall()).await?;
+                self.journal.intend(vec![seq], self.wall()).await?;
             }
         }
         let change = Change { seq, event, outcome: judged.outcome };
-        Ok(self.journal.record(vec![change], wall()).await?)
+        Ok(self.journal.record(vec![change], self.wall()).await?)
     }
 
     /// What an item's end means for the run.
@@ -275,10 +341,10 @@ impl Sender<'_> {
         let doubtful_since = item.first_sent.filter(|_| pending.maybe_executed);
         let mut call = self
             .client
-            .request(method, &item.request.target)
+            .request(method.clone(), &item.request.target)
             .class(Class::Bulk)
             .key(item.request.key.to_string())
-            .sent_before(doubtful_since.map(|first| now.since(first).unwrap_or_default()))
+            .sent_before(doubtful_since.map(|first| age(first, now)))
             .called_off_by(self.halt.subscribe())
             .extension(exit.clone());
         if let Some(body) = &item.request.body {
@@ -288,7 +354,10 @@ impl Sender<'_> {
             call = call.header(name.clone(), value.clone());
         }
         match call.send().await {
-            Ok(response) => Judged::answer(response, upstream.profile()).await,
+            Ok(response) => {
+                let doubted = pending.maybe_executed || exit.is_doubted();
+                Judged::answer(response, upstream.profile(), &method, doubted).await
+            }
             Err(error) => Judged::error(&error),
         }
     }

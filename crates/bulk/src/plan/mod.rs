@@ -49,8 +49,8 @@ pub const MAX_BODY_BYTES: usize = tidegate::body::REPLAY_CAP;
 pub struct PlannedRequest {
     /// Place in the run: the input line of its first row.
     pub seq: u64,
-    /// Its name in the result: the value rows are merged by (with `#2`, `#3` where it took more requests), the value of
-    /// the recipe's id column, or `line-` and the line.
+    /// Its name in the result: the value rows are merged by (with `#2`, `#3` where it took more requests), `batch-1` and so on
+    /// where any rows are merged, the value of the recipe's id column, or `line-` and the line.
     pub id: String,
     /// Names this write across attempts, processes and restarts.
     pub transaction: Uuid,
@@ -249,7 +249,7 @@ impl<'r> Planner<'r> {
             Kind::Requests => Some("id"),
             Kind::Template(template) => {
                 survey_names(template, row, &mut survey.names);
-                template.merge.as_ref().map(|merge| merge.by.as_str()).or(template.id.as_deref())
+                template.merge.as_ref().and_then(|merge| merge.by.as_deref()).or(template.id.as_deref())
             }
         };
         let Some(column) = named_by else { return };
@@ -316,7 +316,7 @@ impl Template {
             .iter()
             .chain(self.merge.iter().map(|merge| &merge.item))
             .for_each(|it| it.slots(&mut slots));
-        let merge = self.merge.iter().flat_map(|merge| [Some(merge.by.as_str()), merge.unique.as_deref()]);
+        let merge = self.merge.iter().flat_map(|merge| [merge.by.as_deref(), merge.unique.as_deref()]);
         let required = self.target.columns().chain(self.id.as_deref()).chain(merge.flatten());
         let mut columns: BTreeMap<&str, bool> = BTreeMap::new();
         for (column, optional) in

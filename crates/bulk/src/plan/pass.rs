@@ -98,7 +98,7 @@ impl<'a, E, F: FnMut(PlannedRequest) -> Result<(), E>> Pass<'a, F> {
 
     fn merged(&mut self, row: Row<'_>, template: &Template, merge: &Merge) -> Result<(), E> {
         let mut values = RowValues::new(row, template, self.lookups, &mut self.problems);
-        let key = values.name(&merge.by);
+        let key = merge.by.as_deref().map_or(Some(Cow::Borrowed("")), |column| values.name(column));
         let unique = merge.unique.as_deref().map_or(Some(Cow::Borrowed("")), |column| values.name(column));
         self.item.clear();
         merge.item.render(&mut values, &[], &mut self.item);
@@ -127,13 +127,18 @@ impl<'a, E, F: FnMut(PlannedRequest) -> Result<(), E>> Pass<'a, F> {
         let target = template.target.fill(|_| Some(Cow::Borrowed(key)));
         let Some(target) = self.checked_target(target, first) else { return Ok(()) };
         for (place, chunk) in chunks.into_iter().enumerate() {
-            let mut values = KeyValues { key, column: &merge.by, line: first, problems: &mut self.problems };
+            let column = merge.by.as_deref().unwrap_or_default();
+            let mut values = KeyValues { key, column, line: first, problems: &mut self.problems };
             let body = template.body.as_ref().map(|node| {
                 let mut body = Vec::with_capacity(chunk.items.len() + 64);
                 node.render(&mut values, &chunk.items, &mut body);
                 body
             });
-            let id = if place == 0 { key.to_owned() } else { format!("{key}#{}", place + 1) };
+            let id = match (&merge.by, place) {
+                (None, _) => format!("batch-{}", place + 1),
+                (Some(_), 0) => key.to_owned(),
+                (Some(_), _) => format!("{key}#{}", place + 1),
+            };
             self.deliver(PlannedRequest {
                 seq: chunk.lines[0],
                 transaction: transaction(self.survey.digest, key, place + 1),

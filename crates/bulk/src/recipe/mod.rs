@@ -32,9 +32,14 @@
 //! max = 50                 # items per request
 //! ```
 //!
+//! Without `by` any rows share a request, as many as `max` allows.
+//!
 //! **Lookups.** `[lookup.skill_id]` fills an empty or absent column from a name in another one: the runner reads the
 //! pages at `path`, takes the array at `items`, and maps each entry's `name` to its `value`.
+//!
+//! **Jobs.** Where the upstream goes on working after its answer, `kind = "job"` says how that is followed; see [`job`].
 
+pub mod job;
 mod node;
 mod read;
 mod slot;
@@ -44,20 +49,28 @@ mod view;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::Digest as _;
 use tidegate_store::Digest;
 
+pub use self::job::Jobs;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
-pub(crate) use self::target::{Target, check_target};
+pub(crate) use self::target::{Target, check_target, encode};
 use crate::near;
 use crate::problem::Problems;
 
 /// The recipes that ship with the program, as (name, text). `requests` has no text: its rows are the requests.
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 9] = [
+    ("analytics-conversations", include_str!("../../../../recipes/analytics-conversations.toml")),
+    ("bulk-users", include_str!("../../../../recipes/bulk-users.toml")),
+    ("external-contacts", include_str!("../../../../recipes/external-contacts.toml")),
+    ("outbound-contacts", include_str!("../../../../recipes/outbound-contacts.toml")),
     ("queue-members", include_str!("../../../../recipes/queue-members.toml")),
+    ("recording-batch", include_str!("../../../../recipes/recording-batch.toml")),
+    ("recording-jobs", include_str!("../../../../recipes/recording-jobs.toml")),
     ("user-languages", include_str!("../../../../recipes/user-languages.toml")),
     ("user-skills", include_str!("../../../../recipes/user-skills.toml")),
 ];
@@ -72,6 +85,7 @@ pub struct Recipe {
     description: String,
     digest: Digest,
     pub(crate) kind: Kind,
+    text: String,
 }
 
 /// The two kinds of recipes.
@@ -94,12 +108,14 @@ pub(crate) struct Template {
     pub(crate) merge: Option<Merge>,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) lookups: Vec<Lookup>,
+    pub(crate) jobs: Option<Arc<Jobs>>,
 }
 
 /// How rows become items of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Merge {
-    pub(crate) by: String,
+    /// The column in which they agree; absent where any rows may share a request.
+    pub(crate) by: Option<String>,
     pub(crate) item: Node,
     pub(crate) unique: Option<String>,
     pub(crate) max: Option<usize>,
@@ -165,6 +181,7 @@ impl Recipe {
                 description: "requests written out, one per line: id, method, path, body".to_owned(),
                 digest: Digest(sha2::Sha256::digest(REQUESTS).into()),
                 kind: Kind::Requests,
+                text: String::new(),
             });
         }
         let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
@@ -219,6 +236,19 @@ impl Recipe {
     /// Digest of its text, so that a resumed run can tell that it was changed.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What follows an accepted submission, if it is not over with its answer.
+    pub fn jobs(&self) -> Option<&Arc<Jobs>> {
+        match &self.kind {
+            Kind::Requests => None,
+            Kind::Template(template) => template.jobs.as_ref(),
+        }
+    }
+
+    /// Its text, so that a run can keep what it needs to go on; empty for `requests`.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The names that have to be looked up if the input uses them.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::node::{Node, json_string};
 use super::slot::{Slot, Type, pieces};
 use super::view::{Document, Place, Table};
-use super::{Kind, Lookup, Merge, Recipe, Rule, Target, Template, check_target};
+use super::{Kind, Lookup, Merge, Recipe, Rule, Target, Template, check_target, job};
 use crate::near;
 use crate::problem::Problems;
 
@@ -23,7 +23,21 @@ pub(super) fn recipe(file: &str, text: &str) -> Result<Recipe, Problems> {
         return Err(document.problems); // what follows a syntax error is guesswork
     }
     let table = Document::root(&root);
-    let known = ["name", "description", "method", "path", "body", "id", "merge", "column", "lookup"];
+    let known = [
+        "name",
+        "description",
+        "kind",
+        "method",
+        "path",
+        "body",
+        "id",
+        "merge",
+        "column",
+        "lookup",
+        "job",
+        "results",
+        "item",
+    ];
     document.known(&table, &known);
 
     let name = document.required(&table, "name").map(|it| it.0).unwrap_or_default();
@@ -37,20 +51,21 @@ pub(super) fn recipe(file: &str, text: &str) -> Result<Recipe, Problems> {
     let lookups = read_lookups(&mut document, &table);
     let rules = read_rules(&mut document, &table);
     let (body, merge) = read_merge(&mut document, &table, body);
+    let jobs = job::read(&mut document, &table, target.as_ref());
     if let (Some(_), Some((_, line))) = (&merge, &id) {
         document
             .problem(*line, "`id` has no meaning beside `merge`: a merged request is named by `merge.by`");
     }
     let (Some(method), Some(target)) = (method, target) else { return Err(document.problems) };
     let id = id.map(|it| it.0);
-    let template = Template { method, target, body, id, merge, rules, lookups };
+    let template = Template { method, target, body, id, merge, rules, lookups, jobs };
     check_use(&mut document, &table, &template);
     let digest = Digest(sha2::Sha256::digest(text).into());
     let kind = Kind::Template(Box::new(template));
-    document.problems.into_result(Recipe { name, description, digest, kind })
+    document.problems.into_result(Recipe { name, description, digest, kind, text: text.to_owned() })
 }
 
-fn read_method<'t>(document: &mut Document<'t>, table: &Table<'_, 't>) -> Option<http::Method> {
+pub(super) fn read_method<'t>(document: &mut Document<'t>, table: &Table<'_, 't>) -> Option<http::Method> {
     let (text, line) = document.required(table, "method")?;
     let method = method(&text);
     method.map_err(|message| document.problem(line, message)).ok()
@@ -72,7 +87,7 @@ pub(crate) fn method(text: &str) -> Result<http::Method, String> {
 }
 
 /// A body: a TOML value, or a string that holds JSON or one placeholder.
-fn read_body(document: &mut Document<'_>, place: Place<'_, '_>) -> Option<Node> {
+pub(super) fn read_body(document: &mut Document<'_>, place: Place<'_, '_>) -> Option<Node> {
     let DeValue::String(text) = place.value else { return read_node(document, place) };
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(value) => read_json(document, &value, place.line),
@@ -180,7 +195,7 @@ fn read_rules<'t>(document: &mut Document<'t>, table: &Table<'_, 't>) -> BTreeMa
     rules
 }
 
-fn read_strings<'t>(document: &mut Document<'t>, table: &Table<'_, 't>, key: &str) -> Vec<String> {
+pub(super) fn read_strings<'t>(document: &mut Document<'t>, table: &Table<'_, 't>, key: &str) -> Vec<String> {
     let Some(place) = document.get(table, key) else { return Vec::new() };
     let strings = place.value.as_array().and_then(|array| {
         array.iter().map(|it| it.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
@@ -227,25 +242,17 @@ fn read_merge<'t>(
 ) -> (Option<Node>, Option<Merge>) {
     let Some(inner) = document.table(table, "merge") else { return (body, None) };
     document.known(&inner, &["by", "into", "item", "unique", "max"]);
-    let by = document.required(&inner, "by");
+    let by = document.string(&inner, "by").map(|it| it.0);
     let into = document.required(&inner, "into");
     let unique = document.string(&inner, "unique").map(|it| it.0);
-    let max = document.number(&inner, "max").and_then(|number| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a count")]
-        let max = (number >= 1.0 && number.fract() == 0.0).then_some(number as usize);
-        if max.is_none() {
-            let line = document.get(&inner, "max").map_or(1, |it| it.line);
-            document.problem(line, format!("`merge.max` is {number}, but a request holds 1 item or more"));
-        }
-        max
-    });
+    let max = document.count(&inner, "max");
     let item = document.get(&inner, "item");
     if item.is_none() {
         let line = document.get(table, "merge").map_or(1, |it| it.line);
         document.problem(line, "`merge.item` is missing");
     }
     let item = item.and_then(|place| read_node(document, place));
-    let (Some((by, _)), Some((into, line)), Some(item)) = (by, into, item) else { return (body, None) };
+    let (Some((into, line)), Some(item)) = (into, item) else { return (body, None) };
     let body = body.unwrap_or_else(|| Node::Object(Vec::new())).put_items(&into);
     let body = body.map_err(|message| document.problem(line, format!("`merge.into`: {message}"))).ok();
     (body, Some(Merge { by, item, unique, max }))
@@ -265,17 +272,23 @@ fn check_use(document: &mut Document<'_>, table: &Table<'_, '_>, template: &Temp
         outer.iter().map(|slot| slot.column.as_str()).chain(template.target.columns()).collect();
     if let Some(merge) = &template.merge {
         let line = line_of(document, "merge");
-        for column in used.iter().filter(|column| **column != merge.by) {
-            let by = &merge.by;
-            document.problem(
-                line,
-                format!("`path` and `body` may only use `{{{by}}}`, in which merged rows agree; `{{{column}}}` belongs into `merge.item`"),
-            );
+        for column in used.iter().filter(|column| Some(**column) != merge.by.as_deref()) {
+            let told = match &merge.by {
+                Some(by) => format!(
+                    "`path` and `body` may only use `{{{by}}}`, in which merged rows agree; `{{{column}}}` belongs into `merge.item`"
+                ),
+                None => format!(
+                    "`path` and `body` use `{{{column}}}`, so rows that share a request must agree in it: `merge.by` is missing"
+                ),
+            };
+            document.problem(line, told);
         }
-        if !used.contains(&merge.by.as_str()) {
+        if let Some(by) = &merge.by
+            && !used.contains(&by.as_str())
+        {
             document.problem(
                 line,
-                format!("neither `path` nor `body` uses `{{{}}}`, which rows are merged by", merge.by),
+                format!("neither `path` nor `body` uses `{{{by}}}`, which rows are merged by"),
             );
         }
         let mut inner = Vec::new();

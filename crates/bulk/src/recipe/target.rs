@@ -4,7 +4,12 @@
 //! everything outside RFC 3986's unreserved characters is percent-encoded, so `../x` stays one segment (`..%2Fx`), and
 //! a value that makes a segment `.` or `..`, which encoding cannot defuse, is refused.
 
+use std::collections::BTreeMap;
+
 use super::slot::{Piece, Type, pieces};
+
+/// The placeholder that stands for the upstream's name of a job.
+pub(crate) const JOB: &str = "job";
 
 /// A path and query with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +71,55 @@ impl Target {
     }
 }
 
-fn encode(value: &str, target: &mut String) {
+impl Target {
+    /// The encoded values of the columns in a target that this template was filled to; `None` if it was not. Encoded values
+    /// hold none of `/?&=`, so a column that ends at one of those, or at the end, is found again whatever its value is.
+    pub(crate) fn columns_of<'t>(&self, target: &'t str) -> Option<BTreeMap<&str, &'t str>> {
+        let mut columns = BTreeMap::new();
+        let mut rest = target;
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
+                Part::Column(column) => {
+                    let end = rest.find(['/', '?', '&', '=']).unwrap_or(rest.len());
+                    let (value, after) = rest.split_at(end);
+                    if columns.insert(column.as_str(), value).is_some_and(|other| other != value) {
+                        return None;
+                    }
+                    rest = after;
+                }
+            }
+        }
+        rest.is_empty().then_some(columns)
+    }
+
+    /// Whether [`columns_of`](Self::columns_of) finds every column again.
+    pub(crate) fn is_reversible(&self) -> bool {
+        let ends = |part: Option<&Part>| match part {
+            None => true,
+            Some(Part::Text(text)) => text.starts_with(['/', '?', '&', '=']),
+            Some(Part::Column(_)) => false,
+        };
+        let parts = self.parts.iter().enumerate();
+        parts.into_iter().all(|(at, part)| matches!(part, Part::Text(_)) || ends(self.parts.get(at + 1)))
+    }
+
+    /// The target with `encoded` values as they stand and `job` encoded in place of the column of that name.
+    pub(crate) fn fill_job(&self, encoded: &BTreeMap<&str, &str>, job: &str) -> Option<String> {
+        let mut target = String::with_capacity(96);
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => target.push_str(text),
+                Part::Column(column) if column == JOB => encode(job, &mut target),
+                Part::Column(column) => target.push_str(encoded.get(column.as_str())?),
+            }
+        }
+        check_target(&target).is_ok().then_some(target)
+    }
+}
+
+/// Percent-encodes a value for a segment or a query parameter.
+pub(crate) fn encode(value: &str, target: &mut String) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             target.push(char::from(byte));
@@ -134,6 +187,21 @@ mod tests {
             assert_eq!(target, format!("/api/v2/users/{encoded}/skills?q={encoded}"));
             assert_eq!(check_target(&target), Ok(()));
         }
+    }
+
+    #[test]
+    fn the_values_of_a_filled_target_are_found_again() {
+        let template = Target::parse("/lists/{list}/contacts?priority={prio}&x=1").unwrap();
+        assert!(template.is_reversible());
+        let filled = template.fill(|column| Some(format!("a/b {column}=").into())).unwrap();
+        let columns = template.columns_of(&filled).unwrap();
+        let expected = [("list", "a%2Fb%20list%3D"), ("prio", "a%2Fb%20prio%3D")];
+        assert_eq!(columns, expected.into_iter().collect());
+        let poll = Target::parse("/lists/{list}/jobs/{job}").unwrap();
+        assert_eq!(poll.fill_job(&columns, "j/1").unwrap(), "/lists/a%2Fb%20list%3D/jobs/j%2F1");
+        assert_eq!(poll.fill_job(&columns, ".."), None, "a job cannot lead elsewhere");
+        assert_eq!(template.columns_of("/other"), None);
+        assert!(!Target::parse("/lists/{a}-{b}").unwrap().is_reversible());
     }
 
     #[test]

@@ -40,7 +40,8 @@ fn every_built_in_recipe_loads_under_its_name() {
 fn an_unknown_recipe_lists_the_built_in_ones_and_the_nearest() {
     let error = Recipe::load("user-skils").unwrap_err().to_string();
     let expected = "unknown recipe `user-skils`; did you mean `user-skills`?\n\
-                    built in: queue-members, user-languages, user-skills, requests; or give the path of a .toml file";
+                    built in: analytics-conversations, bulk-users, external-contacts, outbound-contacts, queue-members, \
+                    recording-batch, recording-jobs, user-languages, user-skills, requests; or give the path of a .toml file";
     assert_eq!(error, expected);
     let error = Recipe::load("nowhere/mine.toml").unwrap_err().to_string();
     assert!(error.starts_with("cannot read recipe nowhere/mine.toml: "), "{error}");
@@ -161,13 +162,10 @@ fn merge_changed(from: &str, to: &str) -> Vec<String> {
 #[test]
 fn merging_is_checked() {
     Recipe::parse("r.toml", MERGE).unwrap();
-    assert_eq!(
-        merge_changed("max = 50", "max = 0"),
-        ["line 11: `merge.max` is 0, but a request holds 1 item or more"]
-    );
+    assert_eq!(merge_changed("max = 50", "max = 0"), ["line 11: `merge.max` is 0, but must be 1 or more"]);
     assert_eq!(
         merge_changed("max = 50", "max = 1.5"),
-        ["line 11: `merge.max` is 1.5, but a request holds 1 item or more"]
+        ["line 11: `merge.max` is 1.5, but must be 1 or more"]
     );
     assert_eq!(
         merge_changed("unique = \"language_id\"", "unique = \"id\""),

@@ -101,6 +101,18 @@ impl<'t> Document<'t> {
         number.or_else(|| self.wrong_type(table, key, place.line, "a number", place.value))
     }
 
+    /// A whole number from 1.
+    pub(super) fn count(&mut self, table: &Table<'_, 't>, key: &str) -> Option<usize> {
+        let number = self.number(table, key)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a count")]
+        let count = (number >= 1.0 && number.fract() == 0.0).then_some(number as usize);
+        if count.is_none() {
+            let line = self.get(table, key).map_or(1, |it| it.line);
+            self.problem(line, format!("`{}` is {number}, but must be 1 or more", table.path(key)));
+        }
+        count
+    }
+
     pub(super) fn table<'a>(&mut self, table: &Table<'a, 't>, key: &str) -> Option<Table<'a, 't>> {
         let place = self.get(table, key)?;
         match place.value {
@@ -126,6 +138,10 @@ impl<'t> Document<'t> {
 impl<'a> Table<'a, '_> {
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.members.iter().map(|(key, _)| &**key.get_ref())
+    }
+
+    pub(super) fn line(&self) -> u64 {
+        self.line
     }
 
     pub(super) fn path(&self, key: &str) -> String {

@@ -1,11 +1,13 @@
 //! The way to the upstream, and how a resume finds the one its run took.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tidegate::observe::{Observer, Observers, Traced};
 use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
+use tidegate_bulk::Recipe;
 use tidegate_core::key::Tenant;
 
 use crate::args::{BulkCommon, Connection};
@@ -35,6 +37,12 @@ struct Route {
     login: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
+    /// The recipe's text, where jobs have to be followed by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
+    /// Where results of jobs go, if not to the place they go to by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<PathBuf>,
 }
 
 impl Link {
@@ -96,6 +104,14 @@ impl Link {
         Ok(Self { upstream, watch, headers, route })
     }
 
+    /// What a resume needs of a recipe whose upstream works on after its answer.
+    pub(super) fn keep_recipe(&mut self, recipe: &Recipe, results: Option<&Path>) {
+        if recipe.jobs().is_some() {
+            self.route.recipe = Some(recipe.text().to_owned());
+            self.route.results = results.and_then(|path| std::path::absolute(path).ok());
+        }
+    }
+
     /// Where this goes, for the journal.
     pub(crate) fn route(&self) -> String {
         serde_json::to_string(&self.route).expect("texts serialise")
@@ -130,6 +146,12 @@ fn absolute(profile: &str) -> String {
         Ok(path) if path.is_file() => path.display().to_string(),
         _ => profile.to_owned(),
     }
+}
+
+/// The text of the recipe by which a run's jobs are followed, and where their results go if that was said.
+pub(super) fn followed(options: &str) -> (Option<String>, Option<PathBuf>) {
+    let route: Route = serde_json::from_str(options).unwrap_or_default();
+    (route.recipe, route.results)
 }
 
 /// The flags of a resume, with what they do not say taken from where the run went.

@@ -1,20 +1,26 @@
 //! Looking at a journal: `status` and `report`.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit, report};
-use tidegate_store::Reader;
+use tidegate_store::{Counts, Held, Journal, Reader};
 
 use crate::args::{BulkReportArgs, BulkStatusArgs, OutputFormat};
 use crate::failure::Failure;
 
+/// Says how far a run is, also while it runs.
 pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
     let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
     let run = reader.run().map_err(Failure::internal)?;
     let counts = reader.counts().map_err(Failure::internal)?;
+    let parts = reader.part_counts().map_err(Failure::internal)?;
+    let jobs = reader.open_jobs().map_err(Failure::internal)?;
+    let open = jobs.len() as u64;
+    let running = Journal::holder(&args.journal).map_err(Failure::internal)?;
     let text = match args.format {
         OutputFormat::Json => serde_json::json!({
             "recipe": run.header.recipe,
@@ -22,30 +28,91 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             "tenant": run.header.tenant,
             "profile": run.header.profile,
             "planned": run.planned.is_some(),
+            "running": running.is_held(),
+            "pid": running.pid(),
+            "cancelled_at_ms": run.cancelled.map(tidegate_core::time::Wall::unix_millis),
             "items": counts.total(),
             "ok": counts.ok,
             "failed": counts.failed,
             "unknown": counts.unknown,
             "cancelled": counts.cancelled,
             "pending": counts.pending(),
+            "in_doubt": counts.sent.saturating_sub(open),
+            "jobs": jobs.iter().filter_map(|it| it.job.as_ref()).map(|job| serde_json::json!({
+                "job": job.id, "state": job.state, "step": job.step.name(), "results": job.fetched,
+            })).collect::<Vec<_>>(),
+            "rows": { "ok": parts.ok, "failed": parts.failed, "unknown": parts.unknown, "open": parts.open },
         })
         .to_string(),
-        OutputFormat::Text => format!(
-            "{} by recipe {} for tenant {}: {} items, {} ok, {} failed, {} unknown, {} pending",
-            run.header.input_name,
-            run.header.recipe,
-            run.header.tenant,
-            counts.total(),
-            counts.ok,
-            counts.failed + counts.cancelled,
-            counts.unknown,
-            counts.pending()
-        ),
+        OutputFormat::Text => {
+            let mut text = format!(
+                "{} by recipe {} for tenant {}: {} items, {}",
+                run.header.input_name,
+                run.header.recipe,
+                run.header.tenant,
+                counts.total(),
+                summary_of(&counts)
+            );
+            let doubt = counts.sent.saturating_sub(open);
+            if open > 0 {
+                write!(text, "; {open} jobs open").expect("a string takes everything");
+            }
+            if doubt > 0 && !running.is_held() {
+                write!(text, "; {doubt} sent without a known outcome").expect("a string takes everything");
+            }
+            if let Some(parts) = parts_summary(&reader)? {
+                write!(text, "; {parts}").expect("a string takes everything");
+            }
+            match (run.cancelled, running) {
+                (Some(_), _) => text.push_str("; cancelled"),
+                (None, Held::By(Some(pid))) => {
+                    write!(text, "; process {pid} is at it").expect("a string takes everything");
+                }
+                (None, Held::By(None)) => text.push_str("; a process is at it"),
+                (None, Held::No) => {}
+            }
+            text
+        }
     };
     let mut out = std::io::stdout().lock();
     // A closed pipe means that the reader has what it wanted.
     drop(writeln!(out, "{text}"));
     Ok(())
+}
+
+/// "3 ok, 1 failed, 0 unknown, 0 pending"; cancelled items count as failed and are named.
+pub(super) fn summary_of(counts: &Counts) -> String {
+    let cancelled = match counts.cancelled {
+        0 => String::new(),
+        number => format!(" ({number} cancelled)"),
+    };
+    format!(
+        "{} ok, {} failed{cancelled}, {} unknown, {} pending",
+        counts.ok,
+        counts.failed + counts.cancelled,
+        counts.unknown,
+        counts.pending()
+    )
+}
+
+/// How the rows stand whose outcomes are told one by one; nothing where there are none.
+pub(super) fn parts_summary(reader: &Reader) -> Result<Option<String>, Failure> {
+    let parts = reader.part_counts().map_err(Failure::internal)?;
+    let told = || {
+        format!(
+            "rows: {} ok, {} failed, {} unknown, {} open",
+            parts.ok, parts.failed, parts.unknown, parts.open
+        )
+    };
+    Ok((parts.total() > 0).then(told))
+}
+
+/// Ends with the exit code of a run whose items stand so.
+pub(super) fn exit_as(counts: &Counts) -> Result<(), Failure> {
+    match exit(Ending::Finished, counts) {
+        Exit::Done => Ok(()),
+        code => Err(Failure::told(code)),
+    }
 }
 
 /// Writes the result of every item.
@@ -62,10 +129,7 @@ pub(super) fn write_report(args: &BulkReportArgs) -> Result<(), Failure> {
             Err(error) => return Err(Failure::internal(error)),
         },
     };
-    match exit(Ending::Finished, &counts) {
-        Exit::Done => Ok(()),
-        code => Err(Failure::told(code)),
-    }
+    exit_as(&counts)
 }
 
 /// A result file that appears under its name when it is complete, and replaces what was there only then. Opened

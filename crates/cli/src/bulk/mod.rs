@@ -1,8 +1,10 @@
 //! `tidegate bulk`: plan a file, apply it, go on after an interruption, say how it went.
 
 mod apply;
+mod cancel;
 mod dry_run;
 pub(crate) mod input;
+mod jobs;
 pub(crate) mod link;
 mod look;
 
@@ -29,6 +31,7 @@ pub(crate) async fn run(command: BulkCommand) -> Result<(), Failure> {
         BulkCommand::Resume(args) => resume(args).await,
         BulkCommand::Status(args) => look::status(&args),
         BulkCommand::Report(args) => look::write_report(&args),
+        BulkCommand::Cancel(args) => cancel::cancel(&args).await,
     }
 }
 
@@ -42,8 +45,10 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         };
         Input::check(&args.input, format, recipe)
     })?;
-    let link = Link::new(&args.common)?;
+    let mut link = Link::new(&args.common)?;
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
+    let jobs = jobs::of_run(&input.recipe, &path, &args.common, args.dry_run)?;
+    link.keep_recipe(&input.recipe, args.common.results.as_deref());
     if !args.dry_run {
         // Told before the upstream is asked for anything.
         Journal::vacant(&path).map_err(Failure::usage)?;
@@ -67,7 +72,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         checked.rows,
         path.display()
     ));
-    carry_out(journal, link, &args.common, result).await
+    carry_out(journal, link, &args.common, jobs, result).await
 }
 
 /// Beside the input, wherever the command is run: a file that is being applied is found to be so from every folder.
@@ -80,6 +85,12 @@ fn default_journal(input: &Path) -> PathBuf {
 async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     let journal = block_in_place(|| Journal::open(&args.journal)).map_err(Failure::usage)?;
     let header = &journal.run().header;
+    if journal.run().cancelled.is_some() {
+        let counts = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?;
+        output::talk(&format!("{} was cancelled; nothing is left to do", args.journal.display()));
+        return look::exit_as(&counts);
+    }
+    let jobs = jobs::of_journal(&header.options, &args.journal, &args.common)?;
     let common = as_it_ran(&args.common, &header.options);
     let link = Link::new(&common)?;
     if link.upstream.tenant().as_str() != header.tenant {
@@ -95,5 +106,5 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     if pending > 0 {
         link.check().await?;
     }
-    carry_out(journal, link, &common, result).await
+    carry_out(journal, link, &common, jobs, result).await
 }

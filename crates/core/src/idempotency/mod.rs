@@ -20,17 +20,48 @@
 mod canonical;
 
 use std::fmt;
+use std::time::Duration;
 
 use http::Method;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::key::Tenant;
+use crate::time::Wall;
 
 pub use canonical::canonical_json;
 
 /// Separates these hashes from any other use of SHA-256 over the same parts, and versions their layout.
 const LAYOUT: &[u8] = b"tidegate key 1";
+
+/// How far a wall clock may be set back by ordinary discipline (NTP steps, suspended machines) without saying anything
+/// about the age of a key.
+pub const CLOCK_SLACK: Duration = Duration::from_mins(5);
+
+/// The age of a key that was first sent at `first`, where both times are of a wall clock and a restart may lie between
+/// them.
+///
+/// A clock that was set back makes the key look younger than it is, and a key that the upstream has forgotten must not be
+/// trusted. Within [`CLOCK_SLACK`] that is clock discipline and the key counts as new; more says that nothing is known of
+/// the time in between, and then the key is as old as can be.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate_core::idempotency::age;
+/// use tidegate_core::time::Wall;
+///
+/// let at = Wall::from_unix_millis;
+/// assert_eq!(age(at(1_000), at(61_000)), Duration::from_mins(1));
+/// assert_eq!(age(at(1_000), at(400)), Duration::ZERO);
+/// assert_eq!(age(at(3_600_000), at(1_000)), Duration::MAX);
+/// ```
+pub fn age(first: Wall, now: Wall) -> Duration {
+    match (now.since(first), first.since(now)) {
+        (Some(age), _) => age,
+        (None, Some(back)) if back <= CLOCK_SLACK => Duration::ZERO,
+        (None, _) => Duration::MAX,
+    }
+}
 
 /// SHA-256 of a body, by which two bodies count as the same write or not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -210,7 +210,7 @@ impl Default for Client {
 }
 
 /// How asynchronous jobs progress.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobConfig {
     /// How long a job is queued.
@@ -221,11 +221,28 @@ pub struct JobConfig {
     pub running: Duration,
     /// How many items one result page holds at most.
     pub page: u32,
+    /// How likely a job is to fail in the end.
+    pub fail: f64,
+    /// How likely an item of a job is to be refused as retryable.
+    pub retryable: f64,
+    /// How long after a job's end its results are gone; never if absent.
+    #[serde(with = "maybe_duration")]
+    pub expire: Option<Duration>,
+    /// How many recording jobs may be open at once.
+    pub concurrent: u32,
 }
 
 impl Default for JobConfig {
     fn default() -> Self {
-        Self { queued: Duration::from_millis(200), running: Duration::from_millis(800), page: 100 }
+        Self {
+            queued: Duration::from_millis(200),
+            running: Duration::from_millis(800),
+            page: 100,
+            fail: 0.0,
+            retryable: 0.0,
+            expire: None,
+            concurrent: 2,
+        }
     }
 }
 
@@ -280,6 +297,14 @@ impl SimConfig {
         }
         if self.jobs.page == 0 {
             problems.push("jobs.page: 0 is below 1".to_owned());
+        }
+        for (key, share) in [("fail", self.jobs.fail), ("retryable", self.jobs.retryable)] {
+            if !(0.0..=1.0).contains(&share) {
+                problems.push(format!("jobs.{key}: {share} is not between 0 and 1"));
+            }
+        }
+        if self.jobs.concurrent == 0 {
+            problems.push("jobs.concurrent: 0 is below 1".to_owned());
         }
         if self.oauth.clients.is_empty() {
             problems.push("oauth.clients: at least one client is needed".to_owned());

@@ -106,6 +106,9 @@ pub struct Stats {
     pub by_family: BTreeMap<String, Tally>,
     /// By method.
     pub by_method: BTreeMap<String, Tally>,
+    /// Asynchronous jobs by kind.
+    #[serde(default)]
+    pub jobs: BTreeMap<String, super::org::jobs::JobStats>,
     /// What happened in each second in which anything happened.
     pub timeline: Vec<Second>,
     /// How many users exist.

@@ -110,6 +110,11 @@ impl Org {
         &self.users
     }
 
+    /// The jobs, for the judge.
+    pub fn jobs(&self) -> &jobs::Jobs {
+        &self.jobs
+    }
+
     /// Executes a call; `None` if no such endpoint exists. HEAD is GET; the shell leaves the body out.
     pub fn execute(&mut self, now: Duration, request: &ApiRequest) -> Option<Done> {
         if request.method == Method::HEAD {
@@ -129,6 +134,9 @@ impl Org {
             "conversations" | "interactions" => self.conversations.handle(now, request, &path, &mut self.rng),
             "analytics" => self.jobs.handle_analytics(now, request, rest, &mut self.rng),
             "bulk" => self.jobs.handle_bulk(now, request, rest, &mut self.users, &mut self.rng),
+            "recording" => self.jobs.handle_recording(now, request, rest, &mut self.rng),
+            "outbound" => self.jobs.handle_outbound(now, request, rest, &mut self.rng),
+            "externalcontacts" => self.jobs.handle_external(request, rest, &mut self.rng),
             "organizations" => limits::handle(&self.limits, request, rest),
             "scim" => scim::handle(&self.users, now, request, rest),
             _ => None,

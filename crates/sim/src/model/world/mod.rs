@@ -144,6 +144,7 @@ impl World {
             users_total: all.len() as u64,
             users_hash: all.hash(),
             users: users.then(|| all.skills()),
+            jobs: self.org.jobs().stats().clone(),
             ..self.ledger.stats(now)
         }
     }

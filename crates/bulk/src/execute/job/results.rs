@@ -1,0 +1,221 @@
+//! Reading a job's results, page by page.
+//!
+//! A page goes to the file of results and to the disk before the journal hears of it. After a crash in between the file is
+//! longer than the journal says; it is cut to that when the run goes on, and the page is read again. So each result is in
+//! the file once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tidegate::Class;
+use tidegate_core::poll::Sight;
+use tidegate_store::{Item, Job, Page, Part, Step, fault};
+use tokio::sync::Mutex;
+
+use super::poll::{MAX_PAGE, Told, target_of};
+use super::{Ended, parts, text_at};
+use crate::execute::{Sender, Stopped};
+use crate::recipe::job::Results;
+use crate::recipe::{Jobs, encode};
+
+/// Calls for one page that bring nothing before the job is given up as unknown.
+const PATIENCE: u32 = 10;
+
+/// The file of results. Whoever holds it appends a page and has the journal know of it, before anybody else does.
+#[derive(Debug)]
+pub(in crate::execute) struct Sink {
+    file: Option<File>,
+    length: u64,
+}
+
+impl Sink {
+    /// Opens the file and cuts it to the `length` that the journal knows of.
+    pub(in crate::execute) fn open(path: Option<&Path>, length: u64) -> io::Result<Mutex<Self>> {
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+                if file.metadata()?.len() < length {
+                    return Err(io::Error::other(
+                        "it is shorter than the journal says: results were taken from it",
+                    ));
+                }
+                file.set_len(length)?;
+                file.seek(SeekFrom::End(0))?;
+                Some(file)
+            }
+        };
+        Ok(Mutex::new(Self { file, length }))
+    }
+
+    /// Appends results, one a line; they are on disk when this returns. The length with them in it.
+    fn append(&mut self, results: &[&RawValue]) -> io::Result<u64> {
+        let Some(file) = &mut self.file else { return Ok(0) };
+        let mut text = Vec::new();
+        for result in results {
+            // One line each, however the upstream lays its JSON out.
+            let value: Value = serde_json::from_str(result.get())?;
+            if result.get().contains('\n') {
+                serde_json::to_writer(&mut text, &value)?;
+            } else {
+                text.extend_from_slice(result.get().as_bytes());
+            }
+            text.push(b'\n');
+        }
+        // After a failed write its beginning may be there.
+        file.set_len(self.length)?;
+        file.seek(SeekFrom::Start(self.length))?;
+        file.write_all(&text)?;
+        file.sync_data()?;
+        Ok(self.length + text.len() as u64)
+    }
+}
+
+impl Sender<'_> {
+    /// Reads what is left of a job's results.
+    pub(super) async fn fetch(&self, item: &Item, job: &mut Job, rules: &Jobs) -> Result<Ended, Stopped> {
+        let Some(results) = &rules.results else { return Ok(Ended::Well) };
+        let target = results.path.as_ref().and_then(|path| target_of(path, rules, item, job));
+        let Some(target) = target else {
+            return Ok(Ended::Unknown(format!("job {} ended, but its results have no path", job.id)));
+        };
+        let rows = if rules.item.is_some() { self.parts_of(item.request.seq).await? } else { Vec::new() };
+        while job.step != Step::Fetched {
+            let body = match self.page(&target, job).await? {
+                Ok(body) => body,
+                Err(why) => {
+                    let why = format!("job {} ended, but its results cannot be read: {why}", job.id);
+                    return Ok(Ended::Unknown(why));
+                }
+            };
+            let Some((told, cursor)) = read_page(&body, results) else {
+                let why = format!("job {} ended, but there are no results at `{}`", job.id, results.items);
+                return Ok(Ended::Unknown(why));
+            };
+            if cursor.is_some() && cursor == job.cursor {
+                return Ok(Ended::Unknown(format!("the results of job {} lead in a circle", job.id)));
+            }
+            let parts = match &rules.item {
+                None => Vec::new(),
+                Some(item_rules) => {
+                    let first = usize::try_from(job.fetched).unwrap_or(usize::MAX);
+                    let rows = rows.iter().skip(first).zip(&told);
+                    rows.map(|(row, told)| {
+                        let told: Value = serde_json::from_str(told.get()).unwrap_or_default();
+                        parts::told(row.clone(), &told, item_rules)
+                    })
+                    .collect::<Vec<Part>>()
+                }
+            };
+            self.keep(item, job, &told, cursor, parts).await?;
+        }
+        Ok(Ended::Well)
+    }
+
+    /// Puts a page into the file, then into the journal.
+    async fn keep(
+        &self,
+        item: &Item,
+        job: &mut Job,
+        told: &[&RawValue],
+        cursor: Option<String>,
+        parts: Vec<Part>,
+    ) -> Result<(), Stopped> {
+        let mut sink = self.sink.lock().await;
+        // A page is small beside what it took to get it, and the next one must wait for it anyway.
+        let bytes = sink.append(told).map_err(|error| Stopped::Results(error.to_string()))?;
+        fault::point("bulk.page");
+        let results = told.len() as u64;
+        self.journal
+            .fetched(item.request.seq, Page { cursor: cursor.clone(), results, parts, bytes })
+            .await?;
+        sink.length = bytes.max(sink.length);
+        drop(sink);
+        job.fetched += results;
+        job.step = if cursor.is_some() { Step::Fetching } else { Step::Fetched };
+        job.cursor = cursor;
+        Ok(())
+    }
+
+    /// The page at which a job's results go on.
+    async fn page(&self, target: &str, job: &Job) -> Result<Result<Vec<u8>, String>, Stopped> {
+        let mut target = target.to_owned();
+        if let Some(cursor) = &job.cursor {
+            target.push_str(if target.contains('?') { "&cursor=" } else { "?cursor=" });
+            encode(cursor, &mut target);
+        }
+        let mut rng = fastrand::Rng::with_seed(job.fetched);
+        let mut why = "no answer".to_owned();
+        for attempt in 0..PATIENCE {
+            let hint = match self.ask(Method::GET, &target, None, Class::Bulk, MAX_PAGE).await? {
+                Told::Answer { body, .. } => return Ok(Ok(body)),
+                Told::Gone(why) | Told::Refused(why) if attempt >= 2 => return Ok(Err(why)),
+                Told::Gone(told) | Told::Refused(told) => {
+                    why = told;
+                    None
+                }
+                Told::Later { hint } => hint,
+            };
+            let sight = Sight { age: Duration::from_secs(1 << attempt), progress: None, hint };
+            let plan = tidegate_core::poll::PollPlan::default();
+            tokio::time::sleep(plan.next(&sight, &mut rng)).await;
+        }
+        Ok(Err(why))
+    }
+}
+
+/// The results on a page as they were written, and where the next page begins.
+fn read_page<'b>(body: &'b [u8], rules: &Results) -> Option<(Vec<&'b RawValue>, Option<String>)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, list) = parts::at(text, &rules.items)?;
+    let told: Vec<&RawValue> = serde_json::from_str(list).ok()?;
+    let cursor = rules.cursor.as_ref().and_then(|pointer| {
+        let (_, raw) = parts::at(text, pointer)?;
+        let value: Value = serde_json::from_str(raw).ok()?;
+        text_at(&value, "")
+    });
+    Some((told, cursor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_page_that_the_journal_has_not_heard_of_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.ndjson");
+        let mut sink = Sink::open(Some(&path), 0).unwrap().into_inner();
+        let (one, two) = (raw(r#"{"a":1}"#), raw("{\n \"b\": 2}"));
+        sink.length = sink.append(&[&one, &two]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":2}\n");
+        sink.append(&[&one]).unwrap();
+        drop(sink);
+        let mut sink = Sink::open(Some(&path), 16).unwrap().into_inner();
+        sink.append(&[&two]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":2}\n{\"b\":2}\n");
+        let short = Sink::open(Some(&path), 1000).unwrap_err();
+        assert!(short.to_string().contains("shorter than the journal says"), "{short}");
+    }
+
+    #[test]
+    fn a_page_keeps_its_results_as_they_were_written() {
+        let rules = Results { path: None, items: "/a/list".to_owned(), cursor: Some("/next".to_owned()) };
+        let body = br#"{"a":{"list":[{"n":12345678901234567890.10}, 7]},"next":"c/1"}"#;
+        let (told, cursor) = read_page(body, &rules).unwrap();
+        let told: Vec<&str> = told.iter().map(|it| it.get()).collect();
+        assert_eq!((told, cursor.as_deref()), (vec![r#"{"n":12345678901234567890.10}"#, "7"], Some("c/1")));
+        assert!(read_page(br#"{"a":{}}"#, &rules).is_none());
+        let last = read_page(br#"{"a":{"list":[]},"next":null}"#, &rules).unwrap();
+        assert_eq!((last.0.len(), last.1), (0, None));
+    }
+}
