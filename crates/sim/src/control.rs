@@ -129,7 +129,7 @@ fn help() -> Value {
         "POST /oauth/token": "client_credentials; demo-client / demo-secret unless configured",
         "/api/v2/...": "users, routing skills, scripts, conversations, bulk, analytics, recording and outbound jobs, external contacts, limits, SCIM users",
         "GET /sim/stats": "the judge's books; ?users=1 adds every user's skills",
-        "GET /sim/writes": "every write that had an id, with each of its attempts",
+        "GET /sim/writes": "every write, with each of its attempts",
         "GET /sim/config": "the configuration in force",
         "POST /sim/reset": "start again; an optional JSON object overrides keys of the start configuration",
         "POST /sim/faults": "replace the faults: match, unavailable, unavailable_hint, drop_before, drop_after, \

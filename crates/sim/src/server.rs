@@ -74,7 +74,7 @@ impl Sim {
         self.shared.lock().stats(true)
     }
 
-    /// Every write that had an `X-Genesys-Request-Id`, with each of its attempts, in the order of first arrivals.
+    /// Every write, with each of its attempts, in the order of first arrivals.
     pub fn writes(&self) -> Vec<WriteBook> {
         self.shared.lock().world.writes()
     }

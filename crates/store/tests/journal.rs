@@ -363,6 +363,24 @@ fn a_log_cut_anywhere_leaves_the_state_of_some_commit() {
 }
 
 #[test]
+fn a_new_journal_does_not_take_up_the_log_of_a_deleted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, journal) = planned(&folder, 8);
+    journal.intend_blocking((1..=8).collect(), at(20)).unwrap();
+    // As after a crash: the file, and a log beside it that nobody has folded into it.
+    let copy = tempfile::tempdir().unwrap();
+    let left = cut(&path, copy.path(), None);
+    fs::remove_file(&left).unwrap();
+    assert!(fs::metadata(format!("{}-wal", left.display())).unwrap().len() > 0);
+    let journal = Journal::create(&left, &header()).unwrap();
+    journal.append_blocking(vec![item(1), item(9)]).unwrap();
+    journal.finish_planning_blocking(at(30)).unwrap();
+    journal.close().unwrap();
+    let expected: BTreeMap<u64, State> = [(1, State::Planned), (9, State::Planned)].into();
+    assert_eq!(states(&left), expected);
+}
+
+#[test]
 fn a_copy_taken_while_it_is_being_planned_is_refused_for_sending() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.journal");

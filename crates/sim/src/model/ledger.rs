@@ -133,16 +133,17 @@ pub struct WriteAttempt {
     pub fault: Option<String>,
 }
 
-/// Everything known about the writes under one `X-Genesys-Request-Id`; an element of the answer of `GET /sim/writes`.
+/// Everything known about the writes under one `X-Genesys-Request-Id`, or about those of one method and path that had none; an
+/// element of the answer of `GET /sim/writes`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WriteBook {
-    /// The id.
-    pub id: String,
+    /// The id, if there was one.
+    pub id: Option<String>,
     /// The method of the first attempt.
     pub method: String,
     /// The path of the first attempt.
     pub path: String,
-    /// How often something was executed under this id.
+    /// How often something was executed.
     pub executed: u64,
     /// Its attempts, in the order in which they were decided.
     pub attempts: Vec<WriteAttempt>,
@@ -168,6 +169,8 @@ pub struct Ledger {
     stats: Stats,
     timeline: BTreeMap<u64, Second>,
     transactions: HashMap<String, Transaction>,
+    /// The writes that had no id, by method and path.
+    unnamed: HashMap<(String, String), Transaction>,
     /// Digests of everything POST and PATCH have executed.
     contents: HashSet<u64>,
     in_flight: u64,
@@ -259,34 +262,41 @@ impl Ledger {
         }
     }
 
-    /// A fault was injected, into an attempt at the write `write_id` if it is one.
-    pub fn fault(&mut self, name: &str, write_id: Option<&str>) {
+    /// A fault was injected, into an attempt at `write` if it is one.
+    pub fn fault(&mut self, name: &str, write: Option<&WriteContent<'_>>) {
         *self.stats.faults.entry(name.to_owned()).or_insert(0) += 1;
-        if let Some(attempt) = self.latest(write_id) {
+        if let Some(attempt) = self.latest(write) {
             attempt.fault = Some(name.to_owned());
         }
     }
 
     /// An attempt at a write is about to be decided.
     pub fn write_seen(&mut self, now: Duration, write: &WriteContent<'_>) {
-        let Some(id) = write.id else {
-            self.stats.unkeyed += 1;
-            return;
-        };
-        let place = self.transactions.len();
-        let transaction = self.transactions.entry(id.to_owned()).or_insert_with(|| Transaction {
-            place,
+        let first = Transaction {
+            place: self.transactions.len() + self.unnamed.len(),
             method: write.method.to_owned(),
             path: write.path.to_owned(),
             ..Transaction::default()
-        });
-        self.stats.retried += u64::from(!transaction.attempts.is_empty());
+        };
+        let transaction = if let Some(id) = write.id {
+            let transaction = self.transactions.entry(id.to_owned()).or_insert(first);
+            self.stats.retried += u64::from(!transaction.attempts.is_empty());
+            transaction
+        } else {
+            self.stats.unkeyed += 1;
+            self.unnamed.entry((write.method.to_owned(), write.path.to_owned())).or_insert(first)
+        };
         transaction.attempts.push(WriteAttempt { at: now.as_secs_f64(), ..WriteAttempt::default() });
     }
 
-    /// The attempt that is being decided, if it is at a write with an id.
-    fn latest(&mut self, write_id: Option<&str>) -> Option<&mut WriteAttempt> {
-        self.transactions.get_mut(write_id?)?.attempts.last_mut()
+    /// The attempt that is being decided, if it is at a write.
+    fn latest(&mut self, write: Option<&WriteContent<'_>>) -> Option<&mut WriteAttempt> {
+        let write = write?;
+        let transaction = match write.id {
+            Some(id) => self.transactions.get_mut(id),
+            None => self.unnamed.get_mut(&(write.method.to_owned(), write.path.to_owned())),
+        };
+        transaction?.attempts.last_mut()
     }
 
     /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
@@ -294,6 +304,9 @@ impl Ledger {
         *self.stats.writes.entry(endpoint.to_owned()).or_insert(0) += 1;
         if matches!(write.method, "POST" | "PATCH") && !self.contents.insert(write.digest()) {
             self.stats.repeated_content += 1;
+        }
+        if let Some(attempt) = self.latest(Some(write)) {
+            attempt.executed = true;
         }
         let same_emails = u64::from(same_emails);
         self.stats.duplicate_emails += same_emails;
@@ -305,9 +318,6 @@ impl Ledger {
     fn is_duplicate(&mut self, write: &WriteContent<'_>) -> bool {
         let Some(id) = write.id else { return false };
         let transaction = self.transactions.entry(id.to_owned()).or_default();
-        if let Some(attempt) = transaction.attempts.last_mut() {
-            attempt.executed = true;
-        }
         let digest = write.digest();
         let again = transaction.executed.contains(&digest);
         let reused = !again && !transaction.executed.is_empty();
@@ -324,29 +334,32 @@ impl Ledger {
     }
 
     /// An API call was answered with `status`.
-    pub fn answered(&mut self, status: u16, write_id: Option<&str>) {
+    pub fn answered(&mut self, status: u16, write: Option<&WriteContent<'_>>) {
         *self.stats.statuses.entry(status).or_insert(0) += 1;
         if status == 401 {
             self.stats.unauthorized += 1;
         }
-        if let Some(attempt) = self.latest(write_id) {
+        if let Some(attempt) = self.latest(write) {
             attempt.status = Some(status);
         }
         let is_final = !matches!(status, 401 | 408 | 429 | 500..=599);
-        if is_final && let Some(transaction) = write_id.and_then(|id| self.transactions.get_mut(id)) {
+        let id = write.and_then(|write| write.id);
+        if is_final && let Some(transaction) = id.and_then(|id| self.transactions.get_mut(id)) {
             transaction.refused |= transaction.executed.is_empty();
         }
     }
 
-    /// Every write that had an id, in the order of first arrivals.
+    /// Every write in the order of first arrivals; those without an id are one per method and path.
     pub fn writes(&self) -> Vec<WriteBook> {
-        let mut all: Vec<(&String, &Transaction)> = self.transactions.iter().collect();
+        let named = self.transactions.iter().map(|(id, transaction)| (Some(id), transaction));
+        let mut all: Vec<_> =
+            named.chain(self.unnamed.values().map(|transaction| (None, transaction))).collect();
         all.sort_by_key(|(_, transaction)| transaction.place);
-        let book = |(id, transaction): (&String, &Transaction)| WriteBook {
-            id: id.clone(),
+        let book = |(id, transaction): (Option<&String>, &Transaction)| WriteBook {
+            id: id.cloned(),
             method: transaction.method.clone(),
             path: transaction.path.clone(),
-            executed: transaction.executed.len() as u64,
+            executed: transaction.attempts.iter().filter(|attempt| attempt.executed).count() as u64,
             attempts: transaction.attempts.clone(),
         };
         all.into_iter().map(book).collect()
@@ -435,8 +448,8 @@ mod tests {
         for id in ["throttled", "refused", "done"] {
             ledger.write_seen(Duration::ZERO, &write(id, "POST", b""));
         }
-        ledger.answered(429, Some("throttled"));
-        ledger.answered(409, Some("refused"));
+        ledger.answered(429, Some(&write("throttled", "POST", b"")));
+        ledger.answered(409, Some(&write("refused", "POST", b"")));
         ledger.write_executed("POST /x", &write("done", "POST", b""), 0);
         assert_eq!(ledger.stats(Duration::ZERO).lost, 1);
         ledger.write_seen(Duration::ZERO, &write("throttled", "POST", b""));
@@ -451,13 +464,15 @@ mod tests {
         let (first, second) = (write("b", "POST", b"x"), write("a", "DELETE", b""));
         ledger.write_seen(Duration::from_secs(1), &first);
         ledger.write_executed("POST /x", &first, 0);
-        ledger.fault("drop-after", first.id);
+        ledger.fault("drop-after", Some(&first));
         ledger.write_seen(Duration::from_secs(2), &second);
-        ledger.answered(404, second.id);
+        ledger.answered(404, Some(&second));
         ledger.write_seen(Duration::from_secs(3), &first);
         ledger.replayed();
-        ledger.answered(200, first.id);
-        ledger.write_seen(Duration::ZERO, &WriteContent { id: None, ..first });
+        ledger.answered(200, Some(&first));
+        let unnamed = WriteContent { id: None, ..first };
+        ledger.write_seen(Duration::from_secs(4), &unnamed);
+        ledger.write_executed("POST /x", &unnamed, 0);
         let attempt = |at, executed, status, fault: Option<&str>| WriteAttempt {
             at,
             executed,
@@ -465,11 +480,13 @@ mod tests {
             fault: fault.map(str::to_owned),
         };
         let books = ledger.writes();
-        assert_eq!(books.iter().map(|book| &*book.id).collect::<Vec<_>>(), ["b", "a"], "in order of arrival");
-        assert_eq!((books[0].executed, books[1].executed), (1, 0));
+        let ids: Vec<_> = books.iter().map(|book| book.id.as_deref()).collect();
+        assert_eq!(ids, [Some("b"), Some("a"), None], "in order of arrival");
+        assert_eq!(books.iter().map(|book| book.executed).collect::<Vec<_>>(), [1, 0, 1]);
         let first = [attempt(1.0, true, None, Some("drop-after")), attempt(3.0, false, Some(200), None)];
         assert_eq!(books[0].attempts, first);
         assert_eq!(books[1].attempts, [attempt(2.0, false, Some(404), None)]);
+        assert_eq!(books[2].attempts, [attempt(4.0, true, None, None)]);
         assert_eq!((&*books[1].method, ledger.stats(Duration::ZERO).unkeyed), ("DELETE", 1));
     }
 

@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Every write that had an id, with its attempts.
+    /// Every write, with its attempts.
     pub fn writes(&self) -> Vec<WriteBook> {
         self.ledger.writes()
     }
