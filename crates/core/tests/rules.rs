@@ -258,12 +258,15 @@ fn r14_a_call_takes_from_all_its_limits_or_from_none() {
 fn r15_of_an_unknown_limit_one_asks_and_then_it_is_open() {
     let mut bank = Bank::new(BankConfig { spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
     let scout = granted(&mut bank, at(0));
-    let waiting = (0..39).filter(|_| queued(&mut bank, at(0)).is_some()).count();
-    assert_eq!(waiting, 39);
+    let waiting: Vec<WaiterId> = (0..39).filter_map(|_| queued(&mut bank, at(0))).collect();
+    assert_eq!(waiting.len(), 39);
     bank.sent(at(0), scout);
     assert!(advance(&mut bank, at(10)).is_empty());
     answered(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 5 * S));
-    assert_eq!(advance(&mut bank, at(20)).len(), 39);
+    let mut woken = Vec::new();
+    bank.advance(at(20), &mut woken);
+    let woken: Vec<WaiterId> = woken.into_iter().map(|(waiter, _)| waiter).collect();
+    assert_eq!(woken, waiting, "first come, first served");
 }
 
 fn ask_for(bank: &mut Bank, now: Mono, method: &Method) -> Asked {

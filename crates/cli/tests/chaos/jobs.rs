@@ -33,8 +33,8 @@ const POINTS: [&str; 14] = [
 pub(crate) fn jobs(size: Size) {
     let begun = Instant::now();
     // Each launch sees some end, so the more kills, the more jobs.
-    let kills = size.kills.min(40);
-    let jobs = 16 + 3 * kills;
+    let kills = size.kills.min(30);
+    let jobs = 20 + 2 * kills;
     let users = jobs * PER_JOB;
     let world = World::new(&format!(
         "users = 5\nseed = {}\nlimit = 0\nlatency = \"2ms..20ms\"\ndedup = \"24h\"\n\
