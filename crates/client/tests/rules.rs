@@ -53,7 +53,7 @@ async fn r6_every_answer_teaches_the_gate() {
     }
 }
 
-/// PostHog's Terraform provider #157: the wait that the server ordered ran into the time-out of the attempt.
+/// PostHog/terraform#157: the wait that the server ordered ran into the time-out of the attempt.
 #[tokio::test(start_paused = true)]
 async fn r9_an_attempts_time_out_is_not_the_calls() {
     let limit = 15 * S;

@@ -162,7 +162,7 @@ fn r7_waiting_as_told_uses_up_neither_attempts_nor_budget() {
     assert_eq!((call.attempts.retries(), call.budget.tokens(Mono::ZERO)), (0, 500));
 }
 
-/// heygen-com/heygen-cli#29, PostHog's Terraform provider #157: a POST that timed out was sent again. A throttle was refused
+/// heygen-com/heygen-cli#29, PostHog/terraform#157: a POST that timed out was sent again. A throttle was refused
 /// before it was worked on, and may be sent again whatever the method.
 #[test]
 fn r8_a_post_that_may_have_been_executed_is_not_sent_again_and_a_throttled_one_is() {
@@ -222,9 +222,9 @@ fn r12_a_restart_goes_on_where_it_was_or_begins_carefully() {
     next.restore(at(1_000), noon, &kept, 30 * S);
     assert_eq!(spend(&mut next, at(1_000), 50), 0, "nothing is left of this minute");
     // Without any state and without a word on how it is to begin, one goes first and is answered before others do.
-    let mut blank = Bank::new(BankConfig::default()).unwrap();
-    assert!(matches!(ask(&mut blank, at(0)), Asked::Granted(_)));
-    assert!(matches!(ask(&mut blank, at(0)), Asked::Queued(_)));
+    let mut new = Bank::new(BankConfig::default()).unwrap();
+    assert!(matches!(ask(&mut new, at(0)), Asked::Granted(_)));
+    assert!(matches!(ask(&mut new, at(0)), Asked::Queued(_)));
 }
 
 /// governor#117, #186: a limiter that takes from the first of two limits and waits for the second has spent for nothing.
@@ -324,7 +324,7 @@ fn advance(bank: &mut Bank, now: Mono) -> Vec<TicketId> {
     bank.advance(now, &mut woken);
     let ticket = |(_, woken): (WaiterId, Woken)| match woken {
         Woken::Granted(ticket) => ticket,
-        other => panic!("refused: {other:?}"),
+        Woken::Refused(refusal) => panic!("refused: {refusal:?}"),
     };
     woken.into_iter().map(ticket).collect()
 }

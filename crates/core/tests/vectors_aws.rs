@@ -28,6 +28,9 @@ use tidegate_core::classify::{Facts, Outcome, RetryMatrix};
 use tidegate_core::retry::{Attempts, Next, RetryPolicy, Stop};
 use tidegate_core::time::Mono;
 
+/// A status and its hint.
+type Response = (u16, Option<Duration>);
+
 /// What the specification calls a case's `given`.
 #[derive(Clone, Copy)]
 struct Given {
@@ -76,16 +79,11 @@ fn policy(given: Given) -> RetryPolicy {
 }
 
 /// Plays one call; waits are as long as the machine says.
-fn play(
-    given: Given,
-    responses: &[(u16, Option<Duration>)],
-    budget: &mut Budget,
-    seed: u64,
-) -> Vec<Expected> {
+fn play(given: Given, responses: &[Response], budget: &mut Budget, seed: u64) -> Vec<Expected> {
     let policy = policy(given);
     let mut rng = Rng::with_seed(seed);
     let mut attempts = Attempts::new(Facts::new(Method::GET), Mono::ZERO);
-    let step = |&(status, hint): &(u16, Option<Duration>)| {
+    let step = |&(status, hint): &Response| {
         let outcome = Outcome::answered(StatusCode::from_u16(status).unwrap(), hint);
         // The budget's clock stands still: the specification's buckets fill by successes alone.
         let next = attempts.next(Mono::ZERO, &outcome, budget, &policy, &mut rng);
@@ -106,7 +104,7 @@ fn rules(given: Given) -> BudgetRules {
 }
 
 /// Checks one case of the specification.
-fn check(name: &str, given: Given, responses: &[(u16, Option<Duration>)], expected: &[Expected]) {
+fn check(name: &str, given: Given, responses: &[Response], expected: &[Expected]) {
     let mut longest = vec![Duration::ZERO; expected.len()];
     for seed in 0..2_000 {
         let mut budget = Budget::new(rules(given), Mono::ZERO);
@@ -129,9 +127,9 @@ fn check(name: &str, given: Given, responses: &[(u16, Option<Duration>)], expect
     }
 }
 
-const OK: (u16, Option<Duration>) = (200, None);
-const FAILED: (u16, Option<Duration>) = (500, None);
-const BAD_GATEWAY: (u16, Option<Duration>) = (502, None);
+const OK: Response = (200, None);
+const FAILED: Response = (500, None);
+const BAD_GATEWAY: Response = (502, None);
 
 #[test]
 fn a_retry_eventually_succeeds() {
@@ -221,7 +219,7 @@ fn an_invalid_hint_falls_back_to_the_backoff() {
 #[test]
 fn calls_share_one_bucket() {
     let mut budget = Budget::new(rules(Given { tokens: 30, ..GIVEN }), Mono::ZERO);
-    let calls: [(&[(u16, Option<Duration>)], u64); 4] =
+    let calls: [(&[Response], u64); 4] =
         [(&[FAILED, OK], 17), (&[FAILED, OK], 4), (&[FAILED], 4), (&[OK], 5)];
     for (call, (responses, left)) in calls.into_iter().enumerate() {
         play(GIVEN, responses, &mut budget, 1);

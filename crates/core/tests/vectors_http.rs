@@ -17,19 +17,17 @@ fn wait(date: &str, value: &str) -> Option<Duration> {
     observe(&HeaderRules::default(), StatusCode::SERVICE_UNAVAILABLE, &headers, wrong).retry_after
 }
 
-const fn seconds(seconds: u64) -> Option<Duration> {
-    Some(Duration::from_secs(seconds))
+/// It is `delay` seconds.
+fn read(date: &str, value: &str, delay: u64) {
+    assert_eq!(wait(date, value), Some(Duration::from_secs(delay)), "{date} / {value}");
 }
 
 #[test]
 fn both_examples_of_retry_after_are_read() {
-    assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", "120"), seconds(120));
-    assert_eq!(wait("Fri, 31 Dec 1999 23:59:00 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"), seconds(59));
-    assert_eq!(
-        wait("Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"),
-        seconds(0),
-        "a time that has passed is now"
-    );
+    read("Sun, 06 Nov 1994 08:49:37 GMT", "120", 120);
+    read("Fri, 31 Dec 1999 23:59:00 GMT", "Fri, 31 Dec 1999 23:59:59 GMT", 59);
+    // a time that has passed is now
+    read("Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 31 Dec 1999 23:59:59 GMT", 0);
 }
 
 #[test]
@@ -38,9 +36,9 @@ fn the_three_forms_of_a_date_name_one_instant_in_either_field() {
         ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
     for date in forms {
         for until in forms {
-            assert_eq!(wait(date, until), seconds(0), "{date} / {until}");
+            read(date, until, 0);
         }
-        assert_eq!(wait(date, "Sun, 06 Nov 1994 08:50:37 GMT"), seconds(60), "{date}");
+        read(date, "Sun, 06 Nov 1994 08:50:37 GMT", 60);
     }
 }
 
@@ -55,11 +53,10 @@ fn a_date_with_the_wrong_weekday_is_no_date() {
 /// taken to say "now", and its 429 would be met by the backoff.
 #[test]
 fn a_year_of_two_digits_pivots_at_seventy() {
-    assert_eq!(wait("Sun, 06 Nov 2067 08:49:37 GMT", "Sunday, 06-Nov-67 08:50:37 GMT"), seconds(60));
-    let since_1970 = wait("Fri, 06 Nov 1970 08:49:37 GMT", "Friday, 06-Nov-70 08:50:37 GMT");
-    assert_eq!(since_1970, seconds(60), "70 is 1970");
-    let in_2069 = wait("Wed, 06 Nov 2069 08:49:37 GMT", "Wednesday, 06-Nov-69 08:50:37 GMT");
-    assert_eq!(in_2069, seconds(60), "69 is 2069");
+    read("Sun, 06 Nov 2067 08:49:37 GMT", "Sunday, 06-Nov-67 08:50:37 GMT", 60);
+    // 70 is 1970, and 69 is 2069.
+    read("Fri, 06 Nov 1970 08:49:37 GMT", "Friday, 06-Nov-70 08:50:37 GMT", 60);
+    read("Wed, 06 Nov 2069 08:49:37 GMT", "Wednesday, 06-Nov-69 08:50:37 GMT", 60);
 }
 
 #[test]
