@@ -1,6 +1,8 @@
 //! Settings from everywhere they can stand: flags win over the environment, the environment over `tidegate.toml`,
 //! that over defaults. All problems of the file and of the environment are told at once, each with its place.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,172 +13,24 @@ use secrecy::SecretString;
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec, Taking};
+use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec};
+use tidegate_core::profile::read_limits;
 use tidegate_core::profile::reader::{self, Section};
-use tidegate_core::profile::{parse_duration, read_limits};
 use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepState};
 
 use crate::args::Connection;
 use crate::environment::Environment;
 use crate::failure::{Failure, together};
 
+pub(crate) use keys::wait;
+use keys::{
+    ADMIN, API, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS,
+    KEYS, Key, LISTEN, LOGIN, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, REGION, SECRET_ENV, STATE_DIR,
+    STATE_UNKNOWN, TENANT,
+};
+
 /// The file that is read if it is there.
 const DEFAULT_FILE: &str = "tidegate.toml";
-
-/// Names the configuration file where no flag does.
-const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
-
-/// One key of the configuration that has an environment form.
-struct Key {
-    /// As in the file; a dot separates the table.
-    name: &'static str,
-    /// Environment variables, first wins. The first is the key's own form, the others are Genesys'.
-    env: &'static [&'static str],
-    /// What its text has to be, wherever it stands: what is wrong with it, and in parentheses what to write.
-    check: fn(&str) -> Result<(), String>,
-}
-
-const PROFILE: Key = Key { name: "profile", env: &["TIDEGATE_PROFILE"], check: some };
-const REGION: Key = Key { name: "region", env: &["TIDEGATE_REGION", "GENESYSCLOUD_REGION"], check: some };
-const API: Key = Key { name: "api", env: &["TIDEGATE_API"], check: some };
-const LOGIN: Key = Key { name: "login", env: &["TIDEGATE_LOGIN"], check: some };
-const TENANT: Key = Key { name: "tenant", env: &["TIDEGATE_TENANT"], check: some };
-const LISTEN: Key = Key { name: "listen", env: &["TIDEGATE_LISTEN"], check: address };
-const ADMIN: Key = Key { name: "admin", env: &["TIDEGATE_ADMIN"], check: address };
-const MAX_WAIT: Key = Key { name: "max_wait", env: &["TIDEGATE_MAX_WAIT"], check: some_wait };
-const FETCH_LIMITS: Key = Key { name: "fetch_limits", env: &["TIDEGATE_FETCH_LIMITS"], check: on_or_off };
-const CREDENTIAL_NAME: Key = Key { name: "credential.name", env: &["TIDEGATE_CREDENTIAL_NAME"], check: some };
-const CLIENT_ID: Key = Key {
-    name: "credential.client_id",
-    env: &["TIDEGATE_CREDENTIAL_CLIENT_ID", "GENESYSCLOUD_OAUTHCLIENT_ID"],
-    check: some,
-};
-const CLIENT_SECRET_FILE: Key = Key {
-    name: "credential.client_secret_file",
-    env: &["TIDEGATE_CREDENTIAL_CLIENT_SECRET_FILE"],
-    check: some,
-};
-const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"], check: some };
-const ORIGINS: Key = Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"], check: some };
-const INTERACTIVE_POLICY: Key =
-    Key { name: "class.interactive.policy", env: &["TIDEGATE_CLASS_INTERACTIVE_POLICY"], check: policy };
-const INTERACTIVE_RESERVE: Key =
-    Key { name: "class.interactive.reserve", env: &["TIDEGATE_CLASS_INTERACTIVE_RESERVE"], check: permits };
-const SYNC_POLICY: Key =
-    Key { name: "class.sync.policy", env: &["TIDEGATE_CLASS_SYNC_POLICY"], check: policy };
-const SYNC_RESERVE: Key =
-    Key { name: "class.sync.reserve", env: &["TIDEGATE_CLASS_SYNC_RESERVE"], check: permits };
-const BULK_POLICY: Key =
-    Key { name: "class.bulk.policy", env: &["TIDEGATE_CLASS_BULK_POLICY"], check: policy };
-const BULK_RESERVE: Key =
-    Key { name: "class.bulk.reserve", env: &["TIDEGATE_CLASS_BULK_RESERVE"], check: permits };
-const POLL_POLICY: Key =
-    Key { name: "class.poll.policy", env: &["TIDEGATE_CLASS_POLL_POLICY"], check: policy };
-const POLL_RESERVE: Key =
-    Key { name: "class.poll.reserve", env: &["TIDEGATE_CLASS_POLL_RESERVE"], check: permits };
-
-/// The policy of each class, and what it always leaves, by [`Class::ALL`].
-const CLASSES: [(&Key, &Key); Class::COUNT] = [
-    (&INTERACTIVE_POLICY, &INTERACTIVE_RESERVE),
-    (&SYNC_POLICY, &SYNC_RESERVE),
-    (&BULK_POLICY, &BULK_RESERVE),
-    (&POLL_POLICY, &POLL_RESERVE),
-];
-
-const STATE_DIR: Key = Key { name: "state.dir", env: &["TIDEGATE_STATE_DIR"], check: some };
-
-const STATE_UNKNOWN: Key =
-    Key { name: "state.unknown", env: &["TIDEGATE_STATE_UNKNOWN"], check: fresh_or_spent };
-
-/// All keys with an environment form, in the order they are documented.
-const KEYS: [&Key; 24] = [
-    &PROFILE,
-    &REGION,
-    &API,
-    &LOGIN,
-    &TENANT,
-    &LISTEN,
-    &ADMIN,
-    &MAX_WAIT,
-    &FETCH_LIMITS,
-    &CREDENTIAL_NAME,
-    &CLIENT_ID,
-    &CLIENT_SECRET_FILE,
-    &HOSTS,
-    &ORIGINS,
-    &INTERACTIVE_POLICY,
-    &INTERACTIVE_RESERVE,
-    &SYNC_POLICY,
-    &SYNC_RESERVE,
-    &BULK_POLICY,
-    &BULK_RESERVE,
-    &POLL_POLICY,
-    &POLL_RESERVE,
-    &STATE_DIR,
-    &STATE_UNKNOWN,
-];
-
-/// The client secret has no key in the file: a file with a secret in it ends up in a repository.
-const SECRET_ENV: [&str; 2] = ["TIDEGATE_CREDENTIAL_CLIENT_SECRET", "GENESYSCLOUD_OAUTHCLIENT_SECRET"];
-
-/// Variables that are no key: where the file is, what is logged, and which program the tools of the project drive.
-const OTHER_ENV: [&str; 3] = [CONFIG_ENV, "TIDEGATE_LOG", "TIDEGATE_TEST_BINARY"];
-
-fn some(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() {
-        Err("is empty (write a value, or leave the key out)".to_owned())
-    } else {
-        Ok(())
-    }
-}
-
-fn address(text: &str) -> Result<(), String> {
-    let parsed: Result<SocketAddr, _> = text.parse();
-    parsed.map(drop).map_err(|_| format!("`{text}` is not an address (write it like 127.0.0.1:8787)"))
-}
-
-/// The longest wait of a call, wherever it is set.
-pub(crate) fn wait(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("is zero (write a duration above zero, such as \"14s\")".to_owned()),
-        wait => Ok(wait),
-    }
-}
-
-fn some_wait(text: &str) -> Result<(), String> {
-    wait(text).map(drop)
-}
-
-fn policy(text: &str) -> Result<(), String> {
-    if text == "reserve" {
-        return Err(
-            "`reserve` is not a policy (write greedy or fair; `reserve` is a key of its own, such as reserve = 80)"
-                .to_owned(),
-        );
-    }
-    text.parse().map(|_: Taking| ()).map_err(|what| format!("`{text}` {what}"))
-}
-
-fn permits(text: &str) -> Result<(), String> {
-    let parsed: Result<u64, _> = text.parse();
-    parsed
-        .map(drop)
-        .map_err(|_| format!("`{text}` is no number of permits (write a whole number, such as 80)"))
-}
-
-fn fresh_or_spent(text: &str) -> Result<(), String> {
-    match text {
-        "fresh" | "spent" => Ok(()),
-        _ => Err(format!("`{text}` is neither fresh nor spent")),
-    }
-}
-
-fn on_or_off(text: &str) -> Result<(), String> {
-    match text {
-        "true" | "false" => Ok(()),
-        _ => Err(format!("`{text}` is neither true nor false")),
-    }
-}
 
 /// Everything that was set, as text by key, and what has no flag.
 #[derive(Debug, Default)]
@@ -522,6 +376,8 @@ fn last(name: &'static str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::pace::Taking;
+
     use super::*;
 
     fn connection() -> Connection {

@@ -5,7 +5,8 @@
 //! success gives some back). The bucket is used here, because it needs no window to tune and its state is one
 //! number, but with the ratio's promise: a success gives back exactly one token, never the cost of its own retry.
 //! AWS's refund lets an upstream that fails every first attempt be sent double load for ever; without it, retries
-//! are at most 20 % of successes in the long run (10 % of the costly kind), with a burst of 100 in hand.
+//! are at most 20 % of successes in the long run (10 % of the costly kind), with a burst of 100 in hand. Who wants AWS's
+//! refund all the same, to behave as the other SDKs of a fleet do, sets [`Refund::LastRetry`].
 //!
 //! Rules:
 //!
@@ -26,6 +27,18 @@ pub enum Cost {
     Heavy,
 }
 
+/// What a success gives back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refund {
+    /// [`BudgetRules::per_success`] tokens, whatever it took.
+    #[default]
+    One,
+    /// What its last retry took; [`BudgetRules::per_success`] tokens where the last attempt had taken nothing. AWS SDKs'
+    /// "standard" mode counts so: a call that succeeds at its third attempt gives back one of its two prices
+    /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>).
+    LastRetry,
+}
+
 /// The numbers of a budget. The defaults are argued in the [module documentation](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetRules {
@@ -39,11 +52,13 @@ pub struct BudgetRules {
     pub per_success: u32,
     /// Tokens a second gives back.
     pub per_second: u32,
+    /// What a success gives back of its retries' prices.
+    pub refund: Refund,
 }
 
 impl Default for BudgetRules {
     fn default() -> Self {
-        Self { capacity: 500, light: 5, heavy: 10, per_success: 1, per_second: 1 }
+        Self { capacity: 500, light: 5, heavy: 10, per_success: 1, per_second: 1, refund: Refund::One }
     }
 }
 
@@ -85,10 +100,15 @@ impl Budget {
         enough
     }
 
-    /// Counts one successful call.
-    pub fn success(&mut self, now: Mono) {
+    /// Counts one successful call. `last` is what its last attempt was paid with: `None` for a first attempt, and for one
+    /// after a wait that the server ordered.
+    pub fn success(&mut self, now: Mono, last: Option<Cost>) {
         self.refill(now);
-        self.add(u64::from(self.rules.per_success) * MILLI);
+        let back = match (self.rules.refund, last) {
+            (Refund::LastRetry, Some(cost)) => self.price(cost),
+            (Refund::LastRetry, None) | (Refund::One, _) => u64::from(self.rules.per_success) * MILLI,
+        };
+        self.add(back);
     }
 
     /// Whole tokens in the bucket at `now`.
@@ -160,20 +180,35 @@ mod tests {
         let mut budget = drained(Mono::ZERO);
         let mut granted = 0;
         for _ in 0..10_000 {
-            budget.success(Mono::ZERO);
+            budget.success(Mono::ZERO, Some(Cost::Light));
             granted += u32::from(budget.try_take(Mono::ZERO, Cost::Light));
         }
         assert_eq!(granted, 2_000);
     }
 
     #[test]
+    fn the_last_retry_is_refunded_only_where_that_is_asked_for() {
+        let left = |refund, last| {
+            let mut budget =
+                Budget::new(BudgetRules { refund, per_second: 0, ..BudgetRules::default() }, Mono::ZERO);
+            assert!(budget.try_take(Mono::ZERO, Cost::Light) && budget.try_take(Mono::ZERO, Cost::Heavy));
+            budget.success(Mono::ZERO, last);
+            budget.tokens(Mono::ZERO)
+        };
+        for (last, back) in [(None, 1), (Some(Cost::Light), 5), (Some(Cost::Heavy), 10)] {
+            assert_eq!(left(Refund::LastRetry, last), 485 + back);
+            assert_eq!(left(Refund::One, last), 486);
+        }
+    }
+
+    #[test]
     fn a_refused_retry_takes_nothing() {
         let mut budget = drained(Mono::ZERO);
         for _ in 0..4 {
-            budget.success(Mono::ZERO);
+            budget.success(Mono::ZERO, Some(Cost::Light));
             assert!(!budget.try_take(Mono::ZERO, Cost::Light));
         }
-        budget.success(Mono::ZERO);
+        budget.success(Mono::ZERO, Some(Cost::Light));
         assert!(budget.try_take(Mono::ZERO, Cost::Light));
     }
 

@@ -166,6 +166,8 @@ pub struct Attempts {
     step: u32,
     previous: Duration,
     refreshed: bool,
+    /// What the latest attempt was paid with.
+    paid: Option<Cost>,
     /// An attempt, of this call or an earlier one of the same write, may have been executed.
     doubtful: bool,
 }
@@ -183,6 +185,7 @@ impl Attempts {
             step: 0,
             previous: Duration::ZERO,
             refreshed: false,
+            paid: None,
             doubtful,
         }
     }
@@ -250,7 +253,7 @@ impl Attempts {
                     .status()
                     .is_some_and(|status| !status.is_client_error() && !status.is_server_error())
                 {
-                    budget.success(now);
+                    budget.success(now, self.paid);
                 }
                 Next::Deliver { unauthorized: false }
             }
@@ -311,6 +314,7 @@ impl Attempts {
         }
         if ordered {
             self.ordered += 1;
+            self.paid = None;
             return Next::Retry { at, why, ordered };
         }
         let cost = if delivery == Delivery::MaybeExecuted { Cost::Heavy } else { Cost::Light };
@@ -318,6 +322,7 @@ impl Attempts {
             let affordable = budget.affordable_in(now, cost).map(|wait| at.max(now + wait));
             return self.stopped(affordable, Stop::Budget);
         }
+        self.paid = Some(cost);
         self.retries += 1;
         self.step = self.step.saturating_add(1);
         self.previous = wait;

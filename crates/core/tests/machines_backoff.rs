@@ -162,7 +162,7 @@ proptest! {
                     level = (level + nanos * u64::from(per_second)).min(full);
                 }
                 Op::Success => {
-                    budget.success(now);
+                    budget.success(now, None);
                     level = (level + TOKEN).min(full);
                 }
                 Op::Take(cost) => {

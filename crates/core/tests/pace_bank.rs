@@ -1,16 +1,18 @@
 //! What the bank promises its shell, call by call.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
+
 use std::time::Duration;
 
 use http::Method;
 use tidegate_core::event::{BreakerState, Event};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
+use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, ClassPolicy, LimitKind, LimitSpec,
-    Observes, Partition, Refusal, RefusalReason, TicketId, TokenSlot, WaiterId, Woken,
+    Partition, Refusal, RefusalReason, TicketId, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
 
@@ -56,13 +58,11 @@ impl Caller {
             &Ask {
                 method: &self.method,
                 path: &path,
-                family: &self.family,
-                credential: &self.credential,
-                token: TokenSlot(0),
                 class: self.class,
                 caller: self.whose,
                 deadline: self.deadline,
                 give_up_at: self.give_up_at,
+                ..pace_parts::asking(&self.family, &self.credential)
             },
         )
     }
@@ -87,20 +87,11 @@ fn bank() -> Bank {
 }
 
 fn told(remaining: u64, reset_millis: u64) -> Observation {
-    let reset = Reset { after: Duration::from_millis(reset_millis), grain: Duration::ZERO, at: None };
-    let reading = Reading {
-        name: None,
-        limit: Some(300),
-        remaining: Some(remaining),
-        reset: Some(reset),
-        window: None,
-        dialect: Dialect::Guide,
-    };
-    Observation { readings: vec![reading], ..Observation::default() }
+    pace_parts::told(remaining, Duration::from_millis(reset_millis))
 }
 
 fn throttle(retry_after: u64) -> Observation {
-    Observation { retry_after: Some(seconds(retry_after)), ..Observation::default() }
+    pace_parts::wait(seconds(retry_after))
 }
 
 fn answer(bank: &mut Bank, now: Mono, ticket: TicketId, kind: AnswerKind, observation: &Observation) {
@@ -131,17 +122,8 @@ fn watched() -> Bank {
     bank
 }
 
-fn declared(key: &str, quota: u64, per: Vec<Partition>) -> LimitSpec {
-    LimitSpec {
-        key: key.to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind: LimitKind::Rate { quota, window: seconds(60) },
-        per,
-        pin: false,
-        observes: Observes::OwnName,
-    }
+fn declared(key: &str, quota: u64, per: &[Partition]) -> LimitSpec {
+    pace_parts::limit(key, pace_parts::rate(quota, seconds(60)), per)
 }
 
 #[test]
@@ -339,7 +321,7 @@ fn a_body_that_names_a_concurrency_cap_bounds_attempts_at_once_after_its_hint() 
 
 #[test]
 fn a_throttle_that_names_a_limit_closes_that_limit_for_every_family() {
-    let limits = vec![declared("token.rate", 300, vec![Partition::Token])];
+    let limits = vec![declared("token.rate", 300, &[Partition::Token])];
     let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
     let ticket = Caller::new().granted(&mut bank, at(0));
     bank.sent(at(0), ticket);
@@ -446,7 +428,7 @@ fn the_earliest_deadline_of_sync_goes_first() {
 #[test]
 fn poll_leaves_the_last_permits_to_the_others() {
     // So few that nothing is presumed of others.
-    let limits = vec![declared("all", 20, vec![])];
+    let limits = vec![declared("all", 20, &[])];
     let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
     let scout = Caller::class(Class::Poll).granted(&mut bank, at(0));
     bank.sent(at(0), scout);
@@ -645,7 +627,7 @@ fn who_began_with_a_job_finds_permits_in_the_first_window() {
 
 /// A declared quota of 12 of which five are left, fewer than a poll leaves to others, and a poll that waits since 10 ms.
 fn poll_below_its_reserve() -> (Bank, WaiterId) {
-    let limits = vec![declared("all", 12, vec![])];
+    let limits = vec![declared("all", 12, &[])];
     let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();
     for _ in 0..7 {
         let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(0));
@@ -696,9 +678,38 @@ fn callers_of_a_class_take_turns() {
     assert_eq!(order[..4], [many[0], few[0], many[1], few[1]]);
 }
 
+/// How many calls of one family may leave at once after a lone first one, under a cap of 50 on `path`.
+fn at_once_after_a_scout(path: &str) -> usize {
+    let cap = LimitSpec {
+        kind: LimitKind::Concurrent { cap: 50 },
+        path: PathGlob::parse(path).unwrap(),
+        ..declared("cap", 1, &[])
+    };
+    let config = BankConfig { limits: vec![cap], spread: Duration::ZERO, ..BankConfig::default() };
+    let mut bank = Bank::new(config).unwrap();
+    let scout = Caller::new().granted(&mut bank, at(0));
+    Caller::new().queued(&mut bank, at(0));
+    bank.sent(at(0), scout);
+    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &Observation::default());
+    let granted =
+        (0..60).filter(|_| matches!(Caller::new().ask(&mut bank, at(20)), Asked::Granted(_))).count();
+    granted + advance(&mut bank, at(20)).len()
+}
+
+#[test]
+fn a_declared_cap_is_entered_at_once_after_one_scout() {
+    assert_eq!(at_once_after_a_scout("/**"), 50);
+    assert_eq!(at_once_after_a_scout("/api/v2/users/**"), 50);
+}
+
+#[test]
+fn a_cap_on_a_part_of_a_family_says_nothing_of_the_rest() {
+    assert!(at_once_after_a_scout("/api/v2/users/*") <= 2, "concurrency doubles");
+}
+
 #[test]
 fn callers_of_a_class_take_turns_across_families() {
-    let limits = vec![LimitSpec { kind: LimitKind::Concurrent { cap: 1 }, ..declared("one", 1, vec![]) }];
+    let limits = vec![LimitSpec { kind: LimitKind::Concurrent { cap: 1 }, ..declared("one", 1, &[]) }];
     let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
     let of = |family: u32, caller: &str| Caller {
         family: Family::new(format!("/api/v2/f{family}")),
@@ -729,7 +740,7 @@ fn callers_of_a_class_take_turns_across_families() {
 
 #[test]
 fn a_sync_call_is_refused_only_for_what_goes_before_it() {
-    let limits = vec![declared("all", 60, vec![])];
+    let limits = vec![declared("all", 60, &[])];
     let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
     for _ in 0..58 {
         let ticket = Caller::class(Class::Interactive).granted(&mut bank, at(0));
@@ -854,7 +865,7 @@ fn a_lost_attempt_from_before_the_opening_does_not_let_a_second_probe_go() {
 
 #[test]
 fn attempts_that_never_left_cost_no_quota_but_count_as_failures() {
-    let limits = vec![declared("all", 4, vec![])];
+    let limits = vec![declared("all", 4, &[])];
     let mut bank = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap();
     let remaining = |bank: &Bank, now| {
         let snapshot = bank.snapshot(now);
@@ -943,9 +954,9 @@ fn several_named_limits_in_one_header_are_all_respected() {
 
 #[test]
 fn all_problems_of_a_configuration_are_told_at_once() {
-    let mut zero = declared("a", 1, vec![]);
+    let mut zero = declared("a", 1, &[]);
     zero.kind = LimitKind::Concurrent { cap: 0 };
-    let limits = vec![declared("a", 0, vec![]), zero];
+    let limits = vec![declared("a", 0, &[]), zero];
     let problems = Bank::new(BankConfig { limits, ..BankConfig::default() }).unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
 }

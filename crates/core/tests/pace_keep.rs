@@ -1,17 +1,17 @@
 //! A bank that begins with what another left.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use http::Method;
 use proptest::prelude::*;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
+use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, GateSnapshot, Kept, KeptProblem,
-    LimitKind, LimitSpec, Named, Observes, Partition, TicketId, TokenSlot, Uptime,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, GateSnapshot, Kept, KeptProblem, LimitSpec, Named,
+    Partition, TicketId, TokenSlot, Uptime,
 };
 use tidegate_core::time::{Mono, Wall};
 
@@ -61,17 +61,8 @@ impl Shell {
     }
 
     fn ask_for(&mut self, family: &str, credential: &str, token: u64) -> Option<TicketId> {
-        let ask = Ask {
-            method: &Method::GET,
-            path: family,
-            family: &Family::new(family),
-            credential: &CredentialId::new(credential),
-            token: TokenSlot(token),
-            class: Class::Interactive,
-            caller: CallerId::ANYBODY,
-            deadline: None,
-            give_up_at: None,
-        };
+        let (family, credential) = (Family::new(family), CredentialId::new(credential));
+        let ask = Ask { token: TokenSlot(token), ..pace_parts::asking(&family, &credential) };
         match self.bank.ask(self.now, &ask) {
             Asked::Granted(ticket) => Some(ticket),
             Asked::Queued(waiter) => {
@@ -106,16 +97,7 @@ impl Shell {
 }
 
 fn limit(quota: u64, window: Duration, per: Partition) -> Vec<LimitSpec> {
-    vec![LimitSpec {
-        key: "calls".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind: LimitKind::Rate { quota, window },
-        per: vec![per],
-        pin: false,
-        observes: Observes::OwnName,
-    }]
+    vec![pace_parts::limit("calls", pace_parts::rate(quota, window), &[per])]
 }
 
 fn minute(quota: u64) -> Vec<LimitSpec> {
@@ -123,20 +105,11 @@ fn minute(quota: u64) -> Vec<LimitSpec> {
 }
 
 fn told(remaining: u64, reset: u64) -> Observation {
-    let reset = Reset { after: Duration::from_secs(reset), grain: Duration::ZERO, at: None };
-    let reading = Reading {
-        name: None,
-        limit: Some(300),
-        remaining: Some(remaining),
-        reset: Some(reset),
-        window: None,
-        dialect: Dialect::Guide,
-    };
-    Observation { readings: vec![reading], ..Observation::default() }
+    pace_parts::told(remaining, Duration::from_secs(reset))
 }
 
 fn wait(seconds: u64) -> Observation {
-    Observation { retry_after: Some(Duration::from_secs(seconds)), ..Observation::default() }
+    pace_parts::wait(Duration::from_secs(seconds))
 }
 
 #[test]

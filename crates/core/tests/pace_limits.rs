@@ -2,41 +2,26 @@
 //! the upstream tells.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
+
 use std::time::Duration;
 
-use http::Method;
 use tidegate_core::event::Event;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Named, Observes,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Named,
     Partition, Quoted, Refusal, RefusalReason, TicketId, TokenSlot, Woken,
 };
 use tidegate_core::time::Mono;
+
+use pace_parts::{limit, rate};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 fn at(millis: u64) -> Mono {
     Mono::from_nanos(millis * 1_000_000)
-}
-
-fn limit(key: &str, kind: LimitKind, per: &[Partition]) -> LimitSpec {
-    LimitSpec {
-        key: key.to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind,
-        per: per.to_vec(),
-        pin: false,
-        observes: Observes::OwnName,
-    }
-}
-
-fn rate(quota: u64, window: Duration) -> LimitKind {
-    LimitKind::Rate { quota, window }
 }
 
 /// One limit of every kind, each wide but the one named.
@@ -85,15 +70,11 @@ impl Caller {
         let asked = bank.ask(
             now,
             &Ask {
-                method: &Method::GET,
                 path: &format!("{}/7", self.family),
-                family: &Family::new(self.family),
-                credential: &CredentialId::new(self.credential),
                 token: TokenSlot(self.token),
                 class: self.class,
-                caller: CallerId::ANYBODY,
-                deadline: None,
                 give_up_at: self.leave_by,
+                ..pace_parts::asking(&Family::new(self.family), &CredentialId::new(self.credential))
             },
         );
         // A granted one is checked by the caller of this; nobody else was waiting.
@@ -131,7 +112,7 @@ fn settle(bank: &mut Bank, now: Mono, ticket: TicketId, kind: AnswerKind, observ
 
 fn throttle(key: &str, value: u64) -> Observation {
     let hit = HitLimit { key: Some(key.to_owned()), namespace: None, value: Some(value) };
-    Observation { retry_after: Some(Duration::from_secs(1)), hit: Some(hit), ..Observation::default() }
+    Observation { hit: Some(hit), ..pace_parts::wait(Duration::from_secs(1)) }
 }
 
 /// What may be sent, and what is in flight, by gate.
@@ -202,16 +183,15 @@ fn who_waits_for_another_limit_fills_no_place_before_a_newcomer() {
     let stay_away = Observation { retry_after: Some(MINUTE), ..Observation::default() };
     settle(&mut bank, at(0), hit, AnswerKind::Throttled, &stay_away);
     let ask = |bank: &mut Bank, family: &str, caller: u32, deadline: Option<Mono>| {
+        let path = format!("{family}/7");
+        let (family, credential) = (Family::new(family), CredentialId::new(ONE.credential));
+        let caller = CallerId::named(caller);
         let ask = Ask {
-            method: &Method::GET,
-            path: &format!("{family}/7"),
-            family: &Family::new(family),
-            credential: &CredentialId::new(ONE.credential),
+            path: &path,
             token: TokenSlot(ONE.token),
-            class: Class::Interactive,
-            caller: CallerId::named(caller),
+            caller,
             deadline,
-            give_up_at: None,
+            ..pace_parts::asking(&family, &credential)
         };
         let (asked, mut woken) = (bank.ask(at(1), &ask), Vec::new());
         bank.advance(at(1), &mut woken);

@@ -1,17 +1,17 @@
 //! What a bank keeps of gates that nobody uses, and how it is bounded.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Method;
 use proptest::prelude::*;
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::observe::{Dialect, Observation, Reading, Reset};
+use tidegate_core::observe::Observation;
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, GateSnapshot, LimitKind, LimitSpec,
-    Observes, Partition, TicketId, TokenSlot,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, GateSnapshot, LimitSpec, Partition, TicketId,
 };
 use tidegate_core::time::{Mono, Wall};
 
@@ -42,17 +42,8 @@ impl Shell {
     }
 
     fn ask_at(&mut self, path: &str, family: &str, credential: &str) -> Option<TicketId> {
-        let ask = Ask {
-            method: &Method::GET,
-            path,
-            family: &Family::new(family),
-            credential: &CredentialId::new(credential),
-            token: TokenSlot(0),
-            class: Class::Interactive,
-            caller: CallerId::ANYBODY,
-            deadline: None,
-            give_up_at: None,
-        };
+        let (family, credential) = (Family::new(family), CredentialId::new(credential));
+        let ask = Ask { path, ..pace_parts::asking(&family, &credential) };
         let asked = self.bank.ask(self.now, &ask);
         if let Asked::Queued(waiter) = asked {
             self.bank.abandon(self.now, waiter);
@@ -93,33 +84,15 @@ impl Shell {
 }
 
 fn per_credential(quota: u64, window: Duration) -> LimitSpec {
-    LimitSpec {
-        key: "calls".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind: LimitKind::Rate { quota, window },
-        per: vec![Partition::Credential],
-        pin: false,
-        observes: Observes::OwnName,
-    }
+    pace_parts::limit("calls", pace_parts::rate(quota, window), &[Partition::Credential])
 }
 
 fn told(name: Option<&str>, limit: u64, remaining: u64, reset: u64) -> Observation {
-    let reset = Reset { after: Duration::from_secs(reset), grain: Duration::ZERO, at: None };
-    let reading = Reading {
-        name: name.map(str::to_owned),
-        limit: Some(limit),
-        remaining: Some(remaining),
-        reset: Some(reset),
-        window: None,
-        dialect: Dialect::Guide,
-    };
-    Observation { readings: vec![reading], ..Observation::default() }
+    pace_parts::reading(name, limit, remaining, Duration::from_secs(reset))
 }
 
 fn throttled(retry_after: u64) -> Observation {
-    Observation { retry_after: Some(Duration::from_secs(retry_after)), ..Observation::default() }
+    pace_parts::wait(Duration::from_secs(retry_after))
 }
 
 #[test]

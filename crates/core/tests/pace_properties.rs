@@ -2,19 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::disallowed_types, reason = "the books of a test decide nothing")]
 
+mod pace_parts;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use http::Method;
 use proptest::prelude::*;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{Dialect, HitLimit, Observation, Reading, Reset};
 use tidegate_core::pace::{
-    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Observes,
-    Partition, TicketId, TokenSlot, WaiterId, Woken,
+    Answer, AnswerKind, Ask, Asked, Bank, BankConfig, CallerId, Class, LimitKind, LimitSpec, Partition,
+    TicketId, TokenSlot, WaiterId, Woken,
 };
 use tidegate_core::time::{Mono, Wall};
+
+use pace_parts::{limit, rate};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -119,24 +122,11 @@ fn observation(said: &Said, now: Mono) -> Observation {
 }
 
 fn limits() -> Vec<LimitSpec> {
-    let limit = |key: &str, kind, per| LimitSpec {
-        key: key.to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/**").unwrap(),
-        kind,
-        per,
-        pin: false,
-        observes: Observes::OwnName,
-    };
     let window = Duration::from_secs(3);
     vec![
-        limit("all", LimitKind::Rate { quota: 12, window }, vec![Partition::Credential]),
-        LimitSpec {
-            method: Some(Method::PATCH),
-            ..limit("patches", LimitKind::Rate { quota: 3, window }, vec![Partition::Family])
-        },
-        limit("cap", LimitKind::Concurrent { cap: 5 }, vec![]),
+        limit("all", rate(12, window), &[Partition::Credential]),
+        LimitSpec { method: Some(Method::PATCH), ..limit("patches", rate(3, window), &[Partition::Family]) },
+        limit("cap", LimitKind::Concurrent { cap: 5 }, &[]),
     ]
 }
 
@@ -152,12 +142,18 @@ struct Shell {
     of_waiter: HashMap<WaiterId, u8>,
     /// The declared cap, or what a 429 named instead.
     cap: usize,
+    /// Until when hints of refusals that named the limit `cap`, which counts every call, keep everybody away; and those that
+    /// named `all`, the callers of each credential.
+    closed_for_all: Mono,
+    closed_for: HashMap<u8, Mono>,
 }
 
 impl Shell {
     fn take(&mut self, ticket: TicketId, credential: u8) {
         self.tickets.push(ticket);
         assert!(self.tickets.len() <= self.cap, "the cap holds");
+        let closed = self.closed_for.get(&credential).copied().unwrap_or(Mono::ZERO).max(self.closed_for_all);
+        assert!(self.now >= closed, "granted at {:?}, closed until {closed:?}", self.now);
         self.credentials.insert(ticket, credential);
     }
 
@@ -186,7 +182,6 @@ impl Shell {
 
     fn ask(&mut self, step: &Step) {
         let &Step::Ask { family, credential, class, caller, patch, deadline, give_up } = step else { return };
-        let closed = self.closed_for_all();
         let after = |millis: u32| self.now + Duration::from_millis(u64::from(millis));
         let (deadline, give_up_at) = (deadline.map(after), give_up.map(after));
         let method = if patch { Method::PATCH } else { Method::GET };
@@ -206,10 +201,7 @@ impl Shell {
             },
         );
         match asked {
-            Asked::Granted(ticket) => {
-                assert!(!closed, "granted while a limit of everybody was closed");
-                self.take(ticket, credential);
-            }
+            Asked::Granted(ticket) => self.take(ticket, credential),
             Asked::Queued(waiter) => {
                 self.waiting.insert(waiter);
                 self.of_waiter.insert(waiter, credential);
@@ -218,10 +210,18 @@ impl Shell {
         }
     }
 
-    /// The limit `cap` counts every call.
-    fn closed_for_all(&self) -> bool {
-        let snapshot = self.bank.snapshot(self.now);
-        snapshot.gates.iter().any(|gate| gate.name == "cap" && gate.closed_for_ms > 0)
+    /// A refusal that names a limit and a time closes that limit until then, for all whom it counts.
+    fn refused(&mut self, ticket: TicketId, said: &Said) {
+        let Some(hint) = said.retry_after else { return };
+        let until = self.now + Duration::from_millis(u64::from(hint));
+        match said.hit {
+            Some(2) => self.closed_for_all = self.closed_for_all.max(until),
+            Some(0) => {
+                let closed = self.closed_for.entry(self.credentials[&ticket]).or_insert(Mono::ZERO);
+                *closed = (*closed).max(until);
+            }
+            _ => {}
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -252,6 +252,9 @@ impl Shell {
                     let observation = observation(said, self.now);
                     if let (AnswerKind::Throttled, Some(2), Some(cap @ 1..)) = (kind, said.hit, said.limit) {
                         self.cap = usize::try_from(cap).unwrap_or(usize::MAX);
+                    }
+                    if kind == AnswerKind::Throttled {
+                        self.refused(ticket, said);
                     }
                     self.bank.answered(self.now, ticket, &Answer { kind, observation: &observation });
                     self.tickets.retain(|&other| other != ticket);
@@ -293,6 +296,8 @@ fn shell() -> Shell {
         credentials: HashMap::new(),
         of_waiter: HashMap::new(),
         cap: 5,
+        closed_for_all: Mono::ZERO,
+        closed_for: HashMap::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![allow(clippy::cast_precision_loss, reason = "small counts")]
 
+mod pace_parts;
 mod pace_random;
 mod pace_world;
 
@@ -25,6 +26,29 @@ proptest! {
     /// Closed gates, caps, whole tickets and wake-ups are checked on the way; and everything finishes.
     #[test]
     fn every_request_is_served_in_the_end_by_wake_ups_alone(plan in plan()) {
+        let story = plan.play();
+        prop_assert_eq!(story.accepted, plan.requests);
+    }
+
+    /// The same at a server that works on so many at once and refuses more, with a hint or without, and whose refusals name the limit
+    /// that was met or do not.
+    #[test]
+    fn every_request_is_served_in_the_end_under_a_cap_that_nobody_declared(
+        plan in plan(),
+        cap in 1..8_u32,
+        work in 0.01..0.5_f64,
+        names in any::<bool>(),
+        callers in 2..20_usize,
+    ) {
+        let plan = Plan { cap: Some((cap, work)), names, callers, ..plan };
+        let story = plan.play();
+        prop_assert_eq!(story.accepted, plan.requests);
+    }
+
+    /// And at a server without a cap whose refusals name the limit.
+    #[test]
+    fn every_request_is_served_in_the_end_where_refusals_name_the_limit(plan in plan()) {
+        let plan = Plan { names: true, ..plan };
         let story = plan.play();
         prop_assert_eq!(story.accepted, plan.requests);
     }
@@ -177,6 +201,8 @@ fn who_leaves_more_does_not_go_before_who_leaves_less() {
         spread: false,
         reserves: true,
         seed: 13_789_314_793_517_706_888,
+        cap: None,
+        names: false,
     };
     let story = plan.play();
     assert!(story.longest[Class::Interactive as usize] < 2.0 * plan.window, "{story:?}");

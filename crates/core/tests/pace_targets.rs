@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod pace_parts;
 mod pace_world;
 
 use std::time::Duration;
 
 use pace_world::{Cell, Form, Rule, Who, World};
 use tidegate_core::glob::PathGlob;
-use tidegate_core::pace::{BankConfig, Class, LimitKind, LimitSpec, Observes, Partition};
+use tidegate_core::pace::{BankConfig, Class, LimitSpec, Partition};
 
 const PHASES: [f64; 4] = [0.0, 0.2, 0.5, 0.8];
 const WINDOWS: [Rule; 2] = [Rule::Fixed, Rule::Aligned];
@@ -24,8 +25,13 @@ fn run(world: &World) -> (f64, usize, String) {
     (ideal / outcome.makespan, outcome.throttled, format!("{:?}", outcome.states))
 }
 
+/// Throttles per 100 of the requests.
+fn per_100(throttled: usize) -> f64 {
+    count(throttled) / 15.0
+}
+
 /// Every violation of a target at once.
-fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: usize) {
+fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, most: f64) {
     let mut violations = Vec::new();
     for &rule in rules {
         for &form in forms {
@@ -33,7 +39,7 @@ fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: 
                 let mut world = World::new(rule, form, phase, seed);
                 world.who = who;
                 let (reached, refused, states) = run(&world);
-                if reached < efficiency || refused > throttles {
+                if reached < efficiency || per_100(refused) > most {
                     violations.push(format!(
                         "{rule:?} {form:?} {phase}: {reached:.3}, {refused} throttles, {states}"
                     ));
@@ -42,6 +48,102 @@ fn expect(rules: &[Rule], forms: &[Form], who: Who, efficiency: f64, throttles: 
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// What is asked for: the least efficiency, and the most throttles per 100 accepted.
+type Goal = (f64, f64);
+
+/// Beside strangers, and of what they leave.
+const BESIDE: Goal = (0.95, 0.3);
+/// A quota that is declared to the gate and that the server never speaks of.
+const DECLARED: Goal = (0.95, 0.5);
+/// A cap on attempts at once: the share of it in use, and throttles.
+const CAPPED: Goal = (0.9, 1.0);
+
+/// Goals that are missed, each with what is held instead and why. What stands here is a debt and no target: a mend tightens it
+/// or takes it away.
+struct Miss {
+    of: &'static str,
+    goal: Goal,
+    held: Goal,
+    why: &'static str,
+}
+
+const MISSES: [Miss; 11] = [
+    Miss {
+        of: "log in epoch seconds, alone, near",
+        goal: (0.97, 0.0),
+        held: (0.96, 0.0),
+        why: "a whole second hides how long the log is",
+    },
+    Miss {
+        of: "log in epoch seconds, alone, far",
+        goal: (5.0 / 5.25, 0.0),
+        held: (0.93, 0.0),
+        why: "the same, and a round trip of 200 ms on top of it",
+    },
+    Miss {
+        of: "log in whole seconds, alone, every phase",
+        goal: (0.97, 0.0),
+        held: (0.92, 0.0),
+        why: "a whole second hides when an entry comes back, in some phases nearly all of it",
+    },
+    Miss {
+        of: "declared aligned",
+        goal: DECLARED,
+        held: (0.77, 0.0),
+        why: "the ideal takes two windows around an edge that nobody tells; of five windows one is lost",
+    },
+    Miss {
+        of: "declared counter",
+        goal: DECLARED,
+        held: (0.8, 7.34),
+        why: "a counter shows itself by refusing the second burst, of which at 200 ms all that is in flight is refused",
+    },
+    Miss {
+        of: "cap",
+        goal: CAPPED,
+        held: (0.82, 1.0),
+        why: "a share of what is in flight is on the way, and nobody knows how much: one refusal in a hundred allows .86",
+    },
+    Miss {
+        of: "counter beside strangers, 60 s",
+        goal: BESIDE,
+        held: (0.94, 0.3),
+        why: "a counter whose first window has a usual length by chance passes for a window once",
+    },
+    Miss {
+        of: "continuous refill beside strangers, far",
+        goal: BESIDE,
+        held: (0.9, 0.3),
+        why: "the margin for what strangers take in a round trip of 200 ms is never spent",
+    },
+    Miss {
+        of: "every form beside strangers, windows",
+        goal: BESIDE,
+        held: (0.95, 1.0),
+        why: "the goal is about medians of phases; this is held by every single phase",
+    },
+    Miss {
+        of: "every form beside strangers, continuous",
+        goal: BESIDE,
+        held: (0.93, 1.34),
+        why: "the goal is about medians of phases; this is held by every single phase",
+    },
+    Miss {
+        of: "every form beside strangers, logs",
+        goal: BESIDE,
+        held: (0.92, 0.67),
+        why: "as above, and whole seconds hide when an entry comes back",
+    },
+];
+
+/// What is held where `goal` is asked for and missed.
+fn held(of: &str, goal: Goal) -> Goal {
+    let miss = MISSES.iter().find(|miss| miss.of == of).unwrap();
+    assert_eq!(miss.goal, goal, "{of}");
+    assert!(miss.held.0 < goal.0 || miss.held.1 > goal.1, "{of} is met: {}", miss.why);
+    miss.held
 }
 
 /// The forms that differ most; the bench plays all of them.
@@ -88,8 +190,10 @@ fn alone_every_rule_is_ridden_at_full_speed_near_and_far() {
         cells(&[Rule::LogNewest], &[Form::Epoch], Who::Nobody, &at, reachable, 0.0);
         cells(&CONTINUOUS, &APART, Who::Nobody, &at, reachable, HARDLY_ANY);
     }
-    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &NEAR, |_| 0.96, 0.0);
-    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &FAR, |_| 0.93, 0.0);
+    let (least, most) = held("log in epoch seconds, alone, near", (0.97, 0.0));
+    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &NEAR, |_| least, most);
+    let (least, most) = held("log in epoch seconds, alone, far", (reachable(FAR[0]), 0.0));
+    cells(&[Rule::LogOldest], &[Form::Epoch], Who::Nobody, &FAR, |_| least, most);
 }
 
 #[test]
@@ -104,9 +208,10 @@ fn strangers_cost_windows_hardly_a_throttle_however_far_the_server() {
 #[test]
 fn strangers_cost_a_continuous_refill_hardly_a_throttle() {
     cells(&CONTINUOUS, &APART, Who::Steady(0.4), &NEAR[..1], |_| 0.95, 0.3);
-    // A counter whose first window has a usual length by chance loses one window.
-    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &NEAR[1..], |_| 0.94, 0.3);
-    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &FAR, |_| 0.9, 0.3);
+    let (least, most) = held("counter beside strangers, 60 s", BESIDE);
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &NEAR[1..], |_| least, most);
+    let (least, most) = held("continuous refill beside strangers, far", BESIDE);
+    cells(&CONTINUOUS, &APART, Who::Steady(0.4), &FAR, |_| least, most);
     cells(&CONTINUOUS, &APART, Who::From(0.4, 10.0), &NEAR, |_| 0.95, 0.3);
 }
 
@@ -135,22 +240,23 @@ fn strangers_cost_a_log_hardly_a_throttle_and_far_away_some_speed() {
 
 #[test]
 fn alone_in_windows_the_quota_is_reached_without_a_throttle() {
-    expect(&WINDOWS, &FORMS, Who::Nobody, 1.0 / 1.05, 0);
+    expect(&WINDOWS, &FORMS, Who::Nobody, 1.0 / 1.05, 0.0);
 }
 
 #[test]
 fn alone_under_continuous_refill_the_quota_is_reached_without_a_throttle() {
-    expect(&CONTINUOUS, &FORMS, Who::Nobody, 0.97, 0);
+    expect(&CONTINUOUS, &FORMS, Who::Nobody, 0.97, 0.0);
 }
 
 #[test]
 fn alone_under_a_sliding_log_exact_headers_reach_the_quota_without_a_throttle() {
-    expect(&LOGS, &[Form::Exact], Who::Nobody, 0.97, 0);
+    expect(&LOGS, &[Form::Exact], Who::Nobody, 0.97, 0.0);
 }
 
 #[test]
 fn alone_under_a_sliding_log_coarse_headers_cost_time_but_no_throttle() {
-    expect(&LOGS, &[Form::Whole, Form::Epoch], Who::Nobody, 0.92, 0);
+    let (least, most) = held("log in whole seconds, alone, every phase", (0.97, 0.0));
+    expect(&LOGS, &[Form::Whole, Form::Epoch], Who::Nobody, least, most);
 }
 
 #[test]
@@ -194,24 +300,22 @@ fn long_round_trips_cost_one_scout_a_window() {
 }
 
 #[test]
-fn a_steady_stranger_costs_at_most_one_throttle_in_a_hundred() {
-    expect(&WINDOWS, &FORMS, Who::Steady(0.4), 0.95, 15);
-    expect(&CONTINUOUS, &FORMS, Who::Steady(0.4), 0.93, 20);
-    expect(&LOGS, &FORMS, Who::Steady(0.4), 0.92, 10);
+fn a_steady_stranger_costs_each_phase_and_form_no_more_than_is_held() {
+    for (rules, of) in [
+        (&WINDOWS[..], "every form beside strangers, windows"),
+        (&CONTINUOUS, "every form beside strangers, continuous"),
+        (&LOGS, "every form beside strangers, logs"),
+    ] {
+        let (least, most) = held(of, BESIDE);
+        expect(rules, &FORMS, Who::Steady(0.4), least, most);
+    }
 }
 
 /// The users' 300 per `window`, declared.
 fn declared(window: f64) -> BankConfig {
-    let limit = LimitSpec {
-        key: "users".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/api/v2/users/**").unwrap(),
-        kind: LimitKind::Rate { quota: 300, window: Duration::from_secs_f64(window) },
-        per: vec![Partition::Credential],
-        pin: false,
-        observes: Observes::OwnName,
-    };
+    let users = PathGlob::parse("/api/v2/users/**").unwrap();
+    let kind = pace_parts::rate(300, Duration::from_secs_f64(window));
+    let limit = LimitSpec { path: users, ..pace_parts::limit("users", kind, &[Partition::Credential]) };
     BankConfig { limits: vec![limit], ..BankConfig::default() }
 }
 
@@ -230,8 +334,9 @@ fn a_declared_quota_of_a_silent_server_is_reached_without_a_throttle() {
         for rule in [Rule::Fixed, Rule::LogOldest, Rule::BucketFull] {
             for phase in PHASES {
                 let (reached, throttled) = by_declaration(rule, window, 0.02, phase);
+                let met = reached >= DECLARED.0 && per_100(throttled) <= DECLARED.1;
+                assert!(met, "{rule:?} {window} s {phase}: {reached:.3}, {throttled} throttles");
                 assert_eq!(throttled, 0, "{rule:?} {phase}");
-                assert!(reached >= 0.95, "{rule:?} {window} s {phase}: {reached:.3}");
             }
         }
     }
@@ -239,24 +344,25 @@ fn a_declared_quota_of_a_silent_server_is_reached_without_a_throttle() {
 
 #[test]
 fn an_aligned_declared_quota_is_spent_as_if_the_edge_were_everywhere() {
-    // The ideal takes two windows around an edge that nobody tells: one of five is lost at worst.
+    let (least, most) = held("declared aligned", DECLARED);
     for window in [5.0, 60.0] {
         for phase in PHASES {
             let (reached, throttled) = by_declaration(Rule::Aligned, window, 0.02, phase);
-            assert_eq!(throttled, 0, "{phase}");
-            assert!(reached >= 0.77, "{window} s {phase}: {reached:.3}");
+            let kept = reached >= least && per_100(throttled) <= most;
+            assert!(kept, "{window} s {phase}: {reached:.3}, {throttled} throttles");
         }
     }
 }
 
 #[test]
 fn a_declared_quota_of_a_counter_is_spent_evenly_after_the_burst_that_showed_it() {
+    let (least, most) = held("declared counter", DECLARED);
     for window in [5.0, 60.0] {
         for trip in [0.02, 0.2] {
             for phase in PHASES {
                 let (reached, throttled) = by_declaration(Rule::Counter, window, trip, phase);
-                assert!(throttled <= 110, "{window} s, {trip} s, {phase}: {throttled}");
-                assert!(reached >= 0.8, "{window} s, {trip} s, {phase}: {reached:.3}");
+                let kept = reached >= least && per_100(throttled) <= most;
+                assert!(kept, "{window} s, {trip} s, {phase}: {reached:.3}, {throttled} throttles");
             }
         }
     }
@@ -264,16 +370,9 @@ fn a_declared_quota_of_a_counter_is_spent_evenly_after_the_burst_that_showed_it(
 
 #[test]
 fn headers_replace_a_declared_number_that_is_too_low() {
-    let limit = LimitSpec {
-        key: "users".to_owned(),
-        aliases: Vec::new(),
-        method: None,
-        path: PathGlob::parse("/api/v2/users/**").unwrap(),
-        kind: LimitKind::Rate { quota: 30, window: Duration::from_secs(5) },
-        per: vec![Partition::Credential],
-        pin: false,
-        observes: Observes::OwnName,
-    };
+    let users = PathGlob::parse("/api/v2/users/**").unwrap();
+    let kind = pace_parts::rate(30, Duration::from_secs(5));
+    let limit = LimitSpec { path: users, ..pace_parts::limit("users", kind, &[Partition::Credential]) };
     let world = World::new(Rule::Fixed, Form::Exact, 0.2, 1);
     let told = world.play(BankConfig { limits: vec![limit.clone()], ..BankConfig::default() });
     assert!(world.ideal(&[]) / told.makespan > 0.95);
@@ -353,10 +452,11 @@ fn a_silent_undeclared_server_with_minutes_and_strangers_is_settled_after_five_w
 
 #[test]
 fn a_cap_on_attempts_at_once_is_found_with_few_throttles() {
+    let (least, most) = held("cap", CAPPED);
     for (form, trip) in [(Form::Exact, 0.02), (Form::Exact, 0.2), (Form::Silent, 0.02), (Form::Silent, 0.2)] {
         let (used, throttled) = pace_world::capped(form, trip, 20_000);
         assert!(
-            used >= 0.82 && throttled <= 1.0,
+            used >= least && throttled <= most,
             "{form:?} {trip} s: {used:.3} of the cap, {throttled:.2} throttles per 100"
         );
     }

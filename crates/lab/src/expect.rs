@@ -131,10 +131,16 @@ pub struct Ranges {
     pub strangers_throttles_per_100: Option<Range>,
     /// Strangers' admitted calls.
     pub strangers: Option<Range>,
+    /// What they got of what they were due.
+    pub strangers_served: Option<Range>,
     /// The most attempts in progress at the server.
     pub max_in_flight: Option<Range>,
+    /// When the run ended.
+    pub ended_at: Option<Range>,
     /// From the end of the last brown-out to the next admitted call.
     pub recovery: Option<Range>,
+    /// Attempts from then to that call.
+    pub recovery_probes: Option<Range>,
     /// Warnings that Retry-After and reset disagree.
     pub hint_mismatches: Option<Range>,
     /// Median wait.
@@ -234,6 +240,9 @@ impl Ranges {
                 measures.settled.map(|settled| settled.throttles_per_100),
             ),
             ("strangers".to_owned(), &self.strangers, count(measures.strangers)),
+            ("strangers_served".to_owned(), &self.strangers_served, measures.strangers_served),
+            ("ended_at".to_owned(), &self.ended_at, Some(measures.ended_at)),
+            ("recovery_probes".to_owned(), &self.recovery_probes, measures.recovery_probes.and_then(count)),
             ("max_in_flight".to_owned(), &self.max_in_flight, count(measures.max_in_flight)),
             ("recovery".to_owned(), &self.recovery, measures.recovery),
             ("hint_mismatches".to_owned(), &self.hint_mismatches, count(measures.hint_mismatches)),

@@ -4,8 +4,10 @@
 //! the very instant at which it first can be. Nobody is faster at the same latencies, and nothing here knows the core.
 //!
 //! Rules:
-//! * strangers get what they took in the run that is being judged, at their own times or, where the ideal has taken the
-//!   last unit by then, before anybody else as soon as there is one;
+//! * a greedy class leaves strangers nothing by its own will: they get what they took in the run that is being judged, at their
+//!   own times or, where the ideal has taken the last unit by then, before anybody else as soon as there is one;
+//! * a fair class, and a reserve, leave what [`crate::leave`] says; the strangers then make all the calls that they made in the
+//!   run, at their own times, whether they were admitted there or not;
 //! * chance faults are left out: the ideal is what the quota allows, and what they cost is part of what is measured;
 //! * calls are admitted in the order in which they came, whatever their class. With several loads a strategy that lets the
 //!   others wait can therefore finish the job before the ideal does.
@@ -18,11 +20,12 @@ use tidegate_sim::model::limits::Limits;
 use tidegate_sim::model::route::{Caller, Per};
 
 use crate::feed::Feed;
+use crate::leave::{Leave, fair_share};
 use crate::network::Network;
 use crate::outage::{Latency, Outage, outages};
 use crate::plan::{Plan, Stream};
 use crate::queue::Queue;
-use crate::tape::{Draw, Tape};
+use crate::tape::{Tape, Visit};
 
 /// What was possible.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,7 +56,7 @@ enum Event {
     Free(usize),
     /// The client has the answer.
     Done(usize),
-    /// A stranger takes its unit.
+    /// A stranger calls.
     Stranger(usize),
 }
 
@@ -73,6 +76,7 @@ struct Flight {
 struct Lane {
     caller: Caller,
     stranger: bool,
+    leave: Leave,
     parked: VecDeque<usize>,
     /// The wake-up in the queue.
     wake: Option<Duration>,
@@ -98,7 +102,11 @@ struct Best<'p, 's> {
     strangers: usize,
     /// Whether some limit tells tokens apart, so that instances cannot share a lane.
     per_token: bool,
-    draws: &'p [Draw],
+    leaves: &'p [Leave],
+    /// The strangers' calls: where a class is fair all of them, else those that were admitted.
+    visits: Vec<Visit>,
+    /// Those still to come that a fair class leaves a unit.
+    due: VecDeque<Visit>,
     open: usize,
     /// Which loads can still give calls, and how many.
     live: Vec<Vec<bool>>,
@@ -108,9 +116,9 @@ struct Best<'p, 's> {
     found: Ideal,
 }
 
-/// The ideal of a run: the plan, and what the strangers took in it.
-pub(crate) fn ideal(plan: &Plan<'_>, tape: &Tape) -> Ideal {
-    let mut best = Best::new(plan, tape);
+/// The ideal of a run: the plan, what each of its loads leaves to others, and what the strangers did in it.
+pub(crate) fn ideal(plan: &Plan<'_>, leaves: &[Leave], tape: &Tape) -> Ideal {
+    let mut best = Best::new(plan, leaves, tape);
     best.start();
     while best.alive > 0 || best.open > 0 {
         let Some((at, event)) = best.queue.pop() else { break };
@@ -124,7 +132,7 @@ pub(crate) fn ideal(plan: &Plan<'_>, tape: &Tape) -> Ideal {
 }
 
 impl<'p, 's> Best<'p, 's> {
-    fn new(plan: &'p Plan<'s>, tape: &'p Tape) -> Self {
+    fn new(plan: &'p Plan<'s>, leaves: &'p [Leave], tape: &Tape) -> Self {
         let rules = plan.server.limit_rules();
         let caps = plan.server.cap_rules();
         let mut by_token = rules.iter().map(|rule| &rule.per).chain(caps.iter().map(|rule| &rule.per));
@@ -133,7 +141,9 @@ impl<'p, 's> Best<'p, 's> {
         let instances = fleet.instances as usize;
         let feeds =
             (0..instances).map(|one| (0..fleet.load.len()).map(|load| plan.feed(one, load)).collect());
-        let strangers = tape.callers.iter().map(|caller| Lane::new(caller.clone(), true)).collect::<Vec<_>>();
+        let strangers = tape.callers.iter().map(|caller| Lane::new(caller.clone(), None)).collect::<Vec<_>>();
+        let fair = leaves.iter().any(|leave| leave.fair);
+        let due = if fair { fair_share(&plan.server, tape) } else { Vec::new() };
         Self {
             plan,
             now: Duration::ZERO,
@@ -151,7 +161,9 @@ impl<'p, 's> Best<'p, 's> {
             strangers: strangers.len(),
             lanes: strangers,
             lane_of: HashMap::new(),
-            draws: &tape.draws,
+            leaves,
+            visits: tape.visits.iter().filter(|visit| fair || visit.admitted).copied().collect(),
+            due: due.into(),
             open: 0,
             live: vec![vec![true; fleet.load.len()]; instances],
             alive: instances * fleet.load.len(),
@@ -161,8 +173,8 @@ impl<'p, 's> Best<'p, 's> {
     }
 
     fn start(&mut self) {
-        if let Some(draw) = self.draws.first() {
-            self.queue.push(draw.at, Event::Stranger(0));
+        if let Some(visit) = self.visits.first() {
+            self.queue.push(visit.at, Event::Stranger(0));
         }
         for instance in 0..self.feeds.len() {
             for load in 0..self.feeds[instance].len() {
@@ -201,14 +213,25 @@ impl<'p, 's> Best<'p, 's> {
             }
             Event::Free(flight) => self.freed(flight),
             Event::Done(flight) => self.done(flight),
-            Event::Stranger(index) => {
-                let draw = self.draws[index];
-                self.lanes[draw.caller].parked.push_back(index);
-                self.pass(draw.caller);
-                if let Some(next) = self.draws.get(index + 1) {
-                    self.queue.push(next.at, Event::Stranger(index + 1));
-                }
+            Event::Stranger(index) => self.visited(index),
+        }
+    }
+
+    /// A stranger calls: it takes a unit if there is one. Of greedy classes it gets one later, if it got one in the run.
+    fn visited(&mut self, index: usize) {
+        let visit = self.visits[index];
+        if self.leaves.iter().any(|leave| leave.fair) {
+            self.limits.admit(self.now, &self.lanes[visit.caller].caller);
+            let this = |due: &Visit| (due.at, due.caller) == (visit.at, visit.caller);
+            if self.due.front().is_some_and(this) {
+                self.due.pop_front();
             }
+        } else {
+            self.lanes[visit.caller].parked.push_back(index);
+            self.pass(visit.caller);
+        }
+        if let Some(next) = self.visits.get(index + 1) {
+            self.queue.push(next.at, Event::Stranger(index + 1));
         }
     }
 
@@ -260,7 +283,7 @@ impl<'p, 's> Best<'p, 's> {
             let token = format!("instance-{who}");
             let credential = plan.credential(instance, load);
             let caller = Caller::new(&token, credential, route.method.as_str(), &route.path(0));
-            self.lanes.push(Lane::new(caller, false));
+            self.lanes.push(Lane::new(caller, Some(self.leaves[load])));
             self.lanes.len() - 1
         })
     }
@@ -313,13 +336,22 @@ impl<'p, 's> Best<'p, 's> {
             }
             self.caps.acquire(caller).map_err(|_| None)?
         };
-        match self.limits.admit(self.now, caller).refusal {
-            None => Ok(held),
-            Some(refusal) => {
-                self.caps.release(held);
-                Err(Some(self.now + refusal.retry_after.max(Duration::from_nanos(1))))
-            }
-        }
+        let wait = match self.must_leave(lane) {
+            Some(wait) => wait,
+            None => match self.limits.admit(self.now, &self.lanes[lane].caller).refusal {
+                None => return Ok(held),
+                Some(refusal) => refusal.retry_after.max(Duration::from_nanos(1)),
+            },
+        };
+        self.caps.release(held);
+        Err(Some(self.now + wait))
+    }
+
+    /// How long the first of a lane looks away, if its class leaves the next unit to others.
+    fn must_leave(&mut self, lane: usize) -> Option<Duration> {
+        let Lane { caller, leave, .. } = &self.lanes[lane];
+        let callers = |visit: &Visit| &self.lanes[visit.caller].caller;
+        leave.must_wait(self.now, &mut self.limits, caller, &self.due, callers)
     }
 
     fn wake(&mut self, lane: usize, at: Duration) {
@@ -360,8 +392,10 @@ impl<'p, 's> Best<'p, 's> {
 }
 
 impl Lane {
-    fn new(caller: Caller, stranger: bool) -> Self {
-        Self { caller, stranger, parked: VecDeque::new(), wake: None, capped: false }
+    /// `leave` is what one of ours leaves to others, nothing for a stranger's.
+    fn new(caller: Caller, leave: Option<Leave>) -> Self {
+        let (stranger, leave) = (leave.is_none(), leave.unwrap_or_default());
+        Self { caller, stranger, leave, parked: VecDeque::new(), wake: None, capped: false }
     }
 }
 
@@ -373,6 +407,7 @@ mod tests {
     use super::*;
     use crate::headline::Headline;
     use crate::scenario::Scenario;
+    use crate::strategy::StrategyName;
 
     const TICK: Duration = Duration::from_millis(10);
 
@@ -398,7 +433,7 @@ mod tests {
     fn scenario(rule: &str, limit: u32, window: u32, callers: usize, calls: usize) -> Scenario {
         let window = window * 10;
         Scenario::from_toml(&format!(
-            "[server]\nrule = \"{rule}\"\nlimit = {limit}\nwindow = \"{window}ms\"\nlatency = \"20ms\"\n[fleet]\n[[fleet.load]]\ncallers = {callers}\nrequests = {calls}\n"
+            "[server]\nrule = \"{rule}\"\nlimit = {limit}\nwindow = \"{window}ms\"\nlatency = \"20ms\"\n[fleet.class.bulk]\npolicy = \"greedy\"\n[[fleet.load]]\ncallers = {callers}\nrequests = {calls}\n"
         ))
         .unwrap()
     }
@@ -407,7 +442,7 @@ mod tests {
         let plan = Plan::new(scenario, None).unwrap();
         let mut tape = Tape::new(Headline::of(&plan));
         change(&mut tape);
-        ideal(&plan, &tape)
+        ideal(&plan, &plan.leaves(StrategyName::Tidegate), &tape)
     }
 
     impl Ideal {
@@ -479,5 +514,44 @@ mod tests {
         )
         .unwrap();
         assert_eq!(best(&scenario, |_| {}).makespan(), Duration::from_secs(7));
+    }
+
+    /// 10 per second, a job of 20 by 20 callers, and a stranger who calls at these tenths of a second.
+    fn beside(leave: &str, tenths: &[u64]) -> Ideal {
+        let text = format!(
+            "[server]\nlimit = 10\nwindow = \"1s\"\nlatency = \"20ms\"\n[fleet.class.bulk]\n{leave}\n[[fleet.load]]\ncallers = 20\nrequests = 20\n"
+        );
+        let scenario = Scenario::from_toml(&text).unwrap();
+        best(&scenario, |tape| {
+            let caller = Caller::new("stranger-0", "demo-client", "GET", "/api/v2/users");
+            for tenth in tenths {
+                tape.stranger(Duration::from_millis(tenth * 100), &caller, false);
+            }
+        })
+    }
+
+    #[test]
+    fn a_fair_ideal_leaves_strangers_what_they_ask_up_to_half() {
+        let windows = |ideal: &Ideal| ideal.makespan().as_secs() + 1;
+        let rarely = [3, 6, 9];
+        assert_eq!(
+            windows(&beside("policy = \"greedy\"", &rarely)),
+            2,
+            "who was refused is no loss to the greedy"
+        );
+        let fair = beside("policy = \"fair\"", &rarely);
+        assert_eq!(windows(&fair), 3, "seven, ten, three");
+        let first = fair.job_times.iter().filter(|time| **time < Duration::from_millis(500)).count();
+        assert_eq!(first, 7, "the others are left for who comes later");
+        let much = beside("policy = \"fair\"", &[1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 9]);
+        let first = much.job_times.iter().filter(|time| **time < Duration::from_millis(500)).count();
+        assert_eq!(first, 5, "an equal share and no more");
+    }
+
+    #[test]
+    fn a_reserve_is_never_taken() {
+        let ideal = beside("policy = \"greedy\"\nreserve = 4", &[]);
+        let first = ideal.job_times.iter().filter(|time| **time < Duration::from_millis(500)).count();
+        assert_eq!(first, 6);
     }
 }

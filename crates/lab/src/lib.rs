@@ -69,6 +69,7 @@ mod engine;
 mod feed;
 mod headline;
 mod ideal;
+mod leave;
 mod network;
 mod outage;
 mod place;

@@ -10,6 +10,7 @@ use tidegate_sim::Stats;
 
 use crate::call::End;
 use crate::ideal::Ideal;
+use crate::leave::fair_share;
 use crate::plan::Plan;
 use crate::strategy::StrategyName;
 use crate::tape::Tape;
@@ -57,10 +58,17 @@ pub struct Measures {
     pub strangers_throttled: u64,
     /// `strangers_throttled` per 100 of their admitted calls.
     pub strangers_throttles_per_100: f64,
+    /// The part of what strangers were due that they got, at most 1; absent if they were due nothing. Due is what they ask for, up to half
+    /// of every limit, whether or not anybody meant to leave it to them.
+    pub strangers_served: Option<f64>,
     /// The most attempts in progress at the server at once.
     pub max_in_flight: u64,
     /// From the end of the last brown-out to the next admitted call; absent without one.
     pub recovery: Option<f64>,
+    /// Attempts decided from the end of the last brown-out to the first admitted one: 1 if that was the first probe.
+    pub recovery_probes: Option<u64>,
+    /// The pause before that probe over the pause before the probe before it; absent if there were fewer than three refusals.
+    pub recovery_growth: Option<f64>,
     /// Warnings that Retry-After and reset disagree.
     pub hint_mismatches: u64,
     /// From the beginning of a call to the departure of its last attempt, by class.
@@ -243,10 +251,16 @@ impl Outcome {
         })
     }
 
+    fn strangers_served(&self, plan: &Plan<'_>) -> Option<f64> {
+        let due = fair_share(&plan.server, &self.tape).len() as u64;
+        (due > 0).then(|| share(self.strangers, due).min(1.0))
+    }
+
     /// The numbers.
     pub(crate) fn measures(&self, plan: &Plan<'_>, ideal: &Ideal) -> Measures {
         let brown_out_end = crate::outage::outages(&plan.server).iter().map(|outage| outage.to).max();
         let recovered = self.recovered.zip(brown_out_end);
+        let probe = brown_out_end.and_then(|end| self.tape.recovery(end));
         let waits = Class::ALL.into_iter().zip(&self.waits).filter(|(_, waits)| !waits.is_empty());
         Measures {
             strategy: self.name.name(),
@@ -268,7 +282,10 @@ impl Outcome {
             strangers: self.strangers,
             strangers_throttled: self.strangers_throttled,
             strangers_throttles_per_100: 100.0 * share(self.strangers_throttled, self.strangers),
+            strangers_served: self.strangers_served(plan),
             max_in_flight: self.max_in_flight,
+            recovery_probes: probe.map(|probe| probe.attempts),
+            recovery_growth: probe.and_then(|probe| probe.growth),
             recovery: recovered.map(|(first, end)| first.saturating_sub(end).as_secs_f64()),
             hint_mismatches: self.hint_mismatches,
             waits: waits.map(|(class, waits)| (class.name(), quantiles(waits))).collect(),

@@ -4,7 +4,8 @@ use crate::engine::play;
 use crate::error::LabError;
 use crate::expect::Violation;
 use crate::headline::Headline;
-use crate::ideal::ideal;
+use crate::ideal::{Ideal, ideal};
+use crate::leave::Leave;
 use crate::plan::Plan;
 use crate::report::{Lane, Medium, Report};
 use crate::scenario::Scenario;
@@ -33,16 +34,22 @@ impl Options {
 pub fn run(scenario: &Scenario, options: &Options) -> Result<Report, LabError> {
     let plan = Plan::new(scenario, options.seed)?;
     let names = options.strategies_of(scenario);
-    let mut undisturbed = None;
+    let mut undisturbed: Vec<(Vec<Leave>, Ideal)> = Vec::new();
     let mut lanes = Vec::new();
     let mut violations: Vec<Violation> = Vec::new();
     for &name in names {
         let outcome = play(&plan, name)?;
-        // Without strangers the best is the same beside every strategy.
-        let measures = if outcome.tape.draws.is_empty() {
-            outcome.measures(&plan, undisturbed.get_or_insert_with(|| ideal(&plan, &outcome.tape)))
+        let leaves = plan.leaves(name);
+        // Without strangers the best is the same beside every strategy that leaves as much.
+        let known =
+            undisturbed.iter().find(|(others, _)| *others == leaves && outcome.tape.visits.is_empty());
+        let measures = if let Some((_, best)) = known {
+            outcome.measures(&plan, best)
         } else {
-            outcome.measures(&plan, &ideal(&plan, &outcome.tape))
+            let best = ideal(&plan, &leaves, &outcome.tape);
+            let measures = outcome.measures(&plan, &best);
+            undisturbed.push((leaves, best));
+            measures
         };
         violations.extend(scenario.expect.of_strategy(name).violations(&measures));
         lanes.push(Lane { measures, tape: outcome.tape });

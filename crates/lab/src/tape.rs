@@ -29,20 +29,30 @@ pub(crate) struct Mark {
     pub(crate) share: Share,
 }
 
-/// A stranger's admitted call.
+/// A stranger's call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Draw {
+pub(crate) struct Visit {
     pub(crate) at: Duration,
     /// Which of [`Tape::callers`] made it.
     pub(crate) caller: usize,
+    pub(crate) admitted: bool,
+}
+
+/// How service was found to be back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Recovery {
+    /// Own attempts decided since the outage ended, to the first that was admitted.
+    pub(crate) attempts: u64,
+    /// The pause before that attempt over the pause before the one before it.
+    pub(crate) growth: Option<f64>,
 }
 
 /// The record of one run.
 #[derive(Debug)]
 pub(crate) struct Tape {
     pub(crate) marks: Vec<Mark>,
-    /// What strangers took, of any limit.
-    pub(crate) draws: Vec<Draw>,
+    /// The strangers' calls, of any limit.
+    pub(crate) visits: Vec<Visit>,
     /// Who the strangers are.
     pub(crate) callers: Vec<Caller>,
     parts: Parts,
@@ -53,7 +63,7 @@ const NOTHING: Share = Share { part: 0, cost: 0 };
 
 impl Tape {
     pub(crate) fn new(headline: Headline) -> Self {
-        Self { marks: Vec::new(), draws: Vec::new(), callers: Vec::new(), parts: Parts::new(headline) }
+        Self { marks: Vec::new(), visits: Vec::new(), callers: Vec::new(), parts: Parts::new(headline) }
     }
 
     /// One of ours was decided. Returns what it took.
@@ -88,6 +98,21 @@ impl Tape {
         closings
     }
 
+    /// How an outage that ended at `end` was found to be over; `None` if nothing was admitted since.
+    pub(crate) fn recovery(&self, end: Duration) -> Option<Recovery> {
+        let own = |mark: &&Mark| matches!(mark.kind, Kind::Own | Kind::OwnThrottled);
+        let marks: Vec<&Mark> = self.marks.iter().filter(own).collect();
+        let first = marks.partition_point(|mark| mark.at < end);
+        let back = first + marks[first..].iter().position(|mark| mark.kind == Kind::Own)?;
+        let pauses =
+            marks[back.saturating_sub(3)..=back].windows(2).map(|two| two[1].at.saturating_sub(two[0].at));
+        let growth = match *pauses.collect::<Vec<_>>() {
+            [_, before, last] if !before.is_zero() => Some(last.as_secs_f64() / before.as_secs_f64()),
+            _ => None,
+        };
+        Some(Recovery { attempts: (back - first + 1) as u64, growth })
+    }
+
     /// One of ours has departed.
     pub(crate) fn freed(&mut self, at: Duration, share: Share) {
         if self.parts.is_cap() {
@@ -97,18 +122,36 @@ impl Tape {
 
     /// A stranger called.
     pub(crate) fn stranger(&mut self, at: Duration, caller: &Caller, admitted: bool) {
-        if !admitted {
-            self.marks.push(Mark { at, kind: Kind::StrangerThrottled, share: NOTHING });
-            return;
-        }
         let known = self.callers.iter().position(|known| known.token == caller.token);
         let index = known.unwrap_or_else(|| {
             self.callers.push(caller.clone());
             self.callers.len() - 1
         });
-        self.draws.push(Draw { at, caller: index });
-        if let Some(share) = self.parts.share(caller) {
+        self.visits.push(Visit { at, caller: index, admitted });
+        if !admitted {
+            self.marks.push(Mark { at, kind: Kind::StrangerThrottled, share: NOTHING });
+        } else if let Some(share) = self.parts.share(caller) {
             self.marks.push(Mark { at, kind: Kind::Stranger, share });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_told_by_probes_and_by_the_pause_before_the_last() {
+        let second = |tenths: u64| Duration::from_millis(tenths * 100);
+        let mark = |tenths, kind| Mark { at: second(tenths), kind, share: NOTHING };
+        let mut tape = Tape::new(Headline::None);
+        for tenths in [10, 20, 35] {
+            tape.marks.push(mark(tenths, Kind::OwnThrottled));
+        }
+        assert_eq!(tape.recovery(second(40)), None, "nothing was admitted");
+        tape.marks.push(mark(50, Kind::StrangerThrottled));
+        tape.marks.push(mark(65, Kind::Own));
+        assert_eq!(tape.recovery(second(40)), Some(Recovery { attempts: 1, growth: Some(2.0) }));
+        assert_eq!(tape.recovery(second(30)), Some(Recovery { attempts: 2, growth: Some(2.0) }));
     }
 }

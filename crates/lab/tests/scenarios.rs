@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 
 use tidegate_lab::{Options, Scenario, builtin, run};
 
-fn meets_its_expectations(name: &str) {
+fn built_in(name: &str) -> Scenario {
     let scenario =
         Scenario::from_toml(builtin::text(name).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(scenario.name, name, "the name in the file is the file's name");
+    scenario
+}
+
+fn meets_its_expectations(name: &str) {
+    let scenario = built_in(name);
     let report = run(&scenario, &Options::default()).unwrap();
     assert!(report.violations().is_empty(), "\n{}", report.table());
 }
@@ -50,6 +55,18 @@ scenarios! {
     steady_token_bucket = "steady-token-bucket",
     thundering_herd = "thundering-herd",
     token_expiry = "token-expiry",
+}
+
+/// One of the hundred clients with its hundred processes, for all of the ten minutes.
+#[test]
+fn a_hundredth_of_the_fleet_meets_what_the_fleet_is_expected_to() {
+    let mut scenario = built_in("fleet-10000");
+    scenario.fleet.instances /= 100;
+    scenario.fleet.credentials.truncate(1);
+    let report = run(&scenario, &Options::default()).unwrap();
+    assert!(report.violations().is_empty(), "\n{}", report.table());
+    let tidegate = report.measures().next().unwrap();
+    assert!(tidegate.attempts >= 3_000, "{} attempts", tidegate.attempts);
 }
 
 #[test]

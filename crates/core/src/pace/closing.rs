@@ -7,7 +7,8 @@
 //!
 //! A scout that kept to what it was told and was refused all the same learns that this was not the whole truth:
 //! * without a known reset the hint was too short, or there was none. Then the wait grows by half each time, so that an
-//!   outage of unknown length is overslept by half of it at most, and met with few attempts;
+//!   outage of unknown length is overslept by half of it at most, and met with few attempts. From the second on it is also longer
+//!   than told by as much as the told end has moved meanwhile: whoever moved it, a punished call, will move it again;
 //! * with a known reset somebody else moved it: a process that shares the quota but no store came at the end of *its* wait
 //!   and was punished. Two that wait as told take turns at this for ever, so each adds a growing part of its wait by
 //!   chance (as Ethernet does after a collision); the reset itself is never doubled.
@@ -21,6 +22,8 @@ use crate::time::Mono;
 pub(super) struct Closing {
     began: Mono,
     until: Mono,
+    /// When the last hint ends.
+    told: Mono,
     /// Throttled scouts in a row.
     strikes: u32,
     /// Nothing was accepted since the closing.
@@ -65,13 +68,15 @@ impl Closing {
         }
         self.ordered |= order.hint.max(order.window).is_some();
         if news || order.hint.max(order.window).is_some() {
-            self.until = self.until.max(now + self.wait(order) + order.spread.mul_f64(order.chance));
+            self.until = self.until.max(now + self.wait(sent, order) + order.spread.mul_f64(order.chance));
         }
+        let told = now + order.hint.unwrap_or_default();
+        self.told = if news { told } else { self.told.max(told) };
         self.scouting = true;
         news
     }
 
-    fn wait(&self, order: &Order) -> Duration {
+    fn wait(&self, sent: Mono, order: &Order) -> Duration {
         let refused = self.strikes.saturating_sub(1);
         let reset = if self.short_hints { order.window.max(order.reset) } else { order.window };
         let hint = order.hint.max(reset);
@@ -81,6 +86,11 @@ impl Closing {
                 // At most the whole wait once more.
                 let part = 1.0 - 0.5_f64.powi(refused.min(16).cast_signed());
                 hint + hint.mul_f64(part * order.chance)
+            }
+            Some(hint) if refused >= Self::DOUBTS => {
+                // What moved the end since the last scout will move it again.
+                let moved = (sent + hint) - self.told.min(sent + hint);
+                self.guess().max(hint + moved.min(Self::LONGEST_WAIT))
             }
             hint => self.guess().max(hint.unwrap_or_default()),
         }
@@ -104,6 +114,11 @@ impl Closing {
     /// Whether the server said how long to stay away.
     pub(super) fn ordered(&self) -> bool {
         self.scouting && self.ordered
+    }
+
+    /// Seconds for which the server ordered the last closing; none if it did not say.
+    pub(super) fn ordered_for(&self) -> f64 {
+        if self.ordered { (self.until - self.began).as_secs_f64() } else { 0.0 }
     }
 
     /// Nobody ordered this closing, and the server has shown that it accepts.
@@ -130,7 +145,7 @@ impl Closing {
 
     /// What is worth keeping. Who ordered the closing is not: only what is in flight may still end it early.
     pub(super) fn keep(&self, now: Mono) -> Shut {
-        let &Self { began: _, until: _, strikes, scouting, ordered: _, short_hints } = self;
+        let &Self { began: _, until: _, told: _, strikes, scouting, ordered: _, short_hints } = self;
         Shut { opens: self.closed_until(now), scout: scouting, strikes, short_hints }
     }
 
@@ -140,7 +155,8 @@ impl Closing {
         if !scout {
             return Self { short_hints, ..Self::default() };
         }
-        Self { began: now, until: opens.unwrap_or(now), strikes, scouting: true, ordered: true, short_hints }
+        let until = opens.unwrap_or(now);
+        Self { began: now, until, told: until, strikes, scouting: true, ordered: true, short_hints }
     }
 }
 
@@ -188,8 +204,32 @@ mod tests {
 
     #[test]
     fn scouts_refused_after_the_hint_wait_longer_and_longer() {
-        assert_eq!(waits(&hint(1), 5), [1000, 1500, 2250, 3375, 5062]);
-        assert_eq!(waits(&hint(3), 5), [3000, 3000, 3000, 3375, 5062], "never less than the hint");
+        assert_eq!(waits(&hint(1), 5), [1000, 1500, 2500, 3500, 5062]);
+        assert_eq!(waits(&hint(3), 4), [3000, 3000, 6000, 9000], "the told end moves by 3, 3, 6 s");
+    }
+
+    /// A server that tells four seconds too little and punishes each early call by five more.
+    fn punishing(end: &mut u64, now: u64) -> Option<Order> {
+        (now < *end).then(|| {
+            *end += 5000;
+            hint((*end - now).saturating_sub(4000) / 1000)
+        })
+    }
+
+    #[test]
+    fn two_that_are_told_too_little_do_not_punish_each_other_for_ever() {
+        let mut end = 14_000;
+        let mut closings = [Closing::default(), Closing::default()];
+        let mut next = [0, 5000];
+        for scouts in 0.. {
+            assert!(scouts < 12, "closed until {end}, next at {next:?}");
+            let who = usize::from(next[1] < next[0]);
+            let now = next[who];
+            let Some(order) = punishing(&mut end, now) else { break };
+            closings[who].close(at(now), at(now), &order);
+            let until = closings[who].closed_until(at(now)).unwrap_or(at(now + 1));
+            next[who] = now + u64::try_from((until - at(now)).as_millis()).unwrap();
+        }
     }
 
     #[test]

@@ -124,10 +124,15 @@ impl Gate {
     pub(super) fn back(&mut self) {
         if !self.backed {
             self.backed = true;
-            // A bound that throttles taught has nothing to do with the rate.
-            if !matches!(self.knowledge, Knowledge::Told(_)) && self.concurrency.keep().is_none() {
-                self.concurrency = Concurrency::boundless();
-            }
+            self.bounded_elsewhere();
+        }
+    }
+
+    /// How many may be out at once is declared by another limit, so this one need not find out.
+    pub(super) fn bounded_elsewhere(&mut self) {
+        // A bound that throttles taught stays: it is another one.
+        if !matches!(self.knowledge, Knowledge::Told(_)) && self.concurrency.keep().is_none() {
+            self.concurrency = Concurrency::boundless();
         }
     }
 

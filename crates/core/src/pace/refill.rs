@@ -77,6 +77,8 @@ pub(super) struct Refill {
     shown: f64,
     weighed_at: f64,
     flow: Flow,
+    /// The promise names the second next edge of a counter, not when as much as is used has come back.
+    counter: bool,
 }
 
 impl Refill {
@@ -84,6 +86,8 @@ impl Refill {
     const COMEBACK: u8 = 3;
     /// A log that others fill to this share while it is unproven is none.
     const MOSTLY_OTHERS: f64 = 0.5;
+    /// A promise that lies farther ahead than a bucket needs for what is used, by this share of its length, is a counter's.
+    const FARTHER: f64 = 0.3;
 
     pub(super) fn new() -> Self {
         Self {
@@ -96,6 +100,7 @@ impl Refill {
             shown: f64::INFINITY,
             weighed_at: 0.0,
             flow: Flow::default(),
+            counter: false,
         }
     }
 
@@ -109,8 +114,18 @@ impl Refill {
 
     /// What is worth keeping: the hypotheses. A log is kept as unproven, because the own attempts in it are not.
     pub(super) fn keep(&self) -> (Belief, Belief) {
-        let &Self { step, log, again: _, own: _, strangers: _, company: _, shown: _, weighed_at: _, flow: _ } =
-            self;
+        let &Self {
+            step,
+            log,
+            again: _,
+            own: _,
+            strangers: _,
+            company: _,
+            shown: _,
+            weighed_at: _,
+            flow: _,
+            counter: _,
+        } = self;
         (step, if log == Belief::Proven { Belief::Unproven } else { log })
     }
 
@@ -162,12 +177,21 @@ impl Refill {
     pub(super) fn is_counter(&mut self) {
         self.step = Belief::Refuted;
         self.log = Belief::Refuted;
+        self.counter = true;
         self.flow.interrupt(true);
+    }
+
+    /// Whether the promise of a continuous refill is a counter's.
+    pub(super) fn promises_an_edge(&self) -> bool {
+        self.counter && self.rule() == Rule::Continuous
     }
 
     /// Takes an accepted answer.
     pub(super) fn weigh(&mut self, seen: &Evidence) {
         self.remember(seen);
+        let used = (seen.limit - seen.remaining) / seen.limit.max(1.0);
+        let ahead = (seen.due.lo - seen.answered) / seen.length.up.max(1e-3);
+        self.counter |= self.rule() == Rule::Continuous && ahead > used + Self::FARTHER;
         let point = Point {
             sent: seen.sent,
             answered: seen.answered,
@@ -317,6 +341,18 @@ mod tests {
         refill.is_counter();
         assert_eq!(refill.rule(), Rule::Continuous);
         assert!(refill.settled());
+    }
+
+    #[test]
+    fn only_a_promise_that_lies_farther_than_what_is_used_is_an_edge() {
+        let of = |remaining: f64| {
+            let mut refill = Refill::restore((Belief::Refuted, Belief::Refuted));
+            // 4 s of 5 s ahead.
+            refill.weigh(&lone(1.0, 300.0, remaining, Change::Same, 0.0));
+            refill.promises_an_edge()
+        };
+        assert!(!of(60.0), "a bucket of which four fifths are used tells the same");
+        assert!(of(200.0), "a third is used, and a bucket needs a third of the length for it");
     }
 
     #[test]

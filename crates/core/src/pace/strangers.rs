@@ -101,6 +101,11 @@ impl Strangers {
         if self.believed && self.over > 0.0 { self.draw / self.over } else { self.known }
     }
 
+    /// For how many seconds the draw was seen that is taken for their rate; none where none was.
+    pub(super) fn seen_for(&self) -> Option<f64> {
+        (self.believed && self.draw > 0.0).then_some(self.over)
+    }
+
     /// A new window: what was left before says nothing about it.
     pub(super) fn new_window(&mut self) {
         self.bin = Bin::default();

@@ -231,6 +231,10 @@ impl Tide {
         let next = self.next_permit().max(now);
         match self.refill.rule() {
             Rule::Step => next + self.length() * ((missing - 1.0) / self.limit.max(1.0)).floor(),
+            // A counter that names its second next edge gives all back in half of that.
+            Rule::Continuous if self.refill.promises_an_edge() => {
+                next + (missing - 1.0) * self.spacing().min(self.length() / 2.0 / self.limit.max(1.0))
+            }
             Rule::Log | Rule::Continuous => next + (missing - 1.0) * self.spacing(),
         }
     }

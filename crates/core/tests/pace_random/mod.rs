@@ -17,16 +17,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use http::Method;
 use proptest::prelude::*;
-use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
-use tidegate_core::observe::Observation;
+use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, CallerId, Class, ClassPolicy, LimitKind,
-    LimitSpec, Observes, TicketId, TokenSlot, WaiterId, Woken,
+    LimitSpec, Observes, TicketId, WaiterId, Woken,
 };
 
+use crate::pace_parts;
 use crate::pace_world::{Form, Rule, Server, mono, observe};
 
 /// What the bank is told of the server's limit before the first answer.
@@ -69,6 +68,10 @@ pub(crate) struct Plan {
     /// The default reserves of the classes, else none.
     pub(crate) reserves: bool,
     pub(crate) seed: u64,
+    /// How many the server works on at once, and for how long; more are refused.
+    pub(crate) cap: Option<(u32, f64)>,
+    /// Whether the body of a refusal names the limit that was met.
+    pub(crate) names: bool,
 }
 
 pub(crate) const RULES: [Rule; 7] = [
@@ -97,7 +100,7 @@ prop_compose! {
         losses in prop_oneof![2 => Just(0.0), 1 => 0.0..0.3_f64],
         strangers in prop_oneof![2 => Just(0.0), 1 => 0.1..0.6_f64],
     ) -> Plan {
-        Plan { rule, form, quota, window, phase, leg, jitter, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, reserves: true, seed }
+        Plan { rule, form, quota, window, phase, leg, jitter, dawdle, told, hints, callers, requests, families, mixed, losses, strangers, spread, reserves: true, seed, cap: None, names: false }
     }
 }
 
@@ -106,6 +109,8 @@ prop_compose! {
 pub(crate) struct Story {
     pub(crate) accepted: usize,
     pub(crate) throttled: usize,
+    /// The part of them that met the cap.
+    pub(crate) capped: usize,
     pub(crate) refused: usize,
     /// When it ended.
     pub(crate) end: f64,
@@ -120,6 +125,8 @@ enum What {
     Ask(usize),
     Leave(usize),
     Arrive(u64),
+    /// The server is done with it.
+    Done(u64),
     Ends(u64),
     /// The caller hangs up.
     Abort(u64),
@@ -165,6 +172,8 @@ struct Play<'p> {
     attempts: BTreeMap<u64, Attempt>,
     names: u64,
     woke: Option<u64>,
+    /// How many the server works on.
+    working: u32,
     /// Until when a hint that is known keeps each family's callers away.
     closed_until: Vec<f64>,
     story: Story,
@@ -172,19 +181,8 @@ struct Play<'p> {
 
 impl Plan {
     pub(crate) fn play(&self) -> Story {
-        let rate = LimitSpec {
-            key: "all".to_owned(),
-            aliases: Vec::new(),
-            method: None,
-            path: PathGlob::parse("/**").unwrap(),
-            kind: LimitKind::Rate {
-                quota: u64::from(self.quota),
-                window: Duration::from_secs_f64(self.window),
-            },
-            per: Vec::new(),
-            pin: false,
-            observes: Observes::Unnamed,
-        };
+        let kind = pace_parts::rate(u64::from(self.quota), Duration::from_secs_f64(self.window));
+        let rate = LimitSpec { observes: Observes::Unnamed, ..pace_parts::limit("all", kind, &[]) };
         let limits = match self.told {
             Told::Nothing => Vec::new(),
             Told::Rate => vec![rate],
@@ -218,6 +216,7 @@ impl Plan {
             attempts: BTreeMap::new(),
             names: 0,
             woke: None,
+            working: 0,
             closed_until: vec![0.0; self.families],
             story: Story::default(),
         };
@@ -272,6 +271,7 @@ impl Play<'_> {
                 What::Ask(caller) => self.ask(now, caller),
                 What::Leave(caller) => self.leave(now, caller),
                 What::Arrive(name) => self.arrive(now, name),
+                What::Done(name) => self.done(now, name),
                 What::Ends(name) => self.ends(now, name),
                 What::Abort(name) => self.abort(now, name),
                 What::Stranger => self.stranger(now),
@@ -309,17 +309,8 @@ impl Play<'_> {
 
     fn put(&mut self, now: f64, caller: usize, class: Class) -> Asked {
         let family = &self.families[caller % self.families.len()];
-        let ask = Ask {
-            method: &Method::GET,
-            path: family.as_str(),
-            family,
-            credential: &self.credential,
-            token: TokenSlot(0),
-            class,
-            caller: CallerId::named(caller),
-            deadline: None,
-            give_up_at: None,
-        };
+        let caller = CallerId::named(caller);
+        let ask = Ask { class, caller, ..pace_parts::asking(family, &self.credential) };
         self.bank.ask(mono(now), &ask)
     }
 
@@ -419,23 +410,55 @@ impl Play<'_> {
     }
 
     fn arrive(&mut self, now: f64, name: u64) {
-        let leg = self.leg();
-        let Some(attempt) = self.attempts.get_mut(&name) else { return };
-        let fits = self.server.fits(now);
+        if !self.attempts.contains_key(&name) {
+            return;
+        }
+        let full = self.plan.cap.is_some_and(|(cap, _)| self.working >= cap);
+        let fits = !full && self.server.fits(now);
         if fits {
             self.server.charge(now);
         } else {
             self.story.throttled += 1;
+            self.story.capped += usize::from(full);
         }
         let mut observation = observe(&mut self.server, now, self.plan.form);
         if !fits && self.plan.hints {
-            let wait = (self.server.retry_at(now) - now).ceil().max(1.0);
+            let wait = if full { 1.0 } else { (self.server.retry_at(now) - now).ceil().max(1.0) };
             observation.retry_after = Some(Duration::from_secs_f64(wait));
         }
-        let lost = attempt.answer_lost;
-        if !lost {
+        if !fits && self.plan.names {
+            let key = if full { "concurrent.calls" } else { "all" };
+            let value = if full {
+                self.plan.cap.map(|(cap, _)| u64::from(cap))
+            } else {
+                Some(u64::from(self.plan.quota))
+            };
+            observation.hit = Some(HitLimit { key: Some(key.to_owned()), namespace: None, value });
+        }
+        let attempt = self.attempts.get_mut(&name).unwrap();
+        if !attempt.answer_lost {
             attempt.end = End::Answered(fits, observation);
         }
+        match self.plan.cap {
+            Some((_, work)) if fits => {
+                self.working += 1;
+                self.at(now + work, What::Done(name));
+            }
+            _ => self.answer(now, name),
+        }
+    }
+
+    fn done(&mut self, now: f64, name: u64) {
+        self.working -= 1;
+        if self.attempts.contains_key(&name) {
+            self.answer(now, name);
+        }
+    }
+
+    /// The answer leaves the server.
+    fn answer(&mut self, now: f64, name: u64) {
+        let leg = self.leg();
+        let lost = self.attempts[&name].answer_lost;
         self.at(if lost { now + TIME_OUT } else { now + leg }, What::Ends(name));
     }
 
@@ -455,8 +478,14 @@ impl Play<'_> {
         if kind == AnswerKind::Throttled
             && let Some(hint) = observation.retry_after
         {
-            let closed = &mut self.closed_until[caller % self.plan.families];
-            *closed = closed.max(now + hint.as_secs_f64());
+            // A limit that is named counts every family, if it was declared.
+            let named = observation.hit.as_ref().is_some_and(|hit| hit.key.as_deref() == Some("all"));
+            let everybody = named && self.plan.told != Told::Nothing;
+            for (family, closed) in self.closed_until.iter_mut().enumerate() {
+                if everybody || family == caller % self.plan.families {
+                    *closed = closed.max(now + hint.as_secs_f64());
+                }
+            }
         }
         if kind == AnswerKind::Accepted {
             self.story.accepted += 1;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidegate_lab::measure::Measures;
 
 /// One thing that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Figure {
     /// Of the ideal.
@@ -15,6 +15,8 @@ pub(crate) enum Figure {
     Throttles,
     /// Strangers' throttles per 100 of their calls.
     Theirs,
+    /// What strangers got of what they were due.
+    Served,
     /// Of the ideal, after five windows.
     Settled,
     /// Own throttles per 100 good answers, after five windows.
@@ -25,6 +27,10 @@ pub(crate) enum Figure {
     PerClosing,
     /// From the end of a brown-out to the next admitted call, in seconds.
     Recovery,
+    /// Attempts from the end of a brown-out to the first that was admitted.
+    Probes,
+    /// The pause before that attempt over the pause before the one before it.
+    Growth,
     /// The 99th percentile of the interactive calls' wait, in seconds.
     InteractiveP99,
     /// Calls that missed their deadline.
@@ -42,6 +48,9 @@ impl Figure {
             Self::Efficiency => "efficiency",
             Self::Throttles => "own /100",
             Self::Theirs => "theirs /100",
+            Self::Served => "served of due",
+            Self::Probes => "probes",
+            Self::Growth => "pause growth",
             Self::Settled => "settled",
             Self::SettledThrottles => "settled own /100",
             Self::ThrottleCount => "throttles",
@@ -56,19 +65,23 @@ impl Figure {
 
     /// Whether more is better.
     const fn is_share(self) -> bool {
-        matches!(self, Self::Efficiency | Self::Settled)
+        matches!(self, Self::Efficiency | Self::Served | Self::Settled)
     }
 
     /// A value as a person reads it. Shares are cut, not rounded, and all else is rounded up in its last digit: a goal that is
     /// missed by a hair must not look met.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
-            Self::Efficiency | Self::Settled => format!("{:.3}", (value * 1000.0 + 1e-6).floor() / 1000.0),
-            Self::Throttles | Self::Theirs | Self::SettledThrottles | Self::PerClosing => {
+            Self::Efficiency | Self::Served | Self::Settled => {
+                format!("{:.3}", (value * 1000.0 + 1e-6).floor() / 1000.0)
+            }
+            Self::Throttles | Self::Theirs | Self::SettledThrottles | Self::PerClosing | Self::Growth => {
                 format!("{:.2}", (value * 100.0 - 1e-6).ceil().max(0.0) / 100.0)
             }
-            Self::ThrottleCount | Self::Late | Self::Lost => format!("{value:.0}"),
-            Self::Recovery | Self::InteractiveP99 => format!("{:.0} ms", (value * 1000.0 - 1e-6).ceil()),
+            Self::ThrottleCount | Self::Probes | Self::Late | Self::Lost => format!("{value:.0}"),
+            Self::Recovery | Self::InteractiveP99 => {
+                format!("{:.0} ms", (value * 1000.0 - 1e-6).ceil().max(0.0))
+            }
             Self::WallTime => format!("{value:.1} s"),
         }
     }
@@ -94,6 +107,9 @@ impl Figure {
             figures.insert(Self::Settled, settled.efficiency);
             figures.insert(Self::SettledThrottles, settled.throttles_per_100);
         }
+        figures.extend(measures.strangers_served.map(|served| (Self::Served, served)));
+        figures.extend(measures.recovery_probes.map(|probes| (Self::Probes, probes as f64)));
+        figures.extend(measures.recovery_growth.map(|growth| (Self::Growth, growth)));
         figures.extend(measures.recovery.map(|recovery| (Self::Recovery, recovery)));
         let interactive = measures.waits.get("interactive");
         figures.extend(interactive.map(|waits| (Self::InteractiveP99, waits.p99)));

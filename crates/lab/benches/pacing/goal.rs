@@ -29,12 +29,12 @@ pub(crate) const HEADERS_ALONE: Goal = Goal {
 /// Told by headers, beside strangers.
 pub(crate) const HEADERS_STRANGERS: Goal = Goal {
     id: "headers-strangers",
-    text: "headers, strangers, greedy class: at least 95 % of what they leave, at most 0.3 throttles per 100",
+    text: "headers, strangers: at least 95 % of what the class's policy leaves, at most 0.3 throttles per 100",
 };
-/// The same, by a class that leaves them what they are expected to draw.
+/// What fair means. Strangers who ask for less than an equal share are due what they ask, others an equal share.
 pub(crate) const HEADERS_FAIR: Goal = Goal {
     id: "headers-fair",
-    text: "headers, strangers, fair class: they are throttled in at most 20 of 100 calls (greedy: up to 100), at least 80 % of what they leave, at most 0.3 throttles per 100",
+    text: "headers, strangers, fair class: they get at least 80 % of what they are due (what they ask, up to half of the quota)",
 };
 /// A server that says nothing, and an operator who does.
 pub(crate) const DECLARED_ALONE: Goal = Goal {
@@ -59,7 +59,7 @@ pub(crate) const BROWN_OUT_HINTED: Goal = Goal {
 /// A brown-out that does not.
 pub(crate) const BROWN_OUT_SILENT: Goal = Goal {
     id: "brown-out-silent",
-    text: "brown-out of 8 s without hints: at most 5 throttles, recovery at the first probe after the cool-down (no later than the outage was long)",
+    text: "brown-out of 8 s without hints: at most 5 throttles, recovery at the first probe after the cool-down, which is half as long again as the one before",
 };
 /// So many at once.
 pub(crate) const CAP: Goal = Goal {
@@ -139,7 +139,7 @@ impl Goal {
         let mut bounds = match self.id {
             "headers-alone" => vec![efficiency((window / (window + 1.25 * rtt)).min(0.97)), throttles(0.0)],
             "headers-strangers" => vec![efficiency(0.95), throttles(0.3)],
-            "headers-fair" => vec![efficiency(0.8), throttles(0.3), Bound::at_most(Figure::Theirs, 20.0)],
+            "headers-fair" => vec![Bound::at_least(Figure::Served, 0.8)],
             "declared-alone" => vec![efficiency(0.95), throttles(0.5)],
             "undeclared" => {
                 vec![Bound::at_least(Figure::Settled, 0.85), Bound::at_most(Figure::SettledThrottles, 2.0)]
@@ -149,7 +149,11 @@ impl Goal {
                 vec![Bound::at_most(Figure::PerClosing, 1.0), Bound::at_most(Figure::Recovery, 1.0)]
             }
             "brown-out-silent" => {
-                vec![Bound::at_most(Figure::ThrottleCount, 5.0), Bound::at_most(Figure::Recovery, 8.0)]
+                // A pause ends when the answer is here, and a gate opens with up to 100 ms of chance: of pauses of seconds, that
+                // is 0.1 of growth.
+                let growth = Bound::at_most(Figure::Growth, 1.6);
+                let probes = Bound::at_most(Figure::Probes, 1.0);
+                vec![Bound::at_most(Figure::ThrottleCount, 5.0), probes, growth]
             }
             "cap" => vec![efficiency(0.9), throttles(1.0)],
             "fleet" => vec![Bound::at_most(Figure::WallTime, 60.0)],

@@ -94,14 +94,14 @@ impl Cell {
     }
 
     /// What it should reach; strangers beside a declared quota, which counts only own calls, have no goal.
-    fn goal(&self) -> Option<&'static Goal> {
+    fn goals(&self) -> Vec<&'static Goal> {
         match (self.told.headers, self.told.declared, self.strangers) {
-            ("none", true, Strangers::Alone) => Some(&DECLARED_ALONE),
-            ("none", true, _) => None,
-            ("none", false, _) => Some(&UNDECLARED),
-            (_, _, Strangers::Alone) => Some(&HEADERS_ALONE),
-            _ if self.fair => Some(&HEADERS_FAIR),
-            _ => Some(&HEADERS_STRANGERS),
+            ("none", true, Strangers::Alone) => vec![&DECLARED_ALONE],
+            ("none", true, _) => Vec::new(),
+            ("none", false, _) => vec![&UNDECLARED],
+            (_, _, Strangers::Alone) => vec![&HEADERS_ALONE],
+            _ if self.fair => vec![&HEADERS_STRANGERS, &HEADERS_FAIR],
+            _ => vec![&HEADERS_STRANGERS],
         }
     }
 
@@ -137,7 +137,7 @@ impl Cell {
         Plan {
             part,
             name: self.name(),
-            goal: self.goal(),
+            goals: self.goals(),
             window: self.window,
             rtt: self.rtt,
             phases,

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask bench pacing                        everything, about a quarter of an hour
 //! cargo xtask bench pacing --virtual              the grid and the special situations, in virtual time
-//! cargo xtask bench pacing --sockets              the rows on real sockets, in real time
+//! cargo xtask bench pacing --sockets              the rows on real sockets, in real time; the last goes through the gateway
 //! cargo xtask bench pacing --only "5s 20ms guide" rows whose name has all of these words
 //! cargo xtask bench pacing --only ... --show      the scenarios of these rows, to be run with `tidegate lab run`
 //! cargo xtask bench pacing --write                everything, and docs/bench/pacing.md from it
@@ -21,6 +21,7 @@ mod page;
 mod play;
 mod row;
 mod special;
+mod through;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -64,28 +65,29 @@ struct Args {
 
 impl Args {
     fn wants(&self, plan: &Plan) -> bool {
-        let on_sockets = plan.part == Part::Sockets;
+        let on_sockets = matches!(plan.part, Part::Sockets | Part::Gateway);
         let part = !(self.in_virtual_time && on_sockets || self.sockets && !on_sockets);
         let words = self.only.iter().flat_map(|only| only.split_whitespace());
         let mut name = plan.name.split_whitespace().collect::<Vec<_>>();
-        name.extend(plan.goal.map(|goal| goal.id));
+        name.extend(plan.goals.iter().map(|goal| goal.id));
         part && words.into_iter().all(|word| name.contains(&word))
     }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), play::Failure> {
     let args = Args::parse();
     let begun = Instant::now();
     let mut plans = grid::plans();
     plans.extend(special::plans());
     plans.extend(wire::plans());
+    plans.push(through::plan());
     plans.retain(|plan| args.wants(plan));
     if plans.is_empty() {
         return Err("no row has all of these words".into());
     }
     if args.show {
-        for plan in &plans {
+        for plan in plans.iter().filter(|plan| plan.part != Part::Gateway) {
             println!("# {}\n{}", plan.name, plan.scenario(0));
         }
         return Ok(());

@@ -8,29 +8,41 @@ use crate::goal;
 use crate::row::{Part, Row};
 
 const INTRODUCTION: &str = "Efficiency: the shortest time in which anybody could have done as much, over the time it took; the \
-ideal knows the server's rule and state, and the strangers get what they took. Own throttles per 100 good answers, theirs per 100 of \
-their calls. Settled: the same after five windows of learning. Medians over five phases of the server's window; the worst \
+ideal knows the server's rule and state. Beside a greedy class strangers get what they took; the ideal of a fair one leaves them what they \
+are due: what they ask, up to half of the quota. Own throttles per 100 good answers, theirs per 100 of their calls. Served: what \
+strangers got of what they were due. Settled: the same after five windows of learning. Medians over five phases of the server's window; the worst \
 phase in brackets where it differs. Shares are cut, throttles rounded up.";
 
 /// Columns of the grid and of the rows on sockets.
-const COLUMNS: [Figure; 5] =
-    [Figure::Efficiency, Figure::Throttles, Figure::Theirs, Figure::Settled, Figure::SettledThrottles];
+const COLUMNS: [Figure; 6] = [
+    Figure::Efficiency,
+    Figure::Throttles,
+    Figure::Theirs,
+    Figure::Served,
+    Figure::Settled,
+    Figure::SettledThrottles,
+];
 
 /// Met, met in every phase, and all rows of a goal, with its words.
 fn summary(rows: &[Row]) -> Vec<(String, usize, usize, usize)> {
     let mut lines = Vec::new();
-    for part in [Part::Grid, Part::Special, Part::Sockets] {
+    for part in [Part::Grid, Part::Special, Part::Sockets, Part::Gateway] {
         for goal in goal::ALL {
-            let of_goal = |row: &&Row| row.part == part && row.goal == Some(goal);
+            let of_goal = |row: &&Row| row.part == part && row.goals.contains(&goal);
             let all = rows.iter().filter(of_goal);
             let (mut met, mut steady, mut count) = (0, 0, 0);
             for row in all {
                 count += 1;
-                met += usize::from(row.missed().is_empty());
-                steady += usize::from(row.missed().is_empty() && row.steady());
+                let kept = row.missed(Some(goal)).is_empty();
+                met += usize::from(kept);
+                steady += usize::from(kept && row.steady(Some(goal)));
             }
             if count > 0 {
-                let place = if part == Part::Sockets { " (sockets)" } else { "" };
+                let place = match part {
+                    Part::Grid | Part::Special => "",
+                    Part::Sockets => " (sockets)",
+                    Part::Gateway => " (gateway)",
+                };
                 lines.push((format!("{}{place}", goal.text), met, steady, count));
             }
         }
@@ -67,7 +79,11 @@ fn titles() -> Vec<String> {
 /// The whole table as aligned text.
 pub(crate) fn text(rows: &[Row], took: Duration) -> String {
     let mut out = format!("{INTRODUCTION}\n");
-    for (part, title) in [(Part::Grid, "The grid, in virtual time"), (Part::Sockets, "On sockets")] {
+    for (part, title) in [
+        (Part::Grid, "The grid, in virtual time"),
+        (Part::Sockets, "On sockets"),
+        (Part::Gateway, "Through the gateway, on sockets"),
+    ] {
         let of_part: Vec<Vec<String>> = rows.iter().filter(|row| row.part == part).map(cells).collect();
         if !of_part.is_empty() {
             write!(out, "\n{title}\n{}", aligned(titles(), of_part))
@@ -122,15 +138,19 @@ pub(crate) fn markdown(rows: &[Row], took: Duration) -> String {
     for (part, title) in [
         (Part::Special, "Special situations, in virtual time"),
         (Part::Sockets, "On sockets"),
+        (Part::Gateway, "Through the gateway, on sockets"),
         (Part::Grid, "The grid, in virtual time"),
     ] {
-        let of_part = rows.iter().filter(|row| row.part == part);
+        let of_part = rows.iter().filter(|row| row.part == part).collect::<Vec<_>>();
+        if of_part.is_empty() {
+            continue;
+        }
         write!(out, "\n## {title}\n\n").expect("writing to a String cannot fail");
         if part == Part::Special {
-            let lines = of_part.map(|row| vec![row.name.clone(), row.verdict(), figures(row)]);
+            let lines = of_part.iter().map(|row| vec![row.name.clone(), row.verdict(), figures(row)]);
             out.push_str(&table(&["row", "goal", "figures"].map(str::to_owned), lines));
         } else {
-            out.push_str(&table(&titles(), of_part.map(cells)));
+            out.push_str(&table(&titles(), of_part.into_iter().map(cells)));
         }
     }
     out

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use tidegate_lab::{LabError, Options, Report, Scenario, StrategyName, run, sockets};
+use tidegate_lab::{Options, Report, Scenario, StrategyName, run, sockets};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::figure::Figure;
 use crate::row::{Part, Plan, Row};
+use crate::through;
 
 /// Runs on sockets at once: together a few hundred calls per second, far below what would make them wait for each other on two
 /// cores.
@@ -29,7 +30,9 @@ pub(crate) struct Play {
 }
 
 /// The figures of each phase that was played.
-type Figures = Vec<BTreeMap<Figure, f64>>;
+pub(crate) type Figures = Vec<BTreeMap<Figure, f64>>;
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Play {
     pub(crate) fn new(plans: Vec<Plan>) -> Self {
@@ -42,12 +45,19 @@ impl Play {
     }
 
     /// Plays all of them, in the order of the table.
-    pub(crate) async fn all(self) -> Result<Vec<Row>, LabError> {
+    pub(crate) async fn all(self) -> Result<Vec<Row>, Failure> {
         tokio::task::block_in_place(|| {
             self.side_by_side()?;
             self.those(|plan| plan.timed).try_for_each(|index| self.virtually(index))
         })?;
         self.on_sockets().await?;
+        // Last and alone: no run beside it takes time from the gateway.
+        for index in self.those(|plan| plan.part == Part::Gateway) {
+            self.progress.set_message(self.plans[index].name.clone());
+            let played = tokio::task::block_in_place(|| through::play(&self.plans[index]))?;
+            self.progress.inc(played.len() as u64);
+            self.slots[index].lock().extend(played);
+        }
         self.progress.finish_and_clear();
         let rows = self.plans.iter().zip(self.slots).map(|(plan, slot)| plan.played(&slot.into_inner()));
         Ok(rows.collect())
@@ -58,9 +68,10 @@ impl Play {
         (0..self.plans.len()).filter(move |index| which(&self.plans[*index]))
     }
 
-    fn side_by_side(&self) -> Result<(), LabError> {
+    fn side_by_side(&self) -> Result<(), Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let rows: Vec<usize> = self.those(|plan| plan.part != Part::Sockets && !plan.timed).collect();
+        let rows: Vec<usize> =
+            self.those(|plan| matches!(plan.part, Part::Grid | Part::Special) && !plan.timed).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let work = || {
@@ -75,7 +86,7 @@ impl Play {
     }
 
     /// One row in virtual time, phase by phase.
-    fn virtually(&self, index: usize) -> Result<(), LabError> {
+    fn virtually(&self, index: usize) -> Result<(), Failure> {
         let plan = &self.plans[index];
         self.progress.set_message(plan.name.clone());
         for phase in 0..plan.phases {
@@ -103,7 +114,7 @@ impl Play {
     }
 
     /// The rows on sockets, every phase a run of its own.
-    async fn on_sockets(&self) -> Result<(), LabError> {
+    async fn on_sockets(&self) -> Result<(), Failure> {
         let places = Arc::new(Semaphore::new(ON_SOCKETS));
         let mut runs = JoinSet::new();
         for index in self.those(|plan| plan.part == Part::Sockets) {
@@ -125,10 +136,10 @@ impl Play {
 }
 
 /// One phase on sockets.
-async fn really(plan: &Plan, phase: u32) -> Result<Report, LabError> {
+async fn really(plan: &Plan, phase: u32) -> Result<Report, Failure> {
     let (scenario, options) = (Scenario::from_toml(&plan.scenario(phase))?, options(phase));
     let forecast = sockets::forecast(&scenario, &options, MAX_WALL)?;
-    sockets::run(&scenario, &options, &forecast, &Arc::default()).await
+    Ok(sockets::run(&scenario, &options, &forecast, &Arc::default()).await?)
 }
 
 /// Another seed at each phase: other latencies, other strangers, another fraction of the wall clock's second.

@@ -18,6 +18,8 @@ pub(crate) enum Part {
     Special,
     /// On sockets, in real time.
     Sockets,
+    /// Through the gateway, in real time.
+    Gateway,
 }
 
 /// A row that has not been played.
@@ -26,14 +28,14 @@ pub(crate) struct Plan {
     pub(crate) part: Part,
     /// Its words.
     pub(crate) name: String,
-    pub(crate) goal: Option<&'static Goal>,
+    pub(crate) goals: Vec<&'static Goal>,
     pub(crate) window: Duration,
     pub(crate) rtt: Duration,
     /// How many phases it is played at.
     pub(crate) phases: u32,
     /// Played alone on the machine, because its real time is what is measured.
     pub(crate) timed: bool,
-    /// The scenario; `{phase}` in it stands for the shift of aligned windows.
+    /// The scenario; `{phase}` in it stands for the shift of aligned windows. Empty where somebody else plays it.
     pub(crate) template: String,
 }
 
@@ -51,8 +53,12 @@ impl Plan {
             let values = runs.iter().filter_map(|run| run.get(&figure)).copied().collect::<Vec<_>>();
             figures.insert(figure, Spread::of(figure, &values));
         }
-        let bounds = self.goal.map_or_else(Vec::new, |goal| goal.bounds(self.window, self.rtt));
-        Row { part: self.part, name: self.name.clone(), goal: self.goal, bounds, figures }
+        let of_goal = |goal: &&'static Goal| {
+            let goal = *goal;
+            goal.bounds(self.window, self.rtt).into_iter().map(move |bound| (goal, bound))
+        };
+        let bounds = self.goals.iter().flat_map(of_goal).collect();
+        Row { part: self.part, name: self.name.clone(), goals: self.goals.clone(), bounds, figures }
     }
 }
 
@@ -61,45 +67,45 @@ impl Plan {
 pub(crate) struct Row {
     pub(crate) part: Part,
     pub(crate) name: String,
-    pub(crate) goal: Option<&'static Goal>,
+    pub(crate) goals: Vec<&'static Goal>,
     #[serde(skip)]
-    bounds: Vec<Bound>,
+    bounds: Vec<(&'static Goal, Bound)>,
     pub(crate) figures: BTreeMap<Figure, Spread>,
 }
 
 impl Row {
-    /// The bounds that the medians do not keep. A figure that was not measured keeps no bound.
-    pub(crate) fn missed(&self) -> Vec<&Bound> {
-        self.broken(|spread| spread.median)
+    /// The bounds of a goal, or of all, that the medians do not keep. A figure that was not measured keeps no bound.
+    pub(crate) fn missed(&self, goal: Option<&Goal>) -> Vec<&Bound> {
+        self.broken(goal, |spread| spread.median)
     }
 
-    /// Whether every phase keeps every bound.
-    pub(crate) fn steady(&self) -> bool {
-        self.broken(|spread| spread.worst).is_empty()
+    /// Whether every phase keeps every bound of a goal, or of all.
+    pub(crate) fn steady(&self, goal: Option<&Goal>) -> bool {
+        self.broken(goal, |spread| spread.worst).is_empty()
     }
 
-    fn broken(&self, value: impl Fn(&Spread) -> f64) -> Vec<&Bound> {
+    fn broken(&self, goal: Option<&Goal>, value: impl Fn(&Spread) -> f64) -> Vec<&Bound> {
         let holds =
-            |bound: &&Bound| self.figures.get(&bound.figure).is_some_and(|spread| bound.holds(value(spread)));
-        self.bounds.iter().filter(|bound| !holds(bound)).collect()
+            |bound: &Bound| self.figures.get(&bound.figure).is_some_and(|spread| bound.holds(value(spread)));
+        let asked = self.bounds.iter().filter(|(of, _)| goal.is_none_or(|goal| goal == *of));
+        asked.map(|(_, bound)| bound).filter(|bound| !holds(bound)).collect()
     }
 
-    /// Whether its goal bounds this figure.
+    /// Whether its goals bound this figure.
     pub(crate) fn is_about(&self, figure: Figure) -> bool {
-        self.bounds.iter().any(|bound| bound.figure == figure)
+        self.bounds.iter().any(|(_, bound)| bound.figure == figure)
     }
 
     /// Met, or what was missed.
     pub(crate) fn verdict(&self) -> String {
-        let missed = self.missed();
-        match self.goal {
-            None => "-".to_owned(),
-            Some(_) if missed.is_empty() && self.steady() => "met".to_owned(),
-            Some(_) if missed.is_empty() => "met, not in every phase".to_owned(),
-            Some(_) => {
-                let bounds = missed.iter().map(|bound| bound.show()).collect::<Vec<_>>();
-                format!("MISSED {}", bounds.join(", "))
-            }
+        let missed = self.missed(None);
+        if self.goals.is_empty() {
+            "-".to_owned()
+        } else if missed.is_empty() {
+            if self.steady(None) { "met".to_owned() } else { "met, not in every phase".to_owned() }
+        } else {
+            let bounds = missed.iter().map(|bound| bound.show()).collect::<Vec<_>>();
+            format!("MISSED {}", bounds.join(", "))
         }
     }
 

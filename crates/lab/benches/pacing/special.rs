@@ -36,7 +36,7 @@ fn plan(name: String, goal: &'static Goal, window: u64, template: String) -> Pla
     Plan {
         part: Part::Special,
         name,
-        goal: Some(goal),
+        goals: vec![goal],
         window: Duration::from_secs(window),
         rtt: RTT,
         phases: PHASES,

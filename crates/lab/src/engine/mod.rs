@@ -336,7 +336,7 @@ mod tests {
         for name in StrategyName::ALL {
             let outcome = play(&plan, name).unwrap();
             let count = |kind| outcome.tape.marks.iter().filter(|mark| mark.kind == kind).count() as u64;
-            let measures = outcome.measures(&plan, &ideal(&plan, &outcome.tape));
+            let measures = outcome.measures(&plan, &ideal(&plan, &plan.leaves(name), &outcome.tape));
             assert_eq!(count(Kind::OwnThrottled), measures.throttles, "{name}");
             assert_eq!(count(Kind::StrangerThrottled), measures.strangers_throttled, "{name}");
             assert_eq!(count(Kind::Stranger), measures.strangers, "{name}");

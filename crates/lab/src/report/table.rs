@@ -67,6 +67,7 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
         column("efficiency", |row| Some(format!("{:.3}", row.efficiency))),
         column("makespan", |row| row.makespan.map(seconds)),
         column("ideal", |row| row.ideal_makespan.map(seconds)),
+        column("end", |row| row.makespan.is_none().then(|| seconds(row.ended_at))),
         column("ok", |row| Some(row.succeeded.to_string())),
         column("failed", |row| some(row.failed)),
         column("unfinished", |row| some(row.unfinished)),
@@ -80,6 +81,7 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
             (row.strangers + row.strangers_throttled > 0)
                 .then(|| format!("{:.2}", row.strangers_throttles_per_100))
         }),
+        column("served", |row| row.strangers_served.map(|served| format!("{served:.2}"))),
         column("recovery", |row| row.recovery.map(seconds)),
         column("hint/reset", |row| some(row.hint_mismatches)),
     ];

@@ -176,7 +176,7 @@ async fn lane(
     let outcome = attend(&mut plan, name, &sim, &book, longest).await;
     sim.shutdown().await;
     let outcome = outcome?;
-    let measures = outcome.measures(&plan, &ideal(&plan, &outcome.tape));
+    let measures = outcome.measures(&plan, &ideal(&plan, &plan.leaves(name), &outcome.tape));
     Ok(Lane { measures, tape: outcome.tape })
 }
 

@@ -84,7 +84,7 @@ pub struct Verdict {
     pub described: Vec<Described>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bucket {
     quota: QuotaModel,
     /// Only used with a penalty: refuse everything before this time.
@@ -108,7 +108,7 @@ impl Bucket {
 }
 
 /// All rate limits of the server with their state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     rules: Vec<LimitRule>,
     penalty: Option<Duration>,

@@ -116,8 +116,9 @@ impl Gate {
         self.crowd.forget();
         let Some(standing) = standing else { return };
         self.crowd.believe(standing);
-        self.closing.reopen();
         self.concurrency.left_standing(standing);
+        self.concurrency.closed(secs(now), self.closing.ordered_for());
+        self.closing.reopen();
         if matches!(self.knowledge, Knowledge::Silent(_)) {
             self.knowledge = Knowledge::Silent(Learnt::new(secs(now)));
         }

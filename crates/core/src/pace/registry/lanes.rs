@@ -79,14 +79,19 @@ impl Registry {
             self.gates[gate].lanes += 1;
             gates.push(gate);
             let limit = &self.config.limits[index];
-            let same_scope =
-                limit.method.is_none() && !limit.pin && limit.path.is_all_under(key.family.as_str());
+            let whole_family = limit.method.is_none() && limit.path.is_all_under(key.family.as_str());
+            let same_scope = whole_family && !limit.pin;
+            let wider = limit.method.is_none() && limit.path.is_all_under("");
             if limit.observes(None) || (same_scope && !observed && unnamed == implicit) {
                 unnamed = gate;
                 observed |= limit.observes(None);
             }
-            if matches!(limit.kind, LimitKind::Rate { .. }) {
-                self.gates[implicit].back();
+            match limit.kind {
+                LimitKind::Rate { .. } => self.gates[implicit].back(),
+                LimitKind::Concurrent { .. } if whole_family || wider => {
+                    self.gates[implicit].bounded_elsewhere();
+                }
+                LimitKind::Concurrent { .. } => {}
             }
         }
         let old = std::mem::take(&mut self.lanes[lane].gates);

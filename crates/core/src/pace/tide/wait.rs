@@ -11,6 +11,8 @@ impl Tide {
     const SHOWN_BY: f64 = 3.0;
     /// And so many when a scout looks that nothing covers, while others take some of them.
     const LOOK_FOR: f64 = 10.0;
+    /// What strangers took is carried forward for so many times as long as it was seen, before somebody looks.
+    const CARRIED: f64 = 2.0;
     /// A first window that was under way may be so many times as long as it seems.
     const LONGER_YET: f64 = 3.0;
 
@@ -102,6 +104,16 @@ impl Tide {
         self.after_edge(Self::LOOK_FOR).filter(|_| taken && self.seems_under_way())
     }
 
+    /// A burst of strangers is a rate while it lasts, and who carries that forward sees the rest of the window gone. Where
+    /// nothing is in flight no answer would ever contradict. So of a window with permits left by its last answer a lone attempt
+    /// looks after twice the time that the rate was seen for: its answer counts exactly what others took. A rate
+    /// that was seen for long is believed for as long.
+    fn doubt(&self) -> Option<f64> {
+        let left = self.certificate.level().unwrap_or(0.0) - self.strangers.pad();
+        let seen = self.strangers.seen_for().filter(|_| self.refill.rule() == Rule::Step && left >= 1.0)?;
+        Some(self.last_answer + (Self::CARRIED * seen).max(2.0 * self.trip.long()))
+    }
+
     /// When a counter has given back so many `permits` since the edge that its promise hides.
     fn after_edge(&self, permits: f64) -> Option<f64> {
         let edge = self.promise.hidden_edge(self.named_window)?;
@@ -118,7 +130,8 @@ impl Tide {
             }
         }
         let next = self.next_permit();
-        let mut at = self.look().map_or(next, |look| look.min(next));
+        let looks = [self.look(), self.doubt()].into_iter().flatten();
+        let mut at = looks.fold(next, f64::min);
         let answered_since = self.certificate.latest_sent().is_some_and(|sent| sent >= at);
         if answered_since {
             // That instant has been looked at already, and nothing more was there.
