@@ -5,7 +5,7 @@
 use crate::{command::Program, failure::Failure};
 
 /// The modes, each an ignored test `long_MODE` of `crates/cli/tests/chaos`.
-const MODES: [&str; 3] = ["dedup", "plain", "jobs"];
+const MODES: [&str; 4] = ["dedup", "plain", "reconcile", "jobs"];
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, Upstream, UpstreamConfig};
+use tidegate_bulk::Recipe;
 use tidegate_bulk::execute::{Options, Progress, Stopped, execute};
 use tidegate_core::backoff::{Backoff, Kind};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::CredentialId;
 use tidegate_core::pace::{LimitKind, LimitSpec, Observes};
+use tidegate_core::reconcile::Rule;
 use tidegate_core::time::Wall;
-use tidegate_sim::{Sim, SimConfig};
+use tidegate_sim::model::fault::Fault;
+use tidegate_sim::{Faults, Sim, SimConfig};
 use tidegate_store::{Counts, Journal, NewItem, Reader, RunHeader, State};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -94,9 +97,15 @@ fn quick() -> Backoff {
 
 /// The upstream at `api`, by a built-in profile whose waits a test can afford.
 fn upstream(profile: &str, api: &str, secret: &str) -> Arc<Upstream> {
-    let mut profile = Profile::builtin(profile).unwrap();
+    upstream_by(Profile::builtin(profile).unwrap(), api, secret)
+}
+
+fn upstream_by(mut profile: Profile, api: &str, secret: &str) -> Arc<Upstream> {
     profile.backoff = quick();
     profile.limits.clear();
+    for rule in &mut profile.reconcile {
+        rule.settle = Duration::from_secs(1);
+    }
     let mut config = UpstreamConfig::new(Arc::new(profile), api, api);
     let credentials = ClientCredentials::new("demo-client", &secret.to_owned().into());
     config.credential = Some((CredentialId::new("wfm"), credentials));
@@ -104,9 +113,22 @@ fn upstream(profile: &str, api: &str, secret: &str) -> Arc<Upstream> {
 }
 
 async fn run(journal: &Arc<Journal>, upstream: Arc<Upstream>) -> Result<(), Stopped> {
+    run_by(journal, upstream, None).await
+}
+
+async fn run_by(
+    journal: &Arc<Journal>,
+    upstream: Arc<Upstream>,
+    reconcile: Option<Arc<Rule>>,
+) -> Result<(), Stopped> {
     let (_stop, stopping) = watch::channel(false);
-    let options =
-        Options { concurrency: 8, patience: Duration::from_millis(400), headers: Vec::new(), jobs: None };
+    let options = Options {
+        concurrency: 8,
+        patience: Duration::from_millis(400),
+        headers: Vec::new(),
+        reconcile,
+        jobs: None,
+    };
     execute(Arc::clone(journal), upstream, options, &Progress::default(), stopping).await
 }
 
@@ -230,8 +252,13 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
     }];
     let upstream = Upstream::new(config).unwrap();
     let (stop, stopping) = watch::channel(false);
-    let options =
-        Options { concurrency: 8, patience: Duration::from_mins(1), headers: Vec::new(), jobs: None };
+    let options = Options {
+        concurrency: 8,
+        patience: Duration::from_mins(1),
+        headers: Vec::new(),
+        reconcile: None,
+        jobs: None,
+    };
     let progress = Progress::default();
     let begun = std::time::Instant::now();
     let told = async {
@@ -263,11 +290,101 @@ async fn a_write_in_doubt_is_settled_where_its_key_is_recognised() {
 async fn a_write_in_doubt_is_unknown_and_not_sent_where_keys_are_not_recognised() {
     let world = World::new("limit = 0\n").await;
     let journal = in_doubt(&world, "genesys").await;
-    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    let mut profile = Profile::builtin("genesys").unwrap();
+    profile.reconcile.clear();
+    run(&journal, upstream_by(profile, &world.sim.url(), "demo-secret")).await.unwrap();
     let (state, error) = world.state(1);
     assert_eq!(state, State::Unknown);
     assert!(error.unwrap().contains("not repeatable"));
     assert_eq!((world.writes(), world.sim.stats().retried), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_doubt_is_done_where_a_read_shows_it() {
+    let world = World::new("limit = 0\n").await;
+    let journal = in_doubt(&world, "genesys").await;
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!(world.state(1).0, State::Ok);
+    assert_eq!((world.writes(), world.sim.stats().retried), (1, 0), "nothing was sent again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_doubt_that_was_never_executed_is_sent_once() {
+    let world = World::new("limit = 0\n").await;
+    let journal = world.planned(1);
+    journal.intend(vec![1], now()).await.unwrap();
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!(world.state(1).0, State::Ok);
+    assert_eq!((world.writes(), world.sim.stats().duplicates), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_doubt_waits_for_a_read_that_cannot_be_made() {
+    let world = World::new("limit = 0\n").await;
+    let journal = in_doubt(&world, "genesys").await;
+    // The login works, the API is away.
+    let mut away = UpstreamConfig::new(
+        Arc::new(Profile::builtin("genesys").unwrap()),
+        "http://127.0.0.1:1",
+        world.sim.url(),
+    );
+    let secret = "demo-secret".to_owned().into();
+    away.credential = Some((CredentialId::new("wfm"), ClientCredentials::new("demo-client", &secret)));
+    away.max_retries = 0;
+    let ended = run(&journal, Upstream::new(away).unwrap()).await;
+    assert!(
+        matches!(&ended, Err(Stopped::Upstream(why)) if why.contains("could not be found out")),
+        "{ended:?}"
+    );
+    assert_eq!(world.counts().sent, 1);
+    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
+    assert_eq!((world.counts().ok, world.writes()), (1, 1));
+}
+
+const RETITLE: &str = r#"
+name = "retitle"
+method = "PATCH"
+path = "/api/v2/users/{user_id}"
+body = { title = "{title}", version = "{version:number}" }
+[reconcile]
+version = "/version"
+same = "/title"
+conflict = { most = 2 }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_update_goes_on_the_current_version_under_a_key_that_is_written_down_first() {
+    const USER: &str = "/api/v2/users/00000000-0000-4000-8000-000000000001";
+    let world = World::new("limit = 0\n").await;
+    let there = upstream("genesys", &world.sim.url(), "demo-secret");
+    let before = tidegate::Client::over(Arc::clone(&there));
+    let other = before
+        .request(http::Method::PATCH, USER)
+        .json(r#"{"title":"Boss","version":1}"#)
+        .send()
+        .await
+        .unwrap();
+    assert!(other.status().is_success());
+    let recipe = Recipe::parse("retitle.toml", RETITLE).unwrap();
+    let journal = Journal::create(&world.path(), &RunHeader::default()).unwrap();
+    tokio::task::block_in_place(|| {
+        let body = Some(br#"{"title":"Lead","version":1}"#.to_vec());
+        journal.append_blocking(vec![NewItem { body, ..item(1, USER) }]).unwrap();
+        journal.finish_planning_blocking(now()).unwrap();
+    });
+    // The new version's answer is lost as well.
+    world
+        .sim
+        .set_faults(Faults { script: vec![Fault::None, Fault::None, Fault::DropAfter], ..Faults::default() })
+        .unwrap();
+    run_by(&Arc::new(journal), there, recipe.reconcile().cloned()).await.unwrap();
+    let item = Reader::open(&world.path()).unwrap().page(0, 1).unwrap().remove(0);
+    assert_eq!((item.state, item.rev), (State::Ok, 1));
+    assert_eq!(item.request.body.as_deref(), Some(&br#"{"title":"Lead","version":2}"#[..]));
+    assert_ne!(item.request.key, Uuid::from_u128(1), "another body, another key");
+    let stats = world.sim.stats();
+    assert_eq!((stats.writes["PATCH /api/v2/users/{id}"], stats.duplicates, stats.key_reuse), (2, 0, 0));
+    assert_eq!(stats.statuses[&409], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

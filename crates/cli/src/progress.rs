@@ -92,6 +92,7 @@ pub(crate) fn of_run(
             (watch.throttles(), "throttles"),
             (progress.failed.load(Ordering::Relaxed), "failed"),
             (progress.unknown.load(Ordering::Relaxed), "unknown"),
+            (progress.jobs.load(Ordering::Relaxed), "jobs open"),
         ],
     }
 }

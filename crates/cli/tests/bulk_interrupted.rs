@@ -20,6 +20,15 @@ const SLOW: &str = "limit = 0\nlatency = \"40ms\"\ndedup = \"24h\"\n";
 const RUN: [&str; 8] =
     ["a.csv", "--recipe", "user-skills", "--profile", "genesys-guide", "--concurrency", "16", "--quiet"];
 
+const GENESYS: &str = include_str!("../../../profiles/genesys.toml");
+
+/// The platform's profile, without a way to find out what became of a write.
+fn without_rules() -> String {
+    let (before, rules) = GENESYS.split_once("[[reconcile]]").unwrap();
+    let (_, after) = rules.split_once("[oauth]").unwrap();
+    format!("{before}[oauth]{after}")
+}
+
 fn resume(world: &World) -> Ran {
     ran(world.bulk(&["resume", "--journal", "a.csv.journal", "--output", "out.csv"]))
 }
@@ -91,7 +100,8 @@ fn killed_where_keys_are_not_recognised_writes_in_doubt_are_unknown_and_never_se
     let world = World::new("limit = 0\nlatency = \"40ms\"\n");
     world.write("a.csv", agents(200, 1));
     let mut run = world.bulk_run(&["a.csv", "--recipe", "user-skills", "--concurrency", "16"]);
-    run.args(["--profile", "genesys"]);
+    world.write("plain.toml", without_rules());
+    run.args(["--profile", "plain.toml"]);
     let run = Running::new(run.spawn().unwrap());
     world.await_writes(90);
     run.signal("KILL");
@@ -237,7 +247,9 @@ fn faults_where_keys_are_not_recognised_leave_unknowns_and_no_duplicate() {
         "limit = 0\n[faults]\ndrop_after = 0.03\ntimeout_after = 0.03\nunavailable = 0.03\nunavailable_hint = \"1s\"\n",
     );
     world.write("a.csv", agents(200, 1));
-    let run = ran(world.bulk_run(&["a.csv", "--recipe", "user-skills", "--output", "out.csv"]));
+    world.write("plain.toml", without_rules());
+    let run = ["a.csv", "--recipe", "user-skills", "--output", "out.csv", "--profile", "plain.toml"];
+    let run = ran(world.bulk_run(&run));
     run.assert(3, &[" 0 failed, ", " unknown, 0 pending"]);
     let stats = world.stats();
     assert_eq!((stats.duplicates, stats.writes.values().sum::<u64>()), (0, 200), "all were done, once");
@@ -245,6 +257,85 @@ fn faults_where_keys_are_not_recognised_leave_unknowns_and_no_duplicate() {
     let doubtful = stats.faults["drop-after"] + stats.faults["timeout-after"];
     assert_eq!(rows["unknown"].len() as u64, doubtful);
     assert!(rows["unknown"].iter().all(|row| row[5].contains("the upstream may have executed it")));
+}
+
+/// The platform's profile, finding out sooner than it is safe against the platform.
+fn hasty() -> String {
+    GENESYS.replace("settle = \"30s\"", "settle = \"5s\"").replace("settle = \"10s\"", "settle = \"5s\"")
+}
+
+/// 80 creations, 60 updates, 20 changes of skills and 40 deletions.
+fn mixed() -> String {
+    let user = |number: u32| format!("/api/v2/users/00000000-0000-4000-8000-{number:012x}");
+    let line = |id: u32, method: &str, path: &str, body: &str| {
+        format!("{{\"id\":\"{id}\",\"method\":\"{method}\",\"path\":\"{path}\"{body}}}\n")
+    };
+    (0..200)
+        .map(|n| match n % 10 {
+            0..=3 => {
+                let body = format!(",\"body\":{{\"name\":\"New {n}\",\"email\":\"new{n}@example.com\"}}");
+                line(n, "POST", "/api/v2/users", &body)
+            }
+            4..=6 => {
+                line(n, "PATCH", &user(n + 1), &format!(",\"body\":{{\"title\":\"T{n}\",\"version\":1}}"))
+            }
+            7 => {
+                let body = ",\"body\":[{\"id\":\"10000000-0000-4000-8000-000000000001\",\"proficiency\":3}]";
+                line(n, "PATCH", &format!("{}/routingskills/bulk", user(n + 1)), body)
+            }
+            _ => line(n, "DELETE", &user(n + 1), ""),
+        })
+        .collect()
+}
+
+#[test]
+fn with_rules_to_find_out_nothing_stays_unknown_and_nothing_is_done_twice() {
+    // Reading late and executing late take less than the 5 s of the rules together.
+    let world = World::new(
+        "limit = 0\nlag = \"2s\"\n[faults]\ndrop_after = 0.05\ndrop_before = 0.05\ntimeout_after = 0.05\nlate = 0.03\n",
+    );
+    world.write("hasty.toml", hasty());
+    world.write("a.ndjson", mixed());
+    let run = ["a.ndjson", "--recipe", "requests", "--profile", "hasty.toml", "--concurrency", "64"];
+    ran(world.bulk_run(&run)).assert(0, &["200 ok, 0 failed, 0 unknown, 0 pending"]);
+    let stats = world.stats();
+    assert_eq!((stats.duplicates, stats.lost), (0, 0));
+    assert_eq!(stats.writes["POST /api/v2/users"], 80);
+    assert_eq!(stats.writes["PATCH /api/v2/users/{id}"], 60);
+    assert!(stats.faults.len() == 4, "the faults happened: {:?}", stats.faults);
+}
+
+/// Finds out by the version of a user.
+const RETITLE: &str = r#"
+name = "retitle"
+method = "PATCH"
+path = "/api/v2/users/{user_id}"
+id = "user_id"
+body = { title = "{title}", version = "{version:number}" }
+
+[reconcile]
+version = "/version"
+same = "/title"
+"#;
+
+#[test]
+fn killed_a_run_finds_out_by_the_rule_its_recipe_had_then() {
+    let world = World::new("limit = 0\nlatency = \"40ms\"\n");
+    let rows = (1..=200).map(|n| format!("00000000-0000-4000-8000-{n:012x},Title {n},1\n"));
+    world.write("a.csv", format!("user_id,title,version\n{}", rows.collect::<String>()));
+    world.write("retitle.toml", RETITLE);
+    world.write("plain.toml", without_rules());
+    let mut run = world.bulk_run(&["a.csv", "--recipe", "retitle.toml", "--concurrency", "16"]);
+    run.args(["--profile", "plain.toml"]);
+    let run = Running::new(run.spawn().unwrap());
+    world.await_writes(90);
+    run.signal("KILL");
+    run.end();
+    std::fs::remove_file(world.path("retitle.toml")).unwrap();
+    resume(&world).assert(0, &["200 ok, 0 failed, 0 unknown, 0 pending"]);
+    let stats = world.stats();
+    assert_eq!((stats.writes["PATCH /api/v2/users/{id}"], stats.duplicates), (200, 0));
+    assert_eq!(stats.statuses.get(&409), None, "nothing that was done was sent again");
 }
 
 #[test]

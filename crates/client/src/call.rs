@@ -12,6 +12,7 @@ use tidegate_core::time::Mono;
 use tokio::sync::watch;
 
 use crate::credential::Credential;
+use crate::layer::{OnConflict, ReconcileBy};
 
 /// What the caller wants of a call. Put it into the request's extensions, or let [`Client`](crate::Client) do it.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,12 @@ pub struct CallOptions {
     /// Becomes true when no further attempt is wanted. An attempt that has left is awaited, a wait for another one ends at
     /// once, with what is known of the earlier ones. A call that has not been sent at all is simply dropped instead.
     pub called_off: Option<watch::Receiver<bool>>,
+    /// How to find out what became of the call where its outcome is unknown; it stays unknown unless said otherwise. Only for
+    /// bodies in memory.
+    pub reconcile: Option<ReconcileBy>,
+    /// Applies the change to what its entity has become where the upstream refuses it for that; the refusal is delivered
+    /// unless said otherwise. Needs a rule that says how to read the entity, and finds out by it as `reconcile` does.
+    pub conflict: Option<OnConflict>,
     /// Who the call is made as; the client's own credential unless said otherwise.
     pub credential: Option<Credential>,
 }
@@ -56,8 +63,20 @@ pub struct CallReport {
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
+    /// An attempt may have been executed before the one that was answered.
+    pub doubtful: bool,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
     pub unauthorized: bool,
+}
+
+/// Returns when `signal` says that no further attempt is wanted; never if nobody can say so.
+pub(crate) async fn called_off(signal: Option<watch::Receiver<bool>>) {
+    if let Some(mut signal) = signal
+        && signal.wait_for(|off| *off).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// What is known of a call while it runs; shared by the layers through its attempts.
@@ -81,8 +100,13 @@ pub(crate) struct Call {
     pub(crate) dedup: Option<Duration>,
     /// How long before this call the same write was already sent, with an outcome nobody knows.
     pub(crate) sent_before: Option<Duration>,
+    /// An earlier call has sent the same write.
+    pub(crate) further: bool,
+    /// For how long what it is about, which is new, may not be found.
+    pub(crate) fresh_for: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
+    doubtful: AtomicBool,
     unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
@@ -113,8 +137,11 @@ impl Call {
             idempotent: options.idempotent,
             dedup: None,
             sent_before: options.sent_before,
+            further: false,
+            fresh_for: None,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
+            doubtful: AtomicBool::new(false),
             unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
@@ -124,12 +151,7 @@ impl Call {
 
     /// Returns when no further attempt is wanted; never if nobody can say so.
     pub(crate) async fn called_off(&self) {
-        if let Some(mut signal) = self.called_off.clone()
-            && signal.wait_for(|off| *off).await.is_ok()
-        {
-            return;
-        }
-        std::future::pending::<()>().await;
+        called_off(self.called_off.clone()).await;
     }
 
     /// Whether it changes nothing: a safe method that its caller does not call harmful.
@@ -139,6 +161,10 @@ impl Call {
 
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_doubtful(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn note_unauthorized(&self) {
@@ -181,6 +207,7 @@ impl Call {
                 None => self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             },
             key: self.key.clone(),
+            doubtful: self.doubtful.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
         }
     }

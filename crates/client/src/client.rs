@@ -16,7 +16,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport};
 use crate::credential::Credential;
 use crate::error::Error;
-use crate::layer::{Answered, Attempt, AttemptError, Send};
+use crate::layer::{Answered, Attempt, AttemptError, OnConflict, ReconcileBy, Send};
 use crate::observe::{Observer, Observers, Traced};
 use crate::stack::{Stack, stack, stack_with};
 use crate::token::ClientCredentials;
@@ -253,6 +253,32 @@ impl CallBuilder<'_> {
     /// How long ago the same write was sent before with an outcome nobody knows, from a journal.
     pub fn sent_before(mut self, ago: Option<Duration>) -> Self {
         self.options.sent_before = ago;
+        self
+    }
+
+    /// Finds out by a read what became of the call where its outcome is unknown; see [`CallOptions::reconcile`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: &tidegate::Client) -> Result<(), tidegate::Error> {
+    /// use std::time::Duration;
+    /// use tidegate::layer::ReconcileBy;
+    ///
+    /// // By the profile's rule for this route, for a minute at most.
+    /// let by = ReconcileBy { within: Some(Duration::from_mins(1)), ..ReconcileBy::default() };
+    /// let user = client.request(http::Method::POST, "/api/v2/users").json(r#"{"email":"ann@example.com","name":"Ann"}"#);
+    /// let created = user.reconcile(by).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reconcile(mut self, by: ReconcileBy) -> Self {
+        self.options.reconcile = Some(by);
+        self
+    }
+
+    /// Applies the change to what its entity has become where the upstream refuses it for that; see
+    /// [`CallOptions::conflict`].
+    pub fn on_conflict(mut self, conflict: OnConflict) -> Self {
+        self.options.conflict = Some(conflict);
         self
     }
 

@@ -131,9 +131,19 @@ impl Error {
 
     /// Whether the doubt of an [`ErrorKind::OutcomeUnknown`] can still be settled: the last attempt is proven not to
     /// have been executed, an earlier one may have been, and sending the same write again with its key does no harm
-    /// yet. A caller with a journal keeps such a write and sends it again when the upstream is back.
+    /// yet; or a read would tell, and there was no time for it, or nobody to ask. A caller with a journal keeps such a write
+    /// and goes on with it when the upstream is back.
     pub fn can_settle(&self) -> bool {
         self.inner.settles
+    }
+
+    pub(crate) fn report_mut(&mut self) -> &mut CallReport {
+        &mut self.inner.report
+    }
+
+    /// The cause, as it is told.
+    pub(crate) fn source_text(&self) -> Option<String> {
+        self.inner.source.as_ref().map(ToString::to_string)
     }
 
     /// What was tried.

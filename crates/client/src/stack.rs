@@ -1,18 +1,23 @@
 //! The order of the stack, and the reason for each place.
 //!
-//! Outside in, once per call:
+//! Outside in, once per write as its caller means it:
 //!
-//! 1. [`PrepareLayer`]: normalise the path, find family, credential and deadline, make the idempotency key. First,
+//! 1. [`ReconcileLayer`]: find out by reads what became of a write where nobody can tell, send it again where it was not
+//!    executed. Outermost, because its reads are full calls, with tickets, tokens and retries of their own.
+//!
+//! Once per call:
+//!
+//! 2. [`PrepareLayer`]: normalise the path, find family, credential and deadline, make the idempotency key. First,
 //!    because everything below speaks of these, and because the key must be the same on every attempt.
-//! 2. [`RetryLayer`]: the loop. Outside everything that belongs to one attempt, so that each attempt needs its own
+//! 3. [`RetryLayer`]: the loop. Outside everything that belongs to one attempt, so that each attempt needs its own
 //!    ticket, its own look at the breaker, and a token that is checked again.
 //!
 //! Per attempt:
 //!
-//! 3. [`PaceLayer`]: wait for a ticket from every gate; breaker and deadline are asked by the same bank, before any
+//! 4. [`PaceLayer`]: wait for a ticket from every gate; breaker and deadline are asked by the same bank, before any
 //!    quota is taken. Outside the token, because waiting is where tokens age.
-//! 4. [`AuthLayer`]: attach the token now that the attempt may leave, and note which one it was.
-//! 5. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send, settle the ticket with the answer, tell
+//! 5. [`AuthLayer`]: attach the token now that the attempt may leave, and note which one it was.
+//! 6. [`Send`]: mark the ticket as spent, start the attempt's own time-out, send, settle the ticket with the answer, tell
 //!    a 401 to the token's manager. The time-out is innermost, so that no wait above can trip it; the settling too,
 //!    because a write goes on here when its caller has gone.
 
@@ -25,7 +30,9 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Error;
-use crate::layer::{Answered, Attempt, AttemptError, AuthLayer, PaceLayer, PrepareLayer, RetryLayer, Send};
+use crate::layer::{
+    Answered, Attempt, AttemptError, AuthLayer, PaceLayer, PrepareLayer, ReconcileLayer, RetryLayer, Send,
+};
 use crate::upstream::Upstream;
 
 /// The whole stack as one service.
@@ -50,6 +57,7 @@ where
     let send =
         Send::new(Arc::clone(upstream.wire()), Arc::clone(profile), clock, upstream.observers().clone());
     let service = ServiceBuilder::new()
+        .layer(ReconcileLayer::new(Arc::clone(upstream)))
         .layer(PrepareLayer::new(Arc::clone(upstream)))
         .layer(RetryLayer::new(Arc::clone(upstream.retry_policy()), Arc::clone(upstream.budget()), clock))
         .layer(PaceLayer::new(upstream.pacer().clone(), clock))

@@ -20,6 +20,7 @@ use tidegate_core::token::TokenRules;
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::clock::Clock;
 use crate::credential::Credential;
+use crate::layer::fresh::Fresh;
 use crate::limits::{Fetching, Listing};
 use crate::observe::Observers;
 use crate::pacer::Pacer;
@@ -139,6 +140,7 @@ pub struct Upstream {
     retry_policy: Arc<RetryPolicy>,
     budget: Arc<Mutex<Budget>>,
     fetching: Option<Fetching>,
+    fresh: Option<Fresh>,
 }
 
 impl Upstream {
@@ -204,6 +206,7 @@ impl Upstream {
             budget: Arc::new(Mutex::new(Budget::new(BudgetRules::default(), clock.now()))),
             credential: Credential::Anonymous,
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
+            fresh: profile.after_create.map(Fresh::new),
             tenant: config.tenant,
             observers: config.observers,
             api_base,
@@ -320,6 +323,11 @@ impl Upstream {
 
     pub(crate) fn fetching(&self) -> Option<&Fetching> {
         self.fetching.as_ref()
+    }
+
+    /// What its calls have created lately, where the profile says that it may not be found at once.
+    pub(crate) fn fresh(&self) -> Option<&Fresh> {
+        self.fresh.as_ref()
     }
 
     pub(crate) fn wire(&self) -> &Arc<dyn Wire> {

@@ -233,6 +233,9 @@ pub struct Facts {
     pub refreshable: bool,
     /// The instant after which an answer is worthless.
     pub give_up_at: Option<Mono>,
+    /// For how long from the start of the call a 404 may say that what is asked for, which was created a moment ago, is
+    /// not there yet; `None` if it was not.
+    pub fresh_for: Option<Duration>,
 }
 
 impl Facts {
@@ -246,6 +249,7 @@ impl Facts {
             replayable: true,
             refreshable: true,
             give_up_at: None,
+            fresh_for: None,
         }
     }
 
@@ -287,6 +291,8 @@ pub enum Why {
     DedupExpired,
     /// What came back is no answer, and the next attempt would bring the same.
     Unreadable,
+    /// It is about something that was created a moment ago and cannot be found yet.
+    NotYetThere,
     /// A classifier of the caller's own says so.
     Custom(&'static str),
 }
@@ -304,6 +310,7 @@ impl Why {
             Self::NotRepeatable => "not repeatable",
             Self::DedupExpired => "key too old",
             Self::Unreadable => "answer unreadable",
+            Self::NotYetThere => "not yet there",
             Self::Custom(reason) => reason,
         }
     }
@@ -339,7 +346,8 @@ pub struct Attempted<'a> {
 pub type Classifier = fn(&Attempted<'_>) -> Verdict;
 
 /// The classifiers that are always right to have, in the order in which the reason of a retry is looked for.
-pub const STANDARD: [Classifier; 5] = [not_sent, refused, maybe_executed, unreadable, body_gone];
+pub const STANDARD: [Classifier; 6] =
+    [not_sent, refused, maybe_executed, unreadable, body_gone, not_yet_there];
 
 /// The joint verdict: the first *forbidden* of any classifier, else the first *retry*, else no opinion.
 pub fn judge<'c>(
@@ -399,6 +407,18 @@ pub fn body_gone(attempted: &Attempted<'_>) -> Verdict {
     // An answer that is final needs no verdict.
     if gone && attempted.delivery != Delivery::Answered {
         Verdict::Forbidden(Why::BodyGone)
+    } else {
+        Verdict::NoOpinion
+    }
+}
+
+/// What was created a moment ago may not be found yet: upstreams answer reads from replicas that learn of it later. A 403
+/// or 410 never means that, and a DELETE that finds nothing has what it wants.
+pub fn not_yet_there(attempted: &Attempted<'_>) -> Verdict {
+    let fresh = attempted.facts.fresh_for.is_some_and(|window| attempted.age < window);
+    let missing = attempted.outcome.status() == Some(StatusCode::NOT_FOUND);
+    if fresh && missing && attempted.facts.replayable && attempted.facts.method != Method::DELETE {
+        Verdict::Retry(Why::NotYetThere)
     } else {
         Verdict::NoOpinion
     }
@@ -560,6 +580,26 @@ mod tests {
         ];
         for (list, expected) in lists {
             assert_eq!(judge(list, &attempted), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_created_a_moment_ago_is_not_yet_there_and_what_is_old_is_gone() {
+        let window = Duration::from_secs(60);
+        let facts = |method| Facts { fresh_for: Some(window), ..Facts::new(method) };
+        let ago = |seconds| Duration::from_secs(seconds);
+        let not_yet = Verdict::Retry(Why::NotYetThere);
+        assert_eq!(verdict(&facts(Method::GET), status(404, None), ago(59)), not_yet);
+        assert_eq!(verdict(&facts(Method::PATCH), status(404, None), ago(0)), not_yet);
+        for (facts, code, age) in [
+            (facts(Method::GET), 404, ago(60)),
+            (facts(Method::DELETE), 404, ago(0)),
+            (facts(Method::GET), 403, ago(0)),
+            (facts(Method::GET), 410, ago(0)),
+            (Facts::new(Method::GET), 404, ago(0)),
+            (Facts { replayable: false, ..facts(Method::PATCH) }, 404, ago(0)),
+        ] {
+            assert_eq!(verdict(&facts, status(code, None), age), Verdict::NoOpinion, "{code} {facts:?}");
         }
     }
 }

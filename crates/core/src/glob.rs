@@ -58,6 +58,39 @@ impl PathGlob {
         self.fits(path.split('/').filter(|segment| !segment.is_empty()))
     }
 
+    /// What each `*` of the pattern stands for in `path`; `None` if the pattern does not match, or has a `**`, with which
+    /// that would not be certain.
+    ///
+    /// ```
+    /// use tidegate_core::glob::PathGlob;
+    ///
+    /// let skills = PathGlob::parse("/api/v2/users/*/routingskills/*").unwrap();
+    /// assert_eq!(skills.stars("/api/v2/users/7/routingskills/bulk"), Some(vec!["7", "bulk"]));
+    /// ```
+    pub fn stars<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
+        if self.star_count().is_none() || !self.matches(path) {
+            return None;
+        }
+        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        Some(
+            self.parts
+                .iter()
+                .zip(segments)
+                .filter(|(part, _)| **part == Part::Any)
+                .map(|(_, at)| at)
+                .collect(),
+        )
+    }
+
+    /// How many `*` the pattern has; `None` if it has a `**`.
+    pub fn star_count(&self) -> Option<usize> {
+        if self.parts.contains(&Part::AnyNumber) {
+            return None;
+        }
+        Some(self.parts.iter().filter(|part| **part == Part::Any).count())
+    }
+
     /// Whether it means exactly what lies under `prefix`, such as a resource family.
     pub fn is_all_under(&self, prefix: &str) -> bool {
         let Some((Part::AnyNumber, words)) = self.parts.split_last() else { return false };

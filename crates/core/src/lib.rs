@@ -17,6 +17,7 @@
 //! | [`breaker`] | when a family is refused for a while |
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
+//! | [`reconcile`] | what a read says about a write whose outcome nobody knows |
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`poll`] | when a job of the upstream is looked at next |
 //! | [`token`] | the life of an access token |
@@ -42,6 +43,7 @@ pub mod observe;
 pub mod pace;
 pub mod poll;
 pub mod profile;
+pub mod reconcile;
 pub mod retry;
 pub mod schedule;
 pub mod time;

@@ -13,6 +13,7 @@ use tidegate_core::idempotency::Stamp;
 use tidegate_core::observe::{Dialect, HeaderRead, Observation, Reading, ResetUnit};
 use tidegate_core::pace::{LimitKind, Observes, Partition};
 use tidegate_core::profile::Profile;
+use tidegate_core::reconcile::Absent;
 
 fn delivery(matrix: &RetryMatrix, status: u16, hint: Option<Duration>) -> Delivery {
     matrix.delivery(&Outcome::answered(StatusCode::from_u16(status).unwrap(), hint))
@@ -182,6 +183,14 @@ zzzzzzzzzzzz = 1
 zzzzzzzzzzzz = 1
 [retry]
 zzzzzzzzzzzz = 1
+[[route]]
+zzzzzzzzzzzz = 1
+[[reconcile]]
+zzzzzzzzzzzz = 1
+[reconcile.each]
+zzzzzzzzzzzz = 1
+[consistency]
+zzzzzzzzzzzz = 1
 [idempotency]
 zzzzzzzzzzzz = 1
 [idempotency.dedup]
@@ -219,7 +228,7 @@ fn every_key_and_every_backoff_is_documented() {
         }
         tables += 1;
     }
-    assert_eq!((tables, asked.len()), (16, 16));
+    assert_eq!((tables, asked.len()), (20, 20));
     for (name, _) in Kind::NAMES {
         assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
     }
@@ -359,6 +368,110 @@ fn a_source_of_limits_is_read_whole_or_refused_with_every_mistake() {
     ] {
         assert!(problems.contains(part), "{part} is missing in:\n{problems}");
     }
+}
+
+#[test]
+fn routes_and_ways_to_find_out_are_read_whole_or_refused_with_every_mistake() {
+    let text = r#"name = "x"
+[[route]]
+match = "POST /search"
+idempotent = true
+[[route]]
+match = "/harmful/**"
+idempotent = false
+[[reconcile]]
+match = "PUT /things/*/parts/*"
+read = "POST /parts/search?of={1}"
+body = '{"id": "{2}"}'
+items = "/found"
+key = ["/mail = /email", "/name"]
+same = "body"
+except = "/secret"
+absent = "not-applied"
+settle = "5s"
+[consistency]
+after_create = "20s"
+"#;
+    let profile = Profile::parse(text, "f").unwrap();
+    let idempotent = |method, path| profile.is_idempotent(&method, path);
+    assert_eq!(idempotent(Method::POST, "/search"), Some(true));
+    assert_eq!(idempotent(Method::GET, "/search"), None);
+    assert_eq!(
+        (idempotent(Method::GET, "/harmful/x"), idempotent(Method::PUT, "/harmful")),
+        (Some(false), Some(false))
+    );
+    assert_eq!(profile.after_create, Some(Duration::from_secs(20)));
+    let rule = profile.reconcile_rule(&Method::PUT, "/things/1/parts/2").unwrap();
+    assert_eq!(
+        (rule.absent, rule.settle, &rule.conflict),
+        (Absent::NotApplied, Duration::from_secs(5), &None)
+    );
+    assert_eq!(profile.reconcile_rule(&Method::PATCH, "/things/1/parts/2"), None);
+
+    let text = r#"name = "x"
+[[route]]
+match = "POST /search"
+[[reconcile]]
+match = "GET /things"
+same = []
+gone = false
+[[reconcile]]
+match = "PUT /things/**"
+read = "PUT /things/{1}"
+items = "found"
+same = ["/a", "/a"]
+settle = "0s"
+total = "/n"
+conflict = {}
+[[reconcile]]
+match = "PUT /a/*"
+read = "GET /a/{2}"
+body = '{"a": "{b}"}'
+key = "/id"
+gone = true
+version = "/version"
+each = { members = "id" }
+absent = "no"
+[[reconcile]]
+match = "PUT /b"
+same = "body"
+[[reconcile]]
+match = "PUT /b"
+same = "/x"
+except = "/y"
+[consistency]
+after_create = "1h"
+"#;
+    let problems = Profile::parse(text, "f").unwrap_err().to_string();
+    let expected = [
+        "f:2: route[0].idempotent: is missing",
+        "f:4: reconcile[0]: needs one of `same`, `each` and `gone`",
+        "f:5: reconcile[0].match: `GET /things` names no write",
+        "f:7: reconcile[0].gone: is true or absent",
+        "f:10: reconcile[1].read: `PUT /things/{1}` is no read",
+        "f:11: reconcile[1].items: `found` is no JSON pointer",
+        "f:11: reconcile[1].items: needs `key`",
+        "f:12: reconcile[1].same: is given twice",
+        "f:13: reconcile[1].settle: is zero",
+        "f:14: reconcile[1].total: is of no use",
+        "f:15: reconcile[1].conflict: is not a known key",
+        "f:16: reconcile[2]: needs one of `same`, `each` and `gone`",
+        "f:18: reconcile[2].read: `{2}` stands for nothing (`match` has `*` number 1 to 1)",
+        "f:19: reconcile[2].body: `{b}` is not known",
+        "f:20: reconcile[2].key: needs `items`",
+        "f:23: reconcile[2].each.id: is missing",
+        "f:23: reconcile[2].each.into: is missing",
+        "f:23: reconcile[2].each.members: `id` is no JSON pointer",
+        "f:24: reconcile[2].absent: `no` is not known",
+        "f:29: reconcile[4].match: is that of an earlier rule",
+        "f:31: reconcile[4].except: goes with same = \"body\"",
+        "f:33: consistency.after_create: is above 10 minutes",
+    ];
+    let found: Vec<&str> = problems.lines().collect();
+    for line in expected {
+        assert!(found.iter().any(|found| found.starts_with(line)), "{line}\n{problems}");
+    }
+    assert_eq!(found.len(), expected.len(), "{problems}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
+use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
@@ -63,6 +64,7 @@ impl Proxy {
             deadline: read_header::<Seconds>(request.headers(), &DEADLINE, "seconds, such as 5 or 0.5")?
                 .map(|seconds| seconds.0),
             max_wait: Some(self.max_wait),
+            reconcile: Some(ReconcileBy { rule: None, within: Some(self.max_wait) }),
             ..CallOptions::default()
         })
     }
@@ -112,7 +114,12 @@ impl Proxy {
     /// Hands over the upstream's answer, and what the call went through.
     fn deliver(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
-        mark(respond::of_upstream(&self.tenant.upstream, response), &report)
+        let reconciled = response.extensions_mut().remove::<Reconciled>();
+        let mut response = respond::of_upstream(&self.tenant.upstream, response);
+        if let Some(Reconciled { by }) = reconciled {
+            response.headers_mut().insert(respond::OUTCOME, HeaderValue::from_static(by));
+        }
+        mark(response, &report)
     }
 
     async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {

@@ -59,6 +59,7 @@ fn every_fault_and_every_field_of_the_books_is_documented() {
         Fault::Unavailable,
         Fault::DropBefore,
         Fault::DropAfter,
+        Fault::Late,
         Fault::TimeoutAfter,
         Fault::InternalError,
     ];

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_sim::SimConfig;
+use tidegate_sim::model::fault::Fault;
 use tidegate_sim::model::world::{Reply, World};
 use tidegate_sim::wire::message::{ApiRequest, ApiResponse};
+use tidegate_sim::{Faults, SimConfig};
 
 const FIRST: &str = "/api/v2/users/00000000-0000-4000-8000-000000000001";
 
@@ -318,4 +319,25 @@ fn the_same_seed_makes_the_same_run() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).0, run(8).0);
+}
+
+#[test]
+fn a_late_write_is_executed_after_its_connection_has_closed() {
+    let mut bench = Bench::new("limit = 0\n[faults]\nscript = [\"late\", \"late\"]\nlate_by = \"1s..2s\"");
+    let title = |bench: &mut Bench, at: u64| json_of(&bench.get(at, FIRST))["title"].clone();
+    let body = json!({"title": "Lead", "version": 1});
+    assert_eq!(bench.call(0, "PATCH", FIRST, Some("a"), &body), None);
+    assert_eq!(bench.call(0, "GET", FIRST, None, &Value::Null), None, "a read is only cut");
+    assert_eq!(title(&mut bench, 999), Value::Null);
+    assert_eq!(bench.world.stats(ms(999), false).lost, 1, "nothing has happened yet");
+    assert_eq!(title(&mut bench, 2_000), "Lead");
+    let stats = bench.world.stats(ms(2_000), false);
+    assert_eq!((stats.writes.values().sum::<u64>(), stats.lost, stats.faults["late"]), (1, 0, 2));
+    // Overtaken by another write of the same version, it is refused like any other.
+    bench.world.set_faults(ms(2_000), Faults { script: vec![Fault::Late], ..Faults::default() });
+    let body = json!({"title": "Boss", "version": 2});
+    assert_eq!(bench.call(2_000, "PATCH", FIRST, Some("b"), &body), None);
+    assert_eq!(bench.call(2_001, "PATCH", FIRST, Some("b"), &body).unwrap().status, 200);
+    assert_eq!(bench.world.stats(ms(9_000), false).duplicates, 0);
+    assert_eq!(json_of(&bench.get(9_000, FIRST))["version"], 3);
 }

@@ -167,6 +167,7 @@ CREATE TABLE amend (
 
 /// Stands in for the tables that a journal of an older format lacks, for readers: they read the file as it is.
 const ABSENT_1_1: &str = "
+PRAGMA temp_store = MEMORY;
 CREATE TEMP TABLE job (
     seq INTEGER PRIMARY KEY, job TEXT, state TEXT, step TEXT, cursor TEXT, fetched INTEGER, bytes INTEGER,
     polls INTEGER, submitted_ms INTEGER, polled_ms INTEGER

@@ -64,6 +64,11 @@ impl Exit {
         matches!(*stage, Stage::Held)
     }
 
+    /// It has another body, of which nothing was sent: the next attempt is intended anew.
+    pub(super) fn again(&self) {
+        *self.stage.lock() = Stage::Waiting;
+    }
+
     /// Whether its intent is on disk.
     pub(super) fn is_intended(&self) -> bool {
         matches!(*self.stage.lock(), Stage::Intended)

@@ -9,9 +9,13 @@
 //! upstream stays away or refuses the credential: sending the remaining thousands would not go better. Then items that
 //! only waited for quota, or for another attempt, are let go at once, and attempts that have left are awaited.
 //!
+//! Where a rule of the recipe or the profile says how, the upstream is asked what became of an item in doubt: it is then done, or
+//! sent again, and only what cannot be told is unknown.
+//!
 //! An item stays pending, for a later pass or a resume, where it is proven not to have been executed, and also where an
 //! earlier sending is in doubt but a later one can still settle that.
 
+mod amend;
 mod health;
 mod intent;
 mod job;
@@ -26,12 +30,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
+use tidegate::layer::{OnConflict, ReconcileBy};
 use tidegate::{Class, Client, Upstream};
 use tidegate_core::idempotency::age;
+use tidegate_core::reconcile::Rule;
 use tidegate_core::time::Wall;
 use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::amend::Amendment;
 use self::health::Health;
 use self::intent::{Exit, IntentLayer};
 pub use self::job::Following;
@@ -51,6 +58,8 @@ pub struct Options {
     pub patience: Duration,
     /// Headers every request carries, such as the class for a gateway in between.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How to find out what became of an item; the profile's rules unless said otherwise.
+    pub reconcile: Option<Arc<Rule>>,
     /// How accepted items are followed, where the upstream is not done with its answer.
     pub jobs: Option<Following>,
 }
@@ -64,12 +73,21 @@ pub struct Progress {
     pub failed: AtomicU64,
     /// Items whose outcome nobody knows.
     pub unknown: AtomicU64,
+    /// Jobs that are being followed.
+    pub jobs: AtomicU64,
+    /// Items that ended by sending some of their rows again: another item goes on for them.
+    pub continued: AtomicU64,
 }
 
 impl Progress {
     /// Items that have ended.
     pub fn ended(&self) -> u64 {
         [&self.ok, &self.failed, &self.unknown].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Items that came to an end of whatever kind.
+    fn moved(&self) -> u64 {
+        self.ended() + self.continued.load(Ordering::Relaxed)
     }
 
     fn count(&self, event: Event) {
@@ -131,7 +149,7 @@ pub async fn execute(
     tokio::pin!(stopped);
     // An item that could not be sent stays pending; it is tried again once the others have had their turn.
     loop {
-        let before = progress.ended();
+        let before = progress.moved();
         let why = {
             let pass = sender.pass(&mut pages);
             tokio::pin!(pass);
@@ -154,7 +172,7 @@ pub async fn execute(
         if let Some(why) = why {
             return Err(why);
         }
-        if progress.ended() == before {
+        if progress.moved() == before {
             let reason = sender.reason.lock().take().unwrap_or_else(|| "nothing more can be sent".to_owned());
             return Err(Stopped::Upstream(reason));
         }
@@ -346,7 +364,18 @@ impl Sender<'_> {
             .key(item.request.key.to_string())
             .sent_before(doubtful_since.map(|first| age(first, now)))
             .called_off_by(self.halt.subscribe())
+            .reconcile(ReconcileBy { rule: self.options.reconcile.clone(), within: None })
             .extension(exit.clone());
+        if self.options.reconcile.as_ref().is_some_and(|rule| rule.conflict.is_some()) {
+            let amend = Amendment {
+                journal: Arc::clone(&self.journal),
+                upstream: Arc::clone(upstream),
+                exit: exit.clone(),
+                method: method.clone(),
+                request: item.request.clone(),
+            };
+            call = call.on_conflict(OnConflict { conflict: None, amend: Some(Arc::new(amend)) });
+        }
         if let Some(body) = &item.request.body {
             call = call.json(body.clone());
         }

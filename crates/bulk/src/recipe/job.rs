@@ -30,7 +30,7 @@
 //! [results]                                     # read when the job is done, page by page
 //! path = "/api/v2/recording/jobs/{job}/failedrecordings"
 //! items = "/entities"
-//! cursor = "/cursor"
+//! next = "/nextUri"                             # or cursor = "/cursor": sent back as the parameter `cursor`
 //!
 //! [item]                                        # what one result says of the row that stands at its place
 //! ok = "/success"                               # absent: good is what has no message
@@ -111,7 +111,25 @@ pub(crate) struct Start {
 pub(crate) struct Results {
     pub(crate) path: Option<Target>,
     pub(crate) items: String,
-    pub(crate) cursor: Option<String>,
+    pub(crate) next: Option<Next>,
+}
+
+/// What a page says of the next one.
+#[derive(Clone, Debug)]
+pub(crate) enum Next {
+    /// A value for the parameter `cursor`.
+    Cursor(String),
+    /// A path and query.
+    Uri(String),
+}
+
+impl Next {
+    /// Where it stands on a page.
+    pub(crate) fn pointer(&self) -> &str {
+        match self {
+            Self::Cursor(pointer) | Self::Uri(pointer) => pointer,
+        }
+    }
 }
 
 /// What a result says of its row.
@@ -273,11 +291,19 @@ fn read_results<'t>(
     is_job: bool,
 ) -> Option<Results> {
     let inner = document.table(table, "results")?;
-    document.known(&inner, if is_job { &["path", "items", "cursor"][..] } else { &["items"][..] });
+    document.known(&inner, if is_job { &["path", "items", "cursor", "next"][..] } else { &["items"][..] });
     let path = if is_job { read_target(document, &inner, "path", target) } else { None };
     let items = required_pointer(document, &inner, "items");
     let cursor = pointer(document, &inner, "cursor");
-    Some(Results { path, items: items?, cursor })
+    let next = pointer(document, &inner, "next");
+    if cursor.is_some() && next.is_some() {
+        document.problem(
+            inner.line(),
+            "`results` has both `cursor` and `next`; pages name the next one in one way",
+        );
+    }
+    let next = cursor.map(Next::Cursor).or_else(|| next.map(Next::Uri));
+    Some(Results { path, items: items?, next })
 }
 
 fn read_item<'t>(document: &mut Document<'t>, table: &Table<'_, 't>) -> Option<ItemRules> {

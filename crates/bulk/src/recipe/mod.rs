@@ -37,11 +37,15 @@
 //! **Lookups.** `[lookup.skill_id]` fills an empty or absent column from a name in another one: the runner reads the
 //! pages at `path`, takes the array at `items`, and maps each entry's `name` to its `value`.
 //!
+//! **Finding out.** `[reconcile]` says how to find out what became of a request whose answer was lost, in the words of a
+//! profile's `[[reconcile]]`, and goes before those.
+//!
 //! **Jobs.** Where the upstream goes on working after its answer, `kind = "job"` says how that is followed; see [`job`].
 
 pub mod job;
 mod node;
 mod read;
+mod reconcile;
 mod slot;
 mod target;
 mod view;
@@ -55,6 +59,7 @@ use sha2::Digest as _;
 use tidegate_store::Digest;
 
 pub use self::job::Jobs;
+pub(crate) use self::job::Next;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
@@ -85,6 +90,7 @@ pub struct Recipe {
     description: String,
     digest: Digest,
     pub(crate) kind: Kind,
+    reconcile: Option<Arc<tidegate_core::reconcile::Rule>>,
     text: String,
 }
 
@@ -181,6 +187,7 @@ impl Recipe {
                 description: "requests written out, one per line: id, method, path, body".to_owned(),
                 digest: Digest(sha2::Sha256::digest(REQUESTS).into()),
                 kind: Kind::Requests,
+                reconcile: None,
                 text: String::new(),
             });
         }
@@ -236,6 +243,11 @@ impl Recipe {
     /// Digest of its text, so that a resumed run can tell that it was changed.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// How to find out what became of a request, if the recipe says so.
+    pub fn reconcile(&self) -> Option<&Arc<tidegate_core::reconcile::Rule>> {
+        self.reconcile.as_ref()
     }
 
     /// What follows an accepted submission, if it is not over with its answer.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::node::{Node, json_string};
 use super::slot::{Slot, Type, pieces};
 use super::view::{Document, Place, Table};
-use super::{Kind, Lookup, Merge, Recipe, Rule, Target, Template, check_target, job};
+use super::{Kind, Lookup, Merge, Recipe, Rule, Target, Template, check_target, job, reconcile};
 use crate::near;
 use crate::problem::Problems;
 
@@ -37,6 +37,7 @@ pub(super) fn recipe(file: &str, text: &str) -> Result<Recipe, Problems> {
         "job",
         "results",
         "item",
+        "reconcile",
     ];
     document.known(&table, &known);
 
@@ -57,12 +58,15 @@ pub(super) fn recipe(file: &str, text: &str) -> Result<Recipe, Problems> {
             .problem(*line, "`id` has no meaning beside `merge`: a merged request is named by `merge.by`");
     }
     let (Some(method), Some(target)) = (method, target) else { return Err(document.problems) };
+    let finding_out = document.get(&table, "reconcile").is_some();
+    let reconcile = finding_out.then(|| reconcile::read(&mut document, text, &method, &target)).flatten();
     let id = id.map(|it| it.0);
     let template = Template { method, target, body, id, merge, rules, lookups, jobs };
     check_use(&mut document, &table, &template);
     let digest = Digest(sha2::Sha256::digest(text).into());
     let kind = Kind::Template(Box::new(template));
-    document.problems.into_result(Recipe { name, description, digest, kind, text: text.to_owned() })
+    let text = text.to_owned();
+    document.problems.into_result(Recipe { name, description, digest, kind, reconcile, text })
 }
 
 pub(super) fn read_method<'t>(document: &mut Document<'t>, table: &Table<'_, 't>) -> Option<http::Method> {

@@ -206,3 +206,127 @@ fn a_body_may_be_json_text() {
     let found = problems(&broken);
     assert!(found[0].starts_with("line 6: `body` is a string but not JSON ("), "{found:?}");
 }
+
+const JOB: &str = r#"
+name = "exports"
+kind = "job"
+method = "POST"
+path = "/lists/{list}/jobs"
+[merge]
+by = "list"
+into = "/rows"
+item = { id = "{id}" }
+[job]
+id = "/id"
+poll = "/lists/{list}/jobs/{job}"
+state = "/state"
+done = ["Done"]
+[job.start]
+when = ["Ready"]
+method = "PUT"
+path = "/jobs/{job}"
+body = { state = "Go" }
+[results]
+path = "/jobs/{job}/results"
+items = "/results"
+[item]
+ok = "/success"
+"#;
+
+fn job_changed(from: &str, to: &str) -> Vec<String> {
+    assert!(JOB.contains(from), "{from}");
+    problems(&JOB.replace(from, to))
+}
+
+#[test]
+fn jobs_are_checked() {
+    let jobs = Recipe::parse("r.toml", JOB).unwrap();
+    let rules = jobs.jobs().unwrap().job.as_ref().unwrap();
+    assert_eq!(rules.start.as_ref().unwrap().body.as_deref(), Some(&br#"{"state":"Go"}"#[..]));
+    assert_eq!(
+        job_changed("\"job\"", "\"jbo\""),
+        ["line 3: unknown kind `jbo`; use request, items, job; did you mean `job`?"]
+    );
+    assert_eq!(
+        job_changed("kind = \"job\"\n", ""),
+        [
+            "line 9: `job` has no meaning in a recipe of kind `request`",
+            "line 19: `results` has no meaning in a recipe of kind `request`",
+            "line 22: `item` has no meaning in a recipe of kind `request`"
+        ]
+    );
+    assert_eq!(
+        job_changed("poll = \"/lists/{list}", "poll = \"/lists/{lst}"),
+        ["line 12: `job.poll`: `{lst}` is not among the placeholders of `path`; use those and `{job}`"]
+    );
+    assert_eq!(
+        job_changed("path = \"/lists/{list}/jobs\"", "path = \"/lists/{list}x/jobs\""),
+        [
+            "line 12: `job.poll` uses values of `path`, so each placeholder there must be a whole segment or parameter"
+        ]
+    );
+    assert_eq!(
+        job_changed("done = [\"Done\"]", "done = \"Done\""),
+        [
+            "line 14: `job.done` must be a list of strings",
+            "line 10: `job.done` is missing: the states in which it has ended well"
+        ]
+    );
+    assert_eq!(
+        job_changed("method = \"PUT\"", "method = \"POST\""),
+        ["line 15: `job.start.method` is POST: it may be sent twice, use PUT"]
+    );
+    assert_eq!(
+        job_changed("id = \"/id\"", "id = \"id\""),
+        ["line 11: `job.id`: `id` is not a JSON pointer; write \"/id\""]
+    );
+    assert_eq!(
+        job_changed("items = \"/results\"", "items = \"/results\"\ncursor = \"/c\"\nnext = \"/n\""),
+        ["line 20: `results` has both `cursor` and `next`; pages name the next one in one way"]
+    );
+    assert_eq!(
+        job_changed("ok = \"/success\"", "status = \"/s\""),
+        ["line 23: `item` needs `ok`, or `message` whose absence means good"]
+    );
+    let unmerged = JOB.replace("[merge]\nby = \"list\"\ninto = \"/rows\"\nitem = { id = \"{id}\" }\n", "");
+    assert_eq!(
+        problems(&unmerged),
+        ["line 19: `item` tells apart what `merge` puts into one request, and there is no `merge`"]
+    );
+    let items = JOB.replace("kind = \"job\"", "kind = \"items\"");
+    let found = problems(&items);
+    assert!(
+        found.contains(&"line 10: `job` has no meaning in a recipe of kind `items`".to_owned()),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_recipe_says_how_to_find_out_in_the_words_of_a_profile() {
+    let rule = |more: &str| format!("{RENAME}\n[reconcile]\n{more}");
+    let recipe =
+        Recipe::parse("mine.toml", &rule("version = \"/version\"\nsame = \"body\"\nconflict = { most = 2 }"))
+            .unwrap();
+    let read = recipe.reconcile().unwrap();
+    assert!(
+        read.applies(&http::Method::PATCH, "/api/v2/users/7")
+            && !read.applies(&http::Method::PUT, "/api/v2/users/7")
+    );
+    assert_eq!(
+        read.conflict.as_ref().map(|conflict| (conflict.most, &conflict.statuses[..])),
+        Some((2, &[409][..]))
+    );
+    let lines = RENAME.lines().count() + 1;
+    let told = problems(&rule("smae = \"body\"\nmatch = \"PATCH /x\"\nconflict = { most = 99 }"));
+    for (line, what) in [
+        (lines + 1, "`reconcile` needs one of `same`, `each` and `gone`"),
+        (lines + 2, "`reconcile.smae` is not a known key (did you mean `same`?)"),
+        (lines + 3, "`reconcile.match` is not a known key"),
+        (lines + 4, "`reconcile.conflict.most` 99 is out of range"),
+    ] {
+        assert!(
+            told.iter().any(|told| told.starts_with(&format!("line {line}: {what}"))),
+            "{line} {what}: {told:#?}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use tidegate::state::{StateFile, StateKeeper};
 use tidegate_bulk::execute::{Following, Options, Progress, Stopped, execute};
 use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit};
+use tidegate_core::reconcile::Rule;
 use tidegate_store::{Counts, Journal};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
@@ -30,6 +31,7 @@ pub(super) async fn carry_out(
     journal: Journal,
     link: Link,
     common: &BulkCommon,
+    reconcile: Option<Arc<Rule>>,
     jobs: Option<Following>,
     result: Option<ResultFile>,
 ) -> Result<(), Failure> {
@@ -59,6 +61,7 @@ pub(super) async fn carry_out(
         concurrency: usize::from(common.concurrency),
         patience: common.patience,
         headers: link.headers,
+        reconcile,
         jobs,
     };
     let state = pacing(&journal, &link.upstream);

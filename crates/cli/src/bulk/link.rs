@@ -37,7 +37,7 @@ struct Route {
     login: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
-    /// The recipe's text, where jobs have to be followed by it.
+    /// The recipe's text, where jobs have to be followed by it, or it says how to find out what became of a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<String>,
     /// Where results of jobs go, if not to the place they go to by default.
@@ -104,10 +104,13 @@ impl Link {
         Ok(Self { upstream, watch, headers, route })
     }
 
-    /// What a resume needs of a recipe whose upstream works on after its answer.
+    /// What a resume needs of a recipe whose upstream works on after its answer, or that says how to find out what became
+    /// of a request.
     pub(super) fn keep_recipe(&mut self, recipe: &Recipe, results: Option<&Path>) {
-        if recipe.jobs().is_some() {
+        if recipe.jobs().is_some() || recipe.reconcile().is_some() {
             self.route.recipe = Some(recipe.text().to_owned());
+        }
+        if recipe.jobs().is_some() {
             self.route.results = results.and_then(|path| std::path::absolute(path).ok());
         }
     }
@@ -148,7 +151,7 @@ fn absolute(profile: &str) -> String {
     }
 }
 
-/// The text of the recipe by which a run's jobs are followed, and where their results go if that was said.
+/// The text of the recipe that a run goes on by, and where the results of its jobs go if that was said.
 pub(super) fn followed(options: &str) -> (Option<String>, Option<PathBuf>) {
     let route: Route = serde_json::from_str(options).unwrap_or_default();
     (route.recipe, route.results)

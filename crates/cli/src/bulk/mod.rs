@@ -19,7 +19,7 @@ use tokio::task::block_in_place;
 
 use self::apply::carry_out;
 use self::input::Input;
-use self::link::{Link, as_it_ran};
+use self::link::{Link, as_it_ran, followed};
 use self::look::ResultFile;
 use crate::args::{BulkCommand, BulkResumeArgs, BulkRunArgs, InputFormat};
 use crate::failure::Failure;
@@ -72,7 +72,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         checked.rows,
         path.display()
     ));
-    carry_out(journal, link, &args.common, jobs, result).await
+    carry_out(journal, link, &args.common, input.recipe.reconcile().cloned(), jobs, result).await
 }
 
 /// Beside the input, wherever the command is run: a file that is being applied is found to be so from every folder.
@@ -92,6 +92,8 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     }
     let jobs = jobs::of_journal(&header.options, &args.journal, &args.common)?;
     let common = as_it_ran(&args.common, &header.options);
+    let recipe = followed(&header.options).0.map(|text| Recipe::parse(&header.recipe, &text));
+    let recipe = recipe.transpose().map_err(Failure::usage)?;
     let link = Link::new(&common)?;
     if link.upstream.tenant().as_str() != header.tenant {
         return Err(Failure::usage(format!(
@@ -106,5 +108,6 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     if pending > 0 {
         link.check().await?;
     }
-    carry_out(journal, link, &common, jobs, result).await
+    let reconcile = recipe.as_ref().and_then(Recipe::reconcile).cloned();
+    carry_out(journal, link, &common, reconcile, jobs, result).await
 }

@@ -147,7 +147,13 @@ async fn tidegate_run(
     let progress = Arc::new(Progress::default());
     let look = progress::of_run(0, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("agents", writes, false, look);
-    let options = Options { concurrency: CONCURRENCY, patience: PATIENCE, headers: link.headers, jobs: None };
+    let options = Options {
+        concurrency: CONCURRENCY,
+        patience: PATIENCE,
+        headers: link.headers,
+        reconcile: None,
+        jobs: None,
+    };
     let (_stop, stopping) = watch::channel(false);
     let ended = execute(journal, link.upstream, options, &progress, stopping).await;
     let took = began.elapsed();

@@ -29,16 +29,16 @@ const POINTS: [&str; 14] = [
     "journal.record-ok.before",
 ];
 
-/// Jobs that create users, a tenth of which is refused as retryable at each try.
+/// Jobs that create users, a fiftieth of which is refused as retryable at each try.
 pub(crate) fn jobs(size: Size) {
     let begun = Instant::now();
     // Each launch sees some end, so the more kills, the more jobs.
     let kills = size.kills.min(30);
-    let jobs = 20 + 2 * kills;
+    let jobs = 14 + 2 * kills;
     let users = jobs * PER_JOB;
     let world = World::new(&format!(
-        "users = 5\nseed = {}\nlimit = 0\nlatency = \"2ms..20ms\"\ndedup = \"24h\"\n\
-         [oauth]\ntoken_ttl = \"2s\"\n[jobs]\nqueued = \"100ms\"\nrunning = \"400ms\"\nretryable = 0.1\n\
+        "users = 5\nseed = {}\nlimit = 0\nbulk_allocation = \"100000 per 1m\"\nlatency = \"2ms..20ms\"\ndedup = \"24h\"\n\
+         [oauth]\ntoken_ttl = \"2s\"\n[jobs]\nqueued = \"100ms\"\nrunning = \"400ms\"\nretryable = 0.02\n\
          [faults]\ndrop_after = 0.02\ndrop_before = 0.02\nunavailable = 0.01\nunavailable_hint = \"1s\"\n\
          timeout_after = 0.01\n",
         size.seed

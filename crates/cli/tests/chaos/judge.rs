@@ -8,12 +8,14 @@ use crate::common::{World, by_status};
 use crate::kill::books;
 use crate::mix::{Kind, Write};
 
-/// Whether the upstream recognises the writes it has executed.
+/// How an upstream helps to find out what became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
-    /// It recognises them by their keys: nothing may be left unknown.
+    /// It recognises writes it has executed by their keys: nothing may be left unknown.
     Recognises,
-    /// It does not: what nobody can know is unknown, and nothing else.
+    /// It does not, but shows what it holds: nothing may be left unknown.
+    Shows,
+    /// It does neither: what nobody can know is unknown, and nothing else.
     Forgets,
 }
 

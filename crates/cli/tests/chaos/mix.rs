@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Create,
     /// PATCH of a user with its version.
     Rename,
-    /// PATCH of a user with a version it never had.
+    /// PATCH of a user with a version before its first.
     Stale,
     /// PATCH of a user's skills.
     Merge,
@@ -57,7 +57,7 @@ impl Write {
                 ("POST", "/api/v2/users".to_owned(), Some(body))
             }
             Kind::Rename => ("PATCH", one, Some(json!({ "title": title, "version": 1 }))),
-            Kind::Stale => ("PATCH", one, Some(json!({ "title": title, "version": 9 }))),
+            Kind::Stale => ("PATCH", one, Some(json!({ "title": title, "version": 0 }))),
             Kind::Merge => ("PATCH", format!("{one}/routingskills/bulk"), Some(some())),
             Kind::Replace => ("PUT", format!("{one}/routingskills/bulk"), Some(some())),
             Kind::Delete => ("DELETE", one, None),

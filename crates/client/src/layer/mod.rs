@@ -4,8 +4,10 @@
 //! belongs to. A layer of your own can go between any two of them.
 
 mod auth;
+pub(crate) mod fresh;
 mod pace;
 mod prepare;
+mod reconcile;
 mod retry;
 mod send;
 
@@ -23,6 +25,7 @@ use tidegate_core::token::Generation;
 pub use self::auth::{Auth, AuthLayer};
 pub use self::pace::{Pace, PaceLayer};
 pub use self::prepare::{Prepare, PrepareLayer};
+pub use self::reconcile::{Amend, OnConflict, Reconcile, ReconcileBy, ReconcileLayer, Reconciled};
 pub use self::retry::{Retry, RetryLayer};
 pub use self::send::Send;
 use crate::body::{BoxError, RequestBody, ResponseBody};
@@ -96,4 +99,16 @@ pub enum AttemptError {
     Stopped(BoxError),
     /// It was sent, or sending it was tried.
     Send(SendError),
+}
+
+/// A second copy of `request`, if its body can be sent again.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let body = request.body().try_clone()?;
+    let mut copy = Request::new(body);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    *copy.version_mut() = request.version();
+    request.extensions().clone_into(copy.extensions_mut());
+    Some(copy)
 }

@@ -14,6 +14,7 @@ use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
 use tidegate_core::key::{Family, normalise};
 use tower::{Layer, Service};
 
+use super::reconcile::Further;
 use super::{BoxFuture, Prepared};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{Call, CallOptions, CallReport};
@@ -84,10 +85,13 @@ where
                 Ok(response) => Outcome::Status(response.status().as_u16()),
                 Err(error) => Outcome::Failed(error.kind().name()),
             });
-            result.map(|mut response| {
-                response.extensions_mut().insert(ending.call.report());
-                response
-            })
+            let mut response = result?;
+            if let Some(fresh) = ending.upstream.fresh() {
+                let Call { method, path, .. } = &*ending.call;
+                response = fresh.learn(method, path, response, ending.upstream.clock().now()).await;
+            }
+            response.extensions_mut().insert(ending.call.report());
+            Ok(response)
         })
     }
 }
@@ -122,6 +126,9 @@ fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Pre
     });
     let mut call = Call::new(method, path, family, &options, credential, started, give_up_at);
     call.key = key;
+    call.further = request.extensions_mut().remove::<Further>().is_some();
+    call.idempotent = call.idempotent.or_else(|| upstream.profile().is_idempotent(&call.method, &call.path));
+    call.fresh_for = upstream.fresh().and_then(|fresh| fresh.left(&call.path, started));
     call.dedup = upstream.profile().idempotency.dedup;
     Ok(Prepared { call: Arc::new(call), request })
 }

@@ -17,7 +17,7 @@ use tidegate_core::retry::{Attempts, Next, RetryPolicy};
 use tidegate_core::time::Mono;
 use tower::{Layer, Service};
 
-use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared};
+use super::{Answered, Attempt, AttemptError, BoxFuture, Prepared, copy};
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -179,7 +179,7 @@ impl Run {
     async fn unless_called_off<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
         let before = self.call.attempts();
         tokio::pin!(attempt);
-        if before > 0 {
+        if before > 0 || self.call.further {
             tokio::select! {
                 biased;
                 sent = &mut attempt => return Some(sent),
@@ -239,7 +239,11 @@ impl Run {
         // A gateway of ours that marks its answer has not sent anything, whatever the status would say otherwise.
         let throttled = throttled || response.headers().contains_key(REFUSED);
         let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
-        match self.next(&outcome) {
+        let next = self.next(&outcome);
+        if self.attempts.in_doubt() {
+            self.call.note_doubtful();
+        }
+        match next {
             Next::Retry { at, ordered, .. } if replayable => {
                 self.keep(response).await;
                 Step::Again(at, reason(ordered))
@@ -372,18 +376,6 @@ impl Run {
     }
 }
 
-/// A second copy of `request`, if its body can be sent again.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = request.body().try_clone()?;
-    let mut copy = Request::new(body);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    *copy.version_mut() = request.version();
-    request.extensions().clone_into(copy.extensions_mut());
-    Some(copy)
-}
-
 impl Call {
     fn facts(&self, replayable: bool) -> Facts {
         let mut facts = Facts::new(self.method.clone());
@@ -391,6 +383,7 @@ impl Call {
         facts.dedup = self.key.as_ref().and(self.dedup);
         facts.sent_before = self.sent_before;
         facts.replayable = replayable;
+        facts.fresh_for = self.fresh_for;
         facts.refreshable = matches!(self.credential, Credential::Managed(_));
         facts.give_up_at = match (self.give_up_at, self.deadline) {
             (Some(one), Some(other)) => Some(one.min(other)),

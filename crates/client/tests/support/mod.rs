@@ -64,6 +64,7 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) key: Option<String>,
     pub(crate) authorization: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 /// The wire: plays its script, then answers 200. Logins have a script of their own, then get a token each.
@@ -150,6 +151,7 @@ impl Wire for Fake {
                         target: request.uri().path_and_query().expect("a target").to_string(),
                         key: header("x-genesys-request-id"),
                         authorization: header("authorization"),
+                        body: request.body().bytes().cloned().unwrap_or_default(),
                     };
                     state.seen.push(seen);
                     state.script.pop_front().unwrap_or_else(|| answer(200))

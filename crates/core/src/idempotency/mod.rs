@@ -216,6 +216,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_makes_no_key_young() {
+        let first = Wall::from_unix_millis(10_000_000);
+        let at = |millis: i64| age(first, Wall::from_unix_millis(10_000_000 + millis));
+        assert_eq!(at(30 * 3_600_000), Duration::from_hours(30));
+        assert_eq!((at(0), at(-1), at(-300_000)), (Duration::ZERO, Duration::ZERO, Duration::ZERO));
+        assert_eq!((at(-300_001), at(-9_000_000)), (Duration::MAX, Duration::MAX));
+    }
+
+    #[test]
     fn the_layout_of_the_hash_is_fixed() {
         // Computed with Python's hashlib over the layout written down in the module documentation: journals of
         // earlier versions depend on it.

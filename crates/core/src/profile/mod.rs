@@ -13,6 +13,8 @@ mod near;
 mod parse;
 mod problem;
 pub mod reader;
+mod reconcile;
+mod route;
 mod rules;
 mod source;
 mod span;
@@ -21,13 +23,20 @@ pub use self::hosts::Regions;
 pub use self::limit::{parse_place, read_limits};
 pub use self::near::nearest;
 pub use self::problem::{Problem, Problems};
+pub use self::reconcile::read_recipe_rule;
+pub use self::route::RouteRule;
 pub use self::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
 pub use self::source::LimitsSource;
 pub use self::span::parse_duration;
+use std::time::Duration;
+
+use http::Method;
+
 use crate::backoff::Backoff;
 use crate::classify::RetryMatrix;
 use crate::observe::HeaderRules;
 use crate::pace::LimitSpec;
+use crate::reconcile::Rule;
 
 /// A vendor's rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,8 +59,14 @@ pub struct Profile {
     pub throttle: Throttle,
     /// Which answers may be followed by another attempt.
     pub retry: RetryMatrix,
+    /// Routes that do otherwise than their method says; the first that matches decides.
+    pub routes: Vec<RouteRule>,
     /// The keys of writes.
     pub idempotency: IdempotencyRules,
+    /// How to find out what became of a write; the first that matches decides.
+    pub reconcile: Vec<Rule>,
+    /// For how long something that was created may not be found; absent if it is there at once.
+    pub after_create: Option<Duration>,
     /// How tokens are fetched; absent if the upstream has no client-credentials login.
     pub oauth: Option<OauthRules>,
     /// Time-outs of attempts.
@@ -98,6 +113,28 @@ impl Profile {
     /// The names of the built-in profiles; the first is the default.
     pub fn builtin_names() -> impl Iterator<Item = &'static str> {
         BUILTIN.iter().map(|(name, _)| *name)
+    }
+
+    /// How to find out what became of a write; `None` if no rule says. The path is normalised.
+    pub fn reconcile_rule(&self, method: &Method, path: &str) -> Option<&Rule> {
+        self.reconcile.iter().find(|rule| rule.applies(method, path))
+    }
+
+    /// Whether executing a call twice is harmless, where a route says otherwise than the method or the same explicitly.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let genesys = Profile::builtin("genesys").unwrap();
+    /// assert_eq!(genesys.is_idempotent(&Method::POST, "/api/v2/users/search"), Some(true));
+    /// assert_eq!(genesys.is_idempotent(&Method::POST, "/api/v2/users"), None);
+    /// ```
+    pub fn is_idempotent(&self, method: &Method, path: &str) -> Option<bool> {
+        let matches = |route: &&RouteRule| {
+            route.method.as_ref().is_none_or(|own| own == method) && route.path.matches(path)
+        };
+        self.routes.iter().find(matches).map(|route| route.idempotent)
     }
 
     /// The API's and the login's host for a region (see [`Regions::hosts`]).

@@ -10,7 +10,7 @@ use http::{HeaderName, Method};
 use super::limit::{nonempty, read_limits};
 use super::reader::{Section, choose};
 use super::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
-use super::{Profile, hosts, source};
+use super::{Profile, hosts, reconcile, route, source};
 use crate::backoff::{Backoff, BackoffProblem, Kind};
 use crate::classify::RetryMatrix;
 use crate::idempotency::Stamp;
@@ -29,6 +29,9 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     let headers = file.section("headers").map(|section| headers(&section)).unwrap_or_default();
     let throttle = file.section("throttle").map_or_else(default_throttle, |section| throttle(&section));
     let retry = retry(file, &throttle);
+    let routes = route::routes(file);
+    let reconcile = reconcile::rules(file);
+    let after_create = route::after_create(file);
     let idempotency = file.section("idempotency");
     let idempotency = idempotency.map_or_else(default_idempotency, |section| idempotency_rules(&section));
     let oauth = file.section("oauth").map(|section| oauth(&section));
@@ -45,7 +48,10 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
         headers,
         throttle,
         retry,
+        routes,
         idempotency,
+        reconcile,
+        after_create,
         oauth,
         timeouts,
         backoff,

@@ -4,21 +4,25 @@ use std::time::Duration;
 
 use http::Method;
 use tidegate_sim::Faults;
+use tidegate_sim::model::fault::Fault;
 
 use crate::stage::{FIRST, play};
 
 const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
+/// A write of which no rule says how to find out what became of it.
+const SKILL: &str = r#"{"id":"10000000-0000-4000-8000-000000000001","proficiency":3}"#;
+const ADDED: &str = "POST /api/v2/users/{id}/routingskills";
 
 #[tokio::test]
 async fn a_write_dropped_after_its_commit_is_unknown_and_not_sent_again() {
     let played = play("genesys", "limit = 0\n[faults]\nscript = [\"drop-after\"]").await;
-    let answer = played.caller.post(USERS, ANN).await;
+    let answer = played.caller.post(&format!("{FIRST}/routingskills"), SKILL).await;
     assert!(answer.is_ours(424, ("tidegate-outcome", "unknown")), "{answer:?}");
     assert!(!answer.headers.contains_key("retry-after"), "an SDK would send it again");
     assert_eq!((answer.header("tidegate-refused"), answer.header("tidegate-attempts")), ("", "1"));
     let stats = played.sim.stats();
-    assert_eq!((stats.writes["POST /api/v2/users"], stats.retried), (1, 0));
+    assert_eq!((stats.writes[ADDED], stats.retried), (1, 0));
 }
 
 #[tokio::test]
@@ -35,9 +39,39 @@ async fn with_deduplication_it_is_sent_again_under_the_same_key_and_done_once() 
 #[tokio::test]
 async fn a_504_after_a_write_is_unknown_without_deduplication() {
     let played = play("genesys", "limit = 0\n[faults]\nscript = [\"timeout-after\"]").await;
-    let answer = played.caller.post(USERS, ANN).await;
+    let answer = played.caller.post(&format!("{FIRST}/routingskills"), SKILL).await;
     assert!(answer.is_ours(424, ("tidegate-outcome", "unknown")), "{answer:?}");
+    assert_eq!(played.sim.stats().writes[ADDED], 1);
+}
+
+#[tokio::test]
+async fn a_lost_write_that_a_read_shows_is_told_as_done() {
+    let played =
+        play("genesys", "limit = 0\n[faults]\nmatch = \"POST /api/v2/users\"\nscript = [\"drop-after\"]")
+            .await;
+    let answer = played.caller.post(USERS, ANN).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("tidegate-outcome")),
+        (200, "confirmed-by-read"),
+        "{answer:?}"
+    );
+    assert_eq!(
+        (&answer.json()["email"], answer.header("tidegate-attempts")),
+        (&"ann@example.com".into(), "1")
+    );
     assert_eq!(played.sim.stats().writes["POST /api/v2/users"], 1);
+    // An update that was not executed: its version has not moved, so it is sent again.
+    let lost = Faults { script: vec![Fault::DropBefore], ..Faults::default() };
+    played.sim.set_faults(lost).unwrap();
+    let headers = [("Content-Type", "application/json")];
+    let update = played.caller.call(Method::PATCH, FIRST, &headers, r#"{"title":"Lead","version":1}"#).await;
+    assert_eq!((update.status.as_u16(), update.header("tidegate-attempts")), (200, "2"), "{update:?}");
+    assert_eq!(update.header("tidegate-outcome"), "", "it is the upstream's own answer");
+    assert_eq!(played.sim.stats().duplicates, 0);
+    // A deletion that was executed: sent again it finds nothing.
+    played.sim.set_faults(Faults { script: vec![Fault::DropAfter], ..Faults::default() }).unwrap();
+    let gone = played.caller.call(Method::DELETE, FIRST, &[], "").await;
+    assert_eq!((gone.status.as_u16(), gone.header("tidegate-outcome")), (204, "already-done"), "{gone:?}");
 }
 
 #[tokio::test]

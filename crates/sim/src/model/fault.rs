@@ -11,6 +11,7 @@
 //! | `unavailable` | yes | no | 503, with or without Retry-After |
 //! | `drop-before` | yes | no | the connection closes |
 //! | `drop-after` | yes | yes | the connection closes |
+//! | `late` | yes | yes, but later | the connection closes |
 //! | `timeout-after` | yes | yes | 504 |
 //! | `internal-error` | yes | no | 500 |
 //!
@@ -39,6 +40,8 @@ pub enum Fault {
     DropBefore,
     /// The connection closes after the work was done.
     DropAfter,
+    /// The connection closes, and the work is done [`Faults::late_by`] later.
+    Late,
     /// 504 after the work was done.
     TimeoutAfter,
     /// 500, not executed.
@@ -54,6 +57,7 @@ impl Fault {
             Self::Unavailable => "unavailable",
             Self::DropBefore => "drop-before",
             Self::DropAfter => "drop-after",
+            Self::Late => "late",
             Self::TimeoutAfter => "timeout-after",
             Self::InternalError => "internal-error",
         }
@@ -101,6 +105,10 @@ pub struct Faults {
     pub drop_before: f64,
     /// Probability of [`Fault::DropAfter`].
     pub drop_after: f64,
+    /// Probability of [`Fault::Late`].
+    pub late: f64,
+    /// How long after the connection has closed such a call is executed.
+    pub late_by: Spread,
     /// Probability of [`Fault::TimeoutAfter`].
     pub timeout_after: f64,
     /// Probability of [`Fault::InternalError`].
@@ -121,6 +129,8 @@ impl Default for Faults {
             unavailable_hint: None,
             drop_before: 0.0,
             drop_after: 0.0,
+            late: 0.0,
+            late_by: LATE_BY,
             timeout_after: 0.0,
             internal_error: 0.0,
             script: Vec::new(),
@@ -130,16 +140,20 @@ impl Default for Faults {
     }
 }
 
+/// What a slow server takes whose front has given up on it.
+const LATE_BY: Spread = Spread { min: Duration::from_millis(500), max: Duration::from_secs(2) };
+
 fn api() -> RouteMatch {
     "/api/**".parse().expect("a valid pattern")
 }
 
 impl Faults {
-    fn probabilities(&self) -> [(Fault, &'static str, f64); 5] {
+    fn probabilities(&self) -> [(Fault, &'static str, f64); 6] {
         [
             (Fault::Unavailable, "unavailable", self.unavailable),
             (Fault::DropBefore, "drop_before", self.drop_before),
             (Fault::DropAfter, "drop_after", self.drop_after),
+            (Fault::Late, "late", self.late),
             (Fault::TimeoutAfter, "timeout_after", self.timeout_after),
             (Fault::InternalError, "internal_error", self.internal_error),
         ]
@@ -202,6 +216,11 @@ impl FaultPlan {
         self.script = faults.script.iter().copied().collect();
         self.faults = faults;
         self.since = now;
+    }
+
+    /// How much later a late call is executed.
+    pub fn draw_late(&self, rng: &mut fastrand::Rng) -> Duration {
+        self.faults.late_by.draw(rng)
     }
 
     /// The settings in force.

@@ -156,6 +156,8 @@ struct Transaction {
     executed: Vec<u64>,
     /// Whether it is settled without execution.
     refused: bool,
+    /// How often something was executed, also late, when another attempt was being decided.
+    executions: u64,
     /// Its place in the order of first arrivals.
     place: usize,
     method: String,
@@ -289,14 +291,17 @@ impl Ledger {
         transaction.attempts.push(WriteAttempt { at: now.as_secs_f64(), ..WriteAttempt::default() });
     }
 
-    /// The attempt that is being decided, if it is at a write.
-    fn latest(&mut self, write: Option<&WriteContent<'_>>) -> Option<&mut WriteAttempt> {
-        let write = write?;
-        let transaction = match write.id {
+    /// What is written down of `write`.
+    fn transaction(&mut self, write: &WriteContent<'_>) -> Option<&mut Transaction> {
+        match write.id {
             Some(id) => self.transactions.get_mut(id),
             None => self.unnamed.get_mut(&(write.method.to_owned(), write.path.to_owned())),
-        };
-        transaction?.attempts.last_mut()
+        }
+    }
+
+    /// The attempt that is being decided, if it is at a write.
+    fn latest(&mut self, write: Option<&WriteContent<'_>>) -> Option<&mut WriteAttempt> {
+        self.transaction(write?)?.attempts.last_mut()
     }
 
     /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
@@ -305,8 +310,11 @@ impl Ledger {
         if matches!(write.method, "POST" | "PATCH") && !self.contents.insert(write.digest()) {
             self.stats.repeated_content += 1;
         }
-        if let Some(attempt) = self.latest(Some(write)) {
-            attempt.executed = true;
+        if let Some(transaction) = self.transaction(write) {
+            transaction.executions += 1;
+            if let Some(attempt) = transaction.attempts.last_mut() {
+                attempt.executed = true;
+            }
         }
         let same_emails = u64::from(same_emails);
         self.stats.duplicate_emails += same_emails;
@@ -359,7 +367,7 @@ impl Ledger {
             id: id.cloned(),
             method: transaction.method.clone(),
             path: transaction.path.clone(),
-            executed: transaction.attempts.iter().filter(|attempt| attempt.executed).count() as u64,
+            executed: transaction.executions,
             attempts: transaction.attempts.clone(),
         };
         all.into_iter().map(book).collect()

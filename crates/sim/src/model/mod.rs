@@ -25,6 +25,7 @@ pub(crate) enum Stream {
     Strangers,
     Tokens,
     Org,
+    Late,
 }
 
 impl Stream {

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::wire::form;
 
+/// The search of users: a POST that reads.
+pub const USER_SEARCH: &str = "/api/v2/users/search";
+
 /// What arrived.
 #[derive(Debug, Clone)]
 pub struct ApiRequest {
@@ -56,9 +59,9 @@ impl ApiRequest {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Whether the method may change something.
+    /// Whether it may change something: by its method, except that a search is a POST.
     pub fn is_write(&self) -> bool {
-        !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && self.path != USER_SEARCH
     }
 }
 

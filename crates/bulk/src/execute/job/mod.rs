@@ -15,6 +15,7 @@ mod results;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -105,11 +106,15 @@ impl Sender<'_> {
     /// Writes that a submission was accepted and cannot be followed.
     async fn lost(&self, item: &Item, judged: Judged, why: String) -> Result<(), Stopped> {
         let outcome = Outcome { error: Some(why), ..judged.outcome };
-        self.end(item, Event::LoseTrack, outcome).await
+        let change = Change { seq: item.request.seq, event: Event::LoseTrack, outcome };
+        self.journal.record(vec![change], self.wall()).await?;
+        self.progress.count(Event::LoseTrack);
+        Ok(())
     }
 
     /// Follows a job to its end, or until nothing more is to leave.
     pub(super) async fn follow(&self, item: &Item, job: Job, rules: &Jobs) -> Result<(), Stopped> {
+        let _open = Open::new(&self.progress.jobs);
         let halted = async { super::told(&mut self.halt.subscribe()).await };
         tokio::select! {
             biased;
@@ -160,10 +165,18 @@ impl Sender<'_> {
         if let Some(first) = again.first() {
             tokio::time::sleep(ROUND_WAIT * 2_u32.saturating_pow(first.round)).await;
             let next = self.again(item, &again)?;
-            self.journal.follow(seq, next, again).await?;
+            self.journal.follow(seq, next, again.clone()).await?;
         }
         let (event, error) = verdict(&rows, ended);
-        self.end(item, event, Outcome { attempts: 0, http_status: item.http_status, error }).await
+        let outcome = Outcome { attempts: 0, http_status: item.http_status, error };
+        let change = Change { seq, event, outcome };
+        self.journal.record(vec![change], self.wall()).await?;
+        if again.is_empty() {
+            self.progress.count(event);
+        } else {
+            self.progress.continued.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The item that sends some rows of another one again.
@@ -200,18 +213,26 @@ impl Sender<'_> {
         })
     }
 
-    /// Writes an item's end.
-    async fn end(&self, item: &Item, event: Event, outcome: Outcome) -> Result<(), Stopped> {
-        let change = Change { seq: item.request.seq, event, outcome };
-        self.journal.record(vec![change], self.wall()).await?;
-        self.progress.count(event);
-        Ok(())
-    }
-
     async fn parts_of(&self, seq: u64) -> Result<Vec<Part>, Stopped> {
         let journal = Arc::clone(&self.journal);
         let read = tokio::task::spawn_blocking(move || journal.reader()?.parts(seq));
         Ok(read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+    }
+}
+
+/// Counts a job as open while it lives.
+struct Open<'p>(&'p AtomicU64);
+
+impl<'p> Open<'p> {
+    fn new(count: &'p AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

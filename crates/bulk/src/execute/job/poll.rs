@@ -163,10 +163,12 @@ impl Sender<'_> {
             call = call.json(body);
         }
         for (name, value) in &self.options.headers {
-            // The class of the run is that of its writes.
-            if class == Class::Bulk || name.as_str() != "tidegate-class" {
-                call = call.header(name.clone(), value.clone());
-            }
+            // A gateway in between paces polls as polls, whatever the run's writes are.
+            let value = match name.as_str() {
+                "tidegate-class" => http::HeaderValue::from_static(class.name()),
+                _ => value.clone(),
+            };
+            call = call.header(name.clone(), value);
         }
         let response = match call.send().await {
             Ok(response) => response,

@@ -21,7 +21,7 @@ use super::poll::{MAX_PAGE, Told, target_of};
 use super::{Ended, parts, text_at};
 use crate::execute::{Sender, Stopped};
 use crate::recipe::job::Results;
-use crate::recipe::{Jobs, encode};
+use crate::recipe::{Jobs, Next, check_target, encode};
 
 /// Calls for one page that bring nothing before the job is given up as unknown.
 const PATIENCE: u32 = 10;
@@ -86,7 +86,7 @@ impl Sender<'_> {
         };
         let rows = if rules.item.is_some() { self.parts_of(item.request.seq).await? } else { Vec::new() };
         while job.step != Step::Fetched {
-            let body = match self.page(&target, job).await? {
+            let body = match self.page(&target, job, results).await? {
                 Ok(body) => body,
                 Err(why) => {
                     let why = format!("job {} ended, but its results cannot be read: {why}", job.id);
@@ -143,12 +143,19 @@ impl Sender<'_> {
     }
 
     /// The page at which a job's results go on.
-    async fn page(&self, target: &str, job: &Job) -> Result<Result<Vec<u8>, String>, Stopped> {
-        let mut target = target.to_owned();
-        if let Some(cursor) = &job.cursor {
-            target.push_str(if target.contains('?') { "&cursor=" } else { "?cursor=" });
-            encode(cursor, &mut target);
-        }
+    async fn page(
+        &self,
+        first: &str,
+        job: &Job,
+        results: &Results,
+    ) -> Result<Result<Vec<u8>, String>, Stopped> {
+        let target = match (&job.cursor, &results.next) {
+            (Some(cursor), Some(next)) => match target_at(first, cursor, next) {
+                Ok(target) => target,
+                Err(why) => return Ok(Err(why)),
+            },
+            _ => first.to_owned(),
+        };
         let mut rng = fastrand::Rng::with_seed(job.fetched);
         let mut why = "no answer".to_owned();
         for attempt in 0..PATIENCE {
@@ -169,13 +176,26 @@ impl Sender<'_> {
     }
 }
 
+/// The target of the page at `cursor`.
+fn target_at(first: &str, cursor: &str, next: &Next) -> Result<String, String> {
+    match next {
+        Next::Uri(_) => check_target(cursor).map(|()| cursor.to_owned()),
+        Next::Cursor(_) => {
+            let mut target = first.to_owned();
+            target.push_str(if target.contains('?') { "&cursor=" } else { "?cursor=" });
+            encode(cursor, &mut target);
+            Ok(target)
+        }
+    }
+}
+
 /// The results on a page as they were written, and where the next page begins.
 fn read_page<'b>(body: &'b [u8], rules: &Results) -> Option<(Vec<&'b RawValue>, Option<String>)> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, list) = parts::at(text, &rules.items)?;
     let told: Vec<&RawValue> = serde_json::from_str(list).ok()?;
-    let cursor = rules.cursor.as_ref().and_then(|pointer| {
-        let (_, raw) = parts::at(text, pointer)?;
+    let cursor = rules.next.as_ref().and_then(|next| {
+        let (_, raw) = parts::at(text, next.pointer())?;
         let value: Value = serde_json::from_str(raw).ok()?;
         text_at(&value, "")
     });
@@ -209,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_page_keeps_its_results_as_they_were_written() {
-        let rules = Results { path: None, items: "/a/list".to_owned(), cursor: Some("/next".to_owned()) };
+        let next = Some(Next::Cursor("/next".to_owned()));
+        let rules = Results { path: None, items: "/a/list".to_owned(), next };
         let body = br#"{"a":{"list":[{"n":12345678901234567890.10}, 7]},"next":"c/1"}"#;
         let (told, cursor) = read_page(body, &rules).unwrap();
         let told: Vec<&str> = told.iter().map(|it| it.get()).collect();
@@ -217,5 +238,17 @@ mod tests {
         assert!(read_page(br#"{"a":{}}"#, &rules).is_none());
         let last = read_page(br#"{"a":{"list":[]},"next":null}"#, &rules).unwrap();
         assert_eq!((last.0.len(), last.1), (0, None));
+    }
+
+    #[test]
+    fn a_page_leads_to_the_next_one_and_to_no_other_host() {
+        let cursor = Next::Cursor(String::new());
+        assert_eq!(target_at("/r", "a/b", &cursor).unwrap(), "/r?cursor=a%2Fb");
+        assert_eq!(target_at("/r?pageSize=5", "c", &cursor).unwrap(), "/r?pageSize=5&cursor=c");
+        let uri = Next::Uri(String::new());
+        assert_eq!(target_at("/r", "/r?pageNumber=2", &uri).unwrap(), "/r?pageNumber=2");
+        for elsewhere in ["https://evil/r", "//evil/r", "/../r", "r"] {
+            assert!(target_at("/r", elsewhere, &uri).is_err(), "{elsewhere}");
+        }
     }
 }

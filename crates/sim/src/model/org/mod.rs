@@ -22,7 +22,7 @@ use crate::model::Stream;
 use crate::model::limits::LimitRule;
 use crate::wire::errors::ApiError;
 use crate::wire::form;
-use crate::wire::message::ApiRequest;
+use crate::wire::message::{ApiRequest, USER_SEARCH};
 
 /// What an endpoint answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +152,7 @@ pub fn scope(method: &Method, path: &str) -> String {
         "interactions" => "conversations",
         area => area,
     };
-    let views = matches!(*method, Method::GET | Method::HEAD) || area == "analytics";
+    let views = matches!(*method, Method::GET | Method::HEAD) || area == "analytics" || path == USER_SEARCH;
     format!("{}:{area}", if views { "view" } else { "edit" })
 }
 

@@ -190,6 +190,7 @@ impl Users {
         match (request.method.as_str(), path) {
             ("GET", []) => Some(Done::ok("GET /api/v2/users", self.listing(now, request))),
             ("POST", []) => Some(self.create(now, request.json(), rng)),
+            ("POST", ["search"]) => Some(Done::of("POST /api/v2/users/search", self.search(now, request))),
             ("PATCH", ["bulk"]) => Some(Done::of("PATCH /api/v2/users/bulk", self.bulk(now, request))),
             (_, [id]) => self.handle_one(now, request, id),
             (_, [id, "routingskills", rest @ ..]) => self.handle_skills(now, request, id, rest),
@@ -205,6 +206,33 @@ impl Users {
             .filter(|user| user.is_visible(now) && (state == "any" || user.text("state") == state))
             .collect();
         paging::page(request, &listed, |user| user.entity())
+    }
+
+    /// `POST /api/v2/users/search`: active users that fit every entry of `query`. Knows the types `EXACT`, `STARTS_WITH` and
+    /// `CONTAINS`; case is of no account, as in the platform's index, which learns of a user after the lag.
+    fn search(&self, now: Duration, request: &ApiRequest) -> Result<Value, ApiError> {
+        let body = request.json().unwrap_or_default();
+        let Some(Value::Array(query)) = body.get("query") else {
+            return Err(ApiError::bad_request("the body needs a list `query`"));
+        };
+        let wanted = query.iter().map(Wanted::read).collect::<Result<Vec<_>, _>>()?;
+        let fits = |user: &&User| {
+            user.is_visible(now)
+                && user.text("state") == "active"
+                && wanted.iter().all(|wanted| wanted.fits(user))
+        };
+        let found: Vec<&User> = self.list.iter().filter(fits).collect();
+        let size = body["pageSize"].as_u64().unwrap_or(25).clamp(1, 100) as usize;
+        let number = body["pageNumber"].as_u64().unwrap_or(1).clamp(1, 1_000_000) as usize;
+        let page: Vec<Value> =
+            found.iter().skip((number - 1) * size).take(size).map(|user| user.entity()).collect();
+        Ok(json!({
+            "total": found.len(),
+            "pageCount": found.len().div_ceil(size),
+            "pageSize": size,
+            "pageNumber": number,
+            "results": page,
+        }))
     }
 
     /// Creates a user; also used by bulk jobs.
@@ -338,6 +366,46 @@ impl Users {
     }
 }
 
+/// One entry of a search's query.
+struct Wanted {
+    fits: fn(&str, &str) -> bool,
+    fields: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Wanted {
+    fn read(entry: &Value) -> Result<Self, ApiError> {
+        let texts = |value: &Value| match value {
+            Value::String(text) => vec![text.to_lowercase()],
+            Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_lowercase).collect(),
+            _ => Vec::new(),
+        };
+        let fits: fn(&str, &str) -> bool = match entry["type"].as_str() {
+            Some("EXACT") => |text, value| text == value,
+            Some("STARTS_WITH") => |text, value| text.starts_with(value),
+            Some("CONTAINS") => |text, value| text.contains(value),
+            _ => return Err(ApiError::bad_request("type must be EXACT, STARTS_WITH or CONTAINS")),
+        };
+        let fields: Vec<String> = entry["fields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        let values = [texts(&entry["value"]), texts(&entry["values"])].concat();
+        if fields.is_empty() || values.is_empty() {
+            return Err(ApiError::bad_request("each entry of query needs fields and value or values"));
+        }
+        Ok(Self { fits, fields, values })
+    }
+
+    fn fits(&self, user: &User) -> bool {
+        let texts = self.fields.iter().map(|field| user.text(field).to_lowercase());
+        texts.into_iter().any(|text| self.values.iter().any(|value| (self.fits)(&text, value)))
+    }
+}
+
 /// What a call does to one user's skills; the text is the skill id of the path, if it has one.
 type SkillChange = fn(&mut User, &ApiRequest, &str) -> Result<Value, ApiError>;
 
@@ -450,6 +518,23 @@ mod tests {
         assert_eq!(bench.call(11, "GET", &id, &json!(null)).unwrap_err().status, 404);
         assert!(bench.call(12, "GET", &id, &json!(null)).is_ok());
         assert!(bench.call(0, "GET", FIRST, &json!(null)).is_ok(), "seeded users are there at once");
+    }
+
+    #[test]
+    fn a_search_finds_active_users_once_the_index_knows_them() {
+        let mut bench = Bench::new(|config| config.lag = Duration::from_secs(2));
+        bench.call(10, "POST", "", &json!({"name": "Ann", "email": "Ann@x"})).unwrap();
+        bench.call(10, "POST", "", &json!({"name": "Bob", "email": "bob@x", "state": "inactive"})).unwrap();
+        let mut total = |at: u64, kind: &str, field: &str, value: &str| {
+            let query = json!({"query": [{"type": kind, "fields": [field], "value": value}]});
+            bench.call(at, "POST", "search", &query).map(|found| found["total"].as_u64().unwrap())
+        };
+        assert_eq!(total(11, "EXACT", "email", "ann@x").unwrap(), 0);
+        assert_eq!(total(12, "EXACT", "email", "ann@x").unwrap(), 1);
+        assert_eq!(total(12, "EXACT", "email", "ann").unwrap(), 0);
+        assert_eq!(total(12, "CONTAINS", "email", "@x").unwrap(), 1, "the other one is not active");
+        assert_eq!(total(12, "STARTS_WITH", "name", "agent").unwrap(), 3);
+        assert_eq!(total(12, "LIKE", "name", "agent").unwrap_err().status, 400);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`World::decide`], waits as told, delivers the reply, and calls [`World::depart`]. Splitting the latency around the decision is
 //! what makes answers arrive late and out of order, as they do in the field.
 
+mod late;
 mod serve;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use crate::model::strangers::Strangers;
 use crate::model::{Stream, uuid_text};
 use crate::wire::headers::{Style, http_date};
 use crate::wire::message::{ApiRequest, ApiResponse};
+use late::Parked;
 use serve::Call;
 
 /// The header by which writes are named across attempts.
@@ -81,9 +83,12 @@ pub struct World {
     org: Org,
     ledger: Ledger,
     calls: HashMap<u64, Inside>,
+    /// Calls whose connection has closed and that are executed later.
+    parked: Vec<Parked>,
     next_id: u64,
     ids: fastrand::Rng,
     latency: fastrand::Rng,
+    late: fastrand::Rng,
 }
 
 impl World {
@@ -112,9 +117,11 @@ impl World {
             dedup: Dedup::new(config.dedup),
             ledger: Ledger::new(config.seed),
             calls: HashMap::new(),
+            parked: Vec::new(),
             next_id: 0,
             ids: Stream::Ids.rng(config.seed),
             latency: Stream::Latency.rng(config.seed),
+            late: Stream::Late.rng(config.seed),
             config,
         }
     }
@@ -213,10 +220,11 @@ impl World {
         self.wall + now
     }
 
-    /// Lets strangers and events happen that were due until `now`, and tells each stranger's call with its time and whether it
+    /// Lets late calls, strangers and events happen that were due until `now`, and tells each stranger's call with its time and whether it
     /// was admitted. [`World::decide`] does this by itself; a lab that wants to know what the strangers took calls it just
     /// before.
     pub fn catch_up(&mut self, now: Duration, mut told: impl FnMut(Duration, &Caller, bool)) {
+        self.execute_late(now);
         while let Some((at, caller)) = self.strangers.next_due(now) {
             let admitted = self.limits.admit(at, &caller).refusal.is_none();
             self.ledger.stranger(at, admitted);

@@ -49,7 +49,7 @@ impl Call<'_> {
     }
 
     /// What identifies it as a write, if it is one.
-    fn write(&self) -> Option<WriteContent<'_>> {
+    pub(super) fn write(&self) -> Option<WriteContent<'_>> {
         self.request.is_write().then(|| WriteContent {
             id: self.write_id(),
             method: self.request.method.as_str(),
@@ -121,6 +121,9 @@ impl World {
         } else {
             self.ledger.accepted(call.now, &caller.method, &caller.family);
         }
+        if fault == Fault::Late {
+            return self.park(call, caller);
+        }
         if let Some(reply) = self.fault_before(call, fault) {
             return reply;
         }
@@ -184,7 +187,7 @@ impl World {
     /// What a fault answers instead of executing the call.
     fn fault_before(&mut self, call: &Call<'_>, fault: Fault) -> Option<Reply> {
         let reply = match fault {
-            Fault::None | Fault::DropAfter | Fault::TimeoutAfter => return None,
+            Fault::None | Fault::DropAfter | Fault::Late | Fault::TimeoutAfter => return None,
             Fault::Throttle => self.throttle(call, FAULT_HINT, None),
             Fault::DropBefore => Reply::Close,
             Fault::Unavailable => Reply::Answer(unavailable(call, self.faults.faults().unavailable_hint)),
@@ -199,7 +202,8 @@ impl World {
     /// What a fault makes of the answer of an executed call.
     fn fault_after(&mut self, call: &Call<'_>, fault: Fault) -> Option<Reply> {
         let reply = match fault {
-            Fault::DropAfter => Reply::Close,
+            // A login has nothing to be late with.
+            Fault::DropAfter | Fault::Late => Reply::Close,
             Fault::TimeoutAfter => {
                 call.refuse(&ApiError::new(504, "request.timeout", "The request timed out."))
             }
@@ -210,7 +214,7 @@ impl World {
     }
 
     /// Everything that happens to an admitted call.
-    fn answer(&mut self, call: &Call<'_>, caller: &Caller) -> Reply {
+    pub(super) fn answer(&mut self, call: &Call<'_>, caller: &Caller) -> Reply {
         let request = call.request;
         if request.too_large {
             let message =

@@ -1,0 +1,127 @@
+//! Finds out what became of a write where nobody can tell, and sends it again where it was not executed.
+//!
+//! The outermost layer: its reads are full calls of the same stack, with a ticket, a token and retries of their own, of the
+//! class and for the caller of the write. What is asked and what the answer means is the
+//! [rule's](tidegate_core::reconcile); this layer asks, waits, and asks again.
+//!
+//! * **Doubt is remembered.** After a loss only an answer to the write or a finding ends the doubt. A further attempt that
+//!   could not be sent leaves it, also where a read had shown nothing: the first attempt may be executed after all.
+//! * **The same key.** A write that is sent again carries the key of its first attempt.
+//! * **A refusal after a loss is looked into.** An upstream that says "conflict", or of a DELETE "not found", may be speaking
+//!   of what the lost attempt has done.
+//! * **A conflict is not resent but applied anew**, where that is wanted: the current version is read, the change put on it,
+//!   and its new body goes under a new key, because it is another write.
+//!
+//! Bodies that are streamed cannot be sent again, so such writes stay as they are.
+
+mod look;
+mod quest;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tidegate_core::reconcile::{Conflict, Rule};
+use tower::{Layer, Service};
+
+use self::quest::Quest;
+use super::{BoxFuture, copy};
+use crate::body::{BoxError, RequestBody, ResponseBody};
+use crate::call::CallOptions;
+use crate::error::Error;
+use crate::upstream::Upstream;
+
+/// How a call whose outcome nobody knows is found out about; see [`CallOptions::reconcile`].
+#[derive(Clone, Debug, Default)]
+pub struct ReconcileBy {
+    /// The rule; the profile's for the call's method and path unless said otherwise.
+    pub rule: Option<Arc<Rule>>,
+    /// How long after the start of the call to give up; without it, as long as the rule takes.
+    pub within: Option<Duration>,
+}
+
+/// In the extensions of an answer that is not the write's own: the write was found to have been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// How that was found: `confirmed-by-read`, or `already-done` of a DELETE that was sent again and found nothing.
+    pub by: &'static str,
+}
+
+/// In the extensions of a request: an earlier call has sent the same write, so that this one can be called off before it
+/// leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Further;
+
+/// Writes down that a call goes on with another body, before that is sent.
+pub trait Amend: fmt::Debug + Send + Sync {
+    /// Called with the new body; gives the key it is sent under. An error ends the call, and nothing is sent.
+    fn amend(&self, body: Bytes) -> BoxFuture<Result<String, BoxError>>;
+}
+
+/// What to do where the upstream refuses a write because its entity has changed; see [`CallOptions::conflict`].
+#[derive(Clone, Debug, Default)]
+pub struct OnConflict {
+    /// Which refusals, and how often; the rule's word, or else 409 and three times, unless said otherwise.
+    pub conflict: Option<Conflict>,
+    /// Who is told of the new body before it is sent. Without it the new key is made as for any call.
+    pub amend: Option<Arc<dyn Amend>>,
+}
+
+/// Adds [`Reconcile`].
+#[derive(Clone, Debug)]
+pub struct ReconcileLayer {
+    upstream: Arc<Upstream>,
+}
+
+impl ReconcileLayer {
+    /// Finds out by the rules of `upstream`'s profile.
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        Self { upstream }
+    }
+}
+
+/// Carries calls through doubt.
+#[derive(Clone, Debug)]
+pub struct Reconcile<S> {
+    inner: S,
+    upstream: Arc<Upstream>,
+}
+
+impl<S> Layer<S> for ReconcileLayer {
+    type Service = Reconcile<S>;
+
+    fn layer(&self, inner: S) -> Reconcile<S> {
+        Reconcile { inner, upstream: Arc::clone(&self.upstream) }
+    }
+}
+
+impl<S> Service<Request<RequestBody>> for Reconcile<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = BoxFuture<Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let upstream = Arc::clone(&self.upstream);
+        let wanted = |options: &CallOptions| options.reconcile.is_some() || options.conflict.is_some();
+        let may_doubt =
+            request.extensions().get::<CallOptions>().is_some_and(wanted) && request.body().bytes().is_some();
+        if !may_doubt {
+            return Box::pin(inner.call(request));
+        }
+        Box::pin(async move { Quest::new(inner, upstream, request).run().await })
+    }
+}

@@ -1,0 +1,309 @@
+//! One call on its way to certainty: send, doubt, look, send again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::Value;
+use tidegate_core::classify::{Delivery, Outcome};
+use tidegate_core::key::normalise;
+use tidegate_core::observe::observe;
+use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
+use tidegate_core::time::Mono;
+use tower::{Service, ServiceExt};
+
+use super::look::Look;
+use super::{Further, Reconciled, copy};
+use crate::body::{RequestBody, ResponseBody};
+use crate::call::{CallOptions, CallReport};
+use crate::error::{Error, ErrorKind};
+use crate::upstream::Upstream;
+
+/// How often a write that was found not to have been executed is sent again. What is lost three times in a row is better
+/// looked at by a person.
+const MOST_RESENDS: u32 = 2;
+
+/// What a gateway of ours says of an outcome that it could not find out.
+const OUTCOME: &str = "tidegate-outcome";
+
+const ALREADY_DONE: Reconciled = Reconciled { by: "already-done" };
+
+/// One call on its way to certainty.
+pub(super) struct Quest<S> {
+    pub(super) inner: S,
+    pub(super) upstream: Arc<Upstream>,
+    /// The write as it is to be sent next.
+    pub(super) request: Request<RequestBody>,
+    pub(super) options: CallOptions,
+    /// Its normalised path.
+    pub(super) path: String,
+    began: Mono,
+    /// When the latest attempt that may have been executed had ended.
+    pub(super) lost_at: Option<Mono>,
+    /// What all sends of this write came to.
+    total: CallReport,
+}
+
+type Answer = Result<Response<ResponseBody>, Error>;
+
+/// How an answer is to be taken.
+enum Doubt {
+    /// As it is.
+    None(Answer),
+    /// It is unknown what became of the write.
+    Lost(Answer),
+    /// The upstream refuses what an earlier attempt may have done.
+    Refused(Answer),
+    /// There is nothing to delete, and an earlier attempt may have seen to that.
+    Gone(Answer),
+}
+
+impl<S> Quest<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    pub(super) fn new(inner: S, upstream: Arc<Upstream>, mut request: Request<RequestBody>) -> Self {
+        let options = request.extensions_mut().remove::<CallOptions>().unwrap_or_default();
+        let path = request.uri().path();
+        // What cannot be normalised is refused below, before anything is sent.
+        let path = normalise(path).map_or_else(|_| path.to_owned(), std::borrow::Cow::into_owned);
+        let began = upstream.clock().now();
+        Self { inner, upstream, request, options, path, began, lost_at: None, total: CallReport::default() }
+    }
+
+    pub(super) async fn run(mut self) -> Answer {
+        let (mut resends, mut reapplied) = (0, 0);
+        loop {
+            let answer = self.send().await;
+            let (answer, look) = match self.doubt(answer) {
+                Doubt::None(answer) => (answer, Look::Stands),
+                Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
+                Doubt::Lost(answer) => (answer, self.look(false).await),
+                Doubt::Refused(answer) => (answer, self.look(true).await),
+            };
+            match look {
+                Look::Applied(entity, by) => return self.tell(Ok(self.confirmed(entity.as_ref(), by))),
+                Look::Resend if resends < MOST_RESENDS => {
+                    resends += 1;
+                    // What an earlier process sent was not executed, so this send is the first.
+                    self.options.sent_before = None;
+                }
+                Look::Resend => {
+                    let why = "it was sent three times, and lost and not executed each time".to_owned();
+                    return self.give_up(answer, why, true);
+                }
+                Look::Stands => {
+                    if !self.conflict(&answer, reapplied) || !self.apply_anew().await? {
+                        return self.tell(answer);
+                    }
+                    reapplied += 1;
+                }
+                Look::Unknown { why, settles } => return self.give_up(answer, why, settles),
+            }
+        }
+    }
+
+    /// Sends the write, all its attempts.
+    async fn send(&mut self) -> Answer {
+        let mut request = copy(&self.request).expect("only a body in memory gets here");
+        request.extensions_mut().insert(self.remaining(&self.options));
+        if self.lost_at.is_some() {
+            request.extensions_mut().insert(Further);
+        }
+        let answer = self.call(request).await;
+        let report = match &answer {
+            Ok(response) => response.extensions().get::<CallReport>().cloned().unwrap_or_default(),
+            Err(error) => error.report().clone(),
+        };
+        // A further send carries the key of the first.
+        self.options.key = report.key.clone().or(self.options.key.take());
+        let (attempts, waited) = (self.total.attempts, self.total.waited);
+        self.total = report;
+        self.total.attempts = self.total.attempts.saturating_add(attempts);
+        self.total.waited += waited;
+        answer
+    }
+
+    pub(super) async fn call(&mut self, request: Request<RequestBody>) -> Answer {
+        self.inner.ready().await?.call(request).await
+    }
+
+    /// What of the call's own bounds is left.
+    fn remaining(&self, options: &CallOptions) -> CallOptions {
+        let elapsed = self.upstream.clock().now() - self.began;
+        let left = |bound: Option<Duration>| bound.map(|bound| bound.saturating_sub(elapsed));
+        CallOptions { deadline: left(options.deadline), max_wait: left(options.max_wait), ..options.clone() }
+    }
+
+    /// Whether an answer leaves doubt, or is one to doubt.
+    fn doubt(&mut self, answer: Answer) -> Doubt {
+        let now = self.upstream.clock().now();
+        let response = match answer {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                self.lost_at = Some(now);
+                return Doubt::Lost(Err(error));
+            }
+            // Not sent, or stopped: what was lost before is as unknown as it was.
+            Err(error) if self.lost_at.is_some() => return Doubt::Lost(Err(error)),
+            Err(error) => return Doubt::None(Err(error)),
+            Ok(response) => response,
+        };
+        let status = response.status();
+        let unknown = is_unknown(&response);
+        if unknown || self.total.doubtful {
+            self.lost_at = Some(now);
+        }
+        if self.lost_at.is_none() {
+            Doubt::None(Ok(response))
+        } else if unknown || !self.is_final(&response) {
+            Doubt::Lost(Ok(response))
+        } else if *self.request.method() == Method::DELETE
+            && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+        {
+            Doubt::Gone(Ok(response))
+        } else if self.conflict_rule().statuses.contains(&status.as_u16()) && self.rule().is_some() {
+            Doubt::Refused(Ok(response))
+        } else {
+            self.lost_at = None;
+            Doubt::None(Ok(response))
+        }
+    }
+
+    /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
+    pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
+        let profile = self.upstream.profile();
+        let (status, headers) = (response.status(), response.headers());
+        let hint = observe(&profile.headers, status, headers, self.upstream.clock().wall()).retry_after;
+        let throttled = headers.contains_key("tidegate-refused");
+        let outcome = Outcome::Answered { status, hint, throttled };
+        status != StatusCode::UNAUTHORIZED && profile.retry.delivery(&outcome) == Delivery::Answered
+    }
+
+    /// The write as it was sent last, read anew each time: hardly any call needs it.
+    pub(super) fn written(&self) -> Written {
+        let body = self.request.body().bytes().cloned().unwrap_or_default();
+        Written::new(self.request.method().clone(), &*self.path, &body)
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.request.method(), &self.path, self.total.clone())
+    }
+
+    /// When to stop looking.
+    pub(super) fn end(&self) -> Option<Mono> {
+        let within = self.options.reconcile.as_ref().and_then(|by| by.within);
+        [within, self.options.deadline].into_iter().flatten().min().map(|bound| self.began + bound)
+    }
+
+    pub(super) fn rule(&self) -> Option<Arc<Rule>> {
+        let own = self.options.reconcile.as_ref().and_then(|by| by.rule.clone());
+        let (method, path) = (self.request.method(), &*self.path);
+        own.filter(|rule| rule.applies(method, path))
+            .or_else(|| self.upstream.profile().reconcile_rule(method, path).cloned().map(Arc::new))
+    }
+
+    /// Which answers are conflicts, and how often the change is applied anew at most.
+    fn conflict_rule(&self) -> Conflict {
+        let wanted = self.options.conflict.as_ref().and_then(|on| on.conflict.clone());
+        wanted.or_else(|| self.rule()?.conflict.clone()).unwrap_or_default()
+    }
+
+    /// Whether the change is to be applied anew after this answer.
+    fn conflict(&self, answer: &Answer, reapplied: u32) -> bool {
+        let (Ok(response), Some(_)) = (answer, &self.options.conflict) else { return false };
+        let conflict = self.conflict_rule();
+        reapplied < conflict.most && conflict.statuses.contains(&response.status().as_u16())
+    }
+
+    /// Puts the change on what the entity is now; false where that cannot be done and the refusal stands.
+    async fn apply_anew(&mut self) -> Result<bool, Error> {
+        let Some(rule) = self.rule() else { return Ok(false) };
+        let written = self.written();
+        let Ok(read) = read_for(&rule, &written) else { return Ok(false) };
+        let Ok((status, Some(entity))) = self.read(&read).await else { return Ok(false) };
+        let Sight::Found(current) = see(&rule, &written, status, Some(&entity)) else {
+            return Ok(false);
+        };
+        let body = self.request.body().bytes().cloned().unwrap_or_default();
+        let Some(body) = reapply(&rule, &body, current).map(Bytes::from) else { return Ok(false) };
+        let amend = self.options.conflict.as_ref().and_then(|on| on.amend.clone());
+        self.options.key = match amend {
+            Some(amend) => Some(
+                amend
+                    .amend(body.clone())
+                    .await
+                    .map_err(|why| self.error(ErrorKind::Stopped).with_source(why))?,
+            ),
+            None => None,
+        };
+        // What was sent under the old body was refused: the new one has no history.
+        self.options.sent_before = None;
+        self.lost_at = None;
+        *self.request.body_mut() = RequestBody::from(body);
+        let (method, path) = (self.request.method(), &self.path);
+        tracing::info!(target: "tidegate", %method, path, "an entity has changed; the change is applied to its current version");
+        Ok(true)
+    }
+
+    /// The answer to a write that was found to have been executed: the entity, or nothing where it is gone.
+    fn confirmed(&self, entity: Option<&Value>, by: Reconciled) -> Response<ResponseBody> {
+        let body = entity.map(Value::to_string).unwrap_or_default();
+        let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+        if entity.is_some() {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        } else {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        response.extensions_mut().insert(self.total.clone());
+        response.extensions_mut().insert(by);
+        response
+    }
+
+    /// Tells an end, with everything the call went through.
+    fn tell(&self, mut answer: Answer) -> Answer {
+        let report = match &mut answer {
+            Ok(response) => response.extensions_mut().get_mut::<CallReport>(),
+            Err(error) => Some(error.report_mut()),
+        };
+        if let Some(report) = report {
+            report.attempts = self.total.attempts;
+            report.waited = self.total.waited;
+        }
+        answer
+    }
+
+    /// The end in doubt.
+    fn give_up(&self, answer: Answer, why: String, settles: bool) -> Answer {
+        let settles = settles && self.rule().is_some();
+        let error = match answer {
+            // A gateway in between has found out as much.
+            Ok(response) if is_unknown(&response) => return self.tell(Ok(response)),
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                let settles = settles || error.can_settle();
+                let why = match error.source_text() {
+                    Some(source) => format!("{source}; {why}"),
+                    None => why,
+                };
+                error.with_settles(settles).with_source(why)
+            }
+            other => {
+                let last = match other {
+                    Ok(response) => format!("the upstream answered {}", response.status()),
+                    Err(error) => error.to_string(),
+                };
+                let unknown = self.error(ErrorKind::OutcomeUnknown);
+                unknown.with_settles(settles).with_source(format!("{why}; {last}"))
+            }
+        };
+        self.tell(Err(error))
+    }
+}
+
+/// Whether a gateway of ours in between could not find it out.
+fn is_unknown(response: &Response<ResponseBody>) -> bool {
+    response.headers().get(OUTCOME).is_some_and(|outcome| outcome == "unknown")
+}

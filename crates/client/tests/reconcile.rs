@@ -1,0 +1,390 @@
+//! Finding out what became of writes, over a wire without sockets in paused time, and against the simulator.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Method;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tidegate::body::BoxError;
+use tidegate::client::CallBuilder;
+use tidegate::layer::{Amend, BoxFuture, OnConflict, ReconcileBy, Reconciled};
+use tidegate::{CallReport, Client, Error, ErrorKind, Profile, ResponseBody};
+use tidegate_core::classify::Failure;
+use tidegate_sim::SimConfig;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::support::{Act, Fake, answer, client, fail};
+
+const S: Duration = Duration::from_secs(1);
+const USERS: &str = "/api/v2/users";
+const USER: &str = "/api/v2/users/7";
+const SEARCH: &str = "/api/v2/users/search";
+const ANN: &str = r#"{"email":"ann@x","name":"Ann"}"#;
+
+fn shows(value: &Value) -> Act {
+    answer(200).header("content-type", "application/json").body(value.to_string())
+}
+
+fn found(users: &Value) -> Act {
+    shows(&json!({"results": users, "total": users.as_array().unwrap().len()}))
+}
+
+fn lost() -> Act {
+    fail(Failure::Interrupted)
+}
+
+fn create(client: &Client) -> CallBuilder<'_> {
+    client.request(Method::POST, USERS).json(ANN).reconcile(ReconcileBy::default())
+}
+
+fn update(client: &Client) -> CallBuilder<'_> {
+    let body = r#"{"title":"Lead","version":4}"#;
+    client.request(Method::PATCH, USER).json(body).reconcile(ReconcileBy::default())
+}
+
+fn delete(client: &Client) -> CallBuilder<'_> {
+    client.request(Method::DELETE, "/api/v2/whatever/7").reconcile(ReconcileBy::default())
+}
+
+fn user(title: &str, version: u64) -> Act {
+    shows(&json!({"title": title, "version": version}))
+}
+
+/// What the wire saw: method, target, seconds.
+fn calls(wire: &Fake) -> Vec<(String, u64)> {
+    wire.seen().iter().map(|seen| (format!("{} {}", seen.method, seen.target), seen.at.as_secs())).collect()
+}
+
+fn report(response: &http::Response<ResponseBody>) -> CallReport {
+    response.extensions().get::<CallReport>().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_write_that_a_read_shows_is_done_and_its_answer_is_the_entity() {
+    let ann = json!({"id": "7", "email": "ann@x", "name": "Ann"});
+    let wire = Fake::new([lost(), found(&json!([ann]))]);
+    let response = create(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.extensions().get::<Reconciled>().unwrap().by, "confirmed-by-read");
+    let report = report(&response);
+    assert_eq!((report.attempts, report.key.as_ref()), (1, wire.seen()[0].key.as_ref()));
+    let body: Value = serde_json::from_slice(&response.into_body().bytes(1000).await.unwrap()).unwrap();
+    assert_eq!(body, ann);
+    assert_eq!(calls(&wire), [(format!("POST {USERS}"), 0), (format!("POST {SEARCH}"), 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_is_believed_after_settle_and_the_write_sent_again_with_its_key() {
+    let wire = Fake::new([lost()]);
+    wire.then_all((0..5).map(|_| found(&json!([]))));
+    wire.then_all([answer(201)]);
+    let response = create(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (201, 2));
+    let seen = wire.seen();
+    let writes: Vec<_> = seen.iter().filter(|seen| seen.target == USERS).collect();
+    assert_eq!(writes.len(), 2);
+    assert!(writes[0].key.is_some() && writes[0].key == writes[1].key && writes[0].body == writes[1].body);
+    assert!(writes[1].at >= 30 * S, "{:?}", calls(&wire));
+    assert_eq!(seen.len() - writes.len(), 5, "four waits, each three times as long: {:?}", calls(&wire));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_has_not_moved_needs_no_wait() {
+    let wire = Fake::new([lost(), user("Agent", 4), answer(200)]);
+    let response = update(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (200, 2));
+    assert_eq!(
+        calls(&wire),
+        [(format!("PATCH {USER}"), 0), (format!("GET {USER}"), 0), (format!("PATCH {USER}"), 0)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_after_a_loss_may_be_the_lost_attempts_own() {
+    let wire = Fake::new([lost(), user("Agent", 4), answer(409), user("Lead", 5)]);
+    let response = update(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (200, 2));
+    assert!(response.extensions().get::<Reconciled>().is_some());
+    // Somebody else's: the upstream's own word is delivered.
+    let wire = Fake::new([lost(), user("Boss", 5), answer(409).body("stale"), user("Boss", 5)]);
+    let response = update(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!(response.status(), 409);
+    assert_eq!(response.into_body().bytes(100).await.unwrap(), "stale");
+    // A read that still shows the old version may only be late.
+    let wire = Fake::new([
+        lost(),
+        user("Agent", 4),
+        answer(409),
+        user("Agent", 4),
+        user("Agent", 4),
+        user("Lead", 5),
+    ]);
+    let response = update(&client(&wire, "genesys")).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{:?}", calls(&wire));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_tell_stays_unknown() {
+    let twice = json!([{"email": "ann@x", "name": "Ann"}, {"email": "ann@x", "name": "Ann"}]);
+    let wire = Fake::new([lost()]);
+    wire.then_all((0..5).map(|_| found(&twice)));
+    let error = create(&client(&wire, "genesys")).send().await.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle()), (ErrorKind::OutcomeUnknown, false));
+    assert!(error.to_string().contains("several entities have this key"), "{error}");
+    assert_eq!(error.report().attempts, 1);
+    // No rule: as ever, and nothing is asked.
+    let wire = Fake::new([lost()]);
+    let client = client(&wire, "genesys");
+    let call = client
+        .request(Method::POST, "/api/v2/conversations/calls")
+        .json("{}")
+        .reconcile(ReconcileBy::default());
+    let error = call.send().await.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle(), wire.seen().len()), (ErrorKind::OutcomeUnknown, false, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_lost_time_and_again_is_sent_three_times() {
+    let wire = Fake::new([lost(), user("a", 4), lost(), user("a", 4), lost(), user("a", 4)]);
+    let error = update(&client(&wire, "genesys")).send().await.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle()), (ErrorKind::OutcomeUnknown, true));
+    assert_eq!((error.report().attempts, wire.seen().len()), (3, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_that_cannot_be_sent_leaves_the_doubt() {
+    let wire = Fake::new([lost(), user("a", 4)]);
+    wire.then_all((0..40).map(|_| fail(Failure::ConnectFailed)));
+    let error = update(&client(&wire, "genesys")).send().await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.can_settle()),
+        (ErrorKind::OutcomeUnknown, true),
+        "not `unreachable`: {error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_looking_beyond_the_time_that_was_given() {
+    let wire = Fake::new([lost()]);
+    wire.then_all((0..9).map(|_| found(&json!([]))));
+    let began = Instant::now();
+    let by = ReconcileBy { within: Some(5 * S), ..ReconcileBy::default() };
+    let error = create(&client(&wire, "genesys")).reconcile(by).send().await.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle()), (ErrorKind::OutcomeUnknown, true));
+    assert!(began.elapsed() >= 4 * S && began.elapsed() <= 5 * S, "{:?}", began.elapsed());
+    assert_eq!(wire.seen().iter().filter(|seen| seen.target == USERS).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn being_called_off_leaves_the_doubt_to_a_later_look() {
+    let wire = Fake::new([lost(), found(&json!([]))]);
+    let (off, signal) = watch::channel(false);
+    let client = client(&wire, "genesys");
+    let call = create(&client).called_off_by(signal).send();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        off.send_replace(true);
+    };
+    let began = Instant::now();
+    let (ended, ()) = tokio::join!(call, stop);
+    let error = ended.unwrap_err();
+    assert_eq!((error.kind(), error.can_settle()), (ErrorKind::OutcomeUnknown, true));
+    assert_eq!((began.elapsed(), wire.seen().len()), (Duration::from_millis(500), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_of_an_earlier_process_is_looked_for_before_anything_is_sent() {
+    let wire = Fake::new([user("Lead", 5)]);
+    let call = client(&wire, "genesys");
+    let response = update(&call).sent_before(Some(Duration::from_hours(30))).key("k").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (200, 0));
+    assert_eq!(calls(&wire), [(format!("GET {USER}"), 0)]);
+    let wire = Fake::new([user("Agent", 4), answer(200)]);
+    let call = client(&wire, "genesys");
+    update(&call).sent_before(Some(Duration::from_hours(30))).key("k").send().await.unwrap();
+    assert_eq!(wire.seen()[1].key.as_deref(), Some("k"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_finds_nothing_after_a_loss_is_done() {
+    let wire = Fake::new([lost(), answer(404)]);
+    let response = delete(&client(&wire, "generic")).send().await.unwrap();
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.extensions().get::<Reconciled>().unwrap().by, "already-done");
+    let wire = Fake::new([answer(404)]);
+    assert_eq!(
+        delete(&client(&wire, "generic")).send().await.unwrap().status(),
+        404,
+        "without a loss it is news"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_by_post_is_a_read() {
+    let wire = Fake::new([lost(), answer(200)]);
+    let response = client(&wire, "genesys").request(Method::POST, SEARCH).json("{}").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), wire.seen().len()), (200, 2));
+}
+
+/// Keeps what it was told.
+#[derive(Debug, Default)]
+struct Notes {
+    told: Mutex<Vec<Bytes>>,
+    fails: bool,
+}
+
+impl Amend for Notes {
+    fn amend(&self, body: Bytes) -> BoxFuture<Result<String, BoxError>> {
+        self.told.lock().push(body);
+        let key = format!("key-{}", self.told.lock().len());
+        let result = if self.fails { Err("disk full".into()) } else { Ok(key) };
+        Box::pin(async move { result })
+    }
+}
+
+async fn conflicting(wire: &Fake, notes: &Arc<Notes>) -> Result<http::Response<ResponseBody>, Error> {
+    let amend: Arc<dyn Amend> = Arc::clone(notes) as Arc<dyn Amend>;
+    let on = OnConflict { amend: Some(amend), ..OnConflict::default() };
+    update(&client(wire, "genesys")).key("key-0").on_conflict(on).send().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_version_is_read_again_and_applied_at_most_three_times() {
+    let notes = Arc::new(Notes::default());
+    let wire = Fake::new([answer(409), user("Boss", 9), answer(200)]);
+    let response = conflicting(&wire, &notes).await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (200, 2));
+    let seen = wire.seen();
+    assert_eq!((seen[0].key.as_deref(), seen[2].key.as_deref()), (Some("key-0"), Some("key-1")));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&seen[2].body).unwrap(),
+        json!({"title": "Lead", "version": 9})
+    );
+    assert_eq!(*notes.told.lock(), [seen[2].body.clone()]);
+
+    let notes = Arc::new(Notes::default());
+    let wire = Fake::new((0..9).flat_map(|round| [answer(409), user("Boss", 9 + round)]));
+    let response = conflicting(&wire, &notes).await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (409, 4));
+    assert_eq!(notes.told.lock().len(), 3);
+
+    // The entity has the version that was sent: the refusal is about something else.
+    let notes = Arc::new(Notes::default());
+    let wire = Fake::new([answer(409), user("Boss", 4)]);
+    assert_eq!(conflicting(&wire, &notes).await.unwrap().status(), 409);
+    assert_eq!(notes.told.lock().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_body_that_cannot_be_written_down_is_not_sent() {
+    let notes = Arc::new(Notes { fails: true, ..Notes::default() });
+    let wire = Fake::new([answer(409), user("Boss", 9)]);
+    let error = conflicting(&wire, &notes).await.unwrap_err();
+    assert_eq!((error.kind(), wire.seen().len()), (ErrorKind::Stopped, 2));
+    assert!(error.to_string().contains("disk full"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_lost_on_its_new_version_is_looked_for_there() {
+    let notes = Arc::new(Notes::default());
+    let wire = Fake::new([answer(409), user("Boss", 9), lost(), user("Lead", 10)]);
+    let response = conflicting(&wire, &notes).await.unwrap();
+    assert_eq!((response.status().as_u16(), report(&response).attempts), (200, 2));
+    assert!(response.extensions().get::<Reconciled>().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_just_created_is_asked_for_again_and_what_is_old_is_not() {
+    let wire = Fake::new([shows(&json!({"id": "7"})), answer(404), answer(404), shows(&json!({}))]);
+    let client = client(&wire, "genesys");
+    client.request(Method::POST, USERS).json(ANN).send().await.unwrap();
+    assert_eq!(client.get(USER).send().await.unwrap().status(), 200);
+    assert_eq!(wire.seen().len(), 4);
+    wire.then_all([answer(404), answer(404), answer(200)]);
+    assert_eq!(client.get("/api/v2/users/70").send().await.unwrap().status(), 404, "an old one");
+    assert_eq!(
+        client.get("/api/v2/users/7/routingskills").send().await.unwrap().status(),
+        200,
+        "below a new one"
+    );
+    wire.then_all([answer(404)]);
+    assert_eq!(client.request(Method::DELETE, USER).send().await.unwrap().status(), 404, "has what it wants");
+    // Deleted: from now on its absence is no delay.
+    wire.then_all([answer(200), answer(404)]);
+    client.request(Method::DELETE, USER).send().await.unwrap();
+    assert_eq!(client.get(USER).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_after_the_window_is_missing() {
+    let wire = Fake::new([shows(&json!({"id": "7"}))]);
+    let client = client(&wire, "genesys");
+    client.request(Method::POST, USERS).json(ANN).send().await.unwrap();
+    tokio::time::sleep(61 * S).await;
+    wire.then_all([answer(404)]);
+    assert_eq!(client.get(USER).send().await.unwrap().status(), 404);
+    assert_eq!(wire.seen().len(), 2);
+}
+
+/// One fate of one write, against a simulator of its own: the status, and what its books say.
+async fn fate(fault: &str, method: Method, target: &str, body: &str, lag: &str) -> (u16, u64, u64) {
+    let toml =
+        format!("limit = 0\nlag = \"{lag}\"\n[faults]\nscript = [\"{fault}\"]\nlate_by = \"100ms..300ms\"\n");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sim = tidegate_sim::serve(listener, SimConfig::from_toml(&toml).unwrap()).await.unwrap();
+    let mut profile = Profile::builtin("genesys").unwrap();
+    for rule in &mut profile.reconcile {
+        rule.settle = 3 * S;
+    }
+    profile.limits_source = None;
+    let builder = Client::builder(profile, sim.url(), sim.url());
+    let client = builder.credential("tests", "demo-client", "demo-secret").build().unwrap();
+    let call = client.request(method, target).json(body.to_owned()).reconcile(ReconcileBy::default());
+    let status =
+        match tokio::time::timeout(Duration::from_mins(2), call.send()).await.expect("nothing may hang") {
+            Ok(response) => response.status().as_u16(),
+            Err(error) => panic!("{fault} {target}: {error}"),
+        };
+    let books = sim.stats();
+    sim.shutdown().await;
+    (status, books.writes.values().sum(), books.duplicates)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_leaves_a_write_of_the_genesys_rules_unknown_or_doubled() {
+    let one = "/api/v2/users/00000000-0000-4000-8000-000000000001";
+    let (merge, replace) = (format!("{one}/routingskills/bulk"), format!("{one}/routingskills/bulk"));
+    let skills = r#"[{"id":"10000000-0000-4000-8000-000000000001","proficiency":3}]"#;
+    let writes = [
+        (Method::POST, USERS, ANN, "1s"),
+        (Method::PATCH, one, r#"{"title":"Lead","version":1}"#, "0s"),
+        (Method::PATCH, &merge, skills, "0s"),
+        (Method::PUT, &replace, skills, "0s"),
+        (Method::DELETE, one, "", "0s"),
+    ];
+    let faults =
+        ["throttle", "unavailable", "drop-before", "drop-after", "late", "timeout-after", "internal-error"];
+    let all = faults.iter().flat_map(|fault| {
+        writes.iter().map(move |(method, target, body, lag)| async move {
+            let (status, executed, duplicates) = fate(fault, method.clone(), target, body, lag).await;
+            let what = format!("{method} {target} with {fault}: {status}, executed {executed}");
+            assert_eq!(duplicates, 0, "{what}");
+            if *fault == "internal-error" {
+                assert_eq!((status, executed), (500, 0), "{what}");
+            } else {
+                assert!((200..300).contains(&status), "{what}");
+                // Replacing and deleting may be repeated; what is deleted already is not deleted again.
+                assert!(executed == 1 || *method == Method::PUT && executed == 2, "{what}");
+            }
+        })
+    });
+    join_all(all).await;
+}
