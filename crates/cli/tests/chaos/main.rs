@@ -11,6 +11,7 @@
 )]
 #![cfg(unix)]
 
+mod away;
 #[path = "../common/mod.rs"]
 mod common;
 mod jobs;
@@ -80,12 +81,15 @@ impl Size {
 }
 
 /// Every hundredth answer is lost in each of four ways, one of them twice as often; tokens live for two seconds.
-fn upstream(size: Size, keys: &str) -> String {
+fn upstream(size: Size, kind: Upstream) -> String {
+    let keys = if kind == Upstream::Recognises { "24h" } else { "none" };
+    // Where it is asked what it holds, some writes are executed after it was asked.
+    let late = if kind == Upstream::Shows { "late = 0.01\nlate_by = \"100ms..800ms\"\n" } else { "" };
     format!(
         "users = {}\nseed = {}\nlimit = 0\nlatency = \"2ms..20ms\"\nlag = \"200ms\"\ndedup = \"{keys}\"\n\
          [oauth]\ntoken_ttl = \"2s\"\n\
          [faults]\ndrop_after = 0.02\ndrop_before = 0.02\nunavailable = 0.01\nunavailable_hint = \"1s\"\n\
-         timeout_after = 0.01\n",
+         timeout_after = 0.01\n{late}",
         size.writes, size.seed
     )
 }
@@ -121,7 +125,7 @@ fn profile(world: &World, kind: Upstream) -> String {
         let genesys = Profile::builtin_text("genesys").unwrap();
         let from = genesys.find("[[reconcile]]").unwrap();
         let to = from + genesys[from..].find("[oauth]").unwrap();
-        // Longer than the simulator takes to show what it holds.
+        // Longer than the simulator takes to execute late, and to show what it holds.
         let rules = genesys[from..to].replace("settle = \"30s\"", "settle = \"2s\"");
         text = text + "\n" + &rules.replace("settle = \"10s\"", "settle = \"2s\"");
     }
@@ -131,8 +135,7 @@ fn profile(world: &World, kind: Upstream) -> String {
 
 fn mixed_writes(size: Size, kind: Upstream, mode: &str, more: &[&str]) {
     let begun = Instant::now();
-    let keys = if kind == Upstream::Recognises { "24h" } else { "none" };
-    let world = World::new(&upstream(size, keys));
+    let world = World::new(&upstream(size, kind));
     let profile = profile(&world, kind);
     let writes = mix::mix(size.seed, size.writes);
     world.write("w.ndjson", mix::ndjson(&writes));
