@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use http::Method;
-use tidegate::{Client, ErrorKind, Upstream};
+use tidegate::{Client, ErrorKind, Profile, Upstream};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::pace::{LimitKind, LimitSpec, Observes, Partition};
 use tokio::time::Instant;
@@ -48,7 +48,7 @@ async fn r6_every_answer_teaches_the_gate() {
         client.request(method.clone(), USERS).send().await.unwrap();
         client.get(USERS).send().await.unwrap();
         let seen = wire.seen();
-        let waited = seen[1].at - seen[0].at;
+        let waited = seen[1].at.saturating_sub(seen[0].at);
         assert!(waited >= 50 * S, "{method} {status}: the next call came {waited:?} later");
     }
 }
@@ -56,19 +56,17 @@ async fn r6_every_answer_teaches_the_gate() {
 /// PostHog/terraform#157: the wait that the server ordered ran into the time-out of the attempt.
 #[tokio::test(start_paused = true)]
 async fn r9_an_attempts_time_out_is_not_the_calls() {
-    let limit = 15 * S;
-    let wire = Fake::new([throttle(120), answer(200).after(limit - S)]);
+    let limit = Profile::builtin("genesys").unwrap().timeouts.read;
+    let almost = limit.saturating_sub(S);
+    let wire = Fake::new([throttle(120), answer(200).after(almost)]);
     let began = Instant::now();
     assert_eq!(client(&wire, "genesys").get(USERS).send().await.unwrap().status(), 200);
-    assert!(
-        began.elapsed() >= 120 * S + (limit - S),
-        "a wait of eight time-outs, and then an attempt's whole"
-    );
+    assert!(began.elapsed() >= 120 * S + almost, "a wait of many time-outs, and then an attempt's whole");
     // An attempt that hangs ends at its own time-out, and the call goes on.
     let wire = Fake::new([answer(200).after(3600 * S)]);
     assert_eq!(client(&wire, "genesys").get(USERS).send().await.unwrap().status(), 200);
     let seen = wire.seen();
-    assert!(seen.len() == 2 && seen[1].at - seen[0].at >= limit, "{seen:?}");
+    assert!(seen.len() == 2 && seen[1].at >= seen[0].at + limit, "{seen:?}");
 }
 
 /// friggframework/frigg#636: five calls that met a 401 together made three refreshes, two of which were refused; openfga/js-sdk#332.

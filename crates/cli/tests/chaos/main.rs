@@ -133,7 +133,7 @@ fn profile(world: &World, kind: Upstream) -> String {
     name
 }
 
-fn mixed_writes(size: Size, kind: Upstream, mode: &str, more: &[&str]) {
+fn mixed_writes(size: Size, kind: Upstream, name: &str, more: &[&str]) {
     let begun = Instant::now();
     let world = World::new(&upstream(size, kind));
     let profile = profile(&world, kind);
@@ -157,7 +157,7 @@ fn mixed_writes(size: Size, kind: Upstream, mode: &str, more: &[&str]) {
     if code != Some(expected) {
         problems.push(format!("the last resume ended with {code:?}: {:#?}", seen.last));
     }
-    size.conclude(mode, begun, &world, &seen, &problems);
+    size.conclude(name, begun, &world, &seen, &problems);
 }
 
 fn dedup(size: Size) {

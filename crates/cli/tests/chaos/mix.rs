@@ -80,7 +80,7 @@ pub(crate) fn mix(seed: u64, count: usize) -> Vec<Write> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let kind = |number: usize| match number % 20 {
         0..6 => Kind::Create,
-        6..11 if number % STALE_EVERY == 0 => Kind::Stale,
+        6..11 if number.is_multiple_of(STALE_EVERY) => Kind::Stale,
         6..11 => Kind::Rename,
         11..16 => Kind::Merge,
         16 | 17 => Kind::Replace,
