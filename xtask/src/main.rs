@@ -10,6 +10,7 @@
 #![expect(clippy::print_stderr, reason = "progress and failures are talk; they go to stderr")]
 
 mod bench;
+mod chaos;
 mod clock;
 mod command;
 mod failure;
@@ -32,7 +33,7 @@ struct Command {
     steps: &'static [Step],
 }
 
-/// Every sub-command that is a list of steps. `bench` and `help` take another shape and stand apart.
+/// Every sub-command that is a list of steps. `bench`, `chaos` and `help` take another shape and stand apart.
 const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
@@ -107,6 +108,7 @@ fn dispatch(words: &[&str]) -> Result<(), Failure> {
         }
         ["bench"] => bench::list(),
         ["bench", name, rest @ ..] => bench::run(name, rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         [name] => {
             let command = COMMANDS.iter().find(|command| command.name == *name).ok_or_else(|| {
                 Failure::new(format!("there is no command `{name}`")).hint("`cargo xtask help` lists them")
@@ -128,6 +130,7 @@ fn help() {
         }
     }
     println!("  {:<10} run one benchmark of the workspace; without a name, list them", "bench");
+    println!("  {:<10} {}", "chaos", chaos::about());
     println!(
         "\nenvironment:\n  TIDEGATE_TEST_BINARY  the tidegate program that `sdk` drives, instead of building one"
     );

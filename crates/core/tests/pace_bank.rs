@@ -201,19 +201,6 @@ fn declared(key: &str, quota: u64, per: &[Partition]) -> LimitSpec {
 }
 
 #[test]
-fn a_cold_start_sends_one_scout() {
-    let mut bank = bank();
-    let scout = Caller::new().granted(&mut bank, at(0));
-    let waiters: Vec<WaiterId> = (0..39).map(|_| Caller::new().queued(&mut bank, at(0))).collect();
-    bank.sent(at(0), scout);
-    assert!(advance(&mut bank, at(10)).is_empty());
-    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &told(299, 4990));
-    let woken = advance(&mut bank, at(20));
-    assert_eq!(woken.len(), waiters.len());
-    assert_eq!(woken[0].0, waiters[0], "first come, first served");
-}
-
-#[test]
 fn waiters_wake_after_a_reset_spread_and_not_as_a_herd() {
     let mut bank = Bank::new(BankConfig::default()).unwrap();
     let scout = Caller::new().granted(&mut bank, at(0));
@@ -424,25 +411,6 @@ fn a_throttle_that_names_a_limit_closes_that_limit_for_every_family() {
     let waiter = other.queued(&mut bank, at(30));
     assert!(advance(&mut bank, at(7019)).is_empty());
     assert_eq!(advance(&mut bank, at(7020))[0].0, waiter);
-}
-
-#[test]
-fn a_ticket_takes_from_all_limits_or_from_none() {
-    let mut patches = declared("patches", 1, &[]);
-    patches.method = Some(Method::PATCH);
-    let limits = vec![declared("all", 100, &[Partition::Credential]), patches];
-    let mut bank = Bank::new(BankConfig { limits, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
-    let scout = Caller::new().granted(&mut bank, at(0));
-    bank.sent(at(0), scout);
-    answer(&mut bank, at(20), scout, AnswerKind::Accepted, &Observation::default());
-    let patch = Caller { method: Method::PATCH, ..Caller::new() };
-    let _ = patch.granted(&mut bank, at(30));
-    for _ in 0..5 {
-        let _ = patch.queued(&mut bank, at(30));
-    }
-    assert!(advance(&mut bank, at(40)).is_empty());
-    let all = bank.snapshot(at(40)).gates.into_iter().find(|gate| gate.name == "all").unwrap();
-    assert!((all.remaining.unwrap() - 98.0).abs() < 1e-9, "waiting takes nothing: {all:?}");
 }
 
 #[test]

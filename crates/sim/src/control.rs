@@ -100,6 +100,9 @@ impl Simulation {
                     .map(|stats| ApiResponse::json(200, &stats))
                     .map_err(|error| error.to_string())
             }
+            ("/sim/writes", &Method::GET) => serde_json::to_value(self.world.writes())
+                .map(|writes| ApiResponse::json(200, &writes))
+                .map_err(|error| error.to_string()),
             ("/sim/config", &Method::GET) => serde_json::to_value(self.world.config())
                 .map(|config| ApiResponse::json(200, &config))
                 .map_err(|error| error.to_string()),
@@ -126,6 +129,7 @@ fn help() -> Value {
         "POST /oauth/token": "client_credentials; demo-client / demo-secret unless configured",
         "/api/v2/...": "users, routing skills, scripts, conversations, bulk, analytics, recording and outbound jobs, external contacts, limits, SCIM users",
         "GET /sim/stats": "the judge's books; ?users=1 adds every user's skills",
+        "GET /sim/writes": "every write, with each of its attempts",
         "GET /sim/config": "the configuration in force",
         "POST /sim/reset": "start again; an optional JSON object overrides keys of the start configuration",
         "POST /sim/faults": "replace the faults: match, unavailable, unavailable_hint, drop_before, drop_after, \

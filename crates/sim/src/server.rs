@@ -25,7 +25,7 @@ use crate::config::SimConfig;
 use crate::control::Simulation;
 use crate::error::SimError;
 use crate::model::fault::Faults;
-use crate::model::ledger::Stats;
+use crate::model::ledger::{Stats, WriteBook};
 use crate::model::world::{Decision, Reply};
 use crate::wire::message::{ApiRequest, ApiResponse};
 use crate::witness::Witness;
@@ -72,6 +72,11 @@ impl Sim {
     /// The judge's books with every user's skills.
     pub fn stats_with_users(&self) -> Stats {
         self.shared.lock().stats(true)
+    }
+
+    /// Every write, with each of its attempts, in the order of first arrivals.
+    pub fn writes(&self) -> Vec<WriteBook> {
+        self.shared.lock().world.writes()
     }
 
     /// Starts again with the configuration given to [`serve`], overridden by the keys of a JSON object (or by nothing, if empty).

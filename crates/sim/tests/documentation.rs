@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tidegate_sim::config::{Client, Event, LimitConfig};
 use tidegate_sim::model::fault::{BrownOut, Fault};
-use tidegate_sim::model::ledger::{Second, Stats};
+use tidegate_sim::model::ledger::{Second, Stats, WriteAttempt, WriteBook};
 use tidegate_sim::model::strangers::Stranger;
 use tidegate_sim::{Scenario, SimConfig};
 
@@ -67,6 +67,10 @@ fn every_fault_and_every_field_of_the_books_is_documented() {
     let stats = Stats { users: Some(BTreeMap::new()), ..Stats::default() };
     assert_eq!(
         missing([keys(&stats), keys(&stats.oauth), keys(&Second::default())].concat()),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        missing([keys(&WriteBook::default()), keys(&WriteAttempt::default())].concat()),
         Vec::<String>::new()
     );
 }

@@ -148,7 +148,7 @@ async fn a_body_above_the_bound_is_a_413_that_can_be_read() {
 async fn the_judge_is_reached_without_token_or_quota() {
     let mut bench = Bench::new("limit = 1\nwindow = \"1h\"").await;
     bench.token = "none".to_owned();
-    for target in ["/", "/sim/config", "/sim/stats?users=1"] {
+    for target in ["/", "/sim/config", "/sim/stats?users=1", "/sim/writes"] {
         let (status, headers, body) = bench.send("GET", target, &[], "").await.unwrap();
         assert_eq!(status, 200, "{target}");
         assert!(!headers.contains_key("x-rate-limit-limit"));

@@ -52,9 +52,13 @@ impl Journal {
                 return Err(ErrorKind::Exists);
             }
             let draft = beside(path, ".new");
-            match fs::remove_file(&draft) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+            // A log left by a journal that was deleted after a crash would be read as the new journal's own
+            // (https://www.sqlite.org/wal.html, "The WAL File"): the new run would begin with the old one's items.
+            for stale in [&draft, &beside(path, "-wal"), &beside(path, "-shm")] {
+                match fs::remove_file(stale) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
             }
             format::build(&draft, header)?;
             fs::rename(&draft, path)?;

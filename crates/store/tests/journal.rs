@@ -1,4 +1,7 @@
 //! The journal as its users see it: who may open it, what it remembers, and what is left after a crash at any point.
+//!
+//! Names with `r16` show rule R16 of `crates/core/tests/rules.rs`: commits are shared, and a torn end of the log is told from
+//! damage in the middle (drasi-project/drasi-core#668, fjall-rs/fjall#311).
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -246,7 +249,7 @@ fn other_files_are_told_from_journals() {
 }
 
 #[test]
-fn a_damaged_journal_is_reported_as_damaged() {
+fn r16_a_damaged_journal_is_reported_as_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let (path, journal) = planned(&folder, 500);
     journal.close().unwrap();
@@ -263,7 +266,7 @@ fn a_damaged_journal_is_reported_as_damaged() {
 }
 
 #[tokio::test]
-async fn many_tasks_share_commits_and_each_hears_of_its_own() {
+async fn r16_many_tasks_share_commits_and_each_hears_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.journal");
     let journal = tokio::task::spawn_blocking(move || {
@@ -332,7 +335,7 @@ fn every_acknowledged_write_survives_a_crash_right_after_it() {
 }
 
 #[test]
-fn a_log_cut_anywhere_leaves_the_state_of_some_commit() {
+fn r16_a_log_cut_anywhere_leaves_the_state_of_some_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (path, journal) = planned(&folder, 8);
     journal.close().unwrap();
@@ -360,6 +363,24 @@ fn a_log_cut_anywhere_leaves_the_state_of_some_commit() {
         reached = place;
     }
     assert_eq!(reached, history.len() - 1, "the whole log has everything");
+}
+
+#[test]
+fn a_new_journal_does_not_take_up_the_log_of_a_deleted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, journal) = planned(&folder, 8);
+    journal.intend_blocking((1..=8).collect(), at(20)).unwrap();
+    // As after a crash: the file, and a log beside it that nobody has folded into it.
+    let copy = tempfile::tempdir().unwrap();
+    let left = cut(&path, copy.path(), None);
+    fs::remove_file(&left).unwrap();
+    assert!(fs::metadata(format!("{}-wal", left.display())).unwrap().len() > 0);
+    let journal = Journal::create(&left, &header()).unwrap();
+    journal.append_blocking(vec![item(1), item(9)]).unwrap();
+    journal.finish_planning_blocking(at(30)).unwrap();
+    journal.close().unwrap();
+    let expected: BTreeMap<u64, State> = [(1, State::Planned), (9, State::Planned)].into();
+    assert_eq!(states(&left), expected);
 }
 
 #[test]

@@ -120,6 +120,35 @@ pub struct Stats {
     pub users: Option<BTreeMap<String, BTreeMap<String, f64>>>,
 }
 
+/// One attempt at a write, as the server saw it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WriteAttempt {
+    /// Seconds since the start or the last reset at which it was decided.
+    pub at: f64,
+    /// Whether this attempt changed something. A replayed answer did not.
+    pub executed: bool,
+    /// The status that was answered; absent where the connection was closed instead. Whether the answer arrived is not known here.
+    pub status: Option<u16>,
+    /// What was done to it on purpose, by the name of the fault.
+    pub fault: Option<String>,
+}
+
+/// Everything known about the writes under one `X-Genesys-Request-Id`, or about those of one method and path that had none; an
+/// element of the answer of `GET /sim/writes`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WriteBook {
+    /// The id, if there was one.
+    pub id: Option<String>,
+    /// The method of the first attempt.
+    pub method: String,
+    /// The path of the first attempt.
+    pub path: String,
+    /// How often something was executed.
+    pub executed: u64,
+    /// Its attempts, in the order in which they were decided.
+    pub attempts: Vec<WriteAttempt>,
+}
+
 /// What became of one write transaction.
 #[derive(Debug, Default)]
 struct Transaction {
@@ -127,6 +156,13 @@ struct Transaction {
     executed: Vec<u64>,
     /// Whether it is settled without execution.
     refused: bool,
+    /// How often something was executed, also late, when another attempt was being decided.
+    executions: u64,
+    /// Its place in the order of first arrivals.
+    place: usize,
+    method: String,
+    path: String,
+    attempts: Vec<WriteAttempt>,
 }
 
 /// The running books.
@@ -135,6 +171,8 @@ pub struct Ledger {
     stats: Stats,
     timeline: BTreeMap<u64, Second>,
     transactions: HashMap<String, Transaction>,
+    /// The writes that had no id, by method and path.
+    unnamed: HashMap<(String, String), Transaction>,
     /// Digests of everything POST and PATCH have executed.
     contents: HashSet<u64>,
     in_flight: u64,
@@ -226,22 +264,44 @@ impl Ledger {
         }
     }
 
-    /// A fault was injected.
-    pub fn fault(&mut self, name: &str) {
+    /// A fault was injected, into an attempt at `write` if it is one.
+    pub fn fault(&mut self, name: &str, write: Option<&WriteContent<'_>>) {
         *self.stats.faults.entry(name.to_owned()).or_insert(0) += 1;
+        if let Some(attempt) = self.latest(write) {
+            attempt.fault = Some(name.to_owned());
+        }
     }
 
-    /// An attempt at a write arrived under `id`.
-    pub fn write_seen(&mut self, id: Option<&str>) {
-        let Some(id) = id else {
-            self.stats.unkeyed += 1;
-            return;
+    /// An attempt at a write is about to be decided.
+    pub fn write_seen(&mut self, now: Duration, write: &WriteContent<'_>) {
+        let first = Transaction {
+            place: self.transactions.len() + self.unnamed.len(),
+            method: write.method.to_owned(),
+            path: write.path.to_owned(),
+            ..Transaction::default()
         };
-        if self.transactions.contains_key(id) {
-            self.stats.retried += 1;
+        let transaction = if let Some(id) = write.id {
+            let transaction = self.transactions.entry(id.to_owned()).or_insert(first);
+            self.stats.retried += u64::from(!transaction.attempts.is_empty());
+            transaction
         } else {
-            self.transactions.insert(id.to_owned(), Transaction::default());
+            self.stats.unkeyed += 1;
+            self.unnamed.entry((write.method.to_owned(), write.path.to_owned())).or_insert(first)
+        };
+        transaction.attempts.push(WriteAttempt { at: now.as_secs_f64(), ..WriteAttempt::default() });
+    }
+
+    /// What is written down of `write`.
+    fn transaction(&mut self, write: &WriteContent<'_>) -> Option<&mut Transaction> {
+        match write.id {
+            Some(id) => self.transactions.get_mut(id),
+            None => self.unnamed.get_mut(&(write.method.to_owned(), write.path.to_owned())),
         }
+    }
+
+    /// The attempt that is being decided, if it is at a write.
+    fn latest(&mut self, write: Option<&WriteContent<'_>>) -> Option<&mut WriteAttempt> {
+        self.transaction(write?)?.attempts.last_mut()
     }
 
     /// A write was executed with success. `same_emails` is how many users it created with an email that another user has.
@@ -249,6 +309,12 @@ impl Ledger {
         *self.stats.writes.entry(endpoint.to_owned()).or_insert(0) += 1;
         if matches!(write.method, "POST" | "PATCH") && !self.contents.insert(write.digest()) {
             self.stats.repeated_content += 1;
+        }
+        if let Some(transaction) = self.transaction(write) {
+            transaction.executions += 1;
+            if let Some(attempt) = transaction.attempts.last_mut() {
+                attempt.executed = true;
+            }
         }
         let same_emails = u64::from(same_emails);
         self.stats.duplicate_emails += same_emails;
@@ -276,15 +342,35 @@ impl Ledger {
     }
 
     /// An API call was answered with `status`.
-    pub fn answered(&mut self, status: u16, write_id: Option<&str>) {
+    pub fn answered(&mut self, status: u16, write: Option<&WriteContent<'_>>) {
         *self.stats.statuses.entry(status).or_insert(0) += 1;
         if status == 401 {
             self.stats.unauthorized += 1;
         }
+        if let Some(attempt) = self.latest(write) {
+            attempt.status = Some(status);
+        }
         let is_final = !matches!(status, 401 | 408 | 429 | 500..=599);
-        if is_final && let Some(transaction) = write_id.and_then(|id| self.transactions.get_mut(id)) {
+        let id = write.and_then(|write| write.id);
+        if is_final && let Some(transaction) = id.and_then(|id| self.transactions.get_mut(id)) {
             transaction.refused |= transaction.executed.is_empty();
         }
+    }
+
+    /// Every write in the order of first arrivals; those without an id are one per method and path.
+    pub fn writes(&self) -> Vec<WriteBook> {
+        let named = self.transactions.iter().map(|(id, transaction)| (Some(id), transaction));
+        let mut all: Vec<_> =
+            named.chain(self.unnamed.values().map(|transaction| (None, transaction))).collect();
+        all.sort_by_key(|(_, transaction)| transaction.place);
+        let book = |(id, transaction): (Option<&String>, &Transaction)| WriteBook {
+            id: id.cloned(),
+            method: transaction.method.clone(),
+            path: transaction.path.clone(),
+            executed: transaction.executions,
+            attempts: transaction.attempts.clone(),
+        };
+        all.into_iter().map(book).collect()
     }
 
     /// A copy of the books. The users are filled in by the world.
@@ -368,16 +454,48 @@ mod tests {
     fn a_write_is_lost_until_it_is_executed_or_finally_refused() {
         let mut ledger = Ledger::new(1);
         for id in ["throttled", "refused", "done"] {
-            ledger.write_seen(Some(id));
+            ledger.write_seen(Duration::ZERO, &write(id, "POST", b""));
         }
-        ledger.answered(429, Some("throttled"));
-        ledger.answered(409, Some("refused"));
+        ledger.answered(429, Some(&write("throttled", "POST", b"")));
+        ledger.answered(409, Some(&write("refused", "POST", b"")));
         ledger.write_executed("POST /x", &write("done", "POST", b""), 0);
         assert_eq!(ledger.stats(Duration::ZERO).lost, 1);
-        ledger.write_seen(Some("throttled"));
+        ledger.write_seen(Duration::ZERO, &write("throttled", "POST", b""));
         ledger.write_executed("POST /x", &write("throttled", "POST", b""), 0);
         let stats = ledger.stats(Duration::ZERO);
         assert_eq!((stats.lost, stats.retried), (0, 1));
+    }
+
+    #[test]
+    fn every_attempt_at_a_write_is_told_with_what_became_of_it() {
+        let mut ledger = Ledger::new(1);
+        let (first, second) = (write("b", "POST", b"x"), write("a", "DELETE", b""));
+        ledger.write_seen(Duration::from_secs(1), &first);
+        ledger.write_executed("POST /x", &first, 0);
+        ledger.fault("drop-after", Some(&first));
+        ledger.write_seen(Duration::from_secs(2), &second);
+        ledger.answered(404, Some(&second));
+        ledger.write_seen(Duration::from_secs(3), &first);
+        ledger.replayed();
+        ledger.answered(200, Some(&first));
+        let unnamed = WriteContent { id: None, ..first };
+        ledger.write_seen(Duration::from_secs(4), &unnamed);
+        ledger.write_executed("POST /x", &unnamed, 0);
+        let attempt = |at, executed, status, fault: Option<&str>| WriteAttempt {
+            at,
+            executed,
+            status,
+            fault: fault.map(str::to_owned),
+        };
+        let books = ledger.writes();
+        let ids: Vec<_> = books.iter().map(|book| book.id.as_deref()).collect();
+        assert_eq!(ids, [Some("b"), Some("a"), None], "in order of arrival");
+        assert_eq!(books.iter().map(|book| book.executed).collect::<Vec<_>>(), [1, 0, 1]);
+        let first = [attempt(1.0, true, None, Some("drop-after")), attempt(3.0, false, Some(200), None)];
+        assert_eq!(books[0].attempts, first);
+        assert_eq!(books[1].attempts, [attempt(2.0, false, Some(404), None)]);
+        assert_eq!(books[2].attempts, [attempt(4.0, true, None, None)]);
+        assert_eq!((&*books[1].method, ledger.stats(Duration::ZERO).unkeyed), ("DELETE", 1));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Parked {
 impl World {
     /// Closes the connection of a call that is executed later. A read has nothing to be executed for.
     pub(super) fn park(&mut self, call: &Call<'_>, caller: &Caller) -> Reply {
-        self.ledger.fault(Fault::Late.name());
+        self.ledger.fault(Fault::Late.name(), call.write().as_ref());
         if call.request.is_write() {
             let due = call.now + self.faults.draw_late(&mut self.late);
             let (request, caller) = (call.request.clone(), caller.clone());

@@ -14,7 +14,7 @@ use crate::config::{Event, SimConfig};
 use crate::model::concurrency::{Caps, Held};
 use crate::model::dedup::Dedup;
 use crate::model::fault::{FaultPlan, Faults};
-use crate::model::ledger::{Ledger, Stats};
+use crate::model::ledger::{Ledger, Stats, WriteBook};
 use crate::model::limits::Limits;
 use crate::model::oauth::Oauth;
 use crate::model::org::Org;
@@ -154,6 +154,11 @@ impl World {
             jobs: self.org.jobs().stats().clone(),
             ..self.ledger.stats(now)
         }
+    }
+
+    /// Every write, with its attempts.
+    pub fn writes(&self) -> Vec<WriteBook> {
+        self.ledger.writes()
     }
 
     /// A request has arrived; draws its latency.

@@ -47,6 +47,16 @@ impl Call<'_> {
     fn write_id(&self) -> Option<&str> {
         self.request.header(REQUEST_ID).filter(|_| self.request.is_write())
     }
+
+    /// What identifies it as a write, if it is one.
+    pub(super) fn write(&self) -> Option<WriteContent<'_>> {
+        self.request.is_write().then(|| WriteContent {
+            id: self.write_id(),
+            method: self.request.method.as_str(),
+            path: &self.request.path,
+            body: &self.request.body,
+        })
+    }
 }
 
 impl World {
@@ -73,15 +83,15 @@ impl World {
         if !call.request.path.starts_with("/api/v2/") {
             return call.refuse(&ApiError::not_found(&call.request.path));
         }
-        if call.request.is_write() {
-            self.ledger.write_seen(call.write_id());
+        if let Some(write) = call.write() {
+            self.ledger.write_seen(call.now, &write);
         }
         let reply = match self.authenticate(call) {
             Ok(caller) => self.serve(call, &caller),
             Err(error) => call.refuse(&error),
         };
         if let Reply::Answer(response) = &reply {
-            self.ledger.answered(response.status, call.write_id());
+            self.ledger.answered(response.status, call.write().as_ref());
         }
         reply
     }
@@ -130,7 +140,7 @@ impl World {
                 None => call.refuse(&ApiError::throttled(None, None)),
             });
         }
-        self.ledger.fault("brown-out");
+        self.ledger.fault("brown-out", call.write().as_ref());
         Some(Reply::Answer(unavailable(call, refused.hint)))
     }
 
@@ -185,7 +195,7 @@ impl World {
                 call.refuse(&ApiError::new(500, "internal.server.error", "The server encountered an error."))
             }
         };
-        self.ledger.fault(fault.name());
+        self.ledger.fault(fault.name(), call.write().as_ref());
         Some(reply)
     }
 
@@ -199,7 +209,7 @@ impl World {
             }
             _ => return None,
         };
-        self.ledger.fault(fault.name());
+        self.ledger.fault(fault.name(), call.write().as_ref());
         Some(reply)
     }
 
@@ -250,14 +260,8 @@ impl World {
             Err(error) => return call.refuse(&error),
         };
         let body = success.body.map(|body| body.to_string().into_bytes());
-        if call.request.is_write() {
-            let content = WriteContent {
-                id: call.write_id(),
-                method: &caller.method,
-                path: &caller.path,
-                body: &call.request.body,
-            };
-            self.ledger.write_executed(done.endpoint, &content, done.duplicate_emails);
+        if let Some(write) = call.write() {
+            self.ledger.write_executed(done.endpoint, &write, done.duplicate_emails);
             if let Some(id) = call.write_id() {
                 let answer = Remembered { status: success.status, body: body.clone().unwrap_or_default() };
                 self.dedup.remember(call.now, &caller.credential, id, answer);
