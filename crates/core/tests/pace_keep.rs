@@ -181,8 +181,8 @@ fn no_more_than_a_lease_leaves_before_the_next_state_and_a_crash_costs_that() {
     assert_eq!(next.burst(), 320 - 42 - 40);
     let mut next = shell.next(minute(320), 10 * SECOND, &kept);
     assert_eq!(next.burst(), 320 - 2 - 40, "so many may have left before it was written again");
-    let mut next = shell.next(minute(320), 95 * SECOND, &kept);
-    assert_eq!(next.burst(), 320, "it cannot have lived longer than until the next write");
+    let mut next = shell.next(minute(320), 75 * SECOND, &kept);
+    assert_eq!(next.burst(), 320, "nothing left later than 13 s after it without another");
     shell.bank.not_stored();
     assert_eq!(shell.burst(), 320 - 42, "where nothing can be stored, nothing waits for it");
     let short = || limit(10, 5 * SECOND, Partition::Credential);
@@ -201,6 +201,48 @@ fn no_more_than_a_lease_leaves_before_the_next_state_and_a_crash_costs_that() {
     assert!(next.accepted(), "a crash does not cost a day");
     let left = next.bank.snapshot(next.now).gates.iter().find_map(|gate| gate.remaining).unwrap();
     assert!((20_995.0..21_000.0).contains(&left), "{left}");
+}
+
+#[test]
+fn after_an_idle_time_a_state_is_stored_before_the_first_call_leaves() {
+    for window in [60, 10] {
+        let limits = || limit(300, window * SECOND, Partition::Credential);
+        let mut shell = Shell::new(limits());
+        assert!(shell.accepted());
+        let kept = shell.kept();
+        assert!(!shell.bank.has_unstored(), "nothing changes, so nothing is stored");
+        shell.pass(9 * SECOND);
+        assert!(shell.accepted() && !shell.bank.is_store_due());
+        shell.pass(SECOND);
+        assert!(shell.accepted() && shell.bank.is_store_due(), "the next is due before anybody waits for it");
+        shell.pass(77 * SECOND);
+        assert!(!shell.accepted(), "a successor of {kept:?} would not count it");
+        assert!(shell.bank.is_store_due());
+        let kept = shell.bank.begin_store(shell.now, shell.wall());
+        assert!(!shell.accepted() && !shell.bank.is_store_due(), "it is not stored yet");
+        shell.bank.stored();
+        let sent = (0..17).filter(|_| shell.accepted()).count();
+        assert_eq!(sent, 17);
+        let after_it = shell.next(limits(), SECOND, &kept).burst();
+        assert!(sent + after_it <= 300, "{sent} and then {after_it}");
+    }
+}
+
+#[test]
+fn who_waits_while_a_gate_is_closed_keeps_the_stored_state_fresh() {
+    let mut shell = Shell::new(minute(300));
+    assert!(shell.call("wfm", AnswerKind::Throttled, &wait(60)));
+    shell.kept();
+    assert!(!shell.bank.has_unstored());
+    let (family, credential) = (Family::new("/api/v2/users"), CredentialId::new("wfm"));
+    let Asked::Queued(waiter) = shell.bank.ask(shell.now, &pace_parts::asking(&family, &credential)) else {
+        panic!("it is closed");
+    };
+    shell.pass(8 * SECOND);
+    shell.kept();
+    assert!(shell.bank.has_unstored(), "nothing changed, but the lease is to hold when the gate opens");
+    shell.bank.abandon(shell.now, waiter);
+    assert!(!shell.bank.has_unstored());
 }
 
 #[test]

@@ -27,9 +27,11 @@
 //! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 
 mod parts;
+mod storing;
 mod unseen;
 
 pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, KeptLimitKind};
+pub(super) use storing::Storing;
 use unseen::Assumed;
 pub(super) use unseen::Unseen;
 
@@ -242,6 +244,9 @@ impl Kept {
 }
 
 impl Bank {
+    /// How often a state that changed is to be stored.
+    pub const STORE_EVERY: Duration = Duration::from_secs(10);
+
     /// Changes with every change of what [`keep`](Bank::keep) returns, but for the passing of time.
     pub fn revision(&self) -> u64 {
         self.tickets.revision() + self.quotas_told
@@ -253,36 +258,46 @@ impl Bank {
     }
 
     /// The state at `now`, to be stored. Of each declared quota no more than a lease will leave until it [is](Bank::stored),
-    /// once one was. One state can be stored at a time.
+    /// once one was, and nothing later than 11 s after that. One state can be stored at a time.
     pub fn begin_store(&mut self, now: Mono, wall_now: Wall) -> Kept {
-        self.store_due = false;
+        self.storing.begin(now, self.revision());
         self.registry.leases(Lease::writing);
         Kept { leased: true, ..self.keep(now, wall_now) }
     }
 
     /// The state of the last [`begin_store`](Bank::begin_store) is stored, and will be found after a crash. May change the next wake-up.
     pub fn stored(&mut self) {
+        let until = self.storing.stored();
         self.registry.leases(|lease| {
             lease.stored();
-            lease.bind(true);
+            lease.bind(until);
         });
-        self.registry.storing = true;
+        self.registry.leased_until = until;
         // More may have left since that state was taken, if leases did not hold for a while.
-        self.store_due |= self.registry.gates.iter().any(|(_, gate)| gate.wants_store());
+        self.storing.due |= self.registry.gates.iter().any(|(_, gate)| gate.wants_store());
         self.touch_all_gates();
     }
 
     /// It could not be stored. Attempts leave as if none ever was: a crash will have been worse, a standstill is certain. May
     /// change the next wake-up.
     pub fn not_stored(&mut self) {
-        self.registry.leases(|lease| lease.bind(false));
-        self.registry.storing = false;
+        self.storing.not_stored();
+        self.registry.leases(|lease| lease.bind(f64::INFINITY));
+        self.registry.leased_until = f64::INFINITY;
         self.touch_all_gates();
     }
 
-    /// Whether half of a lease was used since the last [`begin_store`](Bank::begin_store): the next is due.
+    /// Whether a state should be stored at once: half of a lease was used since the last [`begin_store`](Bank::begin_store), or
+    /// somebody asked [`STORE_EVERY`](Bank::STORE_EVERY) after it or later, who may have to wait for it.
     pub fn is_store_due(&self) -> bool {
-        self.store_due
+        self.storing.due
+    }
+
+    /// Whether the stored state says less than a new one would, or somebody waits, who could leave only while a stored state is
+    /// fresh. Then, and only then, one should be stored [`STORE_EVERY`](Bank::STORE_EVERY) after it was last looked.
+    pub fn has_unstored(&self) -> bool {
+        // What is in flight may be handled, and then lost by a crash, without any change here.
+        self.storing.due || !self.storing.holds(self.revision()) || self.in_flight() > 0 || self.schedule.len() > 0
     }
 
     fn touch_all_gates(&mut self) {
@@ -311,7 +326,8 @@ impl Bank {
     }
 
     /// Begins with what another bank left. To be called before the first ask; `uncovered` is for how long at most that
-    /// bank went on after a state that is not its last: the time between two writes.
+    /// bank went on after a state that neither is its last nor was made by [`begin_store`](Bank::begin_store): the time between two
+    /// writes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -336,6 +352,7 @@ impl Bank {
             (false, false) => Assumed::All,
         };
         // What was in flight may have been handled later than the last state was taken, too.
+        let uncovered = if kept.leased { Lease::ENDED } else { uncovered };
         let ended = (then + uncovered.as_secs_f64()).min(today) + by;
         self.registry.restore_named(&kept.named);
         self.registry.restore_families(kept, now, by);

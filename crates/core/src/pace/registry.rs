@@ -140,8 +140,8 @@ pub(super) struct Registry {
     began: Option<f64>,
     /// How predecessors ended, the last one last, if a state was restored.
     crashes: Option<Vec<Crash>>,
-    /// States are stored, so leases hold.
-    pub(super) storing: bool,
+    /// Until when what is stored holds; infinite where nothing is.
+    pub(super) leased_until: f64,
     lane_hand: usize,
     rest_hand: usize,
     family_hand: usize,
@@ -176,7 +176,7 @@ impl Registry {
             orphans: VecDeque::new(),
             began: None,
             crashes: None,
-            storing: false,
+            leased_until: f64::INFINITY,
             lane_hand: 0,
             rest_hand: 0,
             family_hand: 0,
@@ -305,7 +305,7 @@ impl Registry {
             LimitKind::Concurrent { cap } => Knowledge::Capped(cap),
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
-                sliding.lease().bind(self.storing);
+                sliding.lease().bind(self.leased_until);
                 let window = window.as_secs_f64();
                 if let Some(crashes) = &self.crashes {
                     // What the state does not hold was not spent before it, but after it, or by others that crashed before.
