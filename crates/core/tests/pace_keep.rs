@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
@@ -310,6 +311,70 @@ fn a_gate_that_cannot_be_read_is_lost_alone_and_counts_as_spent() {
         left.sort_unstable();
         assert_eq!(left, [0, 9], "{lost:?}");
     }
+}
+
+#[test]
+fn many_lost_gates_of_one_limit_push_out_none_of_another_nor_an_earlier_crash() {
+    let of = |key: &str, path: &str| LimitSpec {
+        path: PathGlob::parse(path).unwrap(),
+        ..pace_parts::limit(key, pace_parts::rate(10, Duration::from_mins(1)), &[Partition::Credential])
+    };
+    let limits = || vec![of("b", "/b/**"), of("a", "/a/**"), of("c", "/c/**")];
+    let call = |shell: &mut Shell, family: &str, credential: &str| {
+        let ticket = shell.ask_for(family, credential, 1);
+        if let Some(ticket) = ticket {
+            shell.answer(ticket, AnswerKind::Accepted, &Observation::default());
+        }
+        ticket.is_some()
+    };
+    let mut shell = Shell::new(limits());
+    assert!(call(&mut shell, "/b/x", "wfm"));
+    for number in 0..21 {
+        assert!(call(&mut shell, "/a/x", &format!("c{number}")));
+    }
+    // As a later version may write it: with one field more.
+    let kept = shell.kept().write();
+    let text = kept.replace("\"gist\":{", "\"gist\":{\"later\":1,");
+    let kept = Kept::read(&text).unwrap();
+    assert!(kept.lost().len() >= 22, "{:?}", kept.lost());
+    let restored = |kept: &Kept| {
+        let mut next = Shell::new(limits());
+        next.bank.restore(next.now, next.wall(), kept, EVERY);
+        next
+    };
+    let left = |shell: &mut Shell, family: &str| (0..20).take_while(|_| call(shell, family, "wfm")).count();
+    let mut next = restored(&kept);
+    assert_eq!((left(&mut next, "/b/x"), left(&mut next, "/a/x")), (0, 0));
+    assert_eq!(left(&mut next, "/c/x"), 10 - 8, "its predecessor crashed");
+    let again = next.kept().last();
+    assert!(again.write().len() < 4000, "one crash of each limit is enough: {}", again.write());
+    let mut later = restored(&kept).next(limits(), SECOND, &restored(&kept).kept().last());
+    assert_eq!((left(&mut later, "/b/x"), left(&mut later, "/a/x")), (0, 0), "and the next one knows of it");
+    // Of which limit a gate was cannot even be read.
+    let text = text.replacen("{\"limit\":{\"declared\"", "{\"limit\":{\"what\"", 1);
+    let mut next = restored(&Kept::read(&text).unwrap());
+    assert_eq!(left(&mut next, "/c/x"), 0, "it may have been any");
+}
+
+#[test]
+fn what_a_lost_gate_may_have_spent_stands_beside_what_another_of_its_credential_left() {
+    let per_token = || limit(10, Duration::from_mins(1), Partition::Token);
+    let mut shell = Shell::new(per_token());
+    for token in [1, 2] {
+        let ticket = shell.ask_for("/api/v2/users", "wfm", token).unwrap();
+        shell.answer(ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    let text = shell.kept().last().write();
+    let next = |text: &str| {
+        let mut next = Shell::new(per_token());
+        next.bank.restore(next.now, next.wall(), &Kept::read(text).unwrap(), EVERY);
+        next
+    };
+    assert_eq!(next(&text).burst(), 9, "both can be read");
+    let mut next = next(&text.replacen("\"quota\":10", "\"quota\":0", 1));
+    assert_eq!(next.burst(), 0, "one cannot");
+    next.pass(65 * SECOND);
+    assert_eq!(next.burst(), 10);
 }
 
 #[test]

@@ -90,8 +90,19 @@ pub struct Lost {
     pub part: String,
     /// Why.
     pub why: String,
-    /// The limit of a gate, if that could be read.
-    pub(super) limit: Option<KeptLimit>,
+    /// Of which declared quotas it may have held what is spent.
+    pub(super) spent_of: LostOf,
+}
+
+/// Which declared quotas count as spent because a part of a state is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LostOf {
+    /// None: it was no gate, or that of a limit that nobody declared.
+    Nothing,
+    /// That of this name, if it is declared still.
+    Limit(String),
+    /// All: it was a gate, and its limit could not be read.
+    Anything,
 }
 
 /// A stored state that cannot be used.
@@ -166,6 +177,11 @@ impl Kept {
 
     fn read_gate(&mut self, index: usize, gate: serde_json::Value) {
         let limit = gate.get("limit").and_then(|limit| KeptLimit::deserialize(limit).ok());
+        let spent_of = match &limit {
+            Some(KeptLimit::Declared(name)) => LostOf::Limit(name.clone()),
+            Some(KeptLimit::Implicit | KeptLimit::Named(_)) => LostOf::Nothing,
+            None => LostOf::Anything,
+        };
         let why = match serde_json::from_value::<KeptGate>(gate) {
             Ok(gate) => match gate.gist.absurd(self.latest()) {
                 None => return self.gates.push(gate),
@@ -177,7 +193,7 @@ impl Kept {
             Some(KeptLimit::Declared(name) | KeptLimit::Named(name)) => format!(" ({name})"),
             Some(KeptLimit::Implicit) | None => String::new(),
         };
-        self.lost.push(Lost { part: format!("gate {}{name}", index + 1), why, limit });
+        self.lost.push(Lost { part: format!("gate {}{name}", index + 1), why, spent_of });
     }
 
     fn check_breakers(&mut self) {
@@ -187,7 +203,7 @@ impl Kept {
                 family.breaker = None;
                 let part = format!("the breaker of {}", family.family);
                 let why = "is open for more than a year".to_owned();
-                self.lost.push(Lost { part, why, limit: None });
+                self.lost.push(Lost { part, why, spent_of: LostOf::Nothing });
             }
         }
     }
