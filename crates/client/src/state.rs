@@ -333,6 +333,64 @@ mod tests {
         assert_eq!(left, 2, "the state, its lock, and nothing half written");
     }
 
+    /// What is logged while it is held.
+    #[derive(Clone, Default)]
+    struct Log(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// From now on, on this thread.
+        fn keep(&self) -> tracing::subscriber::DefaultGuard {
+            let log = self.clone();
+            let writing = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
+            tracing::subscriber::set_default(writing.finish())
+        }
+
+        fn count(&self, text: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock()).matches(text).count()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_takes_too_long_is_told_at_once_even_if_it_succeeds() {
+        let log = Log::default();
+        let _keep = log.keep();
+        let pacer = pacer();
+        let mut writer = Writer { pacer: &pacer, troubled: false };
+        for late in 1..=2 {
+            pacer.begin_store();
+            let (go_on, held) = std::sync::mpsc::channel::<()>();
+            let writing = writer.write(move || held.recv().map_err(io::Error::other));
+            let disk = async {
+                tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(log.count("longer than 2 s"), 1, "once, not at each of {late}");
+                go_on.send(()).unwrap();
+            };
+            tokio::join!(writing, disk);
+        }
+        assert_eq!((log.count("pacing is not kept"), log.count("pacing is kept again")), (1, 0));
+        assert!(!pacer.has_unstored(), "late, but it is stored");
+        pacer.begin_store();
+        writer.write(|| Ok(())).await;
+        assert_eq!(log.count("pacing is kept again"), 1);
+        pacer.begin_store();
+        writer.write(|| Err(io::ErrorKind::StorageFull.into())).await;
+        assert_eq!(log.count("pacing is not kept"), 2, "another trouble is told anew");
+        assert!(pacer.has_unstored());
+    }
+
     #[test]
     fn a_file_in_the_place_of_the_folder_is_told_and_a_check_makes_nothing() {
         let folder = tempfile::tempdir().unwrap();
