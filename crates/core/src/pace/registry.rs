@@ -16,7 +16,7 @@ mod lanes;
 mod room;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub(super) struct FamilyState {
     lanes: u32,
     /// Gates in use and at rest.
     gates: u32,
+    /// Those at rest.
+    at_rest: Vec<u32>,
     /// When its last lane went.
     left: Mono,
 }
@@ -63,6 +65,7 @@ impl FamilyState {
             breaker: Breaker::new(config.breaker),
             lanes: 0,
             gates: 0,
+            at_rest: Vec::new(),
             left: Mono::ZERO,
         }
     }
@@ -92,6 +95,8 @@ enum Limit {
 struct Resting {
     key: GateKey,
     gist: Gist,
+    /// Its place among those of its family, if it has one.
+    place: u32,
 }
 
 /// The end of a process that may have spent what no state holds. A gate that was not asked for since knows nothing of it.
@@ -130,6 +135,8 @@ pub(super) struct Registry {
     lane_ids: HashTable<u32>,
     pub(super) families: Vec<FamilyState>,
     family_ids: HashTable<u32>,
+    /// Lanes of families that did not prove to exist. So one that does finds its own without a look at all.
+    unproven: HashMap<Family, Vec<u32>, FixedState>,
     credentials: Names<CredentialId>,
     /// Whose gates those share who find no room.
     crowd: u32,
@@ -170,6 +177,7 @@ impl Registry {
             lane_ids: HashTable::new(),
             families: vec![FamilyState::new(&Family::new("other"), &config)],
             family_ids: HashTable::new(),
+            unproven: HashMap::with_hasher(hasher.clone()),
             credentials,
             crowd,
             header_names: Names::new(hasher),

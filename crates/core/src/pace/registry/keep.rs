@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Crash, GateKey, Limit, OTHER, Place, Registry, Resting};
+use super::{Crash, GateKey, Limit, OTHER, Place, Registry};
 use crate::key::{CredentialId, Family};
 use crate::pace::gist::Gist;
 use crate::pace::keep::{
@@ -194,11 +194,7 @@ impl Registry {
     /// Of two that became one, as those of two tokens, what is closed or spent in either counts.
     fn rest_again(&mut self, key: GateKey, gist: Gist) {
         match self.place_of(key) {
-            None => {
-                let rest = self.resting.insert(Resting { key, gist });
-                self.enter(key, Place::Resting(small(rest)));
-                return;
-            }
+            None => return self.lay_down(key, gist),
             Some(Place::Resting(rest)) => {
                 self.resting[rest as usize].gist.merge(gist);
             }
