@@ -44,8 +44,8 @@ fn life() -> impl Strategy<Value = Life> {
     let ways = (1..=WAY, 1..1500_u64);
     let idle = prop_oneof![Just((0, 0)), (0..20_000_u64, 10_000..90_000_u64)];
     let calls = (1..80_usize, 1..8_000_u64, idle);
-    (100..90_000_u64, WAY..40_000_u64, prop::bool::weighted(0.8), 1..900_u64, calls, ways)
-        .prop_map(|(lasts, away, crashes, write, (wanted, pause, idle), ways)| Life {
+    (100..90_000_u64, WAY..40_000_u64, prop::bool::weighted(0.8), 1..900_u64, calls, ways).prop_map(
+        |(lasts, away, crashes, write, (wanted, pause, idle), ways)| Life {
             // Many end soon after nobody asked for long.
             lasts: if idle.1 > 0 { idle.0 + idle.1 + lasts / 60 } else { lasts },
             idle: (idle.0, idle.0 + idle.1),
@@ -55,7 +55,8 @@ fn life() -> impl Strategy<Value = Life> {
             wanted,
             pause,
             ways,
-        })
+        },
+    )
 }
 
 fn declared(quota: u64, window: Duration) -> BankConfig {

@@ -9,22 +9,22 @@
 //! * What has expired meanwhile is forgotten. Time that a rate was not used does not raise it.
 //! * A wall clock that was set back cannot make anything expire: then no time has passed.
 //! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. So it bounds that: of each
-//!   declared quota no more than a *lease* leaves before the next state is stored ([`Bank::begin_store`], `lease.rs`), and the
-//!   successor counts all of it as spent at the end of its predecessor. What was in flight counts from there, too.
+//!   declared quota no more than a *lease* leaves before the next state is stored, and nothing later than 11 s after it
+//!   ([`Bank::begin_store`], `lease.rs`); the successor counts all of it as spent at the end of its predecessor. What was in flight counts from there, too.
 //! * A gate that cannot be read is lost alone, and told ([`Kept::lost`]). Where a state or a gate of a declared limit is lost, or
 //!   nothing bounded what left after it ([`Bank::keep`]), everything is assumed of windows up to [`Kept::LOST`], and of longer
 //!   ones four times what they give in that time.
+//! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
+//! * Two processes' wall clocks may differ, so where the machine tells how long it has been up, that decides how much time
+//!   has passed ([`Kept::today`]).
+//! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 //!
 //! What this guarantees to a server with one declared window or log and no strangers: after a clean stop, and after a crash
 //! at any instant with a state that was stored and bounded, the successor's attempts and its predecessor's are together
 //! never above the quota. The successor finds at least the quota less what its predecessor spent, less the lease (an eighth,
 //! at least 8; all where the window is 16 s or less) and what was in flight then; each of them up to a sixteenth of a window late. A window after the end of its predecessor, which is at most
-//! `uncovered` after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
+//! 13 s after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
 //! than the successor begins.
-//! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
-//! * Two processes' wall clocks may differ, so where the machine tells how long it has been up, that decides how much time
-//!   has passed ([`Kept::today`]).
-//! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 
 mod parts;
 mod storing;
@@ -313,7 +313,10 @@ impl Bank {
     /// fresh. Then, and only then, one should be stored [`STORE_EVERY`](Bank::STORE_EVERY) after it was last looked.
     pub fn has_unstored(&self) -> bool {
         // What is in flight may be handled, and then lost by a crash, without any change here.
-        self.storing.due || !self.storing.holds(self.revision()) || self.in_flight() > 0 || self.schedule.len() > 0
+        self.storing.due
+            || !self.storing.holds(self.revision())
+            || self.in_flight() > 0
+            || !self.schedule.is_empty()
     }
 
     fn touch_all_gates(&mut self) {

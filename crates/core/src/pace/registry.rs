@@ -16,12 +16,12 @@ mod lanes;
 mod room;
 mod told;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};

@@ -160,8 +160,10 @@ impl Registry {
             next.all && kept.all && next.limit == kept.limit && next.ended.total_cmp(&kept.ended).is_eq()
         });
         let of_limits = crashes.chunk_by(|one, other| one.limit == other.limit);
-        let mut known: Vec<Crash> =
-            of_limits.flat_map(|ends| &ends[ends.len().saturating_sub(Self::MAX_CRASHES)..]).copied().collect();
+        let mut known: Vec<Crash> = of_limits
+            .flat_map(|ends| &ends[ends.len().saturating_sub(Self::MAX_CRASHES)..])
+            .copied()
+            .collect();
         known.sort_by(|one, other| one.ended.total_cmp(&other.ended));
         known
     }
