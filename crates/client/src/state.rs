@@ -271,13 +271,12 @@ impl Writer<'_> {
         let mut writing = tokio::task::spawn_blocking(write);
         let in_time = tokio::time::timeout(PATIENCE, &mut writing).await;
         let is_late = in_time.is_err();
-        let done = match in_time {
-            Ok(done) => done,
-            Err(_) => {
-                let why = format!("it takes longer than {} s", PATIENCE.as_secs());
-                self.failed(&io::Error::new(io::ErrorKind::TimedOut, why));
-                writing.await
-            }
+        let done = if let Ok(done) = in_time {
+            done
+        } else {
+            let why = format!("it takes longer than {} s", PATIENCE.as_secs());
+            self.failed(&io::Error::new(io::ErrorKind::TimedOut, why));
+            writing.await
         };
         match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => {
