@@ -40,7 +40,7 @@ struct Shared {
     changed: Notify,
     /// The state should be stored soon: a gate closed, a breaker changed, or the upstream told a quota.
     to_keep: Notify,
-    /// The state should be stored at once: half of a lease was used.
+    /// The state should be stored at once: half of a lease was used, or what is stored is old.
     to_lease: Notify,
     clock: Clock,
     observers: Observers,
@@ -145,11 +145,10 @@ impl Pacer {
         self.shared.state.lock().bank.keep(now, wall)
     }
 
-    /// The state of the gates with its revision, to be stored now; see [`Bank::begin_store`].
-    pub(crate) fn begin_store(&self) -> (Kept, u64) {
+    /// The state of the gates, to be stored now; see [`Bank::begin_store`].
+    pub(crate) fn begin_store(&self) -> Kept {
         let (now, wall) = (self.shared.clock.now(), self.wall());
-        let mut state = self.shared.state.lock();
-        (state.bank.begin_store(now, wall), state.bank.revision())
+        self.shared.state.lock().bank.begin_store(now, wall)
     }
 
     /// What became of it.
@@ -178,12 +177,13 @@ impl Pacer {
         self.shared.clock.wall()
     }
 
-    /// Attempts that are granted or in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.shared.state.lock().bank.in_flight()
+    /// Whether a state should be stored, if the last one is old; see [`Bank::has_unstored`].
+    pub(crate) fn has_unstored(&self) -> bool {
+        self.shared.state.lock().bank.has_unstored()
     }
 
-    /// Waits until half of a lease is used: who comes later may have to wait for a stored state. One task may wait.
+    /// Waits until half of a lease is used or what is stored is old: who comes later may have to wait for a stored state. One task
+    /// may wait.
     pub(crate) async fn to_lease(&self) {
         self.shared.to_lease.notified().await;
     }

@@ -2,13 +2,14 @@
 //!
 //! A process that is killed in a closed gate's wait must not ask again as soon as it is back: the server has not
 //! forgotten. The file is written before the first call; at once when a sixteenth of a declared quota was spent; within a second
-//! when a gate closed, a breaker changed or the upstream told a quota; otherwise every [`EVERY`] if anything changed or is in
-//! flight; and at the end. A write replaces the file as a whole: a new one is written beside it, synchronised, and renamed
+//! when a gate closed, a breaker changed or the upstream told a quota; otherwise every [`Bank::STORE_EVERY`] if anything changed, is in
+//! flight or waits; before the first call after an idle time; and at the end. A write replaces the file as a whole: a new one is written beside it, synchronised, and renamed
 //! over it, so that a crash leaves the old state or the new one.
 //!
 //! What was spent since the last write is bounded, so that a successor can count it: of a declared quota whose window is longer than 16 s no more
-//! than an eighth leaves before the next write has ended. A disk that is slow makes a burst wait, for two seconds at most: where the state
-//! cannot be written, calls go on without it, and a warning says so.
+//! than an eighth leaves before the next write has ended, and of any declared quota nothing later than 11 s after the state. A disk that
+//! is slow makes a burst wait, for two seconds at most: where the state cannot be written, or not in that time, calls go on without
+//! it, and a warning says so.
 //!
 //! A file that cannot be read is a warning and no reason not to start: then as much is assumed to be spent as a process
 //! of the last [`Kept::LOST`] can have spent.
@@ -21,24 +22,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::key::Tenant;
-use tidegate_core::pace::{Kept, Uptime};
+use tidegate_core::pace::{Bank, Kept, Uptime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::pacer::Pacer;
 use crate::upstream::Upstream;
 
-/// How often a state that changed is written.
-pub const EVERY: Duration = Duration::from_secs(10);
-
 /// Writes that nobody waits for are at least so far apart.
 const APART: Duration = Duration::from_secs(1);
 
 /// For so long a write may keep calls waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// So long after its last state a process can have gone on without another.
-const UNCOVERED: Duration = Duration::from_secs(EVERY.as_secs() + APART.as_secs() + PATIENCE.as_secs());
 
 /// A state file that only this process writes.
 #[derive(Debug)]
@@ -124,7 +119,7 @@ impl StateFile {
                     );
                 }
                 let today = kept.today(pacer.wall(), uptime().as_ref());
-                let restored = pacer.restore_at(today, &kept, UNCOVERED);
+                let restored = pacer.restore_at(today, &kept, Kept::LOST);
                 tracing::info!(
                     target: "tidegate",
                     "pacing goes on from {}: {} limits known, {} no longer declared",
@@ -147,7 +142,7 @@ impl StateFile {
 
     /// Stores what `pacer` knows now, and with it what may leave before the next time.
     fn store_first(&self, pacer: &Pacer) {
-        let stored = self.write(&pacer.begin_store().0.up(uptime()));
+        let stored = self.write(&pacer.begin_store().up(uptime()));
         pacer.end_store(stored.is_ok());
         if let Err(error) = stored {
             not_kept(&error);
@@ -171,7 +166,10 @@ impl StateFile {
 }
 
 fn not_kept(error: &io::Error) {
-    tracing::warn!(target: "tidegate", "pacing is not kept: cannot write the state: {error}");
+    tracing::warn!(
+        target: "tidegate",
+        "pacing is not kept: cannot write the state: {error} (after a crash a declared quota may be exceeded)"
+    );
 }
 
 /// How long this machine has been up, where it tells: on Linux.
@@ -236,28 +234,22 @@ impl StateKeeper {
 }
 
 async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool>) {
-    let mut written = None;
-    let mut failed = false;
+    let mut writer = Writer { pacer: &pacer, troubled: false };
     let mut apart = tokio::time::Instant::now();
+    let mut look = apart + Bank::STORE_EVERY;
     loop {
         let last = tokio::select! {
             // A sender that is gone was dropped without an end: then others may still send.
             stopped = stop.wait_for(|stop| *stop) => match stopped { Ok(_) => true, Err(_) => return },
             () = pacer.to_lease() => false,
-            () = tokio::time::sleep(EVERY) => false,
+            () = tokio::time::sleep_until(look) => false,
             () = async { tokio::time::sleep_until(apart).await; pacer.to_keep().await } => false,
         };
-        // What is in flight may be handled, and then lost by a crash, without any change here.
-        if last || written != Some(pacer.revision()) || pacer.in_flight() > 0 {
-            let (kept, revision) = pacer.begin_store();
-            let done = write(&file, &pacer, if last { kept.last() } else { kept }).await;
-            written = done.is_ok().then_some(revision);
-            if let Err(error) = &done
-                && !failed
-            {
-                not_kept(error);
-            }
-            failed = done.is_err();
+        look = tokio::time::Instant::now() + Bank::STORE_EVERY;
+        if last || pacer.has_unstored() {
+            let kept = pacer.begin_store();
+            let (file, kept) = (Arc::clone(&file), if last { kept.last() } else { kept });
+            writer.write(move || file.write(&kept.up(uptime()))).await;
         }
         if last {
             return;
@@ -266,19 +258,51 @@ async fn keep(file: Arc<StateFile>, pacer: Pacer, mut stop: watch::Receiver<bool
     }
 }
 
-/// Writes a state on a thread of its own, and tells the pacer how that ended: calls may wait for it.
-async fn write(file: &Arc<StateFile>, pacer: &Pacer, kept: Kept) -> io::Result<()> {
-    let file = Arc::clone(file);
-    let mut writing = tokio::task::spawn_blocking(move || file.write(&kept.up(uptime())));
-    let done = if let Ok(done) = tokio::time::timeout(PATIENCE, &mut writing).await {
-        done
-    } else {
-        pacer.end_store(false);
-        writing.await
-    };
-    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-    pacer.end_store(done.is_ok());
-    done
+/// Writes states, and tells the pacer how that ended: calls may wait for it.
+struct Writer<'p> {
+    pacer: &'p Pacer,
+    /// The last state was not stored, or too late, and that was said.
+    troubled: bool,
+}
+
+impl Writer<'_> {
+    /// Runs `write` on a thread of its own. What takes longer than [`PATIENCE`] has failed for now: calls go on without it.
+    async fn write(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let mut writing = tokio::task::spawn_blocking(write);
+        let in_time = tokio::time::timeout(PATIENCE, &mut writing).await;
+        let is_late = in_time.is_err();
+        let done = if let Ok(done) = in_time {
+            done
+        } else {
+            let why = format!("it takes longer than {} s", PATIENCE.as_secs());
+            self.failed(&io::Error::new(io::ErrorKind::TimedOut, why));
+            writing.await
+        };
+        match done.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => {
+                self.pacer.end_store(true);
+                if self.troubled && !is_late {
+                    self.troubled = false;
+                    tracing::info!(target: "tidegate", "pacing is kept again");
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, why: &io::Error) {
+        self.pacer.end_store(false);
+        if !std::mem::replace(&mut self.troubled, true) {
+            not_kept(why);
+        }
+    }
+}
+
+impl Drop for Writer<'_> {
+    /// However the writing ended: nobody may wait for a state that nobody stores.
+    fn drop(&mut self) {
+        self.pacer.end_store(false);
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +330,64 @@ mod tests {
         }
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "the state, its lock, and nothing half written");
+    }
+
+    /// What is logged while it is held.
+    #[derive(Clone, Default)]
+    struct Log(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// From now on, on this thread.
+        fn keep(&self) -> tracing::subscriber::DefaultGuard {
+            let log = self.clone();
+            let writing = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
+            tracing::subscriber::set_default(writing.finish())
+        }
+
+        fn count(&self, text: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock()).matches(text).count()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_takes_too_long_is_told_at_once_even_if_it_succeeds() {
+        let log = Log::default();
+        let _keep = log.keep();
+        let pacer = pacer();
+        let mut writer = Writer { pacer: &pacer, troubled: false };
+        for late in 1..=2 {
+            pacer.begin_store();
+            let (go_on, held) = std::sync::mpsc::channel::<()>();
+            let writing = writer.write(move || held.recv().map_err(io::Error::other));
+            let disk = async {
+                tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(log.count("longer than 2 s"), 1, "once, not at each of {late}");
+                go_on.send(()).unwrap();
+            };
+            tokio::join!(writing, disk);
+        }
+        assert_eq!((log.count("pacing is not kept"), log.count("pacing is kept again")), (1, 0));
+        assert!(!pacer.has_unstored(), "late, but it is stored");
+        pacer.begin_store();
+        writer.write(|| Ok(())).await;
+        assert_eq!(log.count("pacing is kept again"), 1);
+        pacer.begin_store();
+        writer.write(|| Err(io::ErrorKind::StorageFull.into())).await;
+        assert_eq!(log.count("pacing is not kept"), 2, "another trouble is told anew");
+        assert!(pacer.has_unstored());
     }
 
     #[test]

@@ -15,8 +15,6 @@ use tidegate_core::pace::{
 use tidegate_core::time::{Mono, Wall};
 
 const NOON: u64 = 1_700_000_000_000;
-/// A state that changed is written so often, milliseconds.
-const EVERY: u64 = 10_000;
 /// For so long at most a process goes on after its last state.
 const UNCOVERED: u64 = 13_000;
 /// The resolution of the world.
@@ -36,22 +34,29 @@ struct Life {
     /// Asks come in bursts of so many, so far apart.
     wanted: usize,
     pause: u64,
+    /// Meanwhile nobody asks.
+    idle: (u64, u64),
     /// The way to the server and the way back.
     ways: (u64, u64),
 }
 
 fn life() -> impl Strategy<Value = Life> {
     let ways = (1..=WAY, 1..1500_u64);
-    (100..90_000_u64, WAY..40_000_u64, prop::bool::weighted(0.8), 1..900_u64, 1..80_usize, 1..8_000_u64, ways)
-        .prop_map(|(lasts, away, crashes, write, wanted, pause, ways)| Life {
-            lasts,
+    let idle = prop_oneof![Just((0, 0)), (0..20_000_u64, 10_000..90_000_u64)];
+    let calls = (1..80_usize, 1..8_000_u64, idle);
+    (100..90_000_u64, WAY..40_000_u64, prop::bool::weighted(0.8), 1..900_u64, calls, ways).prop_map(
+        |(lasts, away, crashes, write, (wanted, pause, idle), ways)| Life {
+            // Many end soon after nobody asked for long.
+            lasts: if idle.1 > 0 { idle.0 + idle.1 + lasts / 60 } else { lasts },
+            idle: (idle.0, idle.0 + idle.1),
             away,
             crashes,
             write,
             wanted,
             pause,
             ways,
-        })
+        },
+    )
 }
 
 fn declared(quota: u64, window: Duration) -> BankConfig {
@@ -77,14 +82,15 @@ struct Process {
     began: u64,
     flying: Vec<(u64, TicketId)>,
     writing: Option<(u64, State)>,
-    begun: u64,
+    /// When it is looked whether a state should be written.
+    look: u64,
 }
 
 impl Process {
     /// Starts at `now` with what is on the disk, and writes it anew before anything leaves.
     fn start(config: BankConfig, now: u64, disk: &mut Option<State>) -> Self {
         let bank = Bank::new(config).unwrap();
-        let mut process = Self { bank, began: now, flying: Vec::new(), writing: None, begun: now };
+        let mut process = Self { bank, began: now, flying: Vec::new(), writing: None, look: now + every() };
         if let Some((text, _)) = disk {
             let kept = Kept::read(text).unwrap();
             process.bank.restore(process.mono(now), wall(now), &kept, Duration::from_millis(UNCOVERED));
@@ -141,9 +147,13 @@ impl Process {
             *disk = Some(state);
             self.bank.stored();
         }
-        if self.writing.is_none() && (self.bank.is_store_due() || now >= self.begun + EVERY) {
-            self.begun = now;
-            self.writing = Some((now + life.write, self.state(now)));
+        // As the shell does: where nothing changed and nobody waits, nothing is written.
+        let look = now >= self.look;
+        if self.writing.is_none() && (self.bank.is_store_due() || look) {
+            self.look = now + every();
+            if self.bank.has_unstored() {
+                self.writing = Some((now + life.write, self.state(now)));
+            }
         }
     }
 
@@ -153,6 +163,10 @@ impl Process {
         let own = gates.iter().find(|gate| gate.name == "calls");
         own.and_then(|gate| gate.remaining).unwrap_or(f64::from(quota))
     }
+}
+
+fn every() -> u64 {
+    u64::try_from(Bank::STORE_EVERY.as_millis()).unwrap()
 }
 
 fn wall(now: u64) -> Wall {
@@ -217,15 +231,22 @@ proptest! {
             let least = quota.saturating_sub(spent + lost);
             let left = process.left(now, quota);
             prop_assert!(left >= f64::from(least), "{left} left of {least} {first:?}");
-            let end = now + life.lasts;
+            let (began, end) = (now, now + life.lasts);
             let mut next_burst = now;
             while now < end {
                 now += TICK;
                 process.pass(now, life, &mut disk);
-                if now >= next_burst {
-                    next_burst += life.pause;
-                    for _ in 0..life.wanted {
-                        let Some(ticket) = process.ask(now) else { break };
+                let idle = (began + life.idle.0..began + life.idle.1).contains(&now);
+                if now >= next_burst && !idle {
+                    next_burst = now + life.pause;
+                    for of_burst in 0..life.wanted {
+                        let Some(ticket) = process.ask(now) else {
+                            // Who waits for a state asks again.
+                            if of_burst == 0 && process.writing.is_some() {
+                                next_burst = now + TICK;
+                            }
+                            break;
+                        };
                         server.0.push(now + life.ways.0);
                         process.flying.push((now + life.ways.0 + life.ways.1, ticket));
                     }

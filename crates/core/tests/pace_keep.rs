@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::{HitLimit, Observation};
 use tidegate_core::pace::{
@@ -181,8 +182,8 @@ fn no_more_than_a_lease_leaves_before_the_next_state_and_a_crash_costs_that() {
     assert_eq!(next.burst(), 320 - 42 - 40);
     let mut next = shell.next(minute(320), 10 * SECOND, &kept);
     assert_eq!(next.burst(), 320 - 2 - 40, "so many may have left before it was written again");
-    let mut next = shell.next(minute(320), 95 * SECOND, &kept);
-    assert_eq!(next.burst(), 320, "it cannot have lived longer than until the next write");
+    let mut next = shell.next(minute(320), 75 * SECOND, &kept);
+    assert_eq!(next.burst(), 320, "nothing left later than 13 s after it without another");
     shell.bank.not_stored();
     assert_eq!(shell.burst(), 320 - 42, "where nothing can be stored, nothing waits for it");
     let short = || limit(10, 5 * SECOND, Partition::Credential);
@@ -201,6 +202,48 @@ fn no_more_than_a_lease_leaves_before_the_next_state_and_a_crash_costs_that() {
     assert!(next.accepted(), "a crash does not cost a day");
     let left = next.bank.snapshot(next.now).gates.iter().find_map(|gate| gate.remaining).unwrap();
     assert!((20_995.0..21_000.0).contains(&left), "{left}");
+}
+
+#[test]
+fn after_an_idle_time_a_state_is_stored_before_the_first_call_leaves() {
+    for window in [60, 10] {
+        let limits = || limit(300, window * SECOND, Partition::Credential);
+        let mut shell = Shell::new(limits());
+        assert!(shell.accepted());
+        let kept = shell.kept();
+        assert!(!shell.bank.has_unstored(), "nothing changes, so nothing is stored");
+        shell.pass(9 * SECOND);
+        assert!(shell.accepted() && !shell.bank.is_store_due());
+        shell.pass(SECOND);
+        assert!(shell.accepted() && shell.bank.is_store_due(), "the next is due before anybody waits for it");
+        shell.pass(77 * SECOND);
+        assert!(!shell.accepted(), "a successor of {kept:?} would not count it");
+        assert!(shell.bank.is_store_due());
+        let kept = shell.bank.begin_store(shell.now, shell.wall());
+        assert!(!shell.accepted() && !shell.bank.is_store_due(), "it is not stored yet");
+        shell.bank.stored();
+        let sent = (0..17).filter(|_| shell.accepted()).count();
+        assert_eq!(sent, 17);
+        let after_it = shell.next(limits(), SECOND, &kept).burst();
+        assert!(sent + after_it <= 300, "{sent} and then {after_it}");
+    }
+}
+
+#[test]
+fn who_waits_while_a_gate_is_closed_keeps_the_stored_state_fresh() {
+    let mut shell = Shell::new(minute(300));
+    assert!(shell.call("wfm", AnswerKind::Throttled, &wait(60)));
+    shell.kept();
+    assert!(!shell.bank.has_unstored());
+    let (family, credential) = (Family::new("/api/v2/users"), CredentialId::new("wfm"));
+    let Asked::Queued(waiter) = shell.bank.ask(shell.now, &pace_parts::asking(&family, &credential)) else {
+        panic!("it is closed");
+    };
+    shell.pass(8 * SECOND);
+    shell.kept();
+    assert!(shell.bank.has_unstored(), "nothing changed, but the lease is to hold when the gate opens");
+    shell.bank.abandon(shell.now, waiter);
+    assert!(!shell.bank.has_unstored());
 }
 
 #[test]
@@ -268,6 +311,70 @@ fn a_gate_that_cannot_be_read_is_lost_alone_and_counts_as_spent() {
         left.sort_unstable();
         assert_eq!(left, [0, 9], "{lost:?}");
     }
+}
+
+#[test]
+fn many_lost_gates_of_one_limit_push_out_none_of_another_nor_an_earlier_crash() {
+    let of = |key: &str, path: &str| LimitSpec {
+        path: PathGlob::parse(path).unwrap(),
+        ..pace_parts::limit(key, pace_parts::rate(10, Duration::from_mins(1)), &[Partition::Credential])
+    };
+    let limits = || vec![of("b", "/b/**"), of("a", "/a/**"), of("c", "/c/**")];
+    let call = |shell: &mut Shell, family: &str, credential: &str| {
+        let ticket = shell.ask_for(family, credential, 1);
+        if let Some(ticket) = ticket {
+            shell.answer(ticket, AnswerKind::Accepted, &Observation::default());
+        }
+        ticket.is_some()
+    };
+    let mut shell = Shell::new(limits());
+    assert!(call(&mut shell, "/b/x", "wfm"));
+    for number in 0..21 {
+        assert!(call(&mut shell, "/a/x", &format!("c{number}")));
+    }
+    // As a later version may write it: with one field more.
+    let kept = shell.kept().write();
+    let text = kept.replace("\"gist\":{", "\"gist\":{\"later\":1,");
+    let kept = Kept::read(&text).unwrap();
+    assert!(kept.lost().len() >= 22, "{:?}", kept.lost());
+    let restored = |kept: &Kept| {
+        let mut next = Shell::new(limits());
+        next.bank.restore(next.now, next.wall(), kept, EVERY);
+        next
+    };
+    let left = |shell: &mut Shell, family: &str| (0..20).take_while(|_| call(shell, family, "wfm")).count();
+    let mut next = restored(&kept);
+    assert_eq!((left(&mut next, "/b/x"), left(&mut next, "/a/x")), (0, 0));
+    assert_eq!(left(&mut next, "/c/x"), 10 - 8, "its predecessor crashed");
+    let again = next.kept().last();
+    assert!(again.write().len() < 4000, "one crash of each limit is enough: {}", again.write());
+    let mut later = restored(&kept).next(limits(), SECOND, &restored(&kept).kept().last());
+    assert_eq!((left(&mut later, "/b/x"), left(&mut later, "/a/x")), (0, 0), "and the next one knows of it");
+    // Of which limit a gate was cannot even be read.
+    let text = text.replacen("{\"limit\":{\"declared\"", "{\"limit\":{\"what\"", 1);
+    let mut next = restored(&Kept::read(&text).unwrap());
+    assert_eq!(left(&mut next, "/c/x"), 0, "it may have been any");
+}
+
+#[test]
+fn what_a_lost_gate_may_have_spent_stands_beside_what_another_of_its_credential_left() {
+    let per_token = || limit(10, Duration::from_mins(1), Partition::Token);
+    let mut shell = Shell::new(per_token());
+    for token in [1, 2] {
+        let ticket = shell.ask_for("/api/v2/users", "wfm", token).unwrap();
+        shell.answer(ticket, AnswerKind::Accepted, &Observation::default());
+    }
+    let text = shell.kept().last().write();
+    let next = |text: &str| {
+        let mut next = Shell::new(per_token());
+        next.bank.restore(next.now, next.wall(), &Kept::read(text).unwrap(), EVERY);
+        next
+    };
+    assert_eq!(next(&text).burst(), 9, "both can be read");
+    let mut next = next(&text.replacen("\"quota\":10", "\"quota\":0", 1));
+    assert_eq!(next.burst(), 0, "one cannot");
+    next.pass(65 * SECOND);
+    assert_eq!(next.burst(), 10);
 }
 
 #[test]

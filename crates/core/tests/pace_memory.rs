@@ -316,6 +316,51 @@ fn a_family_that_is_promoted_leaves_nothing_behind() {
     assert!(!names.contains(&"other".to_owned()), "{names:?}");
 }
 
+#[test]
+fn a_family_that_proves_to_exist_where_all_is_full_takes_the_lanes_that_are_left() {
+    let mut shell = Shell::new(Vec::new());
+    let call = |shell: &mut Shell, credential: &str, kind| {
+        shell.call("/api/v2/users", credential, kind, &Observation::default())
+    };
+    for number in 0..ROOM {
+        // They learn something, so that their gates are kept.
+        let held = if number % 2 == 0 { told(None, 300, 299, 60) } else { Observation::default() };
+        shell.call("/api/v2/users", &format!("c{number}"), AnswerKind::NotFound, &held);
+        shell.now += Duration::from_millis(20);
+    }
+    for number in 0..40 {
+        call(&mut shell, &format!("d{number}"), AnswerKind::Accepted);
+    }
+    let names: Vec<String> = shell.gates().into_iter().map(|gate| gate.name).collect();
+    assert!(names.iter().any(|name| name == "/api/v2/users") && names.len() <= ROOM + 2, "{names:?}");
+}
+
+#[test]
+fn a_family_with_many_gates_at_rest_goes_with_the_last_of_them() {
+    let mut shell = Shell::new(Vec::new());
+    for number in 0..30 {
+        shell.call("/api/v2/many", &format!("c{number}"), AnswerKind::Accepted, &told(None, 300, 299, 60));
+    }
+    for number in 0..7 {
+        let family = format!("/api/v2/f{number}");
+        assert!(shell.call(&family, "wfm", AnswerKind::Accepted, &Observation::default()));
+    }
+    let of_many = |shell: &Shell| shell.gates().iter().filter(|gate| gate.name == "/api/v2/many").count();
+    shell.idle(Duration::from_hours(2));
+    assert_eq!(of_many(&shell), 30);
+    let mut left = vec![30];
+    for call in 0..8 {
+        for number in 0..7 {
+            shell.call(&format!("/api/v2/f{number}"), "wfm", AnswerKind::Accepted, &Observation::default());
+        }
+        shell.call("/api/v2/new", &format!("n{call}"), AnswerKind::Accepted, &Observation::default());
+        left.push(of_many(&shell));
+    }
+    assert!(left.windows(2).all(|pair| pair[0].saturating_sub(pair[1]) <= 8), "a few at a time: {left:?}");
+    assert_eq!(left.last(), Some(&0), "{left:?}");
+    assert!(shell.gates().iter().any(|gate| gate.name == "/api/v2/new"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

@@ -25,6 +25,7 @@ use crate::breaker::Admission;
 use crate::event::Event;
 use crate::pace::ask::{Ask, Asked, RefusalReason, WaiterId, Woken};
 use crate::pace::drift::Drift;
+use crate::pace::keep::Storing;
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::spec::{BankConfig, SpecProblem};
@@ -77,8 +78,8 @@ pub struct Bank {
     pub(super) drift: Drift,
     /// How often the upstream told another number of a declared limit.
     pub(super) quotas_told: u64,
-    /// Half of a lease was used since the last state that was to be stored.
-    pub(super) store_due: bool,
+    /// What is stored of all this.
+    pub(super) storing: Storing,
     pub(super) rng: fastrand::Rng,
     pub(super) events: Vec<Event>,
     spare: Vec<Vec<Hold>>,
@@ -106,7 +107,7 @@ impl Bank {
             doubts: refuse::Doubts::default(),
             drift: Drift::default(),
             quotas_told: 0,
-            store_due: false,
+            storing: Storing::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
             spare: Vec::new(),
@@ -116,6 +117,7 @@ impl Bank {
 
     /// Asks for a ticket. May change the next wake-up.
     pub fn ask(&mut self, now: Mono, ask: &Ask<'_>) -> Asked {
+        self.storing.asked(now);
         let lane = self.lane_of(now, ask);
         if let Admission::Refuse(until) = self.admission(lane, now)
             && !refuse::can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
@@ -218,7 +220,7 @@ impl Bank {
         for &gate in &state.gates {
             let state = &mut self.registry.gates[gate];
             holds.push(Hold { gate, attempt: state.take(now) });
-            self.store_due |= state.wants_store();
+            self.storing.due |= state.wants_store();
         }
         let family = &mut self.registry.families[state.family];
         if let Some(change) = family.breaker.admitted(now) {

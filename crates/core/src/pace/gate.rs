@@ -174,7 +174,7 @@ impl Gate {
     fn by_knowledge(&self, at: f64, reserve: f64, patience: f64) -> When {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.when(at, self.in_flight, reserve, patience),
-            Knowledge::Declared(sliding) if sliding.waits_for_store() => When::Event,
+            Knowledge::Declared(sliding) if sliding.waits_for_store(at) => When::Event,
             Knowledge::Declared(sliding) => match sliding.free_at(at, self.in_flight, 1.0 + reserve) {
                 Some(free) => When::at(free.max(sliding.turn(at, self.in_flight)), at),
                 None => When::Event,

@@ -126,9 +126,9 @@ impl Spent {
         self.entries.last().map_or(f64::NEG_INFINITY, |&(at, _)| at + self.window * Self::PAST)
     }
 
-    /// Two counts taken for one: at no time is less spent than in either of them.
-    fn merge(&mut self, other: &Self) {
-        let mut times: Vec<f64> = self.entries.iter().chain(&other.entries).map(|&(at, _)| at).collect();
+    /// At no time is less spent than by these entries, which are ascending.
+    pub(super) fn cover(&mut self, others: &[(f64, u64)]) {
+        let mut times: Vec<f64> = self.entries.iter().chain(others).map(|&(at, _)| at).collect();
         times.sort_by(|one, other| other.total_cmp(one));
         times.dedup();
         let since = |entries: &[(f64, u64)], time: f64| {
@@ -136,7 +136,7 @@ impl Spent {
         };
         let (mut entries, mut known) = (Vec::new(), 0);
         for time in times {
-            let spent = since(&self.entries, time).max(since(&other.entries, time));
+            let spent = since(&self.entries, time).max(since(others, time));
             if spent > known {
                 entries.push((time, spent - known));
             }
@@ -144,6 +144,11 @@ impl Spent {
         }
         entries.reverse();
         self.entries = entries;
+    }
+
+    /// Two counts taken for one: at no time is less spent than in either of them.
+    fn merge(&mut self, other: &Self) {
+        self.cover(&other.entries);
         self.flying = self.flying.max(other.flying);
         self.turn = later(self.turn, other.turn);
         self.evenly_until = later(self.evenly_until, other.evenly_until);

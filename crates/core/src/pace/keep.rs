@@ -9,27 +9,29 @@
 //! * What has expired meanwhile is forgotten. Time that a rate was not used does not raise it.
 //! * A wall clock that was set back cannot make anything expire: then no time has passed.
 //! * A state that is not the last one ([`Kept::is_final`]) says nothing of what was sent after it. So it bounds that: of each
-//!   declared quota no more than a *lease* leaves before the next state is stored ([`Bank::begin_store`], `lease.rs`), and the
-//!   successor counts all of it as spent at the end of its predecessor. What was in flight counts from there, too.
+//!   declared quota no more than a *lease* leaves before the next state is stored, and nothing later than 11 s after it
+//!   ([`Bank::begin_store`], `lease.rs`); the successor counts all of it as spent at the end of its predecessor. What was in flight counts from there, too.
 //! * A gate that cannot be read is lost alone, and told ([`Kept::lost`]). Where a state or a gate of a declared limit is lost, or
 //!   nothing bounded what left after it ([`Bank::keep`]), everything is assumed of windows up to [`Kept::LOST`], and of longer
 //!   ones four times what they give in that time.
+//! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
+//! * Two processes' wall clocks may differ, so where the machine tells how long it has been up, that decides how much time
+//!   has passed ([`Kept::today`]).
+//! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 //!
 //! What this guarantees to a server with one declared window or log and no strangers: after a clean stop, and after a crash
 //! at any instant with a state that was stored and bounded, the successor's attempts and its predecessor's are together
 //! never above the quota. The successor finds at least the quota less what its predecessor spent, less the lease (an eighth,
 //! at least 8; all where the window is 16 s or less) and what was in flight then; each of them up to a sixteenth of a window late. A window after the end of its predecessor, which is at most
-//! `uncovered` after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
+//! 13 s after the state, it finds all. Not covered: states that could not be written, and attempts that the server handles later
 //! than the successor begins.
-//! * Numbers of tokens die with their process: what was spent by one token counts for all of its credential.
-//! * Two processes' wall clocks may differ, so where the machine tells how long it has been up, that decides how much time
-//!   has passed ([`Kept::today`]).
-//! * Without any state [`BankConfig::assume_spent`](crate::pace::BankConfig::assume_spent) decides.
 
 mod parts;
+mod storing;
 mod unseen;
 
 pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, KeptLimitKind};
+pub(super) use storing::Storing;
 use unseen::Assumed;
 pub(super) use unseen::Unseen;
 
@@ -88,8 +90,19 @@ pub struct Lost {
     pub part: String,
     /// Why.
     pub why: String,
-    /// The limit of a gate, if that could be read.
-    pub(super) limit: Option<KeptLimit>,
+    /// Of which declared quotas it may have held what is spent.
+    pub(super) spent_of: LostOf,
+}
+
+/// Which declared quotas count as spent because a part of a state is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LostOf {
+    /// None: it was no gate, or that of a limit that nobody declared.
+    Nothing,
+    /// That of this name, if it is declared still.
+    Limit(String),
+    /// All: it was a gate, and its limit could not be read.
+    Anything,
 }
 
 /// A stored state that cannot be used.
@@ -164,6 +177,11 @@ impl Kept {
 
     fn read_gate(&mut self, index: usize, gate: serde_json::Value) {
         let limit = gate.get("limit").and_then(|limit| KeptLimit::deserialize(limit).ok());
+        let spent_of = match &limit {
+            Some(KeptLimit::Declared(name)) => LostOf::Limit(name.clone()),
+            Some(KeptLimit::Implicit | KeptLimit::Named(_)) => LostOf::Nothing,
+            None => LostOf::Anything,
+        };
         let why = match serde_json::from_value::<KeptGate>(gate) {
             Ok(gate) => match gate.gist.absurd(self.latest()) {
                 None => return self.gates.push(gate),
@@ -175,7 +193,7 @@ impl Kept {
             Some(KeptLimit::Declared(name) | KeptLimit::Named(name)) => format!(" ({name})"),
             Some(KeptLimit::Implicit) | None => String::new(),
         };
-        self.lost.push(Lost { part: format!("gate {}{name}", index + 1), why, limit });
+        self.lost.push(Lost { part: format!("gate {}{name}", index + 1), why, spent_of });
     }
 
     fn check_breakers(&mut self) {
@@ -185,7 +203,7 @@ impl Kept {
                 family.breaker = None;
                 let part = format!("the breaker of {}", family.family);
                 let why = "is open for more than a year".to_owned();
-                self.lost.push(Lost { part, why, limit: None });
+                self.lost.push(Lost { part, why, spent_of: LostOf::Nothing });
             }
         }
     }
@@ -242,6 +260,9 @@ impl Kept {
 }
 
 impl Bank {
+    /// How often a state that changed is to be stored.
+    pub const STORE_EVERY: Duration = Duration::from_secs(10);
+
     /// Changes with every change of what [`keep`](Bank::keep) returns, but for the passing of time.
     pub fn revision(&self) -> u64 {
         self.tickets.revision() + self.quotas_told
@@ -253,36 +274,49 @@ impl Bank {
     }
 
     /// The state at `now`, to be stored. Of each declared quota no more than a lease will leave until it [is](Bank::stored),
-    /// once one was. One state can be stored at a time.
+    /// once one was, and nothing later than 11 s after that. One state can be stored at a time.
     pub fn begin_store(&mut self, now: Mono, wall_now: Wall) -> Kept {
-        self.store_due = false;
+        self.storing.begin(now, self.revision());
         self.registry.leases(Lease::writing);
         Kept { leased: true, ..self.keep(now, wall_now) }
     }
 
     /// The state of the last [`begin_store`](Bank::begin_store) is stored, and will be found after a crash. May change the next wake-up.
     pub fn stored(&mut self) {
+        let until = self.storing.stored();
         self.registry.leases(|lease| {
             lease.stored();
-            lease.bind(true);
+            lease.bind(until);
         });
-        self.registry.storing = true;
+        self.registry.leased_until = until;
         // More may have left since that state was taken, if leases did not hold for a while.
-        self.store_due |= self.registry.gates.iter().any(|(_, gate)| gate.wants_store());
+        self.storing.due |= self.registry.gates.iter().any(|(_, gate)| gate.wants_store());
         self.touch_all_gates();
     }
 
     /// It could not be stored. Attempts leave as if none ever was: a crash will have been worse, a standstill is certain. May
     /// change the next wake-up.
     pub fn not_stored(&mut self) {
-        self.registry.leases(|lease| lease.bind(false));
-        self.registry.storing = false;
+        self.storing.not_stored();
+        self.registry.leases(|lease| lease.bind(f64::INFINITY));
+        self.registry.leased_until = f64::INFINITY;
         self.touch_all_gates();
     }
 
-    /// Whether half of a lease was used since the last [`begin_store`](Bank::begin_store): the next is due.
+    /// Whether a state should be stored at once: half of a lease was used since the last [`begin_store`](Bank::begin_store), or
+    /// somebody asked [`STORE_EVERY`](Bank::STORE_EVERY) after it or later, who may have to wait for it.
     pub fn is_store_due(&self) -> bool {
-        self.store_due
+        self.storing.due
+    }
+
+    /// Whether the stored state says less than a new one would, or somebody waits, who could leave only while a stored state is
+    /// fresh. Then, and only then, one should be stored [`STORE_EVERY`](Bank::STORE_EVERY) after it was last looked.
+    pub fn has_unstored(&self) -> bool {
+        // What is in flight may be handled, and then lost by a crash, without any change here.
+        self.storing.due
+            || !self.storing.holds(self.revision())
+            || self.in_flight() > 0
+            || !self.schedule.is_empty()
     }
 
     fn touch_all_gates(&mut self) {
@@ -311,7 +345,8 @@ impl Bank {
     }
 
     /// Begins with what another bank left. To be called before the first ask; `uncovered` is for how long at most that
-    /// bank went on after a state that is not its last: the time between two writes.
+    /// bank went on after a state that neither is its last nor was made by [`begin_store`](Bank::begin_store): the time between two
+    /// writes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -336,6 +371,7 @@ impl Bank {
             (false, false) => Assumed::All,
         };
         // What was in flight may have been handled later than the last state was taken, too.
+        let uncovered = if kept.leased { Lease::ENDED } else { uncovered };
         let ended = (then + uncovered.as_secs_f64()).min(today) + by;
         self.registry.restore_named(&kept.named);
         self.registry.restore_families(kept, now, by);

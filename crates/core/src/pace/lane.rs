@@ -35,7 +35,7 @@ pub(super) struct Lane {
     pub(super) tickets: u32,
     /// The credential as the registry knows it.
     pub(super) credential: u32,
-    /// Its place among the members of its implicit gate, if it is one.
+    /// Its place among the members of its implicit gate, if it is one, or among the lanes of a family that did not prove to exist.
     pub(super) member: Option<u32>,
     /// When it was last asked for.
     pub(super) used: Mono,

@@ -21,7 +21,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};
@@ -51,6 +51,8 @@ pub(super) struct FamilyState {
     lanes: u32,
     /// Gates in use and at rest.
     gates: u32,
+    /// Those at rest.
+    at_rest: Vec<u32>,
     /// When its last lane went.
     left: Mono,
 }
@@ -63,6 +65,7 @@ impl FamilyState {
             breaker: Breaker::new(config.breaker),
             lanes: 0,
             gates: 0,
+            at_rest: Vec::new(),
             left: Mono::ZERO,
         }
     }
@@ -92,6 +95,8 @@ enum Limit {
 struct Resting {
     key: GateKey,
     gist: Gist,
+    /// Its place among those of its family, if it has one.
+    place: u32,
 }
 
 /// The end of a process that may have spent what no state holds. A gate that was not asked for since knows nothing of it.
@@ -130,6 +135,8 @@ pub(super) struct Registry {
     lane_ids: HashTable<u32>,
     pub(super) families: Vec<FamilyState>,
     family_ids: HashTable<u32>,
+    /// Lanes of families that did not prove to exist. So one that does finds its own without a look at all.
+    unproven: HashMap<Family, Vec<u32>, FixedState>,
     credentials: Names<CredentialId>,
     /// Whose gates those share who find no room.
     crowd: u32,
@@ -138,10 +145,10 @@ pub(super) struct Registry {
     orphans: VecDeque<usize>,
     /// When the bank was first asked: what was spent before counts from here.
     began: Option<f64>,
-    /// How predecessors ended, the last one last, if a state was restored.
+    /// How predecessors ended, the last ones last, if a state was restored.
     crashes: Option<Vec<Crash>>,
-    /// States are stored, so leases hold.
-    pub(super) storing: bool,
+    /// Until when what is stored holds; infinite where nothing is.
+    pub(super) leased_until: f64,
     lane_hand: usize,
     rest_hand: usize,
     family_hand: usize,
@@ -170,13 +177,14 @@ impl Registry {
             lane_ids: HashTable::new(),
             families: vec![FamilyState::new(&Family::new("other"), &config)],
             family_ids: HashTable::new(),
+            unproven: HashMap::with_hasher(hasher.clone()),
             credentials,
             crowd,
             header_names: Names::new(hasher),
             orphans: VecDeque::new(),
             began: None,
             crashes: None,
-            storing: false,
+            leased_until: f64::INFINITY,
             lane_hand: 0,
             rest_hand: 0,
             family_hand: 0,
@@ -267,15 +275,32 @@ impl Registry {
             self.families[family as usize].gates += 1;
         }
         let mut gate = self.blank(now, key);
-        let stored = key.token.is_some().then_some(GateKey { token: Some(Self::ANY_TOKEN), ..key });
-        if let Some(stored) = stored.and_then(|key| self.gist_of(key)) {
-            gate.unfold(now, stored);
-        } else if let Some(shared) = self.spent_in_the_crowd(now, key) {
-            gate.unfold(now, &shared);
+        if let Some(gist) = self.begins_with(now, key) {
+            gate.unfold(now, &gist);
         }
         let gate = self.gates.insert(gate);
         self.enter(key, Place::Live(small(gate)));
         gate
+    }
+
+    /// What others left that may have been of this gate: earlier tokens of its credential, and those who found no room. Beside it
+    /// stands what is assumed of a gate that nothing is known of, because one that was lost may have been this one, too.
+    fn begins_with(&self, now: Mono, key: GateKey) -> Option<Gist> {
+        let tokens = key.token.is_some().then_some(GateKey { token: Some(Self::ANY_TOKEN), ..key });
+        let stored = tokens.and_then(|key| self.gist_of(key)).cloned();
+        let mut gist = match (stored, self.spent_in_the_crowd(now, key)) {
+            (Some(mut stored), Some(shared)) => {
+                stored.merge(shared);
+                stored
+            }
+            (stored, shared) => stored.or(shared)?,
+        };
+        if let (Known::Declared(spent), Limit::Declared(index)) = (&mut gist.known, key.limit)
+            && let LimitKind::Rate { quota, window } = self.config.limits[index as usize].kind
+        {
+            spent.cover(&self.assumed(now, index, quota, window.as_secs_f64()));
+        }
+        Some(gist)
     }
 
     fn blank(&self, now: Mono, key: GateKey) -> Gate {
@@ -305,25 +330,26 @@ impl Registry {
             LimitKind::Concurrent { cap } => Knowledge::Capped(cap),
             LimitKind::Rate { quota, window } => {
                 let mut sliding = Sliding::new(quota, window.as_secs_f64());
-                sliding.lease().bind(self.storing);
-                let window = window.as_secs_f64();
-                if let Some(crashes) = &self.crashes {
-                    // What the state does not hold was not spent before it, but after it, or by others that crashed before.
-                    let of_it = |crash: &&Crash| crash.limit.is_none_or(|limit| limit == index);
-                    for crash in crashes.iter().filter(of_it) {
-                        if secs(now) < crash.ended + 2.0 * window {
-                            sliding.assume_spent(crash.ended, crash.unseen(quota, window));
-                        }
-                    }
-                } else if self.config.assume_spent {
-                    let at = self.began.unwrap_or(secs(now));
-                    if secs(now) < at + 2.0 * window {
-                        sliding.assume_spent(at, Unseen::all(quota, window));
-                    }
+                sliding.lease().bind(self.leased_until);
+                for (at, permits) in self.assumed(now, index, quota, window.as_secs_f64()) {
+                    sliding.assume_spent(at, permits);
                 }
                 Knowledge::Declared(sliding)
             }
         }
+    }
+
+    /// What may have been spent of a declared limit by a gate that nothing is known of, and when, ascending.
+    fn assumed(&self, now: Mono, index: u32, quota: u64, window: f64) -> Vec<(f64, u64)> {
+        let counts = |at: f64| secs(now) < at + 2.0 * window;
+        let Some(crashes) = &self.crashes else {
+            let at = self.began.unwrap_or(secs(now));
+            let spent = self.config.assume_spent && counts(at);
+            return if spent { vec![(at, Unseen::all(quota, window))] } else { Vec::new() };
+        };
+        // What the state does not hold was not spent before it, but after it, or by others that crashed before.
+        let of_it = |crash: &&Crash| crash.limit.is_none_or(|limit| limit == index) && counts(crash.ended);
+        crashes.iter().filter(of_it).map(|crash| (crash.ended, crash.unseen(quota, window))).collect()
     }
 
     /// Changes the leases of all gates, in use and at rest.

@@ -99,8 +99,12 @@ impl Bank {
         }
         let family = &self.registry.lanes[lane].key.family.clone();
         let lanes = self.registry.promote(now, family);
+        let Some(index) = lanes.first().map(|&lane| self.registry.lanes[lane].family) else { return };
         self.rewire(now, &lanes);
-        for ticket in self.tickets.values_mut().filter(|ticket| lanes.contains(&ticket.lane)) {
+        for ticket in self.tickets.values_mut() {
+            if self.registry.lanes[ticket.lane].family != index {
+                continue;
+            }
             let gates = &self.registry.lanes[ticket.lane].gates;
             for (hold, &gate) in ticket.holds.iter_mut().zip(gates) {
                 if hold.gate != gate {

@@ -74,6 +74,10 @@ impl<T> Slab<T> {
         self.blocks.get(index / BLOCK)?.items.get(index % BLOCK)?.as_ref()
     }
 
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.blocks.get_mut(index / BLOCK)?.items.get_mut(index % BLOCK)?.as_mut()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.blocks.iter().enumerate().flat_map(|(number, block)| {
             let items = block.items.iter().enumerate();

@@ -288,13 +288,14 @@ impl Sliding {
         &mut self.lease
     }
 
-    pub(super) fn is_leased(&self) -> bool {
-        self.lease.is_bound()
+    /// Until when what is stored holds.
+    pub(super) fn leased_until(&self) -> f64 {
+        self.lease.until()
     }
 
     /// No more may leave before a state is stored.
-    pub(super) fn waits_for_store(&self) -> bool {
-        self.lease.is_used_up(self.quota, self.window)
+    pub(super) fn waits_for_store(&self, now: f64) -> bool {
+        self.lease.is_used_up(now, self.quota, self.window)
     }
 
     /// A state should be stored.

@@ -101,7 +101,7 @@ impl Gate {
             }
             (Known::Declared(spent), Knowledge::Declared(of_today)) => {
                 let mut sliding = Sliding::restore(spent, of_today.window(), secs(now));
-                sliding.lease().bind(of_today.is_leased());
+                sliding.lease().bind(of_today.leased_until());
                 if self.pinned || spent.declared != of_today.quota() {
                     sliding.set_quota(of_today.quota());
                 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Crash, GateKey, Limit, OTHER, Place, Registry, Resting};
+use super::{Crash, GateKey, Limit, OTHER, Place, Registry};
 use crate::key::{CredentialId, Family};
 use crate::pace::gist::Gist;
 use crate::pace::keep::{
-    Kept, KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, Restored, Unseen, instant,
+    Kept, KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, LostOf, Restored, Unseen, instant,
 };
 use crate::pace::secs::secs;
 use crate::pace::slab::small;
@@ -14,7 +14,8 @@ use crate::pace::spec::LimitKind;
 use crate::time::Mono;
 
 impl Registry {
-    /// The leases of sixteen make two quotas, so that what those before them spent is of no account.
+    /// So many crashes are remembered of all limits, and of each limit that lost a gate. The leases of sixteen make two quotas, so
+    /// that what those before them spent is of no account.
     const MAX_CRASHES: usize = 16;
 
     /// All gates, on a clock that shows `by` seconds more.
@@ -135,14 +136,36 @@ impl Registry {
             crashes.push(Crash { ended, all, limit: None });
         }
         for lost in &kept.lost {
-            if let Some(KeptLimit::Declared(name)) = &lost.limit
-                && let Some(index) = index(name)
-            {
-                crashes.push(Crash { ended, all: true, limit: Some(index) });
-            }
+            let limit = match &lost.spent_of {
+                LostOf::Nothing => continue,
+                LostOf::Limit(name) => match index(name) {
+                    Some(index) => Some(index),
+                    None => continue,
+                },
+                LostOf::Anything => None,
+            };
+            crashes.push(Crash { ended, all: true, limit });
         }
-        let beyond = crashes.len().saturating_sub(Self::MAX_CRASHES);
-        crashes.split_off(beyond)
+        Self::told_apart(crashes)
+    }
+
+    /// However many gates a process lost of a limit, it ended once; and those of one limit push out none of another.
+    fn told_apart(mut crashes: Vec<Crash>) -> Vec<Crash> {
+        crashes.sort_by(|one, other| {
+            let by_limit = one.limit.cmp(&other.limit).then(one.ended.total_cmp(&other.ended));
+            by_limit.then(one.all.cmp(&other.all))
+        });
+        // Two leases add up, even where a clock that was set back lets them end at once.
+        crashes.dedup_by(|next, kept| {
+            next.all && kept.all && next.limit == kept.limit && next.ended.total_cmp(&kept.ended).is_eq()
+        });
+        let of_limits = crashes.chunk_by(|one, other| one.limit == other.limit);
+        let mut known: Vec<Crash> = of_limits
+            .flat_map(|ends| &ends[ends.len().saturating_sub(Self::MAX_CRASHES)..])
+            .copied()
+            .collect();
+        known.sort_by(|one, other| one.ended.total_cmp(&other.ended));
+        known
     }
 
     fn key_of(&mut self, gate: &KeptGate) -> Option<GateKey> {
@@ -173,11 +196,7 @@ impl Registry {
     /// Of two that became one, as those of two tokens, what is closed or spent in either counts.
     fn rest_again(&mut self, key: GateKey, gist: Gist) {
         match self.place_of(key) {
-            None => {
-                let rest = self.resting.insert(Resting { key, gist });
-                self.enter(key, Place::Resting(small(rest)));
-                return;
-            }
+            None => return self.lay_down(key, gist),
             Some(Place::Resting(rest)) => {
                 self.resting[rest as usize].gist.merge(gist);
             }

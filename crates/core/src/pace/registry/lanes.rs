@@ -53,6 +53,11 @@ impl Registry {
         let Self { lane_ids, lanes, hasher, .. } = self;
         lane_ids.insert_unique(hash, small(lane), |&id| lanes[id as usize].key.hash_with(hasher));
         self.resolve(now, lane);
+        if family == OTHER {
+            let lanes = self.unproven.entry(ask.family.clone()).or_default();
+            self.lanes[lane].member = Some(small(lanes.len()));
+            lanes.push(small(lane));
+        }
         lane
     }
 
@@ -128,14 +133,17 @@ impl Registry {
             None
         };
         let index = self.add_family(family, place);
-        let lanes: Vec<usize> =
-            self.lanes.iter().filter(|(_, lane)| lane.key.family == *family).map(|(id, _)| id).collect();
+        let lanes = self.unproven.remove(family).unwrap_or_default();
+        let mut lanes: Vec<usize> = lanes.into_iter().map(|lane| lane as usize).collect();
         for &lane in &lanes {
-            self.lanes[lane].family = index;
+            // One that nobody uses may have gone to make room for the gates of another.
+            let Some(state) = self.lanes.get_mut(lane) else { continue };
+            state.family = index;
             self.families[OTHER].lanes -= 1;
             self.families[index].lanes += 1;
             self.resolve(now, lane);
         }
+        lanes.retain(|&lane| self.lanes.get(lane).is_some());
         lanes
     }
 

@@ -15,6 +15,8 @@
 use std::hash::BuildHasher;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{GateKey, Limit, OTHER, Place, Registry, Resting};
 use crate::pace::gist::{Gist, Known};
 use crate::pace::lane::Lane;
@@ -73,17 +75,32 @@ impl Registry {
             entry.remove();
         }
         self.credentials.release(lane.credential);
-        if let (Some(&implicit), Some(place)) = (lane.gates.first(), lane.member) {
-            let members = &mut self.gates[implicit].members;
-            members.swap_remove(place as usize);
-            if let Some(&moved) = members.get(place as usize) {
-                self.lanes[moved].member = Some(place);
-            }
-        }
+        self.leave_members(&lane);
         let family = &mut self.families[lane.family];
         (family.lanes, family.left) = (family.lanes - 1, now);
         for gate in lane.gates {
             self.leave(now, gate);
+        }
+    }
+
+    /// A lane that went is no member of its gate any more, or of its family's lanes that did not prove to exist.
+    fn leave_members(&mut self, lane: &Lane) {
+        let (Some(&implicit), Some(place)) = (lane.gates.first(), lane.member) else { return };
+        let moved = if lane.family == OTHER {
+            let Some(lanes) = self.unproven.get_mut(&lane.key.family) else { return };
+            lanes.swap_remove(place as usize);
+            let moved = lanes.get(place as usize).map(|&lane| lane as usize);
+            if lanes.is_empty() {
+                self.unproven.remove(&lane.key.family);
+            }
+            moved
+        } else {
+            let members = &mut self.gates[implicit].members;
+            members.swap_remove(place as usize);
+            members.get(place as usize).copied()
+        };
+        if let Some(moved) = moved {
+            self.lanes[moved].member = Some(place);
         }
     }
 
@@ -114,11 +131,35 @@ impl Registry {
         match gate.gist(now) {
             Some(gist) => {
                 let gist = self.as_declared(key, gist);
-                let rest = self.resting.insert(Resting { key, gist });
-                self.enter(key, Place::Resting(small(rest)));
+                self.lay_down(key, gist);
             }
             None => self.release(key),
         }
+    }
+
+    /// A gate comes to rest.
+    pub(super) fn lay_down(&mut self, key: GateKey, gist: Gist) {
+        let of_family = key.family.map(|family| &mut self.families[family as usize].at_rest);
+        let place = small(of_family.as_ref().map_or(0, |at_rest| at_rest.len()));
+        let rest = small(self.resting.insert(Resting { key, gist, place }));
+        if let Some(at_rest) = of_family {
+            at_rest.push(rest);
+        }
+        self.enter(key, Place::Resting(rest));
+    }
+
+    /// A gate rests no longer.
+    fn take_up(&mut self, rest: usize) -> Resting {
+        self.remove_place(Place::Resting(small(rest))).expect("a gate at rest stands in the table");
+        let taken = self.resting.remove(rest).expect("it was just found");
+        if let Some(family) = taken.key.family {
+            let at_rest = &mut self.families[family as usize].at_rest;
+            at_rest.swap_remove(taken.place as usize);
+            if let Some(&moved) = at_rest.get(taken.place as usize) {
+                self.resting[moved as usize].place = taken.place;
+            }
+        }
+        taken
     }
 
     /// A learnt quota replaces the declared one only as long as the declaration stays the same.
@@ -133,9 +174,7 @@ impl Registry {
 
     /// A gate at rest is asked for.
     pub(super) fn wake(&mut self, now: Mono, rest: usize) -> usize {
-        let place = Place::Resting(small(rest));
-        self.remove_place(place).expect("a gate at rest stands in the table");
-        let Resting { key, gist } = self.resting.remove(rest).expect("it was just found");
+        let Resting { key, gist, .. } = self.take_up(rest);
         let mut gate = self.blank(now, key);
         gate.unfold(now, &gist);
         let gate = self.gates.insert(gate);
@@ -169,7 +208,8 @@ impl Registry {
         }
     }
 
-    /// The place of a family that was forgotten for another one: the longest unused of the next few that may be.
+    /// The place of a family that was forgotten for another one: the longest unused of the next few that may be. Of one with many gates
+    /// a few go at a time, and it is forgotten with the last of them.
     pub(super) fn forget_family(&mut self, now: Mono) -> Option<usize> {
         let count = self.families.len();
         let few = (self.family_hand..self.family_hand + Self::STEP.min(count)).map(|place| place % count);
@@ -179,15 +219,14 @@ impl Registry {
             place != OTHER && family.lanes == 0 && family.breaker.keep(now).is_none()
         };
         let place = few.filter(unused).min_by_key(|&place| self.families[place].left)?;
-        let of_it = |rest: &Resting| rest.key.family == Some(small(place));
-        let at_rest: Vec<usize> =
-            self.resting.iter().filter(|(_, rest)| of_it(rest)).map(|(id, _)| id).collect();
-        let harmless = |&id: &usize| self.resting[id].gist.harmless_at() <= secs(now);
-        if at_rest.len() != self.families[place].gates as usize || !at_rest.iter().all(harmless) {
-            return None;
+        let at_rest = self.families[place].at_rest.iter().rev().take(Self::STEP);
+        let harmless = |id: &u32| self.resting[*id as usize].gist.harmless_at() <= secs(now);
+        let harmless: SmallVec<[u32; Self::STEP]> = at_rest.copied().filter(harmless).collect();
+        for id in harmless {
+            self.forget(id as usize);
         }
-        for id in at_rest {
-            self.forget(id);
+        if self.families[place].gates > 0 {
+            return None;
         }
         let hash = self.hasher.hash_one(self.families[place].family.as_str());
         let entry = self.family_ids.find_entry(hash, |&id| id == small(place));
@@ -221,8 +260,7 @@ impl Registry {
     }
 
     fn forget(&mut self, rest: usize) {
-        self.remove_place(Place::Resting(small(rest))).expect("a gate at rest stands in the table");
-        let forgotten = self.resting.remove(rest).expect("it was just found");
+        let forgotten = self.take_up(rest);
         self.release(forgotten.key);
     }
 
