@@ -244,7 +244,7 @@ fn faults_on_the_way_change_nothing_where_keys_are_recognised() {
 #[test]
 fn faults_where_keys_are_not_recognised_leave_unknowns_and_no_duplicate() {
     let world = World::new(
-        "limit = 0\n[faults]\nroute = \"PATCH /api/**\"\ndrop_after = 0.03\ntimeout_after = 0.03\nunavailable = 0.03\nunavailable_hint = \"1s\"\n",
+        "limit = 0\n[faults]\nmatch = \"PATCH /api/**\"\ndrop_after = 0.03\ntimeout_after = 0.03\nunavailable = 0.03\nunavailable_hint = \"1s\"\n",
     );
     world.write("a.csv", agents(200, 1));
     world.write("plain.toml", without_rules());
