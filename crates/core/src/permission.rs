@@ -4,7 +4,7 @@
 //! somebody gives the credential's role that permission. So it is worth a sentence that names the permission, and a bulk
 //! run stops at it instead of failing its items one by one. Read are:
 //!
-//! * the Genesys Cloud error body: `code` is one of [`CODES`], and the names stand in `messageParams`, else behind the
+//! * the Genesys Cloud error body: `code` is one of `CODES`, and the names stand in `messageParams`, else behind the
 //!   last colon of `message`, in brackets or not (the Platform API's `ErrorBody`, <https://developer.genesys.cloud>);
 //! * `WWW-Authenticate: Bearer error="insufficient_scope", scope="…"` (RFC 6750 §3.1).
 //!
