@@ -2,7 +2,8 @@
 //!
 //! A 403 that names a permission is not about the request: every other call of its kind will be answered the same until
 //! somebody gives the credential's role that permission. So it is worth a sentence that names the permission, and a bulk
-//! run stops at it instead of failing its items one by one. Read are:
+//! run stops at it instead of failing its items one by one; unless the permission is missing in one division, which may hold
+//! this object and not the next. Read are:
 //!
 //! * the Genesys Cloud error body: `code` is one of `CODES`, and the names stand in `messageParams`, else behind the
 //!   last colon of `message`, in brackets or not (the Platform API's `ErrorBody`, <https://developer.genesys.cloud>);
@@ -17,9 +18,13 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Codes of a Genesys error body that mean a missing permission.
-const CODES: [&str; 4] =
-    ["missing.any.permissions", "missing.permissions", "missing.any.division.permissions", "not.authorized"];
+/// Codes of a Genesys error body that mean a missing permission, and whether it is missing everywhere.
+const CODES: [(&str, bool); 4] = [
+    ("missing.any.permissions", true),
+    ("missing.permissions", true),
+    ("missing.any.division.permissions", false),
+    ("not.authorized", false),
+];
 
 /// Names that are kept.
 const MAX_NAMES: usize = 8;
@@ -35,6 +40,8 @@ pub const MAX_BODY: usize = 16 * 1024;
 pub struct Missing {
     /// The permissions or scopes, as the upstream names them; at most 8. Empty where it does not say which.
     pub names: Vec<String>,
+    /// Whether other calls of its kind fare no better: it is not missing for one object, or in one division, alone.
+    pub everywhere: bool,
 }
 
 impl fmt::Display for Missing {
@@ -72,7 +79,8 @@ fn of_header(headers: &HeaderMap) -> Option<Missing> {
     let mut refused = told.filter(|text| text.contains("insufficient_scope"));
     let text = refused.next()?;
     let scope = text.split_once("scope=\"").and_then(|(_, rest)| rest.split_once('"'));
-    Some(Missing { names: scope.map_or_else(Vec::new, |(scopes, _)| named(scopes.split(' '))) })
+    let names = scope.map_or_else(Vec::new, |(scopes, _)| named(scopes.split(' ')));
+    Some(Missing { names, everywhere: true })
 }
 
 #[derive(Deserialize)]
@@ -88,9 +96,7 @@ fn of_body(body: &[u8]) -> Option<Missing> {
         return None;
     }
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
-    if !CODES.contains(&body.code.as_str()) {
-        return None;
-    }
+    let (_, everywhere) = CODES.into_iter().find(|(code, _)| *code == body.code)?;
     let params = ["permissions", "permission"].iter().find_map(|key| body.params.get(key));
     let mut names = match params {
         Some(Value::Array(each)) => named(each.iter().filter_map(Value::as_str)),
@@ -102,7 +108,7 @@ fn of_body(body: &[u8]) -> Option<Missing> {
     {
         names = listed(behind);
     }
-    Some(Missing { names })
+    Some(Missing { names, everywhere })
 }
 
 /// The names of a text such as `[a:b:c, d:e:f]`.
@@ -146,6 +152,18 @@ mod tests {
         assert_eq!(of(r#"{"code":"not.authorized"}"#).as_deref(), told);
         let words = r#"{"code":"not.authorized","message":"Sorry: you may not do this"}"#;
         assert_eq!(of(words).as_deref(), told, "words are no name");
+    }
+
+    #[test]
+    fn a_permission_that_one_division_lacks_is_not_missing_everywhere() {
+        let everywhere = |code: &str| {
+            let body = format!(r#"{{"code":"{code}"}}"#);
+            missing(StatusCode::FORBIDDEN, &HeaderMap::new(), body.as_bytes()).map(|found| found.everywhere)
+        };
+        assert_eq!(everywhere("missing.permissions"), Some(true));
+        assert_eq!(everywhere("missing.any.permissions"), Some(true));
+        assert_eq!(everywhere("missing.any.division.permissions"), Some(false));
+        assert_eq!(everywhere("not.authorized"), Some(false), "it may be the object's");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What an answer, or its absence, means for an item and for the run.
 
 use http::header::RETRY_AFTER;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
 use tidegate_core::classify::{self, Delivery};
+use tidegate_core::permission;
 use tidegate_store::{Event, Outcome};
 
 /// How much of an answer is read, so that its connection can carry the next call and an error can be told.
@@ -71,9 +72,10 @@ impl Judged {
         let unserved = headers.contains_key("tidegate-refused")
             || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
-        let body = response.into_body().bytes(MAX_ANSWER).await.unwrap_or_default();
+        let (parts, body) = response.into_parts();
+        let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
         let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-        let forbidden = lacks_permission(status, &body);
+        let forbidden = lacks_permission(status, &headers, &body);
         let (event, run) = match () {
             () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
             () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
@@ -101,16 +103,9 @@ impl Judged {
     }
 }
 
-/// Whether the credential lacks a permission, which is no matter of this item. A permission that is missing in the item's
-/// division only has another code (`missing.division.permission`) and fails that item alone.
-pub(super) fn lacks_permission(status: StatusCode, body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Code {
-        code: String,
-    }
-    let told: Option<Code> =
-        (status == StatusCode::FORBIDDEN).then(|| serde_json::from_slice(body).ok()).flatten();
-    told.is_some_and(|it| matches!(it.code.as_str(), "missing.permissions" | "missing.any.permissions"))
+/// Whether the credential lacks a permission that the other items need as well.
+pub(super) fn lacks_permission(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
+    permission::missing(status, headers, body).is_some_and(|missing| missing.everywhere)
 }
 
 fn outcome(report: &CallReport, http_status: Option<u16>, error: Option<String>) -> Outcome {

@@ -181,14 +181,17 @@ impl Sender<'_> {
         let hint = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let hint = hint.map(Duration::from_secs);
         let unserved = response.headers().contains_key("tidegate-refused");
-        let Ok(body) = response.into_body().bytes(most).await else { return Ok(Told::Later { hint }) };
+        let (parts, body) = response.into_parts();
+        let Ok(body) = body.bytes(most).await else { return Ok(Told::Later { hint }) };
         let told = || judge::reason(status, &body);
         Ok(match status {
             _ if unserved => Told::Later { hint },
             StatusCode::UNAUTHORIZED => {
                 return Err(Stopped::Upstream(format!("the upstream refused the credential: {}", told())));
             }
-            _ if judge::lacks_permission(status, &body) => return Err(Stopped::Upstream(told())),
+            _ if judge::lacks_permission(status, &parts.headers, &body) => {
+                return Err(Stopped::Upstream(told()));
+            }
             _ if status.is_success() => Told::Answer { body: body.to_vec(), hint },
             StatusCode::NOT_FOUND | StatusCode::GONE => Told::Gone(told()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Told::Later { hint },
