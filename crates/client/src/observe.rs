@@ -76,6 +76,54 @@ pub struct TokenDone<'a> {
     pub took: Duration,
 }
 
+/// A doubt that has ended: for a while nobody could tell whether a write was executed.
+#[derive(Clone, Debug)]
+pub struct DoubtDone<'a> {
+    /// The write's method.
+    pub method: &'a Method,
+    /// Its path.
+    pub path: &'a str,
+    /// What came of it.
+    pub ending: DoubtEnd,
+    /// Reads it took to find out, or that did not tell.
+    pub reads: u32,
+    /// What was lost, and why it could not be found out, where it could not.
+    pub why: Option<&'a str>,
+}
+
+/// How a doubt about a write ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoubtEnd {
+    /// Nobody knows.
+    Unknown,
+    /// It was executed.
+    Confirmed,
+    /// It was not, and is sent again.
+    Resent,
+}
+
+impl DoubtEnd {
+    /// The ending's name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Confirmed => "confirmed",
+            Self::Resent => "not-applied-and-resent",
+        }
+    }
+}
+
+/// A call was answered 403 because its credential lacks a permission.
+#[derive(Clone, Debug)]
+pub struct Denied<'a> {
+    /// Who lacks it.
+    pub credential: &'a CredentialId,
+    /// What was called.
+    pub family: &'a Family,
+    /// The permissions, as the upstream names them.
+    pub missing: &'a str,
+}
+
 /// Somebody who is told. All methods are called from the request path and must return at once.
 pub trait Observer: Send + Sync {
     /// The core decided or noticed something.
@@ -86,6 +134,10 @@ pub trait Observer: Send + Sync {
     fn call(&self, _call: &CallDone<'_>) {}
     /// A call of the token endpoint ended.
     fn token(&self, _token: &TokenDone<'_>) {}
+    /// A doubt about a write ended.
+    fn doubt(&self, _doubt: &DoubtDone<'_>) {}
+    /// A credential of ours lacks a permission.
+    fn denied(&self, _denied: &Denied<'_>) {}
 }
 
 /// Everybody who is told.
@@ -122,6 +174,14 @@ impl Observers {
         self.each(|observer| observer.token(token));
     }
 
+    pub(crate) fn doubt(&self, doubt: &DoubtDone<'_>) {
+        self.each(|observer| observer.doubt(doubt));
+    }
+
+    pub(crate) fn denied(&self, denied: &Denied<'_>) {
+        self.each(|observer| observer.denied(denied));
+    }
+
     fn each(&self, tell: impl Fn(&dyn Observer)) {
         for observer in self.0.iter() {
             tell(&**observer);
@@ -129,7 +189,8 @@ impl Observers {
     }
 }
 
-/// Writes events to `tracing`: state changes only, so that the volume of logs does not grow with the load.
+/// Writes events to `tracing`: state changes, and writes whose outcome was in doubt, each of which somebody may have to look
+/// after. So the volume of logs does not grow with the load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traced;
 
@@ -147,6 +208,69 @@ impl Observer for Traced {
         match why {
             None => tracing::debug!(target: "tidegate", %credential, ?took, "token {outcome}"),
             Some(why) => tracing::warn!(target: "tidegate", %credential, ?took, "no token: {why}"),
+        }
+    }
+
+    fn doubt(&self, doubt: &DoubtDone<'_>) {
+        let DoubtDone { method, path, ending, reads, why } = doubt;
+        match ending {
+            DoubtEnd::Unknown => {
+                let why = why.unwrap_or("its answer was lost");
+                tracing::warn!(target: "tidegate", reads, "{method} {path}: outcome unknown, the upstream may have executed it: {why}");
+            }
+            DoubtEnd::Confirmed => {
+                tracing::info!(target: "tidegate", reads, "{method} {path}: was lost, and found to have been executed");
+            }
+            DoubtEnd::Resent => {
+                tracing::info!(target: "tidegate", reads, "{method} {path}: was lost, and found not to have been executed; it is sent again");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_a_warning_and_a_confirmed_one_is_not() {
+        let log = Log::default();
+        let kept = log.clone();
+        let writing = tracing_subscriber::fmt().with_ansi(false).with_writer(move || kept.clone());
+        let _keep = tracing::subscriber::set_default(writing.finish());
+        for (ending, why) in [
+            (DoubtEnd::Unknown, Some("connection lost")),
+            (DoubtEnd::Confirmed, None),
+            (DoubtEnd::Resent, None),
+        ] {
+            Traced.doubt(&DoubtDone { method: &Method::POST, path: "/a/b", ending, reads: 2, why });
+        }
+        let text = String::from_utf8(log.0.lock().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        for (line, (level, told)) in lines.iter().zip([
+            ("WARN", "POST /a/b: outcome unknown, the upstream may have executed it: connection lost"),
+            ("INFO", "POST /a/b: was lost, and found to have been executed"),
+            ("INFO", "POST /a/b: was lost, and found not to have been executed; it is sent again"),
+        ]) {
+            assert!(line.contains(level) && line.contains(told) && line.contains("reads=2"), "{line}");
         }
     }
 }

@@ -69,6 +69,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let tally = admin.once.tally().await.ok().flatten();
+    admin.metrics.set_ledger(tally.map(|(_, tally)| (tally.entries - tally.unknown, tally.unknown)));
     let text = admin.metrics.render(&admin.tenant.upstream.pacer().snapshot());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

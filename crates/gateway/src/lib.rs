@@ -148,7 +148,7 @@ pub fn start(
     let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
     let upstream = &tenant.upstream;
     let state = state_file(&config.state, upstream)?.map(|file| StateKeeper::start(file, upstream));
-    let once = Once::new(Arc::clone(&tenant), config.keys, config.max_wait)?;
+    let once = Once::new(Arc::clone(&tenant), config.keys, config.max_wait, Arc::clone(&metrics))?;
     let proxy = Arc::new(Proxy {
         tenant: Arc::clone(&tenant),
         doors: config.doors.clone(),

@@ -280,11 +280,7 @@ fn is_path(uri: &Uri, path: &str) -> bool {
 }
 
 fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
-    if error.kind() == ErrorKind::OutcomeUnknown {
-        tracing::warn!(target: "tidegate", "{error}");
-    } else {
-        tracing::debug!(target: "tidegate", "{error}");
-    }
+    tracing::debug!(target: "tidegate", "{error}");
     mark(respond::failed(shape, error), error.report())
 }
 

@@ -7,4 +7,4 @@ pub mod name;
 pub mod registry;
 
 pub use self::name::Metric;
-pub use self::registry::Metrics;
+pub use self::registry::{KnownBy, Metrics};

@@ -49,11 +49,21 @@ pub enum Metric {
     BreakerOpen,
     /// Calls waiting.
     Waiting,
+    /// Writes that were in doubt.
+    WritesInDoubt,
+    /// Writes that were answered by what became of an earlier sending.
+    Replays,
+    /// Writes that waited for the end of the same write in flight.
+    Joins,
+    /// Writes under keys that are remembered.
+    LedgerEntries,
+    /// Calls that were refused for a missing permission.
+    PermissionDenials,
 }
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -75,6 +85,11 @@ impl Metric {
         Self::LimitStrangers,
         Self::BreakerOpen,
         Self::Waiting,
+        Self::WritesInDoubt,
+        Self::Replays,
+        Self::Joins,
+        Self::LedgerEntries,
+        Self::PermissionDenials,
     ];
 
     /// The name, without the suffix the encoder adds to counters.
@@ -101,6 +116,11 @@ impl Metric {
             Self::LimitStrangers => "tidegate_limit_strangers_per_second",
             Self::BreakerOpen => "tidegate_breaker_open",
             Self::Waiting => "tidegate_waiting",
+            Self::WritesInDoubt => "tidegate_writes_in_doubt",
+            Self::Replays => "tidegate_replays",
+            Self::Joins => "tidegate_joins",
+            Self::LedgerEntries => "tidegate_ledger_entries",
+            Self::PermissionDenials => "tidegate_permission_denials",
         }
     }
 
@@ -140,6 +160,21 @@ impl Metric {
                 "1 if the breaker of a family holds calls back or probes, 0 if it lets them through"
             }
             Self::Waiting => "Calls waiting for their quota, by class",
+            Self::WritesInDoubt => {
+                "Times that nobody could tell whether a write was executed, by how that ended: nobody knows, a read shows that it was, or that it was not, so that it was sent again"
+            }
+            Self::Replays => {
+                "Writes that were answered by what had become of an earlier sending of the same write, by how they were recognised"
+            }
+            Self::Joins => {
+                "Writes that waited for the end of an earlier sending of the same write, by how they were recognised"
+            }
+            Self::LedgerEntries => {
+                "Writes under an Idempotency-Key that are remembered, answered or without a known outcome"
+            }
+            Self::PermissionDenials => {
+                "Calls that the upstream refused because their credential lacks a permission"
+            }
         }
     }
 
@@ -162,6 +197,10 @@ impl Metric {
             Self::BreakerTransitions => &["family", "state"],
             Self::Refusals => &["limit", "reason"],
             Self::TokenRequests | Self::LimitListings => &["credential", "outcome"],
+            Self::WritesInDoubt => &["ending"],
+            Self::Replays | Self::Joins => &["by"],
+            Self::LedgerEntries => &["state"],
+            Self::PermissionDenials => &["credential"],
         }
     }
 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tidegate::Class;
-use tidegate::observe::{AttemptDone, CallDone, Observer, Outcome, Refused, TokenDone};
+use tidegate::observe::{AttemptDone, CallDone, Denied, DoubtDone, Observer, Outcome, Refused, TokenDone};
 use tidegate_core::event::Event;
 use tidegate_core::key::CredentialId;
 use tidegate_core::pace::BankSnapshot;
@@ -70,6 +70,30 @@ pub struct Metrics {
     limit_strangers: Gauges,
     breaker_open: Gauges,
     waiting: Gauges,
+    writes_in_doubt: Counters,
+    replays: Counters,
+    joins: Counters,
+    ledger_entries: Gauges,
+    permission_denials: Counters,
+}
+
+/// How a write is known to be one that was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// By its caller's `Idempotency-Key`.
+    Key,
+    /// By being identical to one whose caller had gone, or whose outcome is unknown.
+    Likeness,
+}
+
+impl KnownBy {
+    fn labels(self) -> Labels {
+        let by = match self {
+            Self::Key => "key",
+            Self::Likeness => "likeness",
+        };
+        vec![("by", by.to_owned())]
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -110,6 +134,11 @@ impl Metrics {
             limit_strangers: gauges(&mut registry, Metric::LimitStrangers),
             breaker_open: gauges(&mut registry, Metric::BreakerOpen),
             waiting: gauges(&mut registry, Metric::Waiting),
+            writes_in_doubt: counters(&mut registry, Metric::WritesInDoubt),
+            replays: counters(&mut registry, Metric::Replays),
+            joins: counters(&mut registry, Metric::Joins),
+            ledger_entries: gauges(&mut registry, Metric::LedgerEntries),
+            permission_denials: counters(&mut registry, Metric::PermissionDenials),
             registry,
             scrape: Mutex::new(()),
             families: Bounded::default(),
@@ -124,6 +153,27 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text
+    }
+
+    /// A write was answered by what had become of an earlier sending.
+    pub fn replayed(&self, by: KnownBy) {
+        self.replays.get_or_create(&by.labels()).inc();
+    }
+
+    /// A write waited for the end of an earlier sending.
+    pub fn joined(&self, by: KnownBy) {
+        self.joins.get_or_create(&by.labels()).inc();
+    }
+
+    /// How many writes under keys are remembered: those with an answer, and those whose outcome is not known. `None` shows
+    /// nothing.
+    pub fn set_ledger(&self, entries: Option<(u64, u64)>) {
+        self.ledger_entries.clear();
+        let Some((answered, unknown)) = entries else { return };
+        for (state, count) in [("answered", answered), ("unknown", unknown)] {
+            let labels = vec![("state", state.to_owned())];
+            self.ledger_entries.get_or_create(&labels).set(as_f64(count));
+        }
     }
 
     fn listing(&self, credential: &CredentialId, outcome: &'static str) {
@@ -352,6 +402,15 @@ impl Observer for Metrics {
         let credential = self.fields.value(token.credential.as_str());
         let labels = vec![("credential", credential), ("outcome", token.outcome.to_owned())];
         self.token_requests.get_or_create(&labels).inc();
+    }
+
+    fn doubt(&self, doubt: &DoubtDone<'_>) {
+        self.writes_in_doubt.get_or_create(&vec![("ending", doubt.ending.name().to_owned())]).inc();
+    }
+
+    fn denied(&self, denied: &Denied<'_>) {
+        let credential = self.fields.value(denied.credential.as_str());
+        self.permission_denials.get_or_create(&vec![("credential", credential)]).inc();
     }
 }
 

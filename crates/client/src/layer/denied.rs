@@ -26,12 +26,10 @@ pub(super) async fn note(call: &Call, response: Response<ResponseBody>) -> Respo
     let (read, body) = body.peek(MAX_BODY, WITHIN).await;
     if let Some(missing) = missing(parts.status, &parts.headers, &read) {
         let missing: Arc<str> = missing.to_string().into();
-        // No warning: a caller's own token is the caller's business, and who polls in the background, as the reading of limits
-        // does, says itself what a refusal means.
-        if let Credential::Managed(manager) = &call.credential
-            && call.class != Class::Poll
-        {
-            manager.denied(&call.family, &missing);
+        // A caller's own token is the caller's business.
+        if let Credential::Managed(manager) = &call.credential {
+            // Who polls in the background, as the reading of limits does, says itself what a refusal means.
+            manager.denied(&call.family, &missing, call.class != Class::Poll);
         }
         call.note_missing(missing);
     }

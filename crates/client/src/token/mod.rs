@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use self::denials::Denials;
 pub use self::grant::{ClientCredentials, Grant, GrantError, TokenEndpoint};
 use crate::clock::Clock;
-use crate::observe::{Observers, TokenDone};
+use crate::observe::{Denied, Observers, TokenDone};
 
 /// Why there is no token. Names the credential, never the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,9 +190,10 @@ impl TokenManager {
         self.state.lock().life.rejected(self.clock.now(), generation);
     }
 
-    /// The upstream answered 403 and named the permission that is `missing`. Says so, once in an hour.
-    pub(crate) fn denied(&self, family: &Family, missing: &Arc<str>) {
-        if self.denials.lock().is_news(self.clock.now(), family, missing) {
+    /// The upstream answered 403 and named the permission that is `missing`. Says so if it is to be `told`, once in an hour.
+    pub(crate) fn denied(&self, family: &Family, missing: &Arc<str>, told: bool) {
+        self.observers.denied(&Denied { credential: &self.id, family, missing });
+        if told && self.denials.lock().is_news(self.clock.now(), family, missing) {
             tracing::warn!(
                 target: "tidegate",
                 credential = %self.id,

@@ -35,19 +35,6 @@ pub enum Finding {
     CannotTell,
 }
 
-impl Finding {
-    /// The finding in a few words.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::NotApplied => "not applied",
-            Self::Superseded => "superseded",
-            Self::TooEarly => "not to be seen yet",
-            Self::CannotTell => "cannot be told",
-        }
-    }
-}
-
 /// A deleted entity has nothing to show.
 const NOTHING: Value = Value::Null;
 

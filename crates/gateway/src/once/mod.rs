@@ -31,6 +31,7 @@ use tidegate_core::idempotency::{BodyDigest, age};
 use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
 use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
+use tidegate_telemetry::{KnownBy, Metrics};
 use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
@@ -76,6 +77,7 @@ pub(crate) struct Once {
     tenant: Arc<Tenant>,
     keep: KeepKeys,
     ledger: OnceCell<Arc<Ledger>>,
+    metrics: Arc<Metrics>,
     /// How long who joins a write in flight waits for its end beyond what it took already.
     patience: Duration,
     table: Mutex<Table>,
@@ -94,12 +96,14 @@ impl Once {
         tenant: Arc<Tenant>,
         keep: KeepKeys,
         max_wait: Duration,
+        metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, LedgerError> {
         let patience = max_wait.saturating_add(tenant.upstream.profile().timeouts.write);
         let this = Self {
             tenant,
             keep,
             ledger: OnceCell::new(),
+            metrics,
             patience,
             table: Mutex::default(),
             running: watch::Sender::new(0),
@@ -176,10 +180,18 @@ impl Once {
     async fn plain(self: &Arc<Self>, write: Write) -> Response<ResponseBody> {
         let subject = Arc::new(self.subject(&write));
         if let Some(waiter) = self.adopt(&subject) {
+            let ended_before = waiter.flight.ended().is_some();
             match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
                 // It turned out not to have been executed, so this one is sent.
                 Ok(ended) if ended.fate == Fate::Unsent => {}
-                Ok(ended) => return ended.again(self.shape()),
+                Ok(ended) => {
+                    if ended_before {
+                        self.metrics.replayed(KnownBy::Likeness);
+                    } else {
+                        self.metrics.joined(KnownBy::Likeness);
+                    }
+                    return ended.again(self.shape());
+                }
                 Err(_) => return respond::in_flight(self.shape()),
             }
         }
@@ -221,10 +233,13 @@ impl Once {
         let new = self.entry(&write, caller, key);
         match self.seat(write, ledger, new) {
             Seat::First(waiter) => waiter.flight.end_of().await.first(self.shape()),
-            Seat::Joined(waiter) => match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
-                Ok(ended) => ended.again(self.shape()),
-                Err(_) => respond::in_flight(self.shape()),
-            },
+            Seat::Joined(waiter) => {
+                self.metrics.joined(KnownBy::Key);
+                match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
+                    Ok(ended) => ended.again(self.shape()),
+                    Err(_) => respond::in_flight(self.shape()),
+                }
+            }
             Seat::Another => respond::in_flight(self.shape()),
         }
     }
@@ -299,6 +314,7 @@ impl Once {
             Some(entry) => match entry.standing {
                 Standing::Done(kept) => {
                     let response = kept.and_then(replay).unwrap_or_else(|| respond::not_kept(self.shape()));
+                    self.metrics.replayed(KnownBy::Key);
                     // The first who asks is told as well that this is no new answer.
                     return refused(respond::replayed(response));
                 }

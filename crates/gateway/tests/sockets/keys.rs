@@ -51,6 +51,9 @@ async fn forty_who_send_one_write_under_one_key_make_one_call() {
     }
     let joined = answers.iter().filter(|answer| answer.header("tidegate-replayed") == "true").count();
     assert_eq!(joined, 39);
+    let metrics = Caller::new(played.gateway.admin_addr()).get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("tidegate_joins_total{by=\"key\"} 39"), "{metrics}");
 }
 
 #[tokio::test]

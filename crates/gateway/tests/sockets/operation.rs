@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::stage::{Caller, FIRST, Played, play, stage_with};
+use http::Method;
 use tidegate::Profile;
+use tidegate_gateway::Gateway;
+use tidegate_sim::Faults;
+use tidegate_sim::model::fault::Fault;
 use tokio::time::Instant;
 
 /// An address at which nobody listens.
@@ -44,6 +48,8 @@ async fn a_403_passes_and_the_permission_it_names_stands_beside_it() {
     let answer = played.caller.get(FIRST).await;
     assert_eq!((answer.status.as_u16(), answer.header("tidegate-missing")), (403, "view:users"));
     assert_eq!(answer.json()["code"], "missing.any.permissions");
+    let denials = "tidegate_permission_denials_total{credential=\"demo\"} 1";
+    assert!(scrape(&played.gateway).await.contains(denials));
     let fine = played.caller.get("/api/v2/scripts").await;
     assert_eq!((fine.status.as_u16(), fine.headers.get("tidegate-missing")), (200, None));
 }
@@ -90,12 +96,59 @@ async fn the_metrics_are_openmetrics_and_count() {
     assert!(text.contains("tidegate_throttles_total{"), "{text}");
 }
 
+async fn scrape(gateway: &Gateway) -> String {
+    let answer = Caller::new(gateway.admin_addr()).get("/metrics").await;
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_became_of_writes_is_counted() {
+    let lost = |fault| Faults { script: vec![fault], ..Faults::default() };
+    let played = play("genesys", "limit = 0").await;
+    let text = scrape(&played.gateway).await;
+    assert!(!text.contains("tidegate_ledger_entries{"), "there is none before the first key: {text}");
+
+    // A read shows the new user; that an update's version has not moved; of a skill that is added no rule knows.
+    let ann = r#"{"name":"Ann","email":"ann@example.com"}"#;
+    played.sim.set_faults(lost(Fault::DropAfter)).unwrap();
+    assert_eq!(played.caller.post("/api/v2/users", ann).await.status, 200);
+    played.sim.set_faults(lost(Fault::DropBefore)).unwrap();
+    let headers = [("Content-Type", "application/json")];
+    let update = r#"{"title":"Lead","version":1}"#;
+    assert_eq!(played.caller.call(Method::PATCH, FIRST, &headers, update).await.status, 200);
+    played.sim.set_faults(lost(Fault::DropAfter)).unwrap();
+    let (skills, skill) = (
+        format!("{FIRST}/routingskills"),
+        r#"{"id":"10000000-0000-4000-8000-000000000001","proficiency":3}"#,
+    );
+    for _ in 0..2 {
+        assert_eq!(played.caller.post(&skills, skill).await.status, 424);
+    }
+    let keyed = [("Content-Type", "application/json"), ("Idempotency-Key", "k")];
+    for _ in 0..3 {
+        let bob = r#"{"name":"Bob","email":"bob@example.com"}"#;
+        assert_eq!(played.caller.call(Method::POST, "/api/v2/users", &keyed, bob).await.status, 200);
+    }
+    let text = scrape(&played.gateway).await;
+    for expected in [
+        "tidegate_writes_in_doubt_total{ending=\"confirmed\"} 1",
+        "tidegate_writes_in_doubt_total{ending=\"not-applied-and-resent\"} 1",
+        "tidegate_writes_in_doubt_total{ending=\"unknown\"} 1",
+        "tidegate_replays_total{by=\"likeness\"} 1",
+        "tidegate_replays_total{by=\"key\"} 2",
+        "tidegate_ledger_entries{state=\"answered\"} 1",
+        "tidegate_ledger_entries{state=\"unknown\"} 0",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+}
+
 #[tokio::test]
 async fn the_state_shows_the_gates_and_no_secret() {
     let played = play("genesys-guide", "limit = 100").await;
     let bearer = played.caller.bearer().await;
     let headers = [("Authorization", &*bearer)];
-    played.caller.call(http::Method::GET, FIRST, &headers, "").await;
+    played.caller.call(Method::GET, FIRST, &headers, "").await;
     let answer = Caller::new(played.gateway.admin_addr()).get("/api/state").await;
     let state = answer.json();
     assert_eq!(state["profile"], "genesys-guide");

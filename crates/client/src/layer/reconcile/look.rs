@@ -58,7 +58,6 @@ where
         };
         let signal = self.options.called_off.clone();
         let mut pause = FIRST_PAUSE;
-        let mut reads = 0_u32;
         loop {
             let now = self.upstream.clock().now();
             let quiet = now - self.lost_at.unwrap_or(now);
@@ -78,17 +77,17 @@ where
                     return unknown(&format!("it could not be found out: {error}"), settles);
                 }
             };
-            reads += 1;
+            self.reads += 1;
             let sight = see(&rule, &written, status, body.as_ref());
             let finding = judge(&rule, &written, sight, quiet);
             let settled = quiet >= rule.settle;
             let wait = match finding {
-                Finding::Applied => break self.found(finding, reads, Look::Applied(shown(sight), BY_READ)),
-                Finding::Superseded if refused => break self.found(finding, reads, Look::Stands),
-                Finding::NotApplied if refused && settled => break self.found(finding, reads, Look::Stands),
+                Finding::Applied => break Look::Applied(shown(sight), BY_READ),
+                Finding::Superseded if refused => break Look::Stands,
+                Finding::NotApplied if refused && settled => break Look::Stands,
                 // Of a write that was overtaken the upstream itself is to say so.
-                Finding::Superseded => break self.found(finding, reads, Look::Resend),
-                Finding::NotApplied if !refused => break self.found(finding, reads, Look::Resend),
+                Finding::Superseded => break Look::Resend,
+                Finding::NotApplied if !refused => break Look::Resend,
                 Finding::CannotTell => break unknown(&told(sight, status), false),
                 Finding::NotApplied | Finding::TooEarly => pause.min(rule.settle.saturating_sub(quiet)),
             };
@@ -99,12 +98,6 @@ where
                 () = called_off(signal.clone()) => return unknown("it was called off before it was found out", true),
             }
         }
-    }
-
-    fn found(&self, finding: Finding, reads: u32, look: Look) -> Look {
-        let (method, path) = (self.request.method(), &self.path);
-        tracing::info!(target: "tidegate", %method, path, reads, "a write was lost, and found: {}", finding.name());
-        look
     }
 
     /// Asks once; the answer's status and JSON.

@@ -27,11 +27,12 @@ use http::{Request, Response};
 use tidegate_core::reconcile::{Conflict, Rule};
 use tower::{Layer, Service};
 
-use self::quest::Quest;
+use self::quest::{Quest, is_unknown};
 use super::{BoxFuture, copy};
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::CallOptions;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::observe::{DoubtDone, DoubtEnd};
 use crate::upstream::Upstream;
 
 /// How a call whose outcome nobody knows is found out about; see [`CallOptions::reconcile`].
@@ -119,8 +120,24 @@ where
         let wanted = |options: &CallOptions| options.reconcile.is_some() || options.conflict.is_some();
         let may_doubt =
             request.extensions().get::<CallOptions>().is_some_and(wanted) && request.body().bytes().is_some();
-        if !may_doubt {
+        if request.method().is_safe() {
             return Box::pin(inner.call(request));
+        }
+        if !may_doubt {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            return Box::pin(async move {
+                let answer = inner.call(request).await;
+                let lost = match &answer {
+                    Ok(response) => is_unknown(response).then_some(None),
+                    Err(error) => (error.kind() == ErrorKind::OutcomeUnknown).then(|| error.source_text()),
+                };
+                if let Some(why) = lost {
+                    let (ending, why) = (DoubtEnd::Unknown, why.as_deref());
+                    let doubt = DoubtDone { method: &method, path: &path, ending, reads: 0, why };
+                    upstream.observers().doubt(&doubt);
+                }
+                answer
+            });
         }
         Box::pin(async move { Quest::new(inner, upstream, request).run().await })
     }

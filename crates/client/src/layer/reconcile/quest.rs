@@ -19,6 +19,7 @@ use super::{Further, Reconciled, copy};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport};
 use crate::error::{Error, ErrorKind};
+use crate::observe::{DoubtDone, DoubtEnd};
 use crate::upstream::Upstream;
 
 /// How often a write that was found not to have been executed is sent again. What is lost three times in a row is better
@@ -44,6 +45,8 @@ pub(super) struct Quest<S> {
     pub(super) lost_at: Option<Mono>,
     /// What all sends of this write came to.
     total: CallReport,
+    /// Reads that were answered.
+    pub(super) reads: u32,
 }
 
 type Answer = Result<Response<ResponseBody>, Error>;
@@ -72,7 +75,8 @@ where
         // What cannot be normalised is refused below, before anything is sent.
         let path = normalise(path).map_or_else(|_| path.to_owned(), std::borrow::Cow::into_owned);
         let began = upstream.clock().now();
-        Self { inner, upstream, request, options, path, began, lost_at: None, total: CallReport::default() }
+        let total = CallReport::default();
+        Self { inner, upstream, request, options, path, began, lost_at: None, total, reads: 0 }
     }
 
     pub(super) async fn run(mut self) -> Answer {
@@ -86,8 +90,12 @@ where
                 Doubt::Refused(answer) => (answer, self.look(true).await),
             };
             match look {
-                Look::Applied(entity, by) => return self.tell(Ok(self.confirmed(entity.as_ref(), by))),
+                Look::Applied(entity, by) => {
+                    self.doubt_ends(DoubtEnd::Confirmed, None);
+                    return self.tell(Ok(self.confirmed(entity.as_ref(), by)));
+                }
                 Look::Resend if resends < MOST_RESENDS => {
+                    self.doubt_ends(DoubtEnd::Resent, None);
                     resends += 1;
                     // What an earlier process sent was not executed, so this send is the first.
                     self.options.sent_before = None;
@@ -276,8 +284,20 @@ where
         answer
     }
 
+    fn doubt_ends(&self, ending: DoubtEnd, why: Option<&str>) {
+        let (method, reads) = (self.request.method(), self.reads);
+        self.upstream.observers().doubt(&DoubtDone { method, path: &self.path, ending, reads, why });
+    }
+
     /// The end in doubt.
     fn give_up(&self, answer: Answer, why: String, settles: bool) -> Answer {
+        let answer = self.unknown(answer, why, settles);
+        let why = answer.as_ref().err().and_then(Error::source_text);
+        self.doubt_ends(DoubtEnd::Unknown, why.as_deref());
+        answer
+    }
+
+    fn unknown(&self, answer: Answer, why: String, settles: bool) -> Answer {
         let settles = settles && self.rule().is_some();
         let error = match answer {
             // A gateway in between has found out as much, and there is no more to it.
@@ -304,6 +324,6 @@ where
 }
 
 /// Whether a gateway of ours in between could not find it out.
-fn is_unknown(response: &Response<ResponseBody>) -> bool {
+pub(super) fn is_unknown(response: &Response<ResponseBody>) -> bool {
     response.headers().get(OUTCOME).is_some_and(|outcome| outcome == "unknown")
 }
