@@ -1,11 +1,14 @@
 //! Writes without a key: what nobody waits for any more is adopted by an identical request, and a cut answer is told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
+use serde_json::{Value, json};
 use tidegate::Profile;
 
-use crate::stage::{Canned, FIRST, Played, play, stage, stage_with, upstream};
+use crate::stage::{Answer, Canned, FIRST, Played, field, play, stage, stage_with, upstream};
 
 const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
@@ -148,6 +151,80 @@ async fn a_writes_answer_cut_in_its_body_is_told_and_its_caller_is_not_reset() {
         }
         assert_eq!(canned.heads().len(), 4, "what was executed is not sent again");
     }
+}
+
+/// An upstream that cuts the answer of every write, and answers reads with `shown`. The profile knows how its writes are read back.
+async fn cut_and_read_back(method: Method, target: &str, body: &str, shown: &str) -> (Answer, usize) {
+    let shown = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{shown}",
+        shown.len()
+    );
+    let (writes, write) = (Arc::new(AtomicUsize::new(0)), format!("{method} {target} "));
+    let seen = Arc::clone(&writes);
+    let url = upstream(move |mut wire, _| {
+        let (shown, seen, write) = (shown.clone(), Arc::clone(&seen), write.clone());
+        async move {
+            while let Some(head) = wire.until("\r\n\r\n").await {
+                wire.exactly(field(&head, "content-length").map_or(0, |length| length.parse().unwrap())).await;
+                if head.starts_with(&write) {
+                    seen.fetch_add(1, Ordering::Relaxed);
+                    wire.write(
+                        "HTTP/1.1 202 Accepted\r\nContent-Type: text/plain\r\nETag: \"half\"\r\nX-Trace: 7\r\n\
+                         Content-Length: 100\r\n\r\n{\"id\":",
+                    )
+                    .await;
+                    return;
+                }
+                wire.write(&shown).await;
+            }
+        }
+    })
+    .await;
+    let stage = stage_with(&url, Profile::builtin("genesys").unwrap(), |config| {
+        config.max_wait = Duration::from_secs(2);
+    })
+    .await;
+    let headers = [("Content-Type", "application/json")];
+    let answer = stage.caller.call(method, target, &headers, body.to_owned()).await;
+    (answer, writes.load(Ordering::Relaxed))
+}
+
+/// Asserts that a cut answer is whole: the upstream's status, and what was read as its body.
+fn assert_completed((answer, writes): (Answer, usize), entity: &Value) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("tidegate-outcome"), writes),
+        (202, "confirmed-by-read", 1),
+        "{answer:?}"
+    );
+    assert_eq!(answer.json(), *entity);
+    assert_eq!((answer.header("content-type"), answer.header("x-trace")), ("application/json", "7"));
+    assert_eq!((answer.header("etag"), answer.header("tidegate-attempts")), ("", "1"));
+}
+
+#[tokio::test]
+async fn a_cut_answer_of_a_create_is_completed_by_the_entity_that_is_found() {
+    let ann = json!({"id": "1", "name": "Ann", "email": "ann@example.com"});
+    let shown = json!({"results": [ann], "total": 1}).to_string();
+    assert_completed(cut_and_read_back(Method::POST, USERS, ANN, &shown).await, &ann);
+}
+
+#[tokio::test]
+async fn a_cut_answer_of_an_update_is_completed_by_the_entity_of_the_next_version() {
+    let update = r#"{"title":"Lead","version":4}"#;
+    let user = json!({"id": "1", "title": "Lead", "version": 5});
+    assert_completed(cut_and_read_back(Method::PATCH, FIRST, update, &user.to_string()).await, &user);
+    let since = json!({"id": "1", "title": "Boss", "version": 6}).to_string();
+    let (answer, writes) = cut_and_read_back(Method::PATCH, FIRST, update, &since).await;
+    assert!(answer.is_ours(424, ("tidegate-outcome", "answer-lost")), "others have changed it: {answer:?}");
+    assert_eq!(writes, 1);
+}
+
+#[tokio::test]
+async fn a_cut_answer_of_a_replacement_is_completed_by_what_is_there_now() {
+    let target = format!("{FIRST}/routingskills/bulk");
+    let skills = json!({"entities": [{"id": "a", "proficiency": 3}], "total": 1});
+    let body = r#"[{"id":"a","proficiency":3.0}]"#;
+    assert_completed(cut_and_read_back(Method::PUT, &target, body, &skills.to_string()).await, &skills);
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@
 //! * **A conflict is not resent but applied anew**, where that is wanted: the current version is read, the change put on it,
 //!   and its new body goes under a new key, because it is another write.
 //!
+//! * **An answer that is cut is completed.** "Done" with half a body leaves no doubt about the write, but its caller without
+//!   the entity; the same read shows it.
+//!
 //! Bodies that are streamed cannot be sent again, so such writes stay as they are.
 
 mod look;
@@ -44,7 +47,7 @@ pub struct ReconcileBy {
     pub within: Option<Duration>,
 }
 
-/// In the extensions of an answer that is not the write's own: the write was found to have been executed.
+/// In the extensions of an answer that is not the write's own, or whose body is not: the write was found to have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconciled {
     /// How that was found: `confirmed-by-read`, or `already-done` of a DELETE that was sent again and found nothing.

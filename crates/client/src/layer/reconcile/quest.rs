@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING,
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_core::key::normalise;
@@ -28,6 +30,10 @@ const MOST_RESENDS: u32 = 2;
 
 /// What a gateway of ours says of an outcome that it could not find out.
 const OUTCOME: &str = "tidegate-outcome";
+
+/// What an answer says of its body, and is not true of another one (RFC 9110 §8).
+const OF_THE_BODY: [HeaderName; 7] =
+    [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING, ETAG, LAST_MODIFIED];
 
 const ALREADY_DONE: Reconciled = Reconciled { by: "already-done" };
 
@@ -84,7 +90,7 @@ where
         loop {
             let answer = self.send().await;
             let (answer, look) = match self.doubt(answer) {
-                Doubt::None(answer) => (answer, Look::Stands),
+                Doubt::None(answer) => (self.whole(answer).await, Look::Stands),
                 Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
                 Doubt::Lost(answer) => (answer, self.look(false).await),
                 Doubt::Refused(answer) => (answer, self.look(true).await),
@@ -113,6 +119,34 @@ where
                 Look::Unknown { why, settles } => return self.give_up(answer, why, settles),
             }
         }
+    }
+
+    /// An answer that says "done", with the entity in place of a body that was cut. As it came where no read shows the entity
+    /// as it was written: others may have changed it since.
+    async fn whole(&mut self, answer: Answer) -> Answer {
+        let response = answer?;
+        let cut = response.status().is_success() && response.body().is_cut();
+        if !cut || self.options.reconcile.is_none() || self.rule().is_none() {
+            return Ok(response);
+        }
+        // It is certain that it was executed; what a read shows may be late as after a loss.
+        self.lost_at = Some(self.upstream.clock().now());
+        let look = self.look(true).await;
+        self.lost_at = None;
+        let Look::Applied(entity, by) = look else { return Ok(response) };
+        let (method, path) = (self.request.method(), &self.path);
+        tracing::info!(target: "tidegate", %method, path, "the answer of a write was cut, and completed by a read");
+        let mut whole = self.confirmed(entity.as_ref(), by);
+        if entity.is_some() {
+            *whole.status_mut() = response.status();
+        }
+        let (mut head, _) = response.into_parts();
+        for name in OF_THE_BODY {
+            head.headers.remove(name);
+        }
+        head.headers.extend(std::mem::take(whole.headers_mut()));
+        *whole.headers_mut() = head.headers;
+        Ok(whole)
     }
 
     /// Sends the write, all its attempts.
