@@ -139,6 +139,7 @@ pub struct Upstream {
     tenant: Tenant,
     api_base: String,
     token_uri: Uri,
+    token_endpoint: TokenEndpoint,
     credential: Credential,
     pacer: Pacer,
     wire: Arc<dyn Wire>,
@@ -209,8 +210,11 @@ impl Upstream {
             matrix: profile.retry.clone(),
             ..RetryPolicy::default()
         });
+        let token_endpoint =
+            TokenEndpoint::new(token_uri.clone(), Arc::clone(&wire), Arc::clone(&profile), clock);
         let mut upstream = Self {
             pacer,
+            token_endpoint,
             budget: Arc::new(Mutex::new(Budget::new(config.budget, clock.now()))),
             credential: Credential::Anonymous,
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
@@ -233,18 +237,13 @@ impl Upstream {
     /// A manager for another credential of this tenant.
     pub fn manager(&self, id: CredentialId, credentials: ClientCredentials) -> Arc<TokenManager> {
         let rules = TokenRules::default();
-        let endpoint = self.token_endpoint();
+        let endpoint = self.token_endpoint.clone();
         Arc::new(TokenManager::new(id, credentials, endpoint, rules, self.clock, self.observers.clone()))
     }
 
     /// The tenant's token endpoint.
-    pub fn token_endpoint(&self) -> TokenEndpoint {
-        TokenEndpoint::new(
-            self.token_uri.clone(),
-            Arc::clone(&self.wire),
-            Arc::clone(&self.profile),
-            self.clock,
-        )
+    pub fn token_endpoint(&self) -> &TokenEndpoint {
+        &self.token_endpoint
     }
 
     /// Sends a login that is not ours to keep to the token endpoint, once and as it is, its query too.

@@ -4,13 +4,16 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use tidegate::token::{ClientCredentials, TokenManager};
 use tidegate::{CallReport, Class};
+use tidegate_core::key::CredentialId;
 use tokio::time::Instant;
 
-use self::support::{Fake, answer, client};
+use self::support::{Fake, answer, client, upstream};
 
 const USERS: &str = "/api/v2/users";
 
@@ -50,6 +53,38 @@ async fn nobody_waits_for_a_token_of_two_seconds_whose_endpoint_takes_300_ms() {
     assert!(longest < 2 * ANSWER, "a call took {longest:?}");
     let logins = wire.login_count();
     assert!((10..=18).contains(&logins), "a token serves 1.4 s of its 2: {logins} logins in 21 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_lines_of_one_client_meet_its_throttle_once() {
+    let throttled = answer(400).header("retry-after", "5").body(r#"{"error":"rate limit exceeded"}"#);
+    let wire = Fake::new([]).logins([throttled]);
+    let upstream = upstream(&wire, "genesys");
+    let line = |client: &str| {
+        let credentials = ClientCredentials::new(client, &"secret".to_owned().into());
+        upstream.manager(CredentialId::new(client), credentials)
+    };
+    let lines: Vec<_> = (0..10).map(|_| line("crm")).collect();
+    for line in &lines {
+        let error = line.lend().await.unwrap_err();
+        assert!(error.throttled && error.retry_after <= Some(Duration::from_secs(5)), "{error:?}");
+    }
+    assert_eq!(wire.login_count(), 1);
+    line("wfm").lend().await.unwrap();
+    assert_eq!(wire.login_count(), 2, "another client is not held up");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // One goes first; the others are told to come back, and do.
+    let ask = |line: &Arc<TokenManager>| {
+        let line = Arc::clone(line);
+        async move {
+            while let Err(error) = line.lend().await {
+                tokio::time::sleep(error.retry_after.unwrap()).await;
+            }
+        }
+    };
+    let began = Instant::now();
+    futures_util::future::join_all(lines.iter().map(ask)).await;
+    assert_eq!((wire.login_count(), began.elapsed() <= Duration::from_millis(1_100)), (12, true));
 }
 
 #[tokio::test(start_paused = true)]

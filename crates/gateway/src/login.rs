@@ -42,7 +42,7 @@ pub(crate) async fn client_credentials_login(
                 tenant.learnt.remember(grant.bearer.as_bytes(), manager, clock.now());
                 return respond::of_upstream(&tenant.upstream, grant.answer.map(ResponseBody::from));
             }
-            Err(GrantError::Throttled { hint }) => {
+            Err(GrantError::Throttled { hint, .. }) => {
                 // Spread, so that many programs that start together do not come back together.
                 let wait = hint.unwrap_or(backoff) + Duration::from_millis(fastrand::u64(0..500));
                 if clock.now() + wait >= give_up_at {

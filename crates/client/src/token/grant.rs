@@ -18,6 +18,7 @@ use tidegate_core::observe::observe;
 use tidegate_core::profile::Profile;
 use tidegate_core::token::RefreshFailure;
 
+use super::throttled::Throttled;
 use crate::body::RequestBody;
 use crate::clock::Clock;
 use crate::transport::{SendError, SendOptions, Wire};
@@ -107,6 +108,8 @@ pub enum GrantError {
     Throttled {
         /// When it says to come back.
         hint: Option<Duration>,
+        /// Whether it said so to this login; otherwise it was another one's of the same client, and nothing was sent.
+        asked: bool,
     },
     /// The endpoint refused the credential.
     #[error("the token endpoint refused the client id or secret ({status}: {text})")]
@@ -147,7 +150,7 @@ impl GrantError {
     /// What this means for the token's life.
     pub(super) fn as_failure(&self) -> RefreshFailure {
         match self {
-            Self::Throttled { hint } => RefreshFailure::Throttled { hint: *hint },
+            Self::Throttled { hint, .. } => RefreshFailure::Throttled { hint: *hint },
             Self::Refused { .. } => RefreshFailure::Refused,
             Self::Unexpected { .. } | Self::Unreachable(_) => RefreshFailure::Transient,
         }
@@ -177,26 +180,43 @@ impl TokenRefusal {
     }
 }
 
-/// A token endpoint and the way to it.
+/// A token endpoint and the way to it. Its clones share which clients it throttles.
 #[derive(Clone, Debug)]
 pub struct TokenEndpoint {
     uri: Uri,
     wire: Arc<dyn Wire>,
     profile: Arc<Profile>,
     clock: Clock,
+    throttled: Arc<Throttled>,
 }
 
 impl TokenEndpoint {
     /// The endpoint at `uri`.
     pub fn new(uri: Uri, wire: Arc<dyn Wire>, profile: Arc<Profile>, clock: Clock) -> Self {
-        Self { uri, wire, profile, clock }
+        Self { uri, wire, profile, clock, throttled: Arc::default() }
     }
 
-    /// Asks for a token.
+    /// Asks for a token, unless the endpoint has told this client to wait.
     ///
     /// # Errors
     /// What the endpoint said, or that it could not be asked.
     pub async fn fetch(&self, credentials: &ClientCredentials) -> Result<Grant, GrantError> {
+        let client = credentials.client_id();
+        if let Some(left) = self.throttled.left(self.clock.now(), client) {
+            return Err(GrantError::Throttled { hint: Some(left), asked: false });
+        }
+        let granted = self.ask(credentials).await;
+        match &granted {
+            Ok(_) => self.throttled.served(client),
+            Err(GrantError::Throttled { hint, .. }) => {
+                self.throttled.throttled(self.clock.now(), client, *hint);
+            }
+            Err(_) => {}
+        }
+        granted
+    }
+
+    async fn ask(&self, credentials: &ClientCredentials) -> Result<Grant, GrantError> {
         // Careful, although a second login would do no harm: a connection that was closed a moment ago would make
         // every caller wait for the memory of this failure.
         let timeout = self.profile.timeouts.read;
@@ -233,7 +253,7 @@ impl TokenEndpoint {
         let seen = observe(&self.profile.headers, status, response.headers(), self.clock.wall());
         let throttle = self.profile.oauth.as_ref().map_or(&self.profile.throttle, |oauth| &oauth.throttle);
         if throttle.applies(status.as_u16(), &seen, body) {
-            return GrantError::Throttled { hint: seen.retry_after };
+            return GrantError::Throttled { hint: seen.retry_after, asked: true };
         }
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

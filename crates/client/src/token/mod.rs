@@ -5,6 +5,7 @@
 
 mod denials;
 mod grant;
+mod throttled;
 
 use std::fmt;
 use std::sync::Arc;
@@ -252,9 +253,13 @@ impl Flight {
         let outcome = manager.endpoint.fetch(&manager.credentials).await;
         let took = manager.clock.now() - requested_at;
         let name = outcome.as_ref().map_or_else(GrantError::name, |_| "granted");
+        let asked = !matches!(outcome, Err(GrantError::Throttled { asked: false, .. }));
         let why = outcome.as_ref().err().map(ToString::to_string);
         self.landed = true;
         manager.settle(requested_at, outcome);
+        if !asked {
+            return;
+        }
         let done = TokenDone { credential: &manager.id, outcome: name, why: why.as_deref(), took };
         manager.observers.token(&done);
     }
