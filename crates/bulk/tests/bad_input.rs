@@ -246,6 +246,18 @@ fn a_value_that_would_address_another_resource_is_refused() {
 }
 
 #[test]
+fn a_value_with_a_slash_is_refused_when_it_is_planned_and_not_when_it_is_sent() {
+    let found = skills(&format!("{HEADER}a/b,s1,3\n"));
+    let expected = "line 2: path `/api/v2/users/a%2Fb/routingskills/bulk` cannot be sent: the path holds an encoded slash";
+    assert!(found[0].starts_with(expected), "{found:?}");
+    let found = requests(r#"{"method":"DELETE","path":"/api/v2/users/a%2fb"}"#);
+    assert!(
+        found[0].starts_with("line 1, column `path`: path `/api/v2/users/a%2fb` cannot be sent: "),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_body_too_large_to_resend_is_refused() {
     let mut input = HEADER.to_owned();
     input.extend((0..8_000).map(|row| format!("u1,{row:050},3\n")));

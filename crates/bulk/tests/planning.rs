@@ -61,7 +61,7 @@ body = { name = "{first} {last}", title = "{title?}", version = "{version:number
 "#,
     );
     let input = "id,expand,first,last,title,version,on,raw\n\
-                 a/b,x y,Ann,\"O'Hara \"\"Q\"\"\",,007e1,TRUE,\n";
+                 a?b,x/y,Ann,\"O'Hara \"\"Q\"\"\",,007e1,TRUE,\n";
     let planner = Planner::new(&recipe, Format::Csv, "in");
     let survey = planner.survey(input.as_bytes()).unwrap();
     let error = planner.check(input.as_bytes(), &survey).unwrap_err().to_string();
@@ -69,8 +69,8 @@ body = { name = "{first} {last}", title = "{title?}", version = "{version:number
 
     let input = input.replace("007e1,TRUE,", "7,TRUE,\"{\"\"big\"\": 12345678901234567890123}\"");
     let (_, requests) = plan(&recipe, Format::Csv, &input);
-    assert_eq!(requests[0].id, "a/b");
-    assert_eq!(requests[0].target, "/api/v2/users/a%2Fb?expand=x%20y");
+    assert_eq!(requests[0].id, "a?b");
+    assert_eq!(requests[0].target, "/api/v2/users/a%3Fb?expand=x%2Fy");
     let expected = r#"{"fixed":[1,2.5,true,"{x}"],"name":"Ann O'Hara \"Q\"","on":true,"raw":{"big": 12345678901234567890123},"version":7}"#;
     assert_eq!(sorted(body(&requests[0])), sorted(expected));
     assert!(body(&requests[0]).contains("12345678901234567890123"), "large numbers are not rounded");

@@ -2,9 +2,13 @@
 //!
 //! A value is data. Whatever is in the input, it must not be able to address another resource than the recipe meant:
 //! everything outside RFC 3986's unreserved characters is percent-encoded, so `../x` stays one segment (`..%2Fx`), and
-//! a value that makes a segment `.` or `..`, which encoding cannot defuse, is refused.
+//! a value that makes a segment `.` or `..`, which encoding cannot defuse, is refused. So is one with a slash, a backslash or a
+//! control character in a path: servers disagree on what its encoded form means, so no such path is ever sent, and a run
+//! that planned it could only fail. In a query such values pass.
 
 use std::collections::BTreeMap;
+
+use tidegate_core::key::normalise;
 
 use super::slot::{Piece, Type, pieces};
 
@@ -160,6 +164,8 @@ pub(crate) fn check_target(target: &str) -> Result<(), String> {
     target
         .parse::<http::uri::PathAndQuery>()
         .map_err(|error| format!("path `{target}` is malformed ({error})"))?;
+    // What is refused there is never sent.
+    normalise(target).map_err(|problem| format!("path `{target}` cannot be sent: {problem}"))?;
     Ok(())
 }
 
@@ -174,18 +180,27 @@ mod tests {
     #[test]
     fn a_value_stays_within_its_segment() {
         let template = "/api/v2/users/{id}/skills?q={id}";
-        for (value, encoded) in [
-            ("../x", "..%2Fx"),
-            ("a b", "a%20b"),
-            ("a?b#c", "a%3Fb%23c"),
-            ("%2e%2e", "%252e%252e"),
-            ("ü", "%C3%BC"),
-            ("a\r\nHost: b", "a%0D%0AHost%3A%20b"),
-            ("az-09._~", "az-09._~"),
+        for (value, encoded, fault) in [
+            ("../x", "..%2Fx", Some("an encoded slash")),
+            ("a b", "a%20b", None),
+            ("a?b#c", "a%3Fb%23c", None),
+            ("%2e%2e", "%252e%252e", Some("two layers of encoding")),
+            ("ü", "%C3%BC", None),
+            ("a\r\nHost: b", "a%0D%0AHost%3A%20b", Some("a control character")),
+            ("a\\b", "a%5Cb", Some("backslash")),
+            ("az-09._~", "az-09._~", None),
         ] {
             let target = fill(template, value);
             assert_eq!(target, format!("/api/v2/users/{encoded}/skills?q={encoded}"));
-            assert_eq!(check_target(&target), Ok(()));
+            // What is encoded stays where it is; what can be read in two ways is refused here and not when it is sent.
+            match (check_target(&target), fault) {
+                (Ok(()), None) => {}
+                (Err(told), Some(fault)) => {
+                    assert!(told.contains("cannot be sent") && told.contains(fault), "{told}");
+                }
+                other => panic!("{value}: {other:?}"),
+            }
+            assert_eq!(check_target(&fill("/api/v2/users?q={id}", value)), Ok(()), "in a query it is data");
         }
     }
 
@@ -193,13 +208,15 @@ mod tests {
     fn the_values_of_a_filled_target_are_found_again() {
         let template = Target::parse("/lists/{list}/contacts?priority={prio}&x=1").unwrap();
         assert!(template.is_reversible());
-        let filled = template.fill(|column| Some(format!("a/b {column}=").into())).unwrap();
+        let filled = template.fill(|column| Some(format!("a&b {column}=").into())).unwrap();
         let columns = template.columns_of(&filled).unwrap();
-        let expected = [("list", "a%2Fb%20list%3D"), ("prio", "a%2Fb%20prio%3D")];
+        let expected = [("list", "a%26b%20list%3D"), ("prio", "a%26b%20prio%3D")];
         assert_eq!(columns, expected.into_iter().collect());
         let poll = Target::parse("/lists/{list}/jobs/{job}").unwrap();
-        assert_eq!(poll.fill_job(&columns, "j/1").unwrap(), "/lists/a%2Fb%20list%3D/jobs/j%2F1");
-        assert_eq!(poll.fill_job(&columns, ".."), None, "a job cannot lead elsewhere");
+        assert_eq!(poll.fill_job(&columns, "j?1").unwrap(), "/lists/a%26b%20list%3D/jobs/j%3F1");
+        for elsewhere in ["..", "j/1"] {
+            assert_eq!(poll.fill_job(&columns, elsewhere), None, "a job cannot lead elsewhere");
+        }
         assert_eq!(template.columns_of("/other"), None);
         assert!(!Target::parse("/lists/{a}-{b}").unwrap().is_reversible());
     }
