@@ -36,6 +36,7 @@
 pub mod execute;
 pub mod exit;
 pub mod export;
+mod health;
 pub mod input;
 mod near;
 pub mod plan;

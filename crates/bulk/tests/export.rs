@@ -10,13 +10,14 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tidegate::{Client, Profile};
 use tidegate_bulk::export::{
     Existing, ExportError, Exported, Manifest, Output, Progress, Request, Style, export, manifest_of,
 };
-use tidegate_sim::{Sim, SimConfig};
+use tidegate_sim::{Faults, Sim, SimConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -266,6 +267,38 @@ async fn throttles_faults_and_short_tokens_cost_no_row() {
     .await;
     let (_, manifest) = world.whole(&request("/api/v2/users", 4), "out").await;
     assert_eq!((manifest.rows, manifest.pages), (200, 50));
+    world.sim.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_not_served_is_waited_for() {
+    // The client delivers a 500 at once.
+    let faults =
+        "[faults]\nmatch = \"GET /api/**\"\nscript = [\"none\", \"internal-error\", \"internal-error\"]";
+    let world = World::new(&format!("limit = 0\nusers = 33\nlatency = \"0ms\"\n{faults}")).await;
+    let (_, manifest) = world.whole(&request("/api/v2/users", 10), "out").await;
+    assert_eq!((manifest.rows, manifest.pages, world.sim.stats().statuses[&500]), (33, 4, 2));
+    world.sim.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_stays_away_ends_an_export_after_its_patience_and_a_resume_goes_on() {
+    let world = World::new("limit = 0\nusers = 33\nlatency = \"0ms\"").await;
+    let request = Request { patience: Duration::from_millis(700), ..request("/api/v2/users", 10) };
+    let (unbroken, _) = world.whole(&request, "whole").await;
+    let file = world.path("out");
+    assert!(matches!(
+        world.run(&request, &file, Existing::Keep, 1).await.unwrap_err(),
+        ExportError::Interrupted
+    ));
+    world.sim.set_faults(Faults { internal_error: 1.0, ..Faults::default() }).unwrap();
+    let began = Instant::now();
+    let error = world.run(&request, &file, Existing::Resume, u64::MAX).await.unwrap_err();
+    assert!(began.elapsed() >= request.patience, "it was waited for");
+    assert!(matches!(&error, ExportError::Unserved(why) if why.contains("500")), "{error:?}");
+    world.sim.set_faults(Faults::default()).unwrap();
+    world.run(&request, &file, Existing::Resume, u64::MAX).await.unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), unbroken);
     world.sim.shutdown().await;
 }
 

@@ -244,6 +244,9 @@ pub(crate) struct ExportArgs {
     /// Rows per page to ask for.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) page_size: Option<u32>,
+    /// How long an upstream that cannot be reached, or does not serve a page, is waited for before the export ends, resumable.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) patience: Duration,
     #[command(flatten)]
     pub(crate) connection: Connection,
     /// Read through a running gateway, which paces and holds the credential.

@@ -58,6 +58,7 @@ fn request(args: &ExportArgs) -> Result<Request, Failure> {
     }
     request.items.clone_from(&args.items);
     request.page_size = args.page_size;
+    request.patience = args.patience;
     Ok(request)
 }
 

@@ -19,7 +19,7 @@ use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_store::{Journal, fault};
 use tower::{Layer, Service};
 
-use super::health::Health;
+use crate::health::Health;
 
 /// One item's way out of this process, in the extensions of its request.
 #[derive(Clone, Debug)]

@@ -16,7 +16,6 @@
 //! earlier sending is in doubt but a later one can still settle that.
 
 mod amend;
-mod health;
 mod intent;
 mod job;
 mod judge;
@@ -39,15 +38,12 @@ use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::amend::Amendment;
-use self::health::Health;
 use self::intent::{Exit, IntentLayer};
 pub use self::job::Following;
 use self::job::Sink;
 use self::judge::{ForTheRun, Judged};
 use self::pages::Pages;
-
-/// How often it is looked whether the upstream is still away.
-const LOOK: Duration = Duration::from_millis(200);
+use crate::health::Health;
 
 /// How a run is carried out.
 #[derive(Clone, Debug)]
@@ -211,18 +207,10 @@ async fn open_sink(
 impl Sender<'_> {
     /// Returns when the run is told to stop, or the upstream has been away for too long.
     async fn stopped(&self, mut stop: watch::Receiver<bool>) -> Stopped {
-        let gone = async {
-            loop {
-                tokio::time::sleep(LOOK).await;
-                let now = self.client.upstream().clock().now();
-                if let Some(why) = self.health.gone(now, self.options.patience) {
-                    return Stopped::Upstream(why);
-                }
-            }
-        };
+        let clock = self.client.upstream().clock();
         tokio::select! {
             () = told(&mut stop) => Stopped::Interrupted,
-            why = gone => why,
+            why = self.health.lost(clock, self.options.patience) => Stopped::Upstream(why),
         }
     }
 

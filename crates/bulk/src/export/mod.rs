@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
-use tidegate::{CallReport, Class, Client};
+use tidegate::{CallReport, Class, Client, ErrorKind};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
@@ -30,6 +30,7 @@ use self::file::{Found, Part, hex};
 pub use self::manifest::{Head, Manifest, PageDone};
 use self::page::{Page, line};
 pub use self::paging::Style;
+use crate::health::{DEFAULT_PATIENCE, Health, is_unserved};
 use crate::recipe::check_target;
 
 /// The largest page.
@@ -38,8 +39,9 @@ const MAX_PAGE: usize = 64 * 1024 * 1024;
 /// How often a page is asked for whose body does not come to its end. The call itself is repeated by the client.
 const TRIES: u32 = 4;
 
-/// The first wait before a page is asked for again; it doubles.
+/// The first wait before a page is asked for again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// How much of a refusal is told.
 const MAX_TOLD: usize = 300;
@@ -57,6 +59,8 @@ pub struct Request {
     pub page_size: Option<u32>,
     /// What every call carries beside what the client adds.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long an upstream that cannot be reached, or does not serve a page, is waited for before the export ends, resumable.
+    pub patience: Duration,
 }
 
 impl Request {
@@ -66,7 +70,14 @@ impl Request {
     /// A target that is no path of the upstream.
     pub fn new(target: &str) -> Result<Self, ExportError> {
         check_target(target).map_err(ExportError::Usage)?;
-        Ok(Self { target: target.to_owned(), style: None, items: None, page_size: None, headers: Vec::new() })
+        Ok(Self {
+            target: target.to_owned(),
+            style: None,
+            items: None,
+            page_size: None,
+            headers: Vec::new(),
+            patience: DEFAULT_PATIENCE,
+        })
     }
 
     /// The first page's path and query, the page size included.
@@ -184,7 +195,7 @@ pub async fn export(
     told: &mut (dyn FnMut(Progress) + Send),
     stop: watch::Receiver<bool>,
 ) -> Result<Exported, ExportError> {
-    let run = Run { client, request, told, stop };
+    let run = Run { client, request, told, stop, health: Health::default() };
     match output {
         Output::Stream(out) => run.stream(out).await,
         Output::File { path, existing } => run.file(&path, existing).await,
@@ -196,6 +207,16 @@ struct Run<'a> {
     request: &'a Request,
     told: &'a mut (dyn FnMut(Progress) + Send),
     stop: watch::Receiver<bool>,
+    health: Health,
+}
+
+/// What one try to read a page came to.
+enum Tried {
+    Page(Bytes, Option<String>),
+    /// The body did not come to its end.
+    Cut(String),
+    /// The upstream was not reached, or did not serve it.
+    Unserved(String),
 }
 
 /// What is known of the listing from one page to the next.
@@ -305,6 +326,9 @@ impl Run<'_> {
             fetched = self.fetch(&listing.target, listing.progress.pages == 0) => fetched,
             // A read that is dropped has done nothing.
             Ok(_) = stop.wait_for(|stop| *stop) => Err(ExportError::Interrupted),
+            why = self.health.lost(self.client.upstream().clock(), self.request.patience) => {
+                Err(ExportError::Unserved(why))
+            }
         };
         let (body, correlation) = fetched?;
         let segments = self.client.upstream().profile().family_segments;
@@ -314,47 +338,66 @@ impl Run<'_> {
         Ok((text, page))
     }
 
+    /// Reads a page, for as long as it takes.
     async fn fetch(&self, target: &str, first: bool) -> Result<(Bytes, Option<String>), ExportError> {
         let mut pause = PAUSE;
-        let mut cut = String::new();
-        for _ in 0..TRIES {
-            if !cut.is_empty() {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            let mut call = self.client.get(target).class(Class::Bulk);
-            for (name, value) in &self.request.headers {
-                call = call.header(name.clone(), value.clone());
-            }
-            let response = call.send().await.map_err(|error| ExportError::Unserved(error.to_string()))?;
-            let (parts, body) = response.into_parts();
-            let within = self.client.upstream().profile().timeouts.bulk;
-            let body = match tokio::time::timeout(within, body.bytes(MAX_PAGE)).await {
-                Ok(Ok(body)) => body,
-                Ok(Err(error)) => {
-                    cut = error.to_string();
-                    continue;
+        let mut cuts = 0;
+        loop {
+            match self.try_page(target, first).await? {
+                Tried::Page(body, correlation) => {
+                    self.health.served();
+                    return Ok((body, correlation));
                 }
-                Err(_elapsed) => {
-                    cut = format!("its body did not end within {within:?}");
-                    continue;
+                Tried::Cut(why) => {
+                    cuts += 1;
+                    if cuts == TRIES {
+                        let why = format!("GET {target}: the answer was cut {TRIES} times: {why}");
+                        return Err(ExportError::Unserved(why));
+                    }
                 }
-            };
-            if parts.status != StatusCode::OK {
-                let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
-                let why = missing
-                    .map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
-                return Err(ExportError::Refused {
-                    target: target.to_owned(),
-                    status: parts.status,
-                    why,
-                    first,
-                });
+                Tried::Unserved(why) => {
+                    self.health.away(self.client.upstream().clock().now(), why);
+                }
             }
-            let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
-            return Ok((body, id.map(str::to_owned)));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Err(ExportError::Unserved(format!("GET {target}: the answer was cut {TRIES} times: {cut}")))
+    }
+
+    async fn try_page(&self, target: &str, first: bool) -> Result<Tried, ExportError> {
+        let mut call = self.client.get(target).class(Class::Bulk);
+        for (name, value) in &self.request.headers {
+            call = call.header(name.clone(), value.clone());
+        }
+        let response = match call.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                return match error.kind() {
+                    // No other try would fare better.
+                    ErrorKind::Token | ErrorKind::Invalid => Err(ExportError::Unserved(error.to_string())),
+                    _ => Ok(Tried::Unserved(error.to_string())),
+                };
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let within = self.client.upstream().profile().timeouts.bulk;
+        let body = match tokio::time::timeout(within, body.bytes(MAX_PAGE)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => return Ok(Tried::Cut(error.to_string())),
+            Err(_elapsed) => return Ok(Tried::Cut(format!("its body did not end within {within:?}"))),
+        };
+        if is_unserved(parts.status) {
+            let why = format!("the upstream answered {} to {target}: {}", parts.status, text_of(&body));
+            return Ok(Tried::Unserved(why));
+        }
+        if parts.status != StatusCode::OK {
+            let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
+            let why =
+                missing.map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
+            return Err(ExportError::Refused { target: target.to_owned(), status: parts.status, why, first });
+        }
+        let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
+        Ok(Tried::Page(body, id.map(str::to_owned)))
     }
 }
 

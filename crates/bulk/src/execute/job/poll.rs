@@ -12,6 +12,7 @@ use tidegate_store::{Item, Job, Step};
 use super::{Ended, text_at};
 use crate::execute::judge::{self, MAX_ANSWER};
 use crate::execute::{Sender, Stopped};
+use crate::health::is_unserved;
 use crate::recipe::Jobs;
 use crate::recipe::job::{JobRules, Start};
 
@@ -194,8 +195,7 @@ impl Sender<'_> {
             }
             _ if status.is_success() => Told::Answer { body: body.to_vec(), hint },
             StatusCode::NOT_FOUND | StatusCode::GONE => Told::Gone(told()),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Told::Later { hint },
-            _ if status.is_server_error() => Told::Later { hint },
+            _ if is_unserved(status) => Told::Later { hint },
             _ => Told::Refused(told()),
         })
     }
