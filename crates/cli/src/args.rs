@@ -261,6 +261,9 @@ pub(crate) struct ExportArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// A journal of `tidegate bulk` to look at as well; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Vec<PathBuf>,
     /// Path of the call whose answer is looked at. Default: the listing of limits, else /.
     #[arg(long, value_name = "PATH")]
     pub(crate) get: Option<String>,

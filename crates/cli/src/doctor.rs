@@ -1,7 +1,10 @@
 //! `tidegate doctor`: does this machine, this credential and this upstream work together?
 //!
 //! What everyday failures come from is looked at one by one, in the order in which one depends on another: the way to the
-//! API, the login, the clock, what answers say about limits, the permission to list them. Only `--probe-dedup` writes.
+//! API, the login, the clock, what answers say about limits, the permission to list them; and, whatever became of these, the
+//! files of the gateway and of runs here (`files`). Only `--probe-dedup` writes.
+
+mod files;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -15,10 +18,12 @@ use tidegate_bulk::Exit;
 use tidegate_core::observe::observe;
 use tokio::task::block_in_place;
 
+use self::files::Files;
 use crate::args::{DoctorArgs, OutputFormat};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output;
+use crate::serve::{keys_for, state_for};
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
@@ -52,8 +57,16 @@ fn finding(what: &'static str, how: How, told: impl Into<String>) -> Finding {
 }
 
 pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
-    let settings = Settings::load(&args.connection, &Environment::of_process())?;
+    let environment = Environment::of_process();
+    let settings = Settings::load(&args.connection, &environment)?;
     let mut config = settings.upstream()?;
+    let port = settings.listen(None, None)?.0.port();
+    let files = Files {
+        state: state_for(&config.api, settings.keep_state(None, &environment)),
+        keys: keys_for(&config.api, settings.keep_keys(None, &environment, port)),
+        of: (config.tenant.clone(), config.api.clone()),
+        journals: args.journal.clone(),
+    };
     // The listing is looked at below, where its answer is told.
     config.fetch_limits = false;
     let upstream = Upstream::new(config).map_err(|problems| {
@@ -63,7 +76,8 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
     if args.probe_dedup && !args.yes {
         ask(&upstream, &args.probe_path)?;
     }
-    let (findings, exit) = look(&upstream, &args).await;
+    let (mut findings, exit) = look(&upstream, &args).await;
+    findings.extend(block_in_place(|| files.look(upstream.clock().wall())));
     show(&findings, args.format);
     match exit {
         Exit::Done if findings.iter().any(|finding| finding.how == How::Bad) => {

@@ -22,7 +22,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let settings = Settings::load(&args.connection, &environment)?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let max_wait = settings.max_wait(args.max_wait)?;
-    let mut keep = settings.keep_state(args.state_dir, &environment);
+    let keep = settings.keep_state(args.state_dir, &environment);
     let keep_keys = |port| settings.keep_keys(args.state.clone(), &environment, port);
     if args.check {
         check(&settings, data_addr, admin_addr, &keep, &keep_keys(data_addr.port())).await?;
@@ -33,17 +33,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     config.doors = settings.doors();
     config.max_wait = max_wait;
     let api = config.upstream.api.clone();
-    if is_here(&api) && matches!(keep, KeepState::InIfFree(_)) {
-        // A simulator: it is started again as often, and then knows of nothing.
-        keep = KeepState::Nowhere;
-    }
-    config.state = keep;
+    config.state = state_for(&api, keep);
     let listeners = (bind(data_addr, "--listen").await?, bind(admin_addr, "--admin").await?);
     let port = listeners.0.local_addr().map_err(Failure::usage)?.port();
-    config.keys = match keep_keys(port) {
-        KeepKeys::InOnceNeeded(_) if is_here(&api) => KeepKeys::InMemory,
-        keys => keys,
-    };
+    config.keys = keys_for(&api, keep_keys(port));
     let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Traced)];
     let gateway =
         tidegate_gateway::start(config, observers, listeners.0, listeners.1).map_err(
@@ -94,6 +87,23 @@ async fn check(
         tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems))
     }));
     all(found).map(drop)
+}
+
+/// Where the pacing of the upstream at `api` is kept. Nowhere unless somebody named a place, if it is on this machine: a
+/// simulator, which is started again as often, and then knows of nothing.
+pub(crate) fn state_for(api: &str, keep: KeepState) -> KeepState {
+    match keep {
+        KeepState::InIfFree(_) if is_here(api) => KeepState::Nowhere,
+        keep => keep,
+    }
+}
+
+/// Where keys of the upstream at `api` are kept, likewise.
+pub(crate) fn keys_for(api: &str, keys: KeepKeys) -> KeepKeys {
+    match keys {
+        KeepKeys::InOnceNeeded(_) if is_here(api) => KeepKeys::InMemory,
+        keys => keys,
+    }
 }
 
 /// Whether a base URL names this machine.

@@ -90,3 +90,59 @@ fn what_is_wrong_is_named_with_its_remedy() {
     told(&away, 4, &["\"bad\""]);
     assert!(serde_json::from_str::<serde_json::Value>(&away.out).is_ok(), "{}", away.out);
 }
+
+#[test]
+fn files_of_the_configuration_are_looked_at_whatever_the_upstream_does() {
+    let world = World::new("limit = 0");
+    let input = world.write("in.ndjson", "{\"method\":\"DELETE\",\"path\":\"/api/v2/users/x\"}\n");
+    let mut run = world.command(&["bulk", "run", "--recipe", "requests", "--quiet"]);
+    run.arg(&input).args(["--api", &world.sim.url()]);
+    ran(run).assert(1, &[]);
+    let journal = world.path("in.ndjson.journal");
+    let state = world.path("state");
+    let text = format!(
+        "[state]\ndir = {:?}\nfile = {:?}\n",
+        state.display().to_string(),
+        world.path("keys.db").display().to_string()
+    );
+    let config = world.write("doctor.toml", text);
+    let look = |api: &str| {
+        let mut command = world.command(&["doctor", "--api", api, "--config"]);
+        command.arg(&config).arg("--journal").arg(&journal);
+        command.env("TIDEGATE_TIMEOUTS_CONNECT", "500ms");
+        ran(command)
+    };
+    told(
+        &look(&world.sim.url()),
+        0,
+        &[
+            "no pacing is stored yet",
+            "keys.db: is made with the first key",
+            "sound, format 1.1; made ",
+            ", 0 of 1 items pending",
+        ],
+    );
+    assert!(!state.exists() && !world.path("keys.db").exists(), "looking makes nothing");
+
+    // All that is wrong is told at once, and the upstream's absence decides the exit code.
+    std::fs::create_dir(&state).unwrap();
+    let host = world.sim.url().replace("http://", "").replace(':', "%3a");
+    std::fs::write(state.join(format!("default@{host}.pacing.json")), "{\"version\":99}").unwrap();
+    world.write("keys.db", "not a ledger");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xa5);
+    std::fs::write(&journal, bytes).unwrap();
+    told(
+        &look(&world.sim.url()),
+        1,
+        &[
+            "ok    api",
+            "BAD   state    state file ",
+            "BAD   ledger   ledger ",
+            "is no ledger of a gateway",
+            "BAD   journal  ",
+        ],
+    );
+    told(&look("http://127.0.0.1:1"), 4, &["BAD   api", "BAD   ledger   ", "BAD   journal  "]);
+}

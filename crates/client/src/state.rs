@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tidegate_core::key::Tenant;
 use tidegate_core::pace::{Bank, Kept, Uptime};
+use tidegate_core::time::Wall;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,17 @@ pub struct StateFile {
     path: PathBuf,
     /// Held as long as the file is used.
     _lock: File,
+}
+
+/// A stored state, as it is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateLook {
+    /// Its file.
+    pub path: PathBuf,
+    /// When it was stored.
+    pub at: Wall,
+    /// What of it cannot be used, and why.
+    pub lost: Vec<String>,
 }
 
 /// Why a state file cannot be used.
@@ -65,8 +77,24 @@ impl StateFile {
     pub fn in_dir(dir: &Path, tenant: &Tenant, api: &str) -> Result<Self, StateError> {
         no_file_in_the_way(dir)?;
         std::fs::create_dir_all(dir).map_err(|error| StateError::new(dir, &error))?;
-        let host = api.split_once("://").map_or(api, |(_, host)| host);
-        Self::at(dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host))))
+        Self::at(path_in(dir, tenant, api))
+    }
+
+    /// Reads the state of `tenant` on `api` in the folder `dir`, which a process that runs may hold; nothing is changed. `None` if
+    /// nothing is stored.
+    ///
+    /// # Errors
+    /// It cannot be read, or is of another version.
+    pub fn look(dir: &Path, tenant: &Tenant, api: &str) -> Result<Option<StateLook>, StateError> {
+        let path = path_in(dir, tenant, api);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StateError::new(&path, &error)),
+        };
+        let kept = Kept::read(&text).map_err(|problem| StateError::new(&path, &problem))?;
+        let lost = kept.lost().iter().map(|lost| format!("{}: {}", lost.part, lost.why)).collect();
+        Ok(Some(StateLook { at: kept.at(), lost, path }))
     }
 
     /// Whether state could be kept in the folder `dir`, which is neither made nor locked: a process that runs already may
@@ -178,6 +206,12 @@ fn uptime() -> Option<Uptime> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let up = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
     Some(Uptime { boot, millis: u64::try_from(up.as_millis()).ok()? })
+}
+
+/// Where the state of `tenant` on the upstream `api` lies in the folder `dir`.
+fn path_in(dir: &Path, tenant: &Tenant, api: &str) -> PathBuf {
+    let host = api.split_once("://").map_or(api, |(_, host)| host);
+    dir.join(format!("{}@{}.pacing.json", in_a_name(tenant.as_str()), in_a_name(host)))
 }
 
 /// A folder can be at `dir`: nothing on the way to it is a file.
@@ -327,6 +361,9 @@ mod tests {
             let kept = pacer.keep();
             file.write(&kept).unwrap();
             assert_eq!(Kept::read(&std::fs::read_to_string(&file.path).unwrap()).unwrap(), kept);
+            let look = StateFile::look(folder.path(), &Tenant::new("a/b"), "https://api.example.com");
+            let path = file.path.clone();
+            assert_eq!(look.unwrap(), Some(StateLook { path, at: kept.at(), lost: Vec::new() }));
         }
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "the state, its lock, and nothing half written");

@@ -31,7 +31,7 @@ pub const APPLICATION_ID: i32 = 0x5467_4a6c;
 pub const CURRENT: Version = Version { major: 1, minor: 1 };
 
 /// How long SQLite waits for a reader that is just finishing; longer than any page of a report takes.
-const BUSY: Duration = Duration::from_secs(10);
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// A journal format, stored in `user_version` as `1000 * major + minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +255,7 @@ fn upgrade(connection: &mut Connection) -> Result<(), ErrorKind> {
     Ok(())
 }
 
-fn version(connection: &Connection) -> Result<Version, ErrorKind> {
+pub(crate) fn version(connection: &Connection) -> Result<Version, ErrorKind> {
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application != APPLICATION_ID {
         let why = "an SQLite file of another program, or empty".to_owned();

@@ -11,7 +11,7 @@ use tidegate_core::time::Wall;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::{self, Access, to_sql};
+use crate::format::{self, Access, Version, to_sql};
 use crate::record::{
     Counts, Item, ItemResult, Job, NewItem, Part, PartCounts, PartState, Pending, Run, Step,
 };
@@ -33,6 +33,11 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let connection = format::open(path, Access::Read).map_err(|kind| Error::new(path, kind))?;
         Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// The format of its file.
+    pub fn version(&self) -> Result<Version, Error> {
+        self.named(format::version(&self.connection))
     }
 
     /// The run.

@@ -103,7 +103,7 @@ mod tests {
         for expected in [1, 2, 4, 8, 16, 30, 30] {
             throttled.throttled(now, "a", None);
             assert_eq!(throttled.left(now, "a"), Some(expected * S));
-            now = now + expected * S;
+            now += expected * S;
         }
         throttled.served("a");
         throttled.throttled(now, "a", None);

@@ -34,6 +34,7 @@
 
 mod error;
 mod format;
+mod look;
 mod record;
 mod writer;
 
@@ -45,6 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::error::{LedgerError, LedgerProblem};
 pub use self::format::{APPLICATION_ID, CURRENT};
+pub use self::look::Look;
 pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Scope, Standing, Tally};
 pub use self::writer::KEEP;
 use self::writer::{Bounds, Command, Op, Reply, Writer};
