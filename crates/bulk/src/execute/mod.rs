@@ -30,7 +30,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use tidegate::layer::{OnConflict, ReconcileBy};
+use tidegate::layer::{OnConflict, ReconcileBy, around};
 use tidegate::{Class, Client, Upstream};
 use tidegate_core::idempotency::age;
 use tidegate_core::reconcile::Rule;
@@ -40,7 +40,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::amend::Amendment;
 use self::health::Health;
-use self::intent::{Exit, IntentLayer};
+use self::intent::{Exit, Intent};
 pub use self::job::Following;
 use self::job::Sink;
 use self::judge::{ForTheRun, Judged};
@@ -132,7 +132,7 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let layer = IntentLayer {
+    let intent = Intent {
         journal: Arc::clone(&journal),
         clock: *upstream.clock(),
         health: Arc::clone(&health),
@@ -141,7 +141,7 @@ pub async fn execute(
     let sink = open_sink(&journal, options.jobs.as_ref()).await?;
     let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
     let open = open.map(|most| Arc::new(Semaphore::new(most)));
-    let client = Client::with_layer(upstream, layer);
+    let client = Client::with_layer(upstream, around(intent));
     let (halt, _) = watch::channel(false);
     let reason = Mutex::new(None);
     let sender = Sender { client, journal, options, progress, halt, health, reason, sink, open };
