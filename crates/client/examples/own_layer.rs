@@ -15,15 +15,13 @@ mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method};
 use parking_lot::Mutex;
 use tidegate::Client;
 use tidegate::body::BoxError;
-use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService, around};
 use tidegate::observe::{AttemptDone, Observer};
-use tower::{Layer, Service};
 
 /// A trail has its bound too.
 const MAX_LINES: usize = 1000;
@@ -49,48 +47,17 @@ impl Trail {
     }
 }
 
-/// Adds [`Audit`].
-#[derive(Clone)]
-struct AuditLayer(Trail);
-
 /// Notes every attempt before it leaves.
 #[derive(Clone)]
-struct Audit<S> {
-    inner: S,
-    trail: Trail,
-}
+struct Audit(Trail);
 
-impl<S> Layer<S> for AuditLayer {
-    type Service = Audit<S>;
+impl<S: AttemptService> Around<S, Attempt> for Audit {
+    type Below = Attempt;
 
-    fn layer(&self, inner: S) -> Audit<S> {
-        Audit { inner, trail: self.0.clone() }
-    }
-}
-
-impl<S> Service<Attempt> for Audit<S>
-where
-    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answered;
-    type Error = AttemptError;
-    type Future = BoxFuture<Result<Answered, AttemptError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut attempt: Attempt) -> Self::Future {
-        // The service that was asked whether it is ready goes into the future; its clone stays.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let trail = self.trail.clone();
-        Box::pin(async move {
-            attempt.request.headers_mut().insert("x-audit", HeaderValue::from_static("winter-campaign"));
-            trail.note(&attempt)?;
-            inner.call(attempt).await
-        })
+    async fn handle(self, mut below: S, mut attempt: Attempt) -> Result<Answered, AttemptError> {
+        attempt.request.headers_mut().insert("x-audit", HeaderValue::from_static("winter-campaign"));
+        self.0.note(&attempt)?;
+        below.call(attempt).await
     }
 }
 
@@ -126,7 +93,7 @@ pub(crate) async fn run() -> Result<(Trail, Arc<Counter>), BoxError> {
     let counter = Arc::new(Counter::default());
     let plain = api.client().observer(Arc::clone(&counter) as Arc<dyn Observer>).build()?;
     let trail = Trail::default();
-    let client = Client::with_layer(Arc::clone(plain.upstream()), AuditLayer(trail.clone()));
+    let client = Client::with_layer(Arc::clone(plain.upstream()), around(Audit(trail.clone())));
 
     client.get("/api/v2/users?pageSize=1").send().await?;
     let user = "/api/v2/users/00000000-0000-4000-8000-000000000001/routingskills/bulk";

@@ -16,7 +16,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport};
 use crate::credential::Credential;
 use crate::error::Error;
-use crate::layer::{Answered, Attempt, AttemptError, OnConflict, ReconcileBy, Send};
+use crate::layer::{AttemptService, OnConflict, ReconcileBy, Send};
 use crate::observe::{Observer, Observers, Traced};
 use crate::stack::{Stack, stack, stack_with};
 use crate::token::ClientCredentials;
@@ -53,10 +53,7 @@ impl Client {
     /// A client whose attempts pass `before_send` when they have their ticket and are about to leave.
     pub fn with_layer<L>(upstream: Arc<Upstream>, before_send: L) -> Self
     where
-        L: Layer<Send>,
-        L::Service: Service<Attempt, Response = Answered, Error = AttemptError> + Clone,
-        L::Service: std::marker::Send + Sync + 'static,
-        <L::Service as Service<Attempt>>::Future: std::marker::Send,
+        L: Layer<Send, Service: AttemptService + Sync>,
     {
         let stack = stack_with(&upstream, before_send);
         Self { upstream, stack }

@@ -432,6 +432,20 @@ pub fn body_gone(attempted: &Attempted<'_>) -> Verdict {
     }
 }
 
+/// Whether an answer tells that a DELETE is done: nothing is there (404, 410), and an earlier attempt of it may have seen to
+/// that (`doubted`). Without doubt the same answer says that there never was anything to delete.
+///
+/// ```
+/// use http::{Method, StatusCode};
+/// use tidegate_core::classify::is_already_deleted;
+///
+/// assert!(is_already_deleted(&Method::DELETE, StatusCode::NOT_FOUND, true));
+/// assert!(!is_already_deleted(&Method::DELETE, StatusCode::NOT_FOUND, false));
+/// ```
+pub fn is_already_deleted(method: &Method, status: StatusCode, doubted: bool) -> bool {
+    doubted && *method == Method::DELETE && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+}
+
 /// What was created a moment ago may not be found yet: upstreams answer reads from replicas that learn of it later. A 403
 /// or 410 never means that, and a DELETE that finds nothing has what it wants.
 pub fn not_yet_there(attempted: &Attempted<'_>) -> Verdict {

@@ -24,6 +24,7 @@
 //! | [`permission`] | which permission a refusal says is missing |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
+//! | [`template`] | what a text with holes is, and how what fills them stays data |
 //! | [`listing`] | which limits an upstream lists on request, and when to ask |
 //! | [`latency`] | how long the upstream takes to answer, of late |
 //! | [`event`] | every fact worth telling an operator |
@@ -48,5 +49,6 @@ pub mod profile;
 pub mod reconcile;
 pub mod retry;
 pub mod schedule;
+pub mod template;
 pub mod time;
 pub mod token;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tidegate::credential::Bearer;
+use tidegate::layer::around;
 use tidegate::{Client, ConfigError, Credential, Upstream, UpstreamConfig};
 use tidegate_core::key::CredentialId;
 use tidegate_core::profile::ErrorShape;
 
 use crate::learnt::{self, Learnt};
-use crate::once::DoorLayer;
+use crate::once::Door;
 
 /// One organisation.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Tenant {
         let configured = config.credential.as_ref();
         let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone()));
         let upstream = Upstream::new(config)?;
-        let client = Client::with_layer(Arc::clone(&upstream), DoorLayer { clock: *upstream.clock() });
+        let client = Client::with_layer(Arc::clone(&upstream), around(Door { clock: *upstream.clock() }));
         Ok(Self { client, upstream, learnt: Learnt::default(), configured })
     }
 

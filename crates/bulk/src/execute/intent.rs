@@ -8,16 +8,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
 use tidegate::Profile;
 use tidegate::clock::Clock;
-use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
 use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_store::{Journal, fault};
-use tower::{Layer, Service};
 
 use crate::health::Health;
 
@@ -125,9 +123,9 @@ fn is_away(response: &http::Response<tidegate::ResponseBody>) -> bool {
         && response.status() != http::StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Adds [`Intent`].
+/// Writes the intent before an item's first attempt leaves.
 #[derive(Clone, Debug)]
-pub(super) struct IntentLayer {
+pub(super) struct Intent {
     pub(super) journal: Arc<Journal>,
     pub(super) clock: Clock,
     /// What the attempts say about the upstream.
@@ -136,62 +134,33 @@ pub(super) struct IntentLayer {
     pub(super) profile: Arc<Profile>,
 }
 
-/// Writes the intent before an item's first attempt leaves.
-#[derive(Clone, Debug)]
-pub(super) struct Intent<S> {
-    inner: S,
-    layer: IntentLayer,
-}
+impl<S: AttemptService> Around<S, Attempt> for Intent {
+    type Below = Attempt;
 
-impl<S> Layer<S> for IntentLayer {
-    type Service = Intent<S>;
-
-    fn layer(&self, inner: S) -> Intent<S> {
-        Intent { inner, layer: self.clone() }
-    }
-}
-
-impl<S> Service<Attempt> for Intent<S>
-where
-    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answered;
-    type Error = AttemptError;
-    type Future = BoxFuture<Result<Answered, AttemptError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let IntentLayer { journal, clock, health, profile } = self.layer.clone();
-        Box::pin(async move {
-            let exit = attempt.request.extensions().get::<Exit>().cloned();
-            if let Some(exit) = &exit {
-                exit.leave(&journal, &clock).await?;
-                fault::point("bulk.sent");
+    async fn handle(self, mut below: S, attempt: Attempt) -> Result<Answered, AttemptError> {
+        let Self { journal, clock, health, profile } = self;
+        let exit = attempt.request.extensions().get::<Exit>().cloned();
+        if let Some(exit) = &exit {
+            exit.leave(&journal, &clock).await?;
+            fault::point("bulk.sent");
+        }
+        let sent = below.call(attempt).await;
+        if let Some(exit) = &exit {
+            fault::point("bulk.answered");
+            if leaves_doubt(&sent, &profile) {
+                exit.doubted.store(true, Ordering::Relaxed);
             }
-            let sent = inner.call(attempt).await;
-            if let Some(exit) = &exit {
-                fault::point("bulk.answered");
-                if leaves_doubt(&sent, &profile) {
-                    exit.doubted.store(true, Ordering::Relaxed);
-                }
+        }
+        match &sent {
+            Ok(answered) if is_away(&answered.response) => {
+                health.away(clock.now(), format!("the gateway answered {}", answered.response.status()));
             }
-            match &sent {
-                Ok(answered) if is_away(&answered.response) => {
-                    health.away(clock.now(), format!("the gateway answered {}", answered.response.status()));
-                }
-                Ok(_) => health.served(),
-                Err(AttemptError::Send(error)) if error.failure.delivery() == Delivery::NotSent => {
-                    health.away(clock.now(), error.to_string());
-                }
-                Err(_) => {}
+            Ok(_) => health.served(),
+            Err(AttemptError::Send(error)) if error.failure.delivery() == Delivery::NotSent => {
+                health.away(clock.now(), error.to_string());
             }
-            sent
-        })
+            Err(_) => {}
+        }
+        sent
     }
 }

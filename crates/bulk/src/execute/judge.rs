@@ -74,13 +74,13 @@ impl Judged {
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
-        let gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
         let forbidden = lacks_permission(status, &headers, &body);
         let (event, run) = match () {
             () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
             () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
-            // What is gone is deleted, and the sending in doubt may well have done it.
-            () if gone && doubted && *method == Method::DELETE => (Some(Event::Succeed), ForTheRun::Nothing),
+            () if classify::is_already_deleted(method, status, doubted) => {
+                (Some(Event::Succeed), ForTheRun::Nothing)
+            }
             () if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
             // The refusal is of this sending; an earlier one stays in doubt.
             () if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),

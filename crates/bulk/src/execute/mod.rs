@@ -29,7 +29,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use tidegate::layer::{OnConflict, ReconcileBy};
+use tidegate::layer::{OnConflict, ReconcileBy, around};
 use tidegate::{Class, Client, Upstream};
 use tidegate_core::idempotency::age;
 use tidegate_core::reconcile::Rule;
@@ -38,7 +38,7 @@ use tidegate_store::{Change, Event, Journal, Pending, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::amend::Amendment;
-use self::intent::{Exit, IntentLayer};
+use self::intent::{Exit, Intent};
 pub use self::job::Following;
 use self::job::Sink;
 use self::judge::{ForTheRun, Judged};
@@ -128,7 +128,7 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let layer = IntentLayer {
+    let intent = Intent {
         journal: Arc::clone(&journal),
         clock: *upstream.clock(),
         health: Arc::clone(&health),
@@ -137,7 +137,7 @@ pub async fn execute(
     let sink = open_sink(&journal, options.jobs.as_ref()).await?;
     let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
     let open = open.map(|most| Arc::new(Semaphore::new(most)));
-    let client = Client::with_layer(upstream, layer);
+    let client = Client::with_layer(upstream, around(intent));
     let (halt, _) = watch::channel(false);
     let reason = Mutex::new(None);
     let sender = Sender { client, journal, options, progress, halt, health, reason, sink, open };

@@ -128,7 +128,7 @@ pub(super) fn with(target: &str, name: &str, value: &str) -> String {
     let mut pairs: Vec<String> =
         query.split('&').filter(|pair| !pair.is_empty() && !is_it(pair)).map(str::to_owned).collect();
     let mut pair = format!("{name}=");
-    crate::recipe::encode(value, &mut pair);
+    tidegate_core::template::encode(value, &mut pair);
     pairs.push(pair);
     format!("{path}?{}", pairs.join("&"))
 }

@@ -63,7 +63,7 @@ pub(crate) use self::job::Next;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
-pub(crate) use self::target::{Target, check_target, encode};
+pub(crate) use self::target::{Target, check_target};
 use crate::near;
 use crate::problem::Problems;
 

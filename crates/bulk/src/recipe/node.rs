@@ -34,7 +34,7 @@ impl Node {
     /// Makes a node of a string.
     pub(super) fn of_string(text: &str, mut pieces: Vec<Piece>) -> Self {
         match pieces.as_mut_slice() {
-            [Piece::Slot(slot)] => Self::Value(slot.clone()),
+            [Piece::Hole(slot)] => Self::Value(slot.clone()),
             pieces if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) => {
                 let text = match pieces {
                     [Piece::Text(text)] => text.as_str(),
@@ -75,7 +75,7 @@ impl Node {
             Self::Literal(_) | Self::Items => {}
             Self::Value(slot) => into.push(slot),
             Self::Text(pieces) => into.extend(pieces.iter().filter_map(|piece| match piece {
-                Piece::Slot(slot) => Some(slot),
+                Piece::Hole(slot) => Some(slot),
                 Piece::Text(_) => None,
             })),
             Self::Array(elements) => elements.iter().for_each(|it| it.slots(into)),
@@ -104,7 +104,7 @@ impl Node {
                 for piece in pieces {
                     match piece {
                         Piece::Text(plain) => text.push_str(plain),
-                        Piece::Slot(slot) => text.push_str(&values.value(slot).unwrap_or_default()),
+                        Piece::Hole(slot) => text.push_str(&values.value(slot).unwrap_or_default()),
                     }
                 }
                 put_string(&text, out);

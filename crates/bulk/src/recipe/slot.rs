@@ -1,4 +1,6 @@
-//! Placeholders in strings.
+//! Placeholders in strings: `{column}`, `{column:number?}`.
+
+use tidegate_core::template;
 
 use crate::near;
 
@@ -21,43 +23,11 @@ pub(crate) struct Slot {
 }
 
 /// A part of a string.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
-    Text(String),
-    Slot(Slot),
-}
+pub(crate) type Piece = template::Piece<Slot>;
 
 /// Splits a string into text and placeholders.
 pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['{', '}']) {
-        plain.push_str(&rest[..at]);
-        let brace = &rest[at..=at];
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix(brace) {
-            plain.push_str(brace);
-            rest = after;
-            continue;
-        }
-        if brace == "}" {
-            return Err(format!("`}}` without `{{` in `{text}`; a literal brace is written `}}}}`"));
-        }
-        let end = rest
-            .find('}')
-            .ok_or_else(|| format!("`{{` is never closed in `{text}`; a literal brace is written `{{{{`"))?;
-        if !plain.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut plain)));
-        }
-        pieces.push(Piece::Slot(slot(&rest[..end])?));
-        rest = &rest[end + 1..];
-    }
-    plain.push_str(rest);
-    if !plain.is_empty() {
-        pieces.push(Piece::Text(plain));
-    }
-    Ok(pieces)
+    template::pieces(text, slot)
 }
 
 fn slot(inside: &str) -> Result<Slot, String> {
@@ -85,7 +55,7 @@ mod tests {
     use super::*;
 
     fn named(column: &str, kind: Type, optional: bool) -> Piece {
-        Piece::Slot(Slot { column: column.to_owned(), kind, optional })
+        Piece::Hole(Slot { column: column.to_owned(), kind, optional })
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_core::key::normalise;
+use tidegate_core::template::encode;
 
 use super::slot::{Piece, Type, pieces};
 
@@ -34,10 +35,10 @@ impl Target {
         for piece in pieces(text)? {
             parts.push(match piece {
                 Piece::Text(text) => Part::Text(text),
-                Piece::Slot(slot) if slot.kind != Type::Text || slot.optional => {
+                Piece::Hole(slot) if slot.kind != Type::Text || slot.optional => {
                     return Err(format!("`{{{}}}` in a path is text and never left out", slot.column));
                 }
-                Piece::Slot(slot) => Part::Column(slot.column),
+                Piece::Hole(slot) => Part::Column(slot.column),
             });
         }
         let target = Self { parts };
@@ -119,20 +120,6 @@ impl Target {
             }
         }
         check_target(&target).is_ok().then_some(target)
-    }
-}
-
-/// Appends `value` with everything outside the unreserved characters of RFC 3986 percent-encoded.
-pub(crate) fn encode(value: &str, target: &mut String) {
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            target.push(char::from(byte));
-        } else {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            target.push('%');
-            target.push(char::from(HEX[usize::from(byte >> 4)]));
-            target.push(char::from(HEX[usize::from(byte & 15)]));
-        }
     }
 }
 

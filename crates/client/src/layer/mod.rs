@@ -1,8 +1,10 @@
 //! The layers of the stack, each one idea. Their order, and the reason for it, stands in [`stack`](crate::stack).
 //!
 //! Outside the retry layer a request is a caller's request; inside it is an [`Attempt`]: one send, with the call it
-//! belongs to. A layer of your own can go between any two of them.
+//! belongs to. A layer of your own can go between any two of them; [`Around`] is the short
+//! way to write one.
 
+mod around;
 mod auth;
 mod denied;
 pub(crate) mod fresh;
@@ -23,10 +25,11 @@ use tidegate_core::pace::Refusal;
 use tidegate_core::time::Mono;
 use tidegate_core::token::Generation;
 
-pub use self::auth::{Auth, AuthLayer};
-pub use self::pace::{Pace, PaceLayer};
-pub use self::prepare::{Prepare, PrepareLayer};
-pub use self::reconcile::{Amend, OnConflict, Reconcile, ReconcileBy, ReconcileLayer, Reconciled};
+pub use self::around::{Around, AroundLayer, AttemptService, Surrounded, around};
+pub use self::auth::Auth;
+pub use self::pace::Pace;
+pub use self::prepare::Prepare;
+pub use self::reconcile::{Amend, OnConflict, Reconcile, ReconcileBy, Reconciled};
 pub use self::retry::{Retry, RetryLayer};
 pub use self::send::Send;
 use crate::body::{BoxError, RequestBody, ResponseBody};

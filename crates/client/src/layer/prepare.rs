@@ -5,17 +5,16 @@
 //! tell the two apart and no family does; the query is never touched.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
 use tidegate_core::key::{Family, normalise};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::reconcile::Further;
-use super::{BoxFuture, Prepared};
+use super::{Around, Prepared};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{Call, CallOptions, CallReport};
 use crate::error::{Error, ErrorKind};
@@ -29,70 +28,48 @@ const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 /// How a call ended whose caller did not wait for its end.
 const ABANDONED: &str = "abandoned";
 
-/// Adds [`Prepare`].
+/// Turns a request into a prepared call, and reports its end.
 #[derive(Clone, Debug)]
-pub struct PrepareLayer {
+pub struct Prepare {
     upstream: Arc<Upstream>,
 }
 
-impl PrepareLayer {
+impl Prepare {
     /// Prepares calls for `upstream`.
     pub fn new(upstream: Arc<Upstream>) -> Self {
         Self { upstream }
     }
 }
 
-/// Turns a request into a prepared call, and reports its end.
-#[derive(Clone, Debug)]
-pub struct Prepare<S> {
-    inner: S,
-    upstream: Arc<Upstream>,
-}
-
-impl<S> Layer<S> for PrepareLayer {
-    type Service = Prepare<S>;
-
-    fn layer(&self, inner: S) -> Prepare<S> {
-        Prepare { inner, upstream: Arc::clone(&self.upstream) }
-    }
-}
-
-impl<S> Service<Request<RequestBody>> for Prepare<S>
+impl<S> Around<S, Request<RequestBody>> for Prepare
 where
-    S: Service<Prepared, Response = Response<ResponseBody>, Error = Error> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Prepared, Response = Response<ResponseBody>, Error = Error, Future: Send> + Send + 'static,
 {
-    type Response = Response<ResponseBody>;
-    type Error = Error;
-    type Future = BoxFuture<Result<Self::Response, Error>>;
+    type Below = Prepared;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let upstream = Arc::clone(&self.upstream);
-        Box::pin(async move {
-            let prepared = prepare(&upstream, request)?;
-            let mut ending = Ending { upstream, call: Arc::clone(&prepared.call), reported: false };
-            let result = inner.call(prepared).await;
-            if result.as_ref().is_ok_and(|response| response.status() != StatusCode::UNAUTHORIZED) {
-                limits::used(&ending.upstream, &ending.call.credential);
-            }
-            ending.report(match &result {
-                Ok(response) => Outcome::Status(response.status().as_u16()),
-                Err(error) => Outcome::Failed(error.kind().name()),
-            });
-            let mut response = result?;
-            if let Some(fresh) = ending.upstream.fresh() {
-                let Call { method, path, .. } = &*ending.call;
-                response = fresh.learn(method, path, response, ending.upstream.clock().now()).await;
-            }
-            response.extensions_mut().insert(ending.call.report());
-            Ok(response)
-        })
+    async fn handle(
+        self,
+        mut below: S,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let upstream = self.upstream;
+        let prepared = prepare(&upstream, request)?;
+        let mut ending = Ending { upstream, call: Arc::clone(&prepared.call), reported: false };
+        let result = below.call(prepared).await;
+        if result.as_ref().is_ok_and(|response| response.status() != StatusCode::UNAUTHORIZED) {
+            limits::used(&ending.upstream, &ending.call.credential);
+        }
+        ending.report(match &result {
+            Ok(response) => Outcome::Status(response.status().as_u16()),
+            Err(error) => Outcome::Failed(error.kind().name()),
+        });
+        let mut response = result?;
+        if let Some(fresh) = ending.upstream.fresh() {
+            let Call { method, path, .. } = &*ending.call;
+            response = fresh.learn(method, path, response, ending.upstream.clock().now()).await;
+        }
+        response.extensions_mut().insert(ending.call.report());
+        Ok(response)
     }
 }
 

@@ -1,14 +1,13 @@
 //! Questions with holes: `{1}` is what the first `*` of the rule's path stands for, `{/email}` what the request's body has
-//! at that pointer. `{{` and `}}` are braces.
+//! at that pointer. The grammar is that of all [templates](crate::template).
 //!
-//! A value is data: in a target everything outside RFC 3986's unreserved characters is percent-encoded, and what would make
-//! a segment of dots is refused, so that no value can ask about another resource than the rule means.
-
-use std::fmt::Write as _;
+//! A value is data: in a target it is encoded, and what would make a segment of dots is refused, so that no value can ask
+//! about another resource than the rule means.
 
 use serde_json::Value;
 
 use super::{Pointer, Written};
+use crate::template::{Piece, encode, pieces};
 
 /// Why a rule cannot ask about a write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,11 +22,10 @@ pub enum Unfit {
 
 /// A text with holes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
+pub struct Template(Vec<Piece<Hole>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
-    Text(String),
+enum Hole {
     /// What the n-th `*` stands for, from 0.
     Star(usize),
     Member(Pointer),
@@ -36,32 +34,7 @@ enum Piece {
 impl Template {
     /// Reads a template for a rule whose path has `stars` places to quote. The error says what is wrong and what to write.
     pub fn parse(text: &str, stars: usize) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut plain = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            plain.push_str(&rest[..at]);
-            let brace = &rest[at..=at];
-            rest = &rest[at + 1..];
-            if let Some(after) = rest.strip_prefix(brace) {
-                plain.push_str(brace);
-                rest = after;
-                continue;
-            }
-            let Some((hole, after)) = rest.split_once('}').filter(|_| brace == "{") else {
-                return Err(format!("`{text}` has a single `{brace}` (write `{brace}{brace}` for a brace)"));
-            };
-            if !plain.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut plain)));
-            }
-            pieces.push(hole_piece(hole, stars)?);
-            rest = after;
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            pieces.push(Piece::Text(plain));
-        }
-        Ok(Self(pieces))
+        pieces(text, |inside| read_hole(inside, stars)).map(Self)
     }
 
     /// The target for a write whose path has these segments where the rule's has `*`.
@@ -71,8 +44,8 @@ impl Template {
             match piece {
                 Piece::Text(text) => target.push_str(text),
                 // A segment of a normalised path is encoded already.
-                Piece::Star(at) => target.push_str(star(stars, *at)?),
-                Piece::Member(pointer) => {
+                Piece::Hole(Hole::Star(at)) => target.push_str(star(stars, *at)?),
+                Piece::Hole(Hole::Member(pointer)) => {
                     let text = text_of(member(write, pointer)?, pointer)?;
                     if text.is_empty() || text == "." || text == ".." {
                         return Err(Unfit::Unusable(pointer.to_string()));
@@ -86,15 +59,17 @@ impl Template {
 
     /// The same as a JSON value: a hole alone keeps the type of what fills it.
     fn value(&self, stars: &[&str], write: &Written) -> Result<Value, Unfit> {
-        if let [Piece::Member(pointer)] = &*self.0 {
+        if let [Piece::Hole(Hole::Member(pointer))] = &*self.0 {
             return member(write, pointer).cloned();
         }
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
-                Piece::Star(at) => text.push_str(star(stars, *at)?),
-                Piece::Member(pointer) => text.push_str(&text_of(member(write, pointer)?, pointer)?),
+                Piece::Hole(Hole::Star(at)) => text.push_str(star(stars, *at)?),
+                Piece::Hole(Hole::Member(pointer)) => {
+                    text.push_str(&text_of(member(write, pointer)?, pointer)?);
+                }
             }
         }
         Ok(Value::String(text))
@@ -158,12 +133,12 @@ impl Node {
     }
 }
 
-fn hole_piece(hole: &str, stars: usize) -> Result<Piece, String> {
+fn read_hole(hole: &str, stars: usize) -> Result<Hole, String> {
     if hole.starts_with('/') {
-        return Pointer::parse(hole).map(Piece::Member);
+        return Pointer::parse(hole).map(Hole::Member);
     }
     match hole.parse::<usize>() {
-        Ok(number) if (1..=stars).contains(&number) => Ok(Piece::Star(number - 1)),
+        Ok(number) if (1..=stars).contains(&number) => Ok(Hole::Star(number - 1)),
         Ok(_) if stars == 0 => {
             Err(format!("`{{{hole}}}` stands for nothing (`match` has no `*` to quote, or a `**`)"))
         }
@@ -188,16 +163,6 @@ fn text_of(value: &Value, pointer: &Pointer) -> Result<String, Unfit> {
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(word) => Ok(word.to_string()),
         _ => Err(Unfit::Unusable(pointer.to_string())),
-    }
-}
-
-fn encode(text: &str, target: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            target.push(char::from(byte));
-        } else {
-            write!(target, "%{byte:02X}").expect("a text grows");
-        }
     }
 }
 
@@ -249,8 +214,8 @@ mod tests {
             ("/x/{2}", 1, "`*` number 1 to 1"),
             ("/x/{1}", 0, "no `*` to quote"),
             ("/x/{email}", 1, "\"{/email}\""),
-            ("/x/{1", 1, "single `{`"),
-            ("/x/1}", 1, "single `}`"),
+            ("/x/{1", 1, "`{` is never closed"),
+            ("/x/1}", 1, "`}` without `{`"),
             ("/x/{/a~2}", 1, "no JSON pointer"),
         ] {
             let error = Template::parse(text, stars).unwrap_err();

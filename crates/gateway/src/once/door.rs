@@ -5,13 +5,11 @@
 //! between.
 
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tidegate::clock::Clock;
-use tidegate::layer::{Answered, Attempt, AttemptError, BoxFuture};
+use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
 use tidegate_store::ledger::{EntryId, Ledger, LedgerError, NewEntry};
-use tower::{Layer, Service};
 
 /// One write's way out, in the extensions of its request.
 #[derive(Clone, Debug, Default)]
@@ -88,50 +86,19 @@ impl Exit {
     }
 }
 
-/// Adds [`Door`].
+/// Lets attempts out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DoorLayer {
+pub(crate) struct Door {
     pub(crate) clock: Clock,
 }
 
-/// Lets attempts out.
-#[derive(Clone, Debug)]
-pub(crate) struct Door<S> {
-    inner: S,
-    clock: Clock,
-}
+impl<S: AttemptService> Around<S, Attempt> for Door {
+    type Below = Attempt;
 
-impl<S> Layer<S> for DoorLayer {
-    type Service = Door<S>;
-
-    fn layer(&self, inner: S) -> Door<S> {
-        Door { inner, clock: self.clock }
-    }
-}
-
-impl<S> Service<Attempt> for Door<S>
-where
-    S: Service<Attempt, Response = Answered, Error = AttemptError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answered;
-    type Error = AttemptError;
-    type Future = BoxFuture<Result<Answered, AttemptError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let Some(exit) = attempt.request.extensions().get::<Exit>().cloned() else {
-            return Box::pin(self.inner.call(attempt));
-        };
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let clock = self.clock;
-        Box::pin(async move {
-            exit.leave(attempt.key(), clock).await?;
-            inner.call(attempt).await
-        })
+    async fn handle(self, mut below: S, attempt: Attempt) -> Result<Answered, AttemptError> {
+        if let Some(exit) = attempt.request.extensions().get::<Exit>() {
+            exit.leave(attempt.key(), self.clock).await?;
+        }
+        below.call(attempt).await
     }
 }

@@ -36,7 +36,7 @@ use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
 use self::answer::{Ended, replay};
-pub(crate) use self::door::DoorLayer;
+pub(crate) use self::door::Door;
 use self::door::Exit;
 use self::flight::{Flight, hash};
 use self::orphans::Orphans;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate::Class;
 use tidegate_core::poll::Sight;
+use tidegate_core::template::encode;
 use tidegate_store::{Item, Job, Page, Part, Step, fault};
 use tokio::sync::Mutex;
 
@@ -22,7 +23,7 @@ use super::poll::{MAX_PAGE, Told, target_of};
 use super::{Ended, parts, text_at};
 use crate::execute::{Sender, Stopped};
 use crate::recipe::job::Results;
-use crate::recipe::{Jobs, Next, check_target, encode};
+use crate::recipe::{Jobs, Next, check_target};
 
 /// Calls for one page that bring nothing before the job is given up as unknown.
 const PATIENCE: u32 = 10;

@@ -22,16 +22,15 @@ mod quest;
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tidegate_core::reconcile::{Conflict, Rule};
-use tower::{Layer, Service};
+use tower::Service;
 
 use self::quest::{Quest, is_unknown};
-use super::{BoxFuture, copy};
+use super::{Around, BoxFuture, copy};
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::call::CallOptions;
 use crate::error::{Error, ErrorKind};
@@ -74,74 +73,52 @@ pub struct OnConflict {
     pub amend: Option<Arc<dyn Amend>>,
 }
 
-/// Adds [`Reconcile`].
+/// Carries calls through doubt.
 #[derive(Clone, Debug)]
-pub struct ReconcileLayer {
+pub struct Reconcile {
     upstream: Arc<Upstream>,
 }
 
-impl ReconcileLayer {
+impl Reconcile {
     /// Finds out by the rules of `upstream`'s profile.
     pub fn new(upstream: Arc<Upstream>) -> Self {
         Self { upstream }
     }
 }
 
-/// Carries calls through doubt.
-#[derive(Clone, Debug)]
-pub struct Reconcile<S> {
-    inner: S,
-    upstream: Arc<Upstream>,
-}
-
-impl<S> Layer<S> for ReconcileLayer {
-    type Service = Reconcile<S>;
-
-    fn layer(&self, inner: S) -> Reconcile<S> {
-        Reconcile { inner, upstream: Arc::clone(&self.upstream) }
-    }
-}
-
-impl<S> Service<Request<RequestBody>> for Reconcile<S>
+impl<S> Around<S, Request<RequestBody>> for Reconcile
 where
-    S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error>,
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error, Future: Send>,
     S: Clone + Send + 'static,
-    S::Future: Send,
 {
-    type Response = Response<ResponseBody>;
-    type Error = Error;
-    type Future = BoxFuture<Result<Self::Response, Error>>;
+    type Below = Request<RequestBody>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let upstream = Arc::clone(&self.upstream);
+    async fn handle(
+        self,
+        mut below: S,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
         let wanted = |options: &CallOptions| options.reconcile.is_some() || options.conflict.is_some();
         let may_doubt =
             request.extensions().get::<CallOptions>().is_some_and(wanted) && request.body().bytes().is_some();
         if request.method().is_safe() {
-            return Box::pin(inner.call(request));
+            return below.call(request).await;
         }
         if !may_doubt {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            return Box::pin(async move {
-                let answer = inner.call(request).await;
-                let lost = match &answer {
-                    Ok(response) => is_unknown(response).then_some(None),
-                    Err(error) => (error.kind() == ErrorKind::OutcomeUnknown).then(|| error.source_text()),
-                };
-                if let Some(why) = lost {
-                    let (ending, why) = (DoubtEnd::Unknown, why.as_deref());
-                    let doubt = DoubtDone { method: &method, path: &path, ending, reads: 0, why };
-                    upstream.observers().doubt(&doubt);
-                }
-                answer
-            });
+            let answer = below.call(request).await;
+            let lost = match &answer {
+                Ok(response) => is_unknown(response).then_some(None),
+                Err(error) => (error.kind() == ErrorKind::OutcomeUnknown).then(|| error.source_text()),
+            };
+            if let Some(why) = lost {
+                let (ending, why) = (DoubtEnd::Unknown, why.as_deref());
+                let doubt = DoubtDone { method: &method, path: &path, ending, reads: 0, why };
+                self.upstream.observers().doubt(&doubt);
+            }
+            return answer;
         }
-        Box::pin(async move { Quest::new(inner, upstream, request).run().await })
+        // Boxed, so that the many calls that cannot be in doubt do not carry its size.
+        Box::pin(Quest::new(below, self.upstream, request).run()).await
     }
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, TRANSFER_ENCODING,
 };
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
-use tidegate_core::classify::{Delivery, Outcome};
+use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
 use tidegate_core::key::normalise;
 use tidegate_core::observe::observe;
 use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
@@ -203,9 +203,7 @@ where
             Doubt::None(Ok(response))
         } else if unknown || !self.is_final(&response) {
             Doubt::Lost(Ok(response))
-        } else if *self.request.method() == Method::DELETE
-            && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
-        {
+        } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
             Doubt::Gone(Ok(response))
         } else if self.conflict_rule().statuses.contains(&status.as_u16()) && self.rule().is_some() {
             Doubt::Refused(Ok(response))
