@@ -45,7 +45,7 @@ const WAYS: [Way; 5] =
 pub(crate) fn cancel(size: Size) {
     let begun = Instant::now();
     // Each of the ways costs one kill, about.
-    let rounds = size.kills.clamp(WAYS.len(), 50);
+    let rounds = size.kills.clamp(WAYS.len(), 40);
     let writes = mix::mix(size.seed, rounds * WRITES);
     let mut bulk = Bulk::new(&upstream(Size { writes: writes.len(), ..size }, Upstream::Recognises));
     let profile = profile(&bulk.world, Upstream::Recognises);
@@ -154,7 +154,9 @@ fn judge(bulk: &Bulk, way: Way, writes: &[Write], cut: &BTreeSet<String>, verdic
         };
         let book = books.get(if write.kind == Kind::Delete { &write.path } else { &row[4] });
         let wrong = one(way, write, row, book, cut.contains(&write.id));
-        let wrong = wrong.into_iter().map(|what| format!("{what}; {way:?}, {:?}, {book:?}", write.kind));
+        let wrong = wrong
+            .into_iter()
+            .map(|what| format!("{what}; {way:?}, {:?}, `{}`, {book:?}", write.kind, row[5]));
         verdict.of(&row[1], book.map_or(0, |book| book.executed), &write.id, wrong);
     }
 }
