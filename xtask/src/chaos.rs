@@ -4,8 +4,9 @@
 
 use crate::{command::Program, failure::Failure};
 
-/// The modes, each an ignored test `long_MODE` of `crates/cli/tests/chaos`.
-const MODES: [&str; 4] = ["dedup", "plain", "reconcile", "jobs"];
+/// The modes, each an ignored test of `crates/cli/tests/chaos`; see [`test_of`].
+const MODES: [&str; 8] =
+    ["dedup", "plain", "reconcile", "jobs", "jobs-plain", "conflict", "cancel", "export"];
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,12 +23,17 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Failure> {
         eprintln!("\n== chaos: {mode} ==");
         Program::cargo()
             .args(["test", "--locked", "-p", "tidegate-cli", "--test", "chaos", "--"])
-            .args(["--ignored", "--exact", "--nocapture", &format!("long_{mode}")])
+            .args(["--ignored", "--exact", "--nocapture", &test_of(mode)])
             .env("TIDEGATE_CHAOS_SEED", &wanted.seed.to_string())
             .env("TIDEGATE_CHAOS_KILLS", &wanted.kills.to_string())
             .run()?;
     }
     Ok(())
+}
+
+/// The test of a mode.
+fn test_of(mode: &str) -> String {
+    format!("long_{}", mode.replace('-', "_"))
 }
 
 /// Shown by `cargo xtask help`.
@@ -85,7 +91,7 @@ mod tests {
         let path = crate::command::root().join("crates/cli/tests/chaos/main.rs");
         let tests = std::fs::read_to_string(path).unwrap();
         for mode in MODES {
-            assert!(tests.contains(&format!("fn long_{mode}()")), "{mode}");
+            assert!(tests.contains(&format!("fn {}()", test_of(mode))), "{mode}");
         }
         assert_eq!(tests.matches("fn long_").count(), MODES.len());
     }

@@ -7,6 +7,7 @@
 //! applied, can be run again; `unknown`, must be looked at; `pending`, a resume will deal with it. Rows come in the order
 //! of the input.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use tidegate_store::{Counts, ItemResult, Part, PartState, Reader, State};
@@ -95,32 +96,72 @@ fn write_part(csv: &mut csv::Writer<impl Write>, item: &ItemResult, part: &Part)
         Some(PartState::Retry) | None => Status::Pending,
     };
     let http_status = part.http_status.or(item.http_status).map_or_else(String::new, |it| it.to_string());
-    let of_item = (part.state.is_none() || part.state == Some(PartState::Unknown)).then_some(&item.error);
-    let error = part.error.as_ref().or(of_item.and_then(Option::as_ref));
+    let of_item = part.state.is_none() || part.state == Some(PartState::Unknown);
+    let error = match &part.error {
+        Some(error) => error.into(),
+        None if of_item => reason(item),
+        None => Cow::default(),
+    };
     csv.write_record([
         part.id.as_str(),
         status.name(),
         &http_status,
         &item.attempts.to_string(),
         &item.key.hyphenated().to_string(),
-        error.map_or("", String::as_str),
+        &error,
     ])?;
     Ok(())
 }
 
 fn write_item(csv: &mut csv::Writer<impl Write>, item: &ItemResult) -> Result<(), ReportError> {
     let status = item.http_status.map_or_else(String::new, |it| it.to_string());
-    let error = match (item.state, &item.error) {
-        (State::Cancelled, None) => "cancelled before it was sent",
-        (_, error) => error.as_deref().unwrap_or_default(),
-    };
     csv.write_record([
         item.id.as_str(),
         Status::from(item.state).name(),
         &status,
         &item.attempts.to_string(),
         &item.key.hyphenated().to_string(),
-        error,
+        &reason(item),
     ])?;
     Ok(())
+}
+
+/// Why an item did not succeed. One that was refused for now and then cancelled has not failed for that refusal.
+fn reason(item: &ItemResult) -> Cow<'_, str> {
+    match (item.state, &item.error) {
+        (State::Cancelled, None) => "cancelled before it was sent".into(),
+        (State::Cancelled, Some(error)) => {
+            format!("cancelled before it was sent again, after: {error}").into()
+        }
+        (_, Some(error)) => error.into(),
+        (_, None) => Cow::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::time::Wall;
+    use tidegate_store::{Change, Event, Journal, NewItem, Outcome, RunHeader};
+
+    use super::*;
+
+    #[test]
+    fn what_was_cancelled_is_told_so_whatever_it_was_refused_with_before() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), Wall::from_unix_millis(1));
+        let journal = Journal::create(&folder.path().join("run.journal"), &RunHeader::default()).unwrap();
+        let item = |seq: u64| NewItem { seq, id: format!("u{seq}"), ..NewItem::default() };
+        journal.append_blocking(vec![item(1), item(2)]).unwrap();
+        journal.finish_planning_blocking(now).unwrap();
+        journal.intend_blocking(vec![1], now).unwrap();
+        let outcome = Outcome { attempts: 1, http_status: Some(503), error: Some("overloaded".to_owned()) };
+        journal.record_blocking(vec![Change { seq: 1, event: Event::Unsent, outcome }], now).unwrap();
+        journal.cancel_blocking(now).unwrap();
+        let mut csv = Vec::new();
+        write_csv(&journal.reader().unwrap(), &mut csv).unwrap();
+        let csv = String::from_utf8(csv).unwrap();
+        let reasons: Vec<_> = csv.lines().skip(1).filter_map(|line| line.splitn(6, ',').nth(5)).collect();
+        let expected =
+            ["\"cancelled before it was sent again, after: overloaded\"", "cancelled before it was sent"];
+        assert_eq!(reasons, expected);
+    }
 }

@@ -19,9 +19,13 @@
 //! | `journal.KIND=FAILURE`, `journal.commit=FAILURE` | instead of that commit, of any commit |
 //! | `ledger.KIND.before`, `ledger.KIND.after`, `ledger.KIND=FAILURE` | the same of a gateway's ledger; its kinds are `intend`, `done`, `unknown`, `withdraw` |
 //! | `bulk.sent`, `bulk.answered`, `bulk.page` | before an item's bytes leave, when its answer is here, when a page of results is in its file |
+//! | `export.begun` | the files of an export are there, and nothing is in them |
+//! | `export.page`, `export.progress` | a page's rows are in the file, and then its line is in the log |
+//! | `export.manifest`, `export.whole` | the manifest is in place, and then the file is as well |
 //!
-//! Kinds: `append`, `planned`, `intend`, `record-ok`, `record-failed`, `record-unknown`, `record-unsent`, `accept`,
-//! `polled`, `fetched`, `follow`, `amend`, `cancel`.
+//! The kinds of a journal are [`Kind`], the points outside of journals and ledgers [`PLACES`]. Both lists are whole: a commit
+//! without a kind does not compile, a point that is not in the list panics where it is passed, and the kill tests fail
+//! as long as one of them ends no process.
 //!
 //! Builds for users do not have them: without debug assertions or the feature `fault-points` both functions are empty.
 
@@ -30,6 +34,76 @@ use crate::error::ErrorKind;
 /// The variable that names a point, in builds that have them.
 pub const VARIABLE: Option<&str> =
     if cfg!(any(debug_assertions, feature = "fault-points")) { Some("TIDEGATE_FAULT_POINT") } else { None };
+
+/// Makes the list of kinds, so that none can be left out of [`Kind::ALL`].
+macro_rules! kinds {
+    ($($(#[$about:meta])+ $kind:ident = $name:literal,)+) => {
+        /// What a commit of a journal writes down, as its fault points tell it apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[$about])+ $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// Its fault points but for `.before` and `.after`.
+            ///
+            /// ```
+            /// use tidegate_store::fault::Kind;
+            ///
+            /// assert_eq!(Kind::Accept.point(), "journal.accept");
+            /// ```
+            pub const fn point(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!("journal.", $name)),+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Items of the plan.
+    Append = "append",
+    /// The end of planning.
+    Planned = "planned",
+    /// That items are about to be sent.
+    Intend = "intend",
+    /// That items were done.
+    RecordOk = "record-ok",
+    /// That items were refused.
+    RecordFailed = "record-failed",
+    /// That nobody knows what became of items.
+    RecordUnknown = "record-unknown",
+    /// That items were not sent after all.
+    RecordUnsent = "record-unsent",
+    /// The job that an item was accepted as.
+    Accept = "accept",
+    /// What a look at a job has shown.
+    Polled = "polled",
+    /// A page of a job's results, or what it says of rows.
+    Fetched = "fetched",
+    /// An item that sends rows of another one again.
+    Follow = "follow",
+    /// Another body and key of an item.
+    Amend = "amend",
+    /// The end of a run before all of it was sent.
+    Cancel = "cancel",
+}
+
+/// The points that are not around a commit.
+pub const PLACES: [&str; 8] = [
+    "bulk.sent",
+    "bulk.answered",
+    "bulk.page",
+    "export.begun",
+    "export.page",
+    "export.progress",
+    "export.manifest",
+    "export.whole",
+];
 
 #[cfg(any(debug_assertions, feature = "fault-points"))]
 mod armed {
@@ -92,8 +166,13 @@ mod armed {
 }
 
 /// Passes the point `name`, at which the process ends if the environment says so.
+///
+/// # Panics
+/// If nobody has heard of that point.
 #[cfg(any(debug_assertions, feature = "fault-points"))]
 pub fn point(name: &str) {
+    let commit = name.starts_with("journal.") || name.starts_with("ledger.");
+    assert!(commit || PLACES.contains(&name), "the point `{name}` is in no list");
     if armed::plan().is_some_and(|plan| plan.ends_at(name)) {
         std::process::abort();
     }

@@ -13,10 +13,11 @@ use tidegate_core::time::Wall;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ErrorKind;
+use crate::fault::{self, Kind};
 use crate::format::to_sql;
+use crate::jobs;
 use crate::record::{Accepted, Change, NewItem, Outcome, Page, Part, Step};
 use crate::state::{Event, State, next_state};
-use crate::{fault, jobs};
 
 /// Rows in one commit before it is closed: large enough that the flush is a small part of its cost, small enough
 /// that the first caller in it waits milliseconds.
@@ -50,24 +51,24 @@ impl Op {
         }
     }
 
-    /// Its fault point.
-    fn fault(&self) -> &'static str {
+    /// What it is to the fault points.
+    fn kind(&self) -> Kind {
         match self {
-            Self::Append(_) => "journal.append",
-            Self::FinishPlanning(_) => "journal.planned",
-            Self::Intend { .. } => "journal.intend",
+            Self::Append(_) => Kind::Append,
+            Self::FinishPlanning(_) => Kind::Planned,
+            Self::Intend { .. } => Kind::Intend,
             Self::Record { changes, .. } => match changes.first().map(|change| change.event) {
-                Some(Event::Succeed) => "journal.record-ok",
-                Some(Event::Fail) => "journal.record-failed",
-                Some(Event::LoseTrack) => "journal.record-unknown",
-                _ => "journal.record-unsent",
+                Some(Event::Succeed) => Kind::RecordOk,
+                Some(Event::Fail) => Kind::RecordFailed,
+                Some(Event::LoseTrack) => Kind::RecordUnknown,
+                Some(Event::Intend | Event::Unsent | Event::Cancel) | None => Kind::RecordUnsent,
             },
-            Self::Accept { .. } => "journal.accept",
-            Self::Polled { .. } => "journal.polled",
-            Self::Fetched { .. } => "journal.fetched",
-            Self::Follow { .. } => "journal.follow",
-            Self::Amend { .. } => "journal.amend",
-            Self::Cancel(_) => "journal.cancel",
+            Self::Accept { .. } => Kind::Accept,
+            Self::Polled { .. } => Kind::Polled,
+            Self::Fetched { .. } => Kind::Fetched,
+            Self::Follow { .. } => Kind::Follow,
+            Self::Amend { .. } => Kind::Amend,
+            Self::Cancel(_) => Kind::Cancel,
         }
     }
 }
@@ -157,7 +158,7 @@ impl Writer {
             }
         }
         fault::failing("journal.commit")?;
-        ops.iter().try_for_each(|op| fault::failing(op.fault()))?;
+        ops.iter().try_for_each(|op| fault::failing(op.kind().point()))?;
         transaction.commit()?;
         Ok(results)
     }
@@ -167,7 +168,7 @@ impl Writer {
 fn pass(ops: &[Op], side: &str) {
     if cfg!(any(debug_assertions, feature = "fault-points")) {
         for op in ops {
-            fault::point(&format!("{}.{side}", op.fault()));
+            fault::point(&format!("{}.{side}", op.kind().point()));
         }
     }
 }

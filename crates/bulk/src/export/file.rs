@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tidegate_store::fault;
 
 use super::ExportError;
 use super::manifest::{Head, Manifest, PageDone};
@@ -87,6 +88,7 @@ impl Part {
         log.set_len(0)?;
         let rows = open().open(part_of(path))?;
         rows.set_len(0)?;
+        fault::point("export.begun");
         write_line(&mut log, &head)?;
         keep_names(path)?;
         Ok(Self { path: path.to_owned(), rows, log, head, pages: Vec::new(), hash: Sha256::new() })
@@ -133,7 +135,9 @@ impl Part {
     pub(super) fn append(&mut self, text: &[u8], page: PageDone) -> Result<(), ExportError> {
         self.rows.write_all(text)?;
         self.rows.sync_data()?;
+        fault::point("export.page");
         write_line(&mut self.log, &page)?;
+        fault::point("export.progress");
         self.hash.update(text);
         self.pages.push(page);
         Ok(())
@@ -149,10 +153,12 @@ impl Part {
         file.write_all(b"\n")?;
         file.sync_all()?;
         std::fs::rename(&draft, manifest_of(&path))?;
+        fault::point("export.manifest");
         rows.sync_all()?;
         drop(rows);
         std::fs::rename(part_of(&path), &path)?;
         keep_names(&path)?;
+        fault::point("export.whole");
         drop(log);
         std::fs::remove_file(log_of(&path))?;
         Ok(manifest)

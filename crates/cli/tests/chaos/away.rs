@@ -10,9 +10,12 @@ use crate::common::{Running, World, ran};
 use crate::judge::{Upstream, judge};
 use crate::mix;
 
+/// What is written of what was refused.
+pub(crate) const POINTS: [&str; 2] = ["journal.record-unsent.before", "journal.record-unsent.after"];
+
 #[test]
 fn killed_while_it_stops_for_an_upstream_that_refuses_what_was_refused_is_sent_later() {
-    for point in ["journal.record-unsent.before", "journal.record-unsent.after"] {
+    for point in POINTS {
         let world = World::new("users = 150\nlimit = 0\nlatency = \"2ms..20ms\"\ndedup = \"24h\"\n");
         let profile = world.quick_profile("genesys-guide");
         let writes = mix::mix(1, 150);
@@ -33,7 +36,7 @@ fn killed_while_it_stops_for_an_upstream_that_refuses_what_was_refused_is_sent_l
             ran(world.bulk(&["resume", "--journal", "w.ndjson.journal", "--quiet", "--output", "out.csv"]));
         // Those with the wrong version fail.
         resume.assert(1, &[" 0 unknown, 0 pending"]);
-        let problems = judge(&world, Upstream::Recognises, &writes, &BTreeSet::new());
+        let problems = judge(&world, Upstream::Recognises, &writes, &BTreeSet::new()).problems;
         assert!(problems.is_empty(), "{point}:\n{}", problems.join("\n"));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_sim::model::ledger::WriteBook;
 
+use crate::bulk::{books, is_silent};
 use crate::common::{World, by_status};
-use crate::kill::books;
 use crate::mix::{Kind, Write};
 
 /// How an upstream helps to find out what became of a write.
@@ -19,47 +19,77 @@ pub(crate) enum Upstream {
     Forgets,
 }
 
+/// What a mode came to.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// Everything that is wrong.
+    pub(crate) problems: Vec<String>,
+    /// Writes that were executed more than once and must not be.
+    pub(crate) duplicates: u64,
+    /// Writes that are called done and are not, or of which nothing is told.
+    pub(crate) lost: u64,
+    /// Writes that are told to be unknown.
+    pub(crate) unknown: u64,
+}
+
+impl Verdict {
+    /// Takes over what is wrong with one write that is told to be `status` and was executed so often.
+    pub(crate) fn of(
+        &mut self,
+        status: &str,
+        executed: u64,
+        name: &str,
+        wrong: impl IntoIterator<Item = String>,
+    ) {
+        self.lost += u64::from((status == "ok" && executed == 0) || status == "pending");
+        self.unknown += u64::from(status == "unknown");
+        self.problems.extend(wrong.into_iter().map(|what| format!("{name} (`{status}`): {what}")));
+    }
+
+    /// Adds what the simulator has counted in the whole.
+    pub(crate) fn count(&mut self, world: &World) {
+        let stats = world.sim.stats();
+        self.duplicates += stats.duplicates;
+        if stats.duplicates + stats.key_reuse > 0 {
+            self.problems.push(format!(
+                "{} duplicates, {} of them emails, {} keys used for other content",
+                stats.duplicates, stats.duplicate_emails, stats.key_reuse
+            ));
+        }
+    }
+}
+
 /// One row of the result.
 struct Row {
     status: String,
     key: String,
 }
 
-/// Everything that is wrong with the result in `out.csv`; `cut` are the items under way when a process was killed.
-pub(crate) fn judge(
-    world: &World,
-    upstream: Upstream,
-    writes: &[Write],
-    cut: &BTreeSet<String>,
-) -> Vec<String> {
+/// What is to be said of the result in `out.csv`; `cut` are the items under way when a process was killed.
+pub(crate) fn judge(world: &World, upstream: Upstream, writes: &[Write], cut: &BTreeSet<String>) -> Verdict {
     let rows = rows(world);
     let mut books = books(world);
-    let mut problems = Vec::new();
+    let mut verdict = Verdict::default();
     for write in writes {
         let Some(row) = rows.get(&write.id) else {
-            problems.push(format!("{} is missing in the result", write.id));
+            verdict.lost += 1;
+            verdict.problems.push(format!("{} is missing in the result", write.id));
             continue;
         };
         let keyed = write.kind != Kind::Delete;
         let book = books.remove(if keyed { &row.key } else { &write.path });
+        let executed = book.as_ref().map_or(0, |book| book.executed);
         let told = one(upstream, write, row, book.as_ref(), cut.contains(&write.id));
-        problems.extend(
-            told.into_iter()
-                .map(|what| format!("{} ({:?}, `{}`): {what}; {book:?}", write.id, write.kind, row.status)),
-        );
+        let told = told.into_iter().map(|what| format!("{what}; {:?}, {book:?}", write.kind));
+        verdict.of(&row.status, executed, &write.id, told);
     }
-    problems.extend(books.values().map(|book| format!("a write nobody asked for: {book:?}")));
+    verdict.problems.extend(books.values().map(|book| format!("a write nobody asked for: {book:?}")));
     if rows.len() != writes.len() {
-        problems.push(format!("{} rows for {} writes", rows.len(), writes.len()));
+        verdict.problems.push(format!("{} rows for {} writes", rows.len(), writes.len()));
     }
-    let stats = world.stats();
-    if stats.duplicates + stats.key_reuse > 0 {
-        let told =
-            format!("{} duplicates, {} keys used for other content", stats.duplicates, stats.key_reuse);
-        problems.push(told);
-    }
-    problems.extend(entities(writes, &rows, &stats.users.unwrap_or_default()));
-    problems
+    verdict.count(world);
+    verdict.problems.extend(entities(writes, &rows, &world.stats().users.unwrap_or_default()));
+    verdict
 }
 
 fn rows(world: &World) -> BTreeMap<String, Row> {
@@ -85,9 +115,7 @@ fn one(
     let executed = book.map_or(0, |book| book.executed);
     let once = upstream == Upstream::Recognises || !matches!(write.kind, Kind::Replace);
     // The last attempt decides: an earlier one that left doubt was followed by another only where that does no harm.
-    let silent = book.and_then(|book| book.attempts.last()).is_some_and(|attempt| {
-        matches!(attempt.fault.as_deref(), Some("drop-before" | "drop-after" | "timeout-after"))
-    });
+    let silent = book.and_then(|book| book.attempts.last()).is_some_and(is_silent);
     let doubt = upstream == Upstream::Forgets && !write.kind.is_repeatable() && (silent || cut);
     let rules = [
         (once && executed > 1, "executed more than once"),

@@ -1,18 +1,13 @@
-//! A run of the real program that is killed again and again, and what the journal says each time.
+//! Something that the real program does, ended again and again.
 //!
-//! The moments come from a seed: so many writes further, and some milliseconds later. Between them stand the fault points,
+//! The moments come from a seed: so many steps further, and some milliseconds later. Between them stand the fault points,
 //! at which the program ends itself just before or just after a record of one kind is on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tidegate_sim::model::ledger::WriteBook;
-use tidegate_store::{Reader, State};
-
-use crate::common::{Ran, Running, World, ran};
-
-/// Writes in flight at once, at most.
-pub(crate) const CONCURRENCY: usize = 8;
+use crate::common::{Ran, Running, ran};
 
 /// How long a whole campaign may take.
 const BOUND: Duration = Duration::from_mins(10);
@@ -26,26 +21,35 @@ pub(crate) enum End {
     Point(String),
 }
 
-/// What the simulator knows, by key; the writes that carry none (deletions) by path.
-pub(crate) fn books(world: &World) -> BTreeMap<String, WriteBook> {
-    let named = |book: WriteBook| (book.id.clone().unwrap_or_else(|| book.path.clone()), book);
-    world.sim.writes().into_iter().map(named).collect()
+/// What is ended, and looked at each time.
+pub(crate) trait Victim {
+    /// The command that begins it or goes on with it, whichever a user would be told to.
+    fn command(&self) -> Command;
+
+    /// How many steps are left, by what it has written down itself.
+    fn left(&self) -> u64;
+
+    /// A number that grows by one with each step.
+    fn progress(&self) -> u64;
+
+    /// Compares what it has written down with what the simulator knows.
+    fn look(&self, end: &End, seen: &mut Seen);
 }
 
-/// What one run is, and how often it is to be ended.
+/// How often something is to be ended, and where.
 pub(crate) struct Campaign<'a> {
-    pub(crate) world: &'a World,
-    /// What follows `tidegate bulk run`.
-    pub(crate) run: Vec<&'a str>,
-    /// The input's name; its journal lies beside it.
-    pub(crate) input: &'a str,
-    /// How many writes the simulator will have executed in the end, about.
-    pub(crate) writes: u64,
+    pub(crate) victim: &'a dyn Victim,
     pub(crate) kills: usize,
+    /// Steps that are kept for the time after the last kill: what one launch may do beyond the step it is to be killed at.
+    pub(crate) reserve: u64,
     /// How long a launch may live without the progress that it is to be killed at.
     pub(crate) patience: Duration,
-    /// Each is passed once; those of planning come first.
+    /// Points that are passed before the first step, in their order.
+    pub(crate) first: Vec<&'a str>,
+    /// Points among the steps, each passed once.
     pub(crate) points: Vec<&'a str>,
+    /// Points that are passed after the last step, in their order.
+    pub(crate) last: Vec<&'a str>,
     pub(crate) seed: u64,
 }
 
@@ -63,116 +67,80 @@ pub(crate) struct Seen {
     pub(crate) last: Option<Ran>,
 }
 
+impl Seen {
+    /// Lets `command` end itself at `point`.
+    #[track_caller]
+    pub(crate) fn at_point(&mut self, mut command: Command, point: &str) {
+        command.env("TIDEGATE_FAULT_POINT", point);
+        let ran = ran(command);
+        assert_eq!(ran.code, None, "{point} was not reached: {ran:#?}");
+        self.points += 1;
+    }
+
+    /// Kills a process if it has not ended yet.
+    pub(crate) fn kill(&mut self, mut process: Running) -> Ran {
+        if process.is_running() {
+            process.signal("KILL");
+        }
+        let ran = process.end();
+        self.kills += usize::from(ran.code.is_none());
+        ran
+    }
+}
+
 impl Campaign<'_> {
-    /// Runs it to its end, and at least one kill or fault point after another.
+    /// Runs it to its end, after one kill or fault point after another.
     pub(crate) fn carry_out(&self) -> Seen {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x6b69_6c6c);
-        let (planning, others): (Vec<&str>, Vec<&str>) = self
-            .points
-            .iter()
-            .partition(|point| point.starts_with("journal.append") || point.starts_with("journal.planned"));
         let point = |point: &&str| End::Point((*point).to_owned());
         // The points stand among the first half of the kills: what they wait for must still be to come.
         let early = self.kills / 2;
-        let mut mixed: Vec<End> = others.iter().map(point).collect();
+        let mut mixed: Vec<End> = self.points.iter().map(point).collect();
         mixed.extend((0..early).map(|_| End::Kill));
         rng.shuffle(&mut mixed);
         let late = (early..self.kills).map(|_| End::Kill);
-        let ends: Vec<End> = planning.iter().map(point).chain(mixed).chain(late).collect();
+        let first = self.first.iter().map(point);
+        let ends: Vec<End> = first.chain(mixed).chain(late).chain(self.last.iter().map(point)).collect();
         let begun = Instant::now();
         let mut seen = Seen::default();
         for (number, end) in ends.iter().enumerate() {
             assert!(begun.elapsed() < BOUND, "ended {number} of {} times in ten minutes", ends.len());
             let left = u64::try_from(ends.len() - number).unwrap();
             self.launch(end, left, &mut rng, &mut seen);
+            self.victim.look(end, &mut seen);
         }
-        assert_eq!(seen.kills, self.kills, "the run ended before all kills: give it more writes");
-        seen.last = Some(ran(self.command()));
+        seen.last = Some(ran(self.victim.command()));
         seen
     }
 
-    /// `run`, where there is no plan yet; else `resume`, as its message tells a user.
-    fn command(&self) -> std::process::Command {
-        let journal = self.world.path(&format!("{}.journal", self.input));
-        let planned = Reader::open(&journal).ok().map(|reader| reader.run().unwrap().planned.is_some());
-        if planned == Some(false) {
-            std::fs::remove_file(&journal).unwrap();
-        }
-        let concurrency = CONCURRENCY.to_string();
-        let ends = ["--concurrency", &concurrency, "--quiet", "--output", "out.csv"];
-        if planned == Some(true) {
-            let journal = format!("{}.journal", self.input);
-            let mut command = self.world.bulk(&["resume", "--journal", &journal]);
-            command.args(ends);
-            command
-        } else {
-            let mut command = self.world.bulk_run(&self.run);
-            command.args(ends);
-            command
-        }
-    }
-
     fn launch(&self, end: &End, left: u64, rng: &mut fastrand::Rng, seen: &mut Seen) {
-        let before = self.world.writes();
-        // Half of an even pace, since what is in flight is executed as well.
-        let step = rng.u64(0..=self.writes.saturating_sub(before) / left);
-        let mut command = self.command();
+        let before = self.victim.progress();
+        // Half of an even pace, since what is in flight is done as well.
+        let step = rng.u64(0..=self.victim.left().saturating_sub(self.reserve) / left);
+        let command = self.victim.command();
         match end {
-            End::Point(point) => {
-                command.env("TIDEGATE_FAULT_POINT", point);
-                let ran = ran(command);
-                assert_eq!(ran.code, None, "{point} was not reached: {ran:#?}");
-                seen.points += 1;
-            }
+            End::Point(point) => seen.at_point(command, point),
             End::Kill => {
-                let mut process = Running::new(command.spawn().unwrap());
+                let mut process = start(command);
                 let spawned = Instant::now();
                 let pause = Duration::from_millis(rng.u64(0..=15));
                 // Some die before they have sent anything.
                 let patience = self.patience.mul_f64(rng.f64());
-                while self.world.writes() < before + step
+                while self.victim.progress() < before + step
                     && spawned.elapsed() < patience
                     && process.is_running()
                 {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 std::thread::sleep(pause);
-                if process.is_running() {
-                    process.signal("KILL");
-                }
-                let ran = process.end();
-                seen.kills += usize::from(ran.code.is_none());
-                assert!(ran.code.is_none(), "the run ended before all kills: {ran:#?}");
+                let ran = seen.kill(process);
+                assert!(ran.code.is_none(), "it ended before all kills, give it more to do: {ran:#?}");
             }
         }
-        self.look(seen);
     }
+}
 
-    /// Compares what the journal says now with what the simulator knows.
-    fn look(&self, seen: &mut Seen) {
-        let Ok(reader) = Reader::open(&self.world.path(&format!("{}.journal", self.input))) else { return };
-        let books = books(self.world);
-        let mut cut = BTreeSet::new();
-        for pending in reader.pending(0, u32::MAX).unwrap() {
-            let item = &pending.item.request;
-            if pending.maybe_executed {
-                cut.insert(item.id.clone());
-            }
-            let Some(book) = books.get(&item.key.to_string()).or_else(|| books.get(&item.target)) else {
-                continue;
-            };
-            // A refused attempt was not executed, so its item may be as if never sent.
-            let refused = |status: Option<u16>| matches!(status, Some(401 | 429 | 503));
-            let left = book.attempts.iter().any(|attempt| !refused(attempt.status));
-            if pending.item.state == State::Planned && left {
-                seen.problems.push(format!("{} is `planned` and has left: {book:?}", item.id));
-            }
-        }
-        let new = cut.difference(&seen.cut).count();
-        if new > CONCURRENCY {
-            seen.problems
-                .push(format!("{new} writes are in doubt, and no more than {CONCURRENCY} were under way"));
-        }
-        seen.cut.extend(cut);
-    }
+/// A command that runs beside the test.
+pub(crate) fn start(mut command: Command) -> Running {
+    Running::new(command.spawn().unwrap())
 }

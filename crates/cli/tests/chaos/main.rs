@@ -12,19 +12,26 @@
 #![cfg(unix)]
 
 mod away;
+mod bulk;
+mod cancelled;
 #[path = "../common/mod.rs"]
 mod common;
+mod conflict;
+mod export;
 mod jobs;
 mod judge;
 mod kill;
 mod mix;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use bulk::{Bulk, CONCURRENCY};
 use common::World;
-use judge::{Upstream, judge};
+use judge::{Upstream, Verdict, judge};
 use kill::{Campaign, Seen};
 use tidegate_core::profile::Profile;
+use tidegate_store::fault::{Kind, PLACES};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
@@ -49,25 +56,23 @@ impl Size {
     }
 
     /// Tells how a mode went, and fails with everything that is wrong and how to see it again.
-    pub(crate) fn conclude(
-        self,
-        mode: &str,
-        begun: Instant,
-        world: &World,
-        seen: &Seen,
-        problems: &[String],
-    ) {
-        let stats = world.stats();
+    pub(crate) fn conclude(self, mode: &str, begun: Instant, world: &World, seen: &Seen, verdict: Verdict) {
+        let stats = world.sim.stats();
+        let problems: Vec<String> = seen.problems.iter().cloned().chain(verdict.problems).collect();
         eprintln!(
-            "{mode}: seed {}, {} kills, {} fault points, faults {:?}, {} retried, {} replayed, {} in doubt at a kill, {:.0} s",
+            "{mode}: seed {}, {:.0} s, {} kills, {} fault points, {} duplicates, {} lost, {} unknown; \
+             faults {:?}, {} retried, {} replayed, {} in doubt at a kill",
             self.seed,
+            begun.elapsed().as_secs_f64(),
             seen.kills,
             seen.points,
+            verdict.duplicates,
+            verdict.lost,
+            verdict.unknown,
             stats.faults,
             stats.retried,
             stats.replayed,
             seen.cut.len(),
-            begun.elapsed().as_secs_f64(),
         );
         assert!(
             problems.is_empty(),
@@ -80,26 +85,34 @@ impl Size {
     }
 }
 
-/// Every hundredth answer is lost in each of four ways, one of them twice as often; tokens live for two seconds.
+/// Every hundredth call is refused for now and every hundredth answered too late; of as many again the connection is closed
+/// before, and after.
+const FAULTS: &str = "[faults]\ndrop_after = 0.02\ndrop_before = 0.02\nunavailable = 0.01\nunavailable_hint = \"1s\"\n\
+                      timeout_after = 0.01\n";
+
+/// Where it is asked what it holds, some writes are executed after it was asked.
+const LATE: &str = "late = 0.01\nlate_by = \"100ms..800ms\"\n";
+
+/// Writes that one launch may do beyond those it is to be killed at: what is in flight, and some milliseconds more of it.
+const RESERVE: u64 = 4 * CONCURRENCY as u64;
+
+/// The simulator for a mixture of writes; tokens live for two seconds.
 fn upstream(size: Size, kind: Upstream) -> String {
     let keys = if kind == Upstream::Recognises { "24h" } else { "none" };
-    // Where it is asked what it holds, some writes are executed after it was asked.
-    let late = if kind == Upstream::Shows { "late = 0.01\nlate_by = \"100ms..800ms\"\n" } else { "" };
+    let late = if kind == Upstream::Shows { LATE } else { "" };
     format!(
         "users = {}\nseed = {}\nlimit = 0\nlatency = \"2ms..20ms\"\nlag = \"200ms\"\ndedup = \"{keys}\"\n\
-         [oauth]\ntoken_ttl = \"2s\"\n\
-         [faults]\ndrop_after = 0.02\ndrop_before = 0.02\nunavailable = 0.01\nunavailable_hint = \"1s\"\n\
-         timeout_after = 0.01\n{late}",
+         [oauth]\ntoken_ttl = \"2s\"\n{FAULTS}{late}",
         size.writes, size.seed
     )
 }
 
+/// The points of planning.
+const FIRST: [&str; 4] =
+    ["journal.append.before", "journal.append.after", "journal.planned.before", "journal.planned.after"];
+
 /// The points that every run passes.
-const POINTS: [&str; 14] = [
-    "journal.append.before",
-    "journal.append.after",
-    "journal.planned.before",
-    "journal.planned.after",
+const POINTS: [&str; 10] = [
     "journal.intend.before",
     "journal.intend.before:9",
     "journal.intend.after",
@@ -111,6 +124,9 @@ const POINTS: [&str; 14] = [
     "bulk.sent:5",
     "bulk.answered:5",
 ];
+
+/// The points that a run passes besides, where some things cannot be known.
+const UNKNOWN: [&str; 2] = ["journal.record-unknown.before", "journal.record-unknown.after"];
 
 /// The guide's profile with waits that a test can afford, and with what is known about `kind`.
 fn profile(world: &World, kind: Upstream) -> String {
@@ -135,29 +151,28 @@ fn profile(world: &World, kind: Upstream) -> String {
 
 fn mixed_writes(size: Size, kind: Upstream, name: &str, more: &[&str]) {
     let begun = Instant::now();
-    let world = World::new(&upstream(size, kind));
-    let profile = profile(&world, kind);
+    let mut bulk = Bulk::new(&upstream(size, kind));
+    let profile = profile(&bulk.world, kind);
     let writes = mix::mix(size.seed, size.writes);
-    world.write("w.ndjson", mix::ndjson(&writes));
+    bulk.apply("w.ndjson", &mix::ndjson(&writes), writes.len(), "requests", &profile);
     let campaign = Campaign {
-        world: &world,
-        run: vec!["w.ndjson", "--recipe", "requests", "--profile", &profile],
-        input: "w.ndjson",
-        writes: size.writes as u64,
+        victim: &bulk,
         kills: size.kills,
+        reserve: RESERVE,
         patience: Duration::from_secs(3),
+        first: FIRST.to_vec(),
         points: POINTS.iter().chain(more).copied().collect(),
+        last: Vec::new(),
         seed: size.seed,
     };
     let seen = campaign.carry_out();
-    let mut problems = seen.problems.clone();
-    problems.extend(judge(&world, kind, &writes, &seen.cut));
+    let mut verdict = judge(&bulk.world, kind, &writes, &seen.cut);
     let code = seen.last.as_ref().and_then(|ran| ran.code);
     let expected = if kind == Upstream::Forgets { 3 } else { 1 };
     if code != Some(expected) {
-        problems.push(format!("the last resume ended with {code:?}: {:#?}", seen.last));
+        verdict.problems.push(format!("the last resume ended with {code:?}: {:#?}", seen.last));
     }
-    size.conclude(name, begun, &world, &seen, &problems);
+    size.conclude(name, begun, &bulk.world, &seen, verdict);
 }
 
 fn dedup(size: Size) {
@@ -169,12 +184,34 @@ fn reconcile(size: Size) {
 }
 
 fn plain(size: Size) {
-    mixed_writes(
-        size,
-        Upstream::Forgets,
-        "plain",
-        &["journal.record-unknown.before", "journal.record-unknown.after"],
-    );
+    mixed_writes(size, Upstream::Forgets, "plain", &UNKNOWN);
+}
+
+fn jobs(size: Size) {
+    jobs::jobs(size, Upstream::Recognises, "jobs");
+}
+
+fn jobs_plain(size: Size) {
+    jobs::jobs(size, Upstream::Forgets, "jobs-plain");
+}
+
+#[test]
+fn every_kind_of_record_and_every_other_point_ends_a_process_in_one_of_these_tests() {
+    let lists: [&[&str]; 8] = [
+        &FIRST,
+        &POINTS,
+        &UNKNOWN,
+        &away::POINTS,
+        &cancelled::POINTS,
+        &conflict::POINTS,
+        &jobs::POINTS,
+        &export::points().collect::<Vec<_>>(),
+    ];
+    let passage = |point: &&str| point.split(':').next().unwrap_or_default().to_owned();
+    let visited: BTreeSet<String> = lists.concat().iter().map(passage).collect();
+    let sides = |kind: &Kind| ["before", "after"].map(|side| format!("{}.{side}", kind.point()));
+    let all: BTreeSet<String> = Kind::ALL.iter().flat_map(sides).chain(PLACES.map(str::to_owned)).collect();
+    assert_eq!(visited, all);
 }
 
 #[test]
@@ -194,7 +231,27 @@ fn killed_anywhere_every_write_is_done_once_where_what_became_of_it_can_be_read(
 
 #[test]
 fn killed_anywhere_jobs_are_submitted_once_and_followed_to_their_end() {
-    jobs::jobs(Size::SHORT);
+    jobs(Size::SHORT);
+}
+
+#[test]
+fn killed_anywhere_jobs_are_submitted_once_or_unknown_where_keys_are_not_recognised() {
+    jobs_plain(Size::SHORT);
+}
+
+#[test]
+fn killed_anywhere_a_change_is_applied_anew_once_where_its_entity_had_changed() {
+    conflict::conflicts(Size::SHORT);
+}
+
+#[test]
+fn killed_while_it_is_cancelled_what_has_left_is_told_and_the_rest_is_never_sent() {
+    cancelled::cancel(Size::SHORT);
+}
+
+#[test]
+fn killed_anywhere_an_export_has_each_entity_once() {
+    export::export(Size::SHORT);
 }
 
 #[test]
@@ -218,5 +275,29 @@ fn long_reconcile() {
 #[test]
 #[ignore = "minutes; cargo xtask chaos"]
 fn long_jobs() {
-    jobs::jobs(Size::long());
+    jobs(Size::long());
+}
+
+#[test]
+#[ignore = "minutes; cargo xtask chaos"]
+fn long_jobs_plain() {
+    jobs_plain(Size::long());
+}
+
+#[test]
+#[ignore = "minutes; cargo xtask chaos"]
+fn long_conflict() {
+    conflict::conflicts(Size::long());
+}
+
+#[test]
+#[ignore = "minutes; cargo xtask chaos"]
+fn long_cancel() {
+    cancelled::cancel(Size::long());
+}
+
+#[test]
+#[ignore = "minutes; cargo xtask chaos"]
+fn long_export() {
+    export::export(Size::long());
 }

@@ -11,11 +11,12 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidegate_core::profile::Profile;
-use tidegate_sim::{Sim, SimConfig, Stats};
+use tidegate_sim::{Sim, SimConfig, Stats, Witness};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -133,13 +134,26 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(toml: &str) -> Self {
+        Self::start(toml, None)
+    }
+
+    /// A world in which every call is seen by `witness`.
+    pub(crate) fn watched(toml: &str, witness: Arc<dyn Witness>) -> Self {
+        Self::start(toml, Some(witness))
+    }
+
+    fn start(toml: &str, witness: Option<Arc<dyn Witness>>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = SimConfig::from_toml(toml).unwrap();
         let sim = runtime.block_on(async {
-            tidegate_sim::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), config).await.unwrap()
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            match witness {
+                None => tidegate_sim::serve(listener, config).await,
+                Some(witness) => tidegate_sim::serve_before(listener, config, witness).await,
+            }
         });
-        Self { runtime, sim, folder: tempfile::tempdir().unwrap() }
+        Self { runtime, sim: sim.unwrap(), folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
