@@ -102,6 +102,12 @@ impl<S> Layer<S> for ReconcileLayer {
     }
 }
 
+/// Whether a doubt of an earlier call goes on, and a later one may settle it: who has it sends the write again and again while
+/// the upstream is away, and would be told of the same doubt each time.
+fn stays_open(sent_before: Option<Duration>, error: &Error) -> bool {
+    sent_before.is_some() && error.can_settle()
+}
+
 impl<S> Service<Request<RequestBody>> for Reconcile<S>
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error>,
@@ -128,10 +134,12 @@ where
         }
         if !may_doubt {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let before = request.extensions().get::<CallOptions>().and_then(|options| options.sent_before);
             return Box::pin(async move {
                 let answer = inner.call(request).await;
                 let lost = match &answer {
                     Ok(response) => is_unknown(response).then_some(None),
+                    Err(error) if stays_open(before, error) => None,
                     Err(error) => (error.kind() == ErrorKind::OutcomeUnknown).then(|| error.source_text()),
                 };
                 if let Some(why) = lost {
