@@ -149,6 +149,48 @@ fn a_submission_whose_answer_was_not_written_down_is_unknown_and_not_repeated() 
     assert_eq!((stats.jobs["analytics-conversations"].submitted, stats.replayed), (1, 1));
 }
 
+/// The recipe of recordings, and how to find a job again whose name was lost: by the interval, which each row has alone.
+fn findable() -> String {
+    let recipe = include_str!("../../../recipes/recording-jobs.toml");
+    format!(
+        r#"{recipe}
+[reconcile]
+read = "GET /api/v2/recording/jobs?pageSize=100"
+items = "/entities"
+total = "/total"
+key = "/recordingJobsQuery/conversationQuery/interval = /conversationQuery/interval"
+same = ["/recordingJobsQuery/action = /action"]
+absent = "not-applied"
+settle = "1s"
+"#
+    )
+}
+
+#[test]
+fn a_job_whose_name_was_lost_is_found_in_the_listing_and_followed() {
+    at_each(&["bulk.answered", "journal.accept.before"], |point| {
+        let world = World::new(JOBS);
+        world.write("r.toml", findable());
+        world.write("r.ndjson", recordings(1));
+        let mut command = run(&world, "r.ndjson", "r.toml");
+        command.env("TIDEGATE_FAULT_POINT", point);
+        assert_eq!(ran(command).code, None, "{point}");
+        std::fs::remove_file(world.path("r.toml")).unwrap();
+        resume(&world, "r.ndjson").assert(0, &["1 ok, 0 failed, 0 unknown, 0 pending"]);
+        let jobs = world.sim.stats().jobs["recording-jobs"];
+        assert_eq!((jobs.submitted, jobs.duplicates), (1, 0), "{point}");
+    });
+    // Accepted and not answered; and never arrived: the listing tells them apart.
+    let faults =
+        "[faults]\nmatch = \"POST /api/v2/recording/jobs\"\nscript = [\"drop-after\", \"drop-before\"]\n";
+    let world = World::new(&format!("{JOBS}{faults}"));
+    world.write("r.toml", findable());
+    world.write("r.ndjson", recordings(3));
+    ran(run(&world, "r.ndjson", "r.toml")).assert(0, &["3 ok, 0 failed, 0 unknown, 0 pending"]);
+    let jobs = world.sim.stats().jobs["recording-jobs"];
+    assert_eq!((jobs.submitted, jobs.duplicates), (3, 0));
+}
+
 #[test]
 fn two_recording_jobs_at_once_at_most_also_after_kills() {
     let world = World::new(JOBS);

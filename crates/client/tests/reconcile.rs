@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tidegate::body::BoxError;
 use tidegate::client::CallBuilder;
 use tidegate::layer::{Amend, BoxFuture, OnConflict, ReconcileBy, Reconciled};
-use tidegate::{CallReport, Client, Error, ErrorKind, Profile, ResponseBody};
+use tidegate::observe::{DoubtDone, Observer, Observers};
+use tidegate::{CallReport, Client, Error, ErrorKind, Profile, ResponseBody, Upstream};
 use tidegate_core::classify::Failure;
 use tidegate_sim::SimConfig;
 use tokio::sync::watch;
@@ -129,6 +130,43 @@ async fn a_conflict_after_a_loss_may_be_the_lost_attempts_own() {
     ]);
     let response = update(&client(&wire, "genesys")).send().await.unwrap();
     assert_eq!(response.status(), 200, "{:?}", calls(&wire));
+}
+
+/// Notes how doubts end.
+#[derive(Default)]
+struct Doubts(Mutex<Vec<(&'static str, u32)>>);
+
+impl Observer for Doubts {
+    fn doubt(&self, doubt: &DoubtDone<'_>) {
+        self.0.lock().push((doubt.ending.name(), doubt.reads));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_doubt_is_told_once_with_its_end() {
+    let doubts = Arc::new(Doubts::default());
+    let told = |wire: &Fake| {
+        let mut config = support::config("genesys");
+        config.observers = Observers::new([Arc::clone(&doubts) as Arc<dyn Observer>]);
+        Client::over(Upstream::with_wire(config, Arc::new(wire.clone())).unwrap())
+    };
+    let wire = Fake::new([lost(), user("Agent", 4), lost(), user("Lead", 5)]);
+    assert_eq!(update(&told(&wire)).send().await.unwrap().status(), 200);
+    assert_eq!(std::mem::take(&mut *doubts.0.lock()), [("not-applied-and-resent", 1), ("confirmed", 2)]);
+    // Without a rule, and without anybody who asks for reads.
+    let skills = "/api/v2/users/7/routingskills";
+    let wire = Fake::new([lost(), lost(), answer(200)]);
+    let client = told(&wire);
+    let add = || client.request(Method::POST, skills).json("{}");
+    add().reconcile(ReconcileBy::default()).send().await.unwrap_err();
+    add().send().await.unwrap_err();
+    add().send().await.unwrap();
+    assert_eq!(std::mem::take(&mut *doubts.0.lock()), [("unknown", 0), ("unknown", 0)]);
+    // A doubt of an earlier call, while nobody can be asked.
+    let wire = Fake::new((0..20).map(|_| fail(Failure::ConnectFailed)));
+    let open = update(&told(&wire)).sent_before(Some(S)).send().await.unwrap_err();
+    assert!(open.kind() == ErrorKind::OutcomeUnknown && open.can_settle(), "{open}");
+    assert!(doubts.0.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

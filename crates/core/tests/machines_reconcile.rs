@@ -398,3 +398,22 @@ fn a_read_that_comes_too_early_proves_nothing() {
     };
     assert_eq!((executions(&post), executions(&hasty)), (1, 2), "what `settle` is for");
 }
+
+#[test]
+fn what_was_written_may_stand_elsewhere_in_the_entity() {
+    let rule = rule(
+        "match = 'POST /jobs'\nread = 'GET /jobs'\nitems = '/list'\nkey = '/query/mark = /mark'\nsame = ['/query/action = /action', '/query/note = /note']",
+    );
+    let write = written(&rule, "/jobs", &json!({"mark": 7, "action": "EXPORT"}));
+    let finding = |query: Value| {
+        let answer = json!({"list": [{"id": "1", "action": "OTHER", "query": query}]});
+        judge(&rule, &write, see(&rule, &write, 200, Some(&answer)), 10 * S)
+    };
+    assert_eq!(finding(json!({"mark": 7, "action": "EXPORT", "note": "theirs"})), Applied);
+    assert_eq!(finding(json!({"mark": 7, "action": "DELETE"})), CannotTell);
+    assert_eq!(
+        finding(json!({"mark": 8, "action": "EXPORT"})),
+        CannotTell,
+        "unless told, an absence proves nothing"
+    );
+}

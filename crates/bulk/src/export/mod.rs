@@ -2,12 +2,13 @@
 //!
 //! A listing of a hundred thousand rows is hundreds of calls, each of which can be throttled, cut or refused, in a process
 //! that can be killed. [`export`] makes one client's calls of class `bulk`, follows the three ways in which listings are
-//! paged (`paging`), takes rows over byte for byte (`page`), and writes so that a killed export goes on behind its
+//! paged (`paging`), asks for each page until it is served (`fetch`), takes rows over byte for byte (`page`), and writes so that a killed export goes on behind its
 //! last complete page (`file`). A manifest tells what was read when, with a hash.
 //!
 //! What it cannot give is a snapshot: rows that come or go while pages are read can be missing, or be there twice. The
 //! manifest says when the listing's own total changed meanwhile.
 
+mod fetch;
 mod file;
 mod manifest;
 mod page;
@@ -18,10 +19,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
-use tidegate::{CallReport, Class, Client, ErrorKind};
+use tidegate::Client;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
@@ -30,21 +30,8 @@ use self::file::{Found, Part, hex};
 pub use self::manifest::{Head, Manifest, PageDone};
 use self::page::{Page, line};
 pub use self::paging::Style;
-use crate::health::{DEFAULT_PATIENCE, Health, is_unserved};
+use crate::health::{DEFAULT_PATIENCE, Health};
 use crate::recipe::check_target;
-
-/// The largest page.
-const MAX_PAGE: usize = 64 * 1024 * 1024;
-
-/// How often a page is asked for whose body does not come to its end. The call itself is repeated by the client.
-const TRIES: u32 = 4;
-
-/// The first wait before a page is asked for again; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
-/// How much of a refusal is told.
-const MAX_TOLD: usize = 300;
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -210,15 +197,6 @@ struct Run<'a> {
     health: Health,
 }
 
-/// What one try to read a page came to.
-enum Tried {
-    Page(Bytes, Option<String>),
-    /// The body did not come to its end.
-    Cut(String),
-    /// The upstream was not reached, or did not serve it.
-    Unserved(String),
-}
-
 /// What is known of the listing from one page to the next.
 struct Listing {
     target: String,
@@ -337,68 +315,6 @@ impl Run<'_> {
         page.correlation = correlation;
         Ok((text, page))
     }
-
-    /// Reads a page, for as long as it takes.
-    async fn fetch(&self, target: &str, first: bool) -> Result<(Bytes, Option<String>), ExportError> {
-        let mut pause = PAUSE;
-        let mut cuts = 0;
-        loop {
-            match self.try_page(target, first).await? {
-                Tried::Page(body, correlation) => {
-                    self.health.served();
-                    return Ok((body, correlation));
-                }
-                Tried::Cut(why) => {
-                    cuts += 1;
-                    if cuts == TRIES {
-                        let why = format!("GET {target}: the answer was cut {TRIES} times: {why}");
-                        return Err(ExportError::Unserved(why));
-                    }
-                }
-                Tried::Unserved(why) => {
-                    self.health.away(self.client.upstream().clock().now(), why);
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    async fn try_page(&self, target: &str, first: bool) -> Result<Tried, ExportError> {
-        let mut call = self.client.get(target).class(Class::Bulk);
-        for (name, value) in &self.request.headers {
-            call = call.header(name.clone(), value.clone());
-        }
-        let response = match call.send().await {
-            Ok(response) => response,
-            Err(error) => {
-                return match error.kind() {
-                    // No other try would fare better.
-                    ErrorKind::Token | ErrorKind::Invalid => Err(ExportError::Unserved(error.to_string())),
-                    _ => Ok(Tried::Unserved(error.to_string())),
-                };
-            }
-        };
-        let (parts, body) = response.into_parts();
-        let within = self.client.upstream().profile().timeouts.bulk;
-        let body = match tokio::time::timeout(within, body.bytes(MAX_PAGE)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => return Ok(Tried::Cut(error.to_string())),
-            Err(_elapsed) => return Ok(Tried::Cut(format!("its body did not end within {within:?}"))),
-        };
-        if is_unserved(parts.status) {
-            let why = format!("the upstream answered {} to {target}: {}", parts.status, text_of(&body));
-            return Ok(Tried::Unserved(why));
-        }
-        if parts.status != StatusCode::OK {
-            let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
-            let why =
-                missing.map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
-            return Err(ExportError::Refused { target: target.to_owned(), status: parts.status, why, first });
-        }
-        let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
-        Ok(Tried::Page(body, id.map(str::to_owned)))
-    }
 }
 
 impl Listing {
@@ -447,11 +363,4 @@ impl Listing {
         self.progress.rows += page.rows;
         self.progress.total = page.total.or(self.progress.total);
     }
-}
-
-/// The beginning of a refusal, in one line.
-fn text_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(MAX_TOLD).collect()
 }

@@ -6,7 +6,7 @@ use super::limit::parse_place;
 use super::reader::Section;
 use crate::glob::PathGlob;
 use crate::reconcile::{
-    Absent, BodyTemplate, Conflict, Each, Find, KeyPair, Pointer, ReadBack, Rule, Same, Template,
+    Absent, BodyTemplate, Conflict, Each, Find, Pair, Pointer, ReadBack, Rule, Same, Template,
 };
 
 /// Statuses by which an upstream can refuse a write because its entity has changed.
@@ -114,7 +114,7 @@ fn read_back(section: &Section<'_>, stars: usize) -> Option<ReadBack> {
 
 fn find(section: &Section<'_>) -> Option<Find> {
     let items = section.parsed("items", Pointer::parse);
-    let key = section.each("key", key_pair);
+    let key = section.each("key", pair);
     match (section.has("items"), section.has("key")) {
         (false, false) => Some(Find::Entity),
         (true, true) => match (items, key) {
@@ -137,21 +137,19 @@ fn find(section: &Section<'_>) -> Option<Find> {
 }
 
 /// `"/email"`, or `"/userName = /email"` where the entity's is another member.
-fn key_pair(text: &str) -> Result<KeyPair, String> {
+fn pair(text: &str) -> Result<Pair, String> {
     let (entity, request) = text.split_once('=').unwrap_or((text, text));
-    let read = |text: &str| match Pointer::parse(text.trim()) {
-        Ok(pointer) if !pointer.as_str().is_empty() => Ok(pointer),
-        _ => Err(format!(
-            "`{text}` is no part of a key (write \"/email\", or \"/userName = /email\" for entity and request)"
-        )),
+    let read = |text: &str| {
+        member(text.trim())
+            .map_err(|what| format!("{what}; where entity and request differ write \"/userName = /email\""))
     };
-    Ok(KeyPair { entity: read(entity)?, request: read(request)? })
+    Ok(Pair { entity: read(entity)?, request: read(request)? })
 }
 
 fn same(section: &Section<'_>) -> Option<Same> {
     let kinds = ["same", "each", "gone"].into_iter().filter(|kind| section.has(kind)).count();
     let body = section.is_string("same") && section.string("same").as_deref() == Some("body");
-    let members = if body { None } else { section.each("same", member) };
+    let members = if body { None } else { section.each("same", pair) };
     let except = section.each("except", member);
     let each = section.section("each").map(|section| each(&section));
     let gone = section.boolean("gone");

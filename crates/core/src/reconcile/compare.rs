@@ -21,7 +21,9 @@ pub(super) fn compare(rule: &Rule, write: &Written, entity: &Value) -> Compared 
     let Some(body) = &write.body else { return Compared::Unclear };
     match &rule.same {
         Same::Gone => Compared::Differs,
-        Same::Members(members) => all(members.iter().filter_map(|member| carried(body, member, entity))),
+        Same::Members(members) => all(members
+            .iter()
+            .filter_map(|pair| Some(carried(pair.request.of(body)?, pair.entity.of(entity))))),
         Same::Body { except } => whole(rule, body, except, entity),
         Same::Each(each) => list(each, rule.total.as_ref(), body, entity),
     }
@@ -39,10 +41,9 @@ fn all(parts: impl Iterator<Item = bool>) -> Compared {
     seen
 }
 
-/// Whether a member that the request carries is equal; `None` if it does not carry it.
-fn carried(request: &Value, member: &Pointer, entity: &Value) -> Option<bool> {
-    let sent = member.of(request)?;
-    Some(member.of(entity).map_or(sent.is_null(), |found| is_within(sent, found)))
+/// Whether an entity has what the request carries.
+fn carried(sent: &Value, found: Option<&Value>) -> bool {
+    found.map_or(sent.is_null(), |found| is_within(sent, found))
 }
 
 fn whole(rule: &Rule, body: &Value, except: &[Pointer], entity: &Value) -> Compared {
@@ -54,7 +55,7 @@ fn whole(rule: &Rule, body: &Value, except: &[Pointer], entity: &Value) -> Compa
     all(members
         .iter()
         .filter(|(name, _)| !left_out(name))
-        .map(|(name, sent)| entity.get(name).map_or(sent.is_null(), |found| is_within(sent, found))))
+        .map(|(name, sent)| carried(sent, entity.get(name))))
 }
 
 fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> Compared {
@@ -72,7 +73,8 @@ fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> C
             missing = true;
             continue;
         };
-        if each.members.iter().any(|member| carried(item, member, found) == Some(false)) {
+        let differs = |member: &Pointer| member.of(item).is_some_and(|sent| !carried(sent, member.of(found)));
+        if each.members.iter().any(differs) {
             return Compared::Differs;
         }
     }

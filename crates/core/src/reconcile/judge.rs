@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Written;
 use super::compare::{Compared, compare, is_whole, is_within};
-use super::rule::{Absent, Find, KeyPair, Rule, Same};
+use super::rule::{Absent, Find, Pair, Rule, Same};
 use crate::idempotency::canonical_json;
 
 /// What a read showed.
@@ -56,7 +56,7 @@ pub fn see<'a>(rule: &Rule, write: &Written, status: u16, body: Option<&'a Value
 }
 
 /// The one entry with the natural key of the request.
-fn pick<'a>(key: &[KeyPair], write: &Written, shown: &'a [Value], whole: bool) -> Sight<'a> {
+fn pick<'a>(key: &[Pair], write: &Written, shown: &'a [Value], whole: bool) -> Sight<'a> {
     let fits = |entry: &Value, equal: fn(&Value, &Value) -> bool| {
         key.iter().all(|pair| match (write.member(&pair.request), pair.entity.of(entry)) {
             (Some(sent), Some(found)) => equal(sent, found),

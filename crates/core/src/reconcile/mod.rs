@@ -32,7 +32,7 @@ use http::Method;
 use serde_json::Value;
 
 pub use self::judge::{Finding, Sight, judge, reapply, see};
-pub use self::rule::{Absent, Conflict, Each, Find, KeyPair, Pointer, ReadBack, Rule, Same};
+pub use self::rule::{Absent, Conflict, Each, Find, Pair, Pointer, ReadBack, Rule, Same};
 pub use self::template::{BodyTemplate, Template, Unfit};
 
 /// A write as it was sent, as far as finding out depends on it.

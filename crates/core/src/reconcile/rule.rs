@@ -69,13 +69,13 @@ pub enum Find {
         /// The list.
         items: Pointer,
         /// What makes the natural key.
-        key: Vec<KeyPair>,
+        key: Vec<Pair>,
     },
 }
 
-/// One part of a natural key.
+/// What entity and request have in common: a part of a natural key, or of what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
+pub struct Pair {
     /// Where the entity has it.
     pub entity: Pointer,
     /// Where the request has it.
@@ -86,7 +86,7 @@ pub struct KeyPair {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Same {
     /// These members, as far as the request carries them, are equal.
-    Members(Vec<Pointer>),
+    Members(Vec<Pair>),
     /// All members of the request but these, and but the version, are equal.
     Body {
         /// What is not compared: what the upstream does not give back, or not as it was written.

@@ -86,6 +86,12 @@ impl Reconcile {
     }
 }
 
+/// Whether a doubt of an earlier call goes on, and a later one may settle it: who has it sends the write again and again while
+/// the upstream is away, and would be told of the same doubt each time.
+fn stays_open(sent_before: Option<Duration>, error: &Error) -> bool {
+    sent_before.is_some() && error.can_settle()
+}
+
 impl<S> Around<S, Request<RequestBody>> for Reconcile
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Error, Future: Send>,
@@ -106,9 +112,11 @@ where
         }
         if !may_doubt {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let before = request.extensions().get::<CallOptions>().and_then(|options| options.sent_before);
             let answer = below.call(request).await;
             let lost = match &answer {
                 Ok(response) => is_unknown(response).then_some(None),
+                Err(error) if stays_open(before, error) => None,
                 Err(error) => (error.kind() == ErrorKind::OutcomeUnknown).then(|| error.source_text()),
             };
             if let Some(why) = lost {

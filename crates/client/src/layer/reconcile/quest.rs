@@ -17,7 +17,7 @@ use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
 use super::look::Look;
-use super::{Further, Reconciled, copy};
+use super::{Further, Reconciled, copy, stays_open};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport};
 use crate::error::{Error, ErrorKind};
@@ -324,8 +324,10 @@ where
     /// The end in doubt.
     fn give_up(&self, answer: Answer, why: String, settles: bool) -> Answer {
         let answer = self.unknown(answer, why, settles);
-        let why = answer.as_ref().err().and_then(Error::source_text);
-        self.doubt_ends(DoubtEnd::Unknown, why.as_deref());
+        if !answer.as_ref().is_err_and(|error| stays_open(self.options.sent_before, error)) {
+            let why = answer.as_ref().err().and_then(Error::source_text);
+            self.doubt_ends(DoubtEnd::Unknown, why.as_deref());
+        }
         answer
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Jobs, Progress};
+use super::{Job, Jobs, Progress};
 use crate::model::org::{Done, paging};
 use crate::wire::errors::ApiError;
 use crate::wire::message::ApiRequest;
@@ -31,6 +31,9 @@ impl Jobs {
     ) -> Option<Done> {
         Some(match (&request.method, path) {
             (&Method::POST, ["jobs"]) => self.submit_recording(now, request, rng),
+            (&Method::GET, ["jobs"]) => {
+                Done::ok("GET /api/v2/recording/jobs", self.list_recordings(now, request))
+            }
             (&Method::GET, ["jobs", id]) => {
                 Done::of("GET /api/v2/recording/jobs/{id}", self.recording_state(now, id))
             }
@@ -69,7 +72,19 @@ impl Jobs {
     }
 
     fn recording_state(&mut self, now: Duration, id: &str) -> Result<Value, ApiError> {
-        let (job, progress) = self.look(now, JOB, id)?;
+        self.look(now, JOB, id)?;
+        Ok(self.shown(now, id, self.find(JOB, id)?))
+    }
+
+    /// All jobs, the newest first.
+    fn list_recordings(&self, now: Duration, request: &ApiRequest) -> Value {
+        let mut jobs: Vec<_> = self.all.iter().filter(|(_, job)| job.kind == JOB).collect();
+        jobs.sort_by_key(|(id, job)| (std::cmp::Reverse(job.created), *id));
+        paging::page(request, &jobs, |(id, job)| self.shown(now, id, job))
+    }
+
+    fn shown(&self, now: Duration, id: &str, job: &Job) -> Value {
+        let progress = self.progress(now, job);
         let state = match progress {
             Progress::Queued => "PENDING",
             Progress::Ready => "READY",
@@ -82,12 +97,12 @@ impl Jobs {
             "id": id,
             "state": state,
             "recordingJobsQuery": job.request.clone(),
-            "percentProgress": self.percent(now, self.find(JOB, id)?),
+            "percentProgress": self.percent(now, job),
         });
         if progress == Progress::Failed {
             body["errorMessage"] = json!("The recordings could not be processed.");
         }
-        Ok(body)
+        body
     }
 
     fn start_recording(&mut self, now: Duration, request: &ApiRequest, id: &str) -> Result<Value, ApiError> {
@@ -201,6 +216,16 @@ mod tests {
         assert_eq!(states, ["PENDING", "READY", "PROCESSING", "FULFILLED"]);
         call(&mut jobs, 11_000, Method::POST, &["jobs"], &body(3)).unwrap();
         assert_eq!(jobs.stats()[JOB].at_once, 2);
+        let polls = jobs.stats()[JOB].polls;
+        let listed = call(&mut jobs, 11_000, Method::GET, &["jobs"], &json!({})).unwrap();
+        let shown =
+            |n: usize| (&listed["entities"][n]["recordingJobsQuery"]["n"], &listed["entities"][n]["state"]);
+        assert_eq!(listed["total"], 3);
+        assert_eq!(
+            [shown(0), shown(1), shown(2)],
+            [(&json!(3), &json!("PENDING")), (&json!(2), &json!("READY")), (&json!(1), &json!("FULFILLED"))]
+        );
+        assert_eq!(jobs.stats()[JOB].polls, polls, "a listing is no poll");
     }
 
     #[test]
