@@ -13,14 +13,14 @@ use crate::kill::{Seen, Victim, start};
 use crate::mix::{self, Kind, Write};
 use crate::{Size, profile, upstream};
 
-/// Writes of one run: more than a launch applies before it is ended.
-const WRITES: usize = 80;
+/// Writes of one run: more than it applies until it has heard that it is to be cancelled, which takes up to a third of a second.
+const WRITES: usize = 160;
 
 /// So many of them are executed at most before something happens.
 const STEP: u64 = 20;
 
 /// How long that may take, whatever the upstream does.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Around the one record of a cancellation.
 pub(crate) const POINTS: [&str; 2] = ["journal.cancel.before", "journal.cancel.after"];
@@ -47,7 +47,9 @@ pub(crate) fn cancel(size: Size) {
     // Each of the ways costs one kill, about.
     let rounds = size.kills.clamp(WAYS.len(), 40);
     let writes = mix::mix(size.seed, rounds * WRITES);
-    let mut bulk = Bulk::new(&upstream(Size { writes: writes.len(), ..size }, Upstream::Recognises));
+    let slow = upstream(Size { writes: writes.len(), ..size }, Upstream::Recognises)
+        .replace("latency = \"2ms..20ms\"", "latency = \"20ms..60ms\"");
+    let mut bulk = Bulk::new(&slow);
     let profile = profile(&bulk.world, Upstream::Recognises);
     let mut rng = fastrand::Rng::with_seed(size.seed ^ 0x6361_6e63);
     let (mut seen, mut verdict) = (Seen::default(), Verdict::default());
