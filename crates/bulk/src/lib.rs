@@ -41,6 +41,7 @@ pub mod input;
 mod near;
 pub mod plan;
 pub mod problem;
+mod raw;
 pub mod recipe;
 pub mod report;
 pub mod resolve;

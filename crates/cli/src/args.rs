@@ -355,6 +355,9 @@ pub(crate) enum ProfileCommand {
     Show {
         /// Its name; all names if absent.
         name: Option<String>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
     },
 }
 

@@ -16,9 +16,8 @@ use hyper::body::Incoming;
 use tidegate::body::ByteBudget;
 use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
-use tidegate_core::classify::{Delivery, Outcome};
+use tidegate_core::classify::Delivery;
 use tidegate_core::key::normalise;
-use tidegate_core::observe::observe;
 use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Doors, Refused, clean_request};
@@ -229,11 +228,9 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown") {
         return Fate::Unknown;
     }
-    let profile = tenant.upstream.profile();
-    let seen = observe(&profile.headers, status, headers, tenant.upstream.clock().wall());
     let body = response.body().held().map_or(&[][..], AsRef::as_ref);
-    let throttled = profile.throttle.applies(status.as_u16(), &seen, body);
-    match profile.retry.delivery(&Outcome::Answered { status, hint: seen.retry_after, throttled }) {
+    let now = tenant.upstream.clock().wall();
+    match tenant.upstream.profile().delivery(status, headers, body, now) {
         Delivery::Answered => Fate::Done,
         Delivery::MaybeExecuted => Fate::Unknown,
         Delivery::NotSent | Delivery::Refused => Fate::Unsent,

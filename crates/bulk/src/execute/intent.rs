@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
 use tidegate::Profile;
 use tidegate::clock::Clock;
@@ -107,9 +106,8 @@ impl Exit {
 fn leaves_doubt(sent: &Result<Answered, AttemptError>, profile: &Profile) -> bool {
     match sent {
         Ok(answered) => {
-            let response = &answered.response;
-            let hint = response.headers().get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
-            let outcome = Outcome::answered(response.status(), hint);
+            let (status, hint) = (answered.response.status(), answered.seen.retry_after);
+            let outcome = Outcome::Answered { status, hint, throttled: answered.throttled };
             profile.retry.delivery(&outcome) == Delivery::MaybeExecuted
         }
         Err(AttemptError::Send(error)) => error.failure.delivery() == Delivery::MaybeExecuted,

@@ -1,10 +1,10 @@
 //! What an answer, or its absence, means for an item and for the run.
 
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, StatusCode};
 use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
 use tidegate_core::classify::{self, Delivery};
 use tidegate_core::permission;
+use tidegate_core::time::Wall;
 use tidegate_store::{Event, Outcome};
 
 /// How much of an answer is read, so that its connection can carry the next call and an error can be told.
@@ -57,23 +57,23 @@ impl Judged {
         Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
     }
 
-    /// Judges an answer. `doubted`: an earlier sending of the item may have been executed.
+    /// Judges an answer that came at `now`. `doubted`: an earlier sending of the item may have been executed.
     pub(super) async fn answer(
         mut response: http::Response<ResponseBody>,
         profile: &Profile,
         method: &Method,
         doubted: bool,
+        now: Wall,
     ) -> Self {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
         let unknown = headers.get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
-        let hint = headers.get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
-        let unserved = headers.contains_key("tidegate-refused")
-            || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
+        let unserved = headers.contains_key("tidegate-refused")
+            || profile.delivery(status, &headers, &body, now) == Delivery::Refused;
         let forbidden = lacks_permission(status, &headers, &body);
         let (event, run) = match () {
             () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
@@ -134,6 +134,8 @@ pub(super) fn reason(status: StatusCode, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const NOW: Wall = Wall::from_unix_millis(1_764_000_000_000);
+
     #[test]
     fn the_vendors_error_is_told_in_its_own_words() {
         let told = |body: &str| reason(StatusCode::BAD_REQUEST, body.as_bytes());
@@ -166,7 +168,17 @@ mod tests {
             response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
         }
         let profile = Profile::builtin("genesys").unwrap();
-        Judged::answer(response, &profile, &method, doubted).await
+        Judged::answer(response, &profile, &method, doubted, NOW).await
+    }
+
+    #[tokio::test]
+    async fn a_throttle_that_only_its_text_tells_leaves_the_item_pending() {
+        let text = &br#"{"message":"You have exceeded a secondary rate limit."}"#[..];
+        let mut response = http::Response::new(ResponseBody::from(bytes::Bytes::from_static(text)));
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        let github = Profile::builtin("github").unwrap();
+        let judged = Judged::answer(response, &github, &Method::POST, false, NOW).await;
+        assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Unserved));
     }
 
     #[tokio::test]

@@ -373,7 +373,8 @@ impl Sender<'_> {
         match call.send().await {
             Ok(response) => {
                 let doubted = pending.maybe_executed || exit.is_doubted();
-                Judged::answer(response, upstream.profile(), &method, doubted).await
+                let now = upstream.clock().wall();
+                Judged::answer(response, upstream.profile(), &method, doubted, now).await
             }
             Err(error) => Judged::error(&error),
         }

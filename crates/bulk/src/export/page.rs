@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::ExportError;
+use crate::raw;
 
 /// Names under which listings keep their rows, where a page has several arrays.
 const KNOWN: [&str; 5] = ["entities", "Resources", "results", "conversations", "items"];
@@ -57,14 +58,7 @@ impl<'a> Page<'a> {
     /// The rows at a JSON pointer, in their order.
     pub(super) fn items(&self, pointer: &str) -> Result<Vec<&'a RawValue>, ExportError> {
         let missing = || ExportError::Items(format!("the answer has no list at `{pointer}`"));
-        let mut text = self.text;
-        for step in pointer.split('/').skip(1) {
-            let members: BTreeMap<String, &'a RawValue> =
-                serde_json::from_str(text).map_err(|_| missing())?;
-            let name = step.replace("~1", "/").replace("~0", "~");
-            text = members.get(&name).ok_or_else(missing)?.get();
-        }
-        serde_json::from_str(text).map_err(|_| missing())
+        raw::list_at(self.text, pointer).ok_or_else(missing)
     }
 
     /// Whether the page has a member of this name.

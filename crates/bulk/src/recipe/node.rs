@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::slot::{Piece, Slot, Type};
+use crate::raw;
 
 /// A JSON template.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +57,7 @@ impl Node {
             };
         };
         let (name, rest) = path.split_once('/').map_or((path, ""), |(name, _)| (name, &path[name.len()..]));
-        let name = name.replace("~1", "/").replace("~0", "~");
+        let name = raw::unescape(name);
         let Self::Object(mut members) = self else {
             return Err(format!("`{pointer}` leads into something that is not an object"));
         };

@@ -32,7 +32,7 @@ use crate::time::Wall;
 pub use canonical::canonical_json;
 
 /// Separates these hashes from any other use of SHA-256 over the same parts, and versions their layout.
-const LAYOUT: &[u8] = b"tidegate key 1";
+const LAYOUT: &str = "tidegate key 1";
 
 /// How far a wall clock may be set back by ordinary discipline (NTP steps, suspended machines) without saying anything
 /// about the age of a key.
@@ -117,6 +117,17 @@ impl fmt::Debug for BodyDigest {
     }
 }
 
+/// SHA-256 over `parts`, each with its length before it, so that no two lists of parts give the same bytes. `label` goes
+/// first: it separates the uses of this hash, and versions the layout of each.
+pub fn digest(label: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in std::iter::once(&label.as_bytes()).chain(parts) {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
 /// What names a logical write across attempts, processes and restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transaction<'a> {
@@ -178,20 +189,14 @@ impl Write<'_> {
     }
 
     fn hash(&self, transaction: &str) -> [u8; 16] {
-        let parts = [
-            LAYOUT,
+        let parts: [&[u8]; 5] = [
             self.tenant.as_str().as_bytes(),
             transaction.as_bytes(),
             self.method.as_str().as_bytes(),
             self.target.as_bytes(),
             self.body.as_bytes(),
         ];
-        let mut hasher = Sha256::new();
-        for part in parts {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-        let digest = hasher.finalize();
+        let digest = digest(LAYOUT, &parts);
         let mut bits = [0; 16];
         bits.copy_from_slice(&digest[..16]);
         bits
@@ -236,6 +241,9 @@ mod tests {
     fn parts_do_not_run_into_each_other() {
         assert_ne!(key("ab", "c", &Method::POST, "/", ""), key("a", "bc", &Method::POST, "/", ""));
         assert_ne!(key("a", "b/", &Method::POST, "/", ""), key("a", "b", &Method::POST, "//", ""));
+        assert_ne!(digest("x", &[b"ab", b"c"]), digest("x", &[b"a", b"bc"]));
+        assert_ne!(digest("x", &[b"a", b""]), digest("x", &[b"a"]));
+        assert_ne!(digest("x", &[b"a"]), digest("y", &[b"a"]));
     }
 
     #[test]

@@ -57,9 +57,14 @@ impl Closing {
     /// After so many refusals in a row even a reset that may tell too much is believed.
     const DOUBTS: u32 = 2;
 
-    /// Closes after a refusal of what left at `sent`. True if it is news, not part of a known burst.
+    /// Whether a refusal of what left at `sent` is news, not part of a known burst.
+    pub(super) fn is_news(&self, sent: Mono) -> bool {
+        !self.scouting || sent >= self.began
+    }
+
+    /// Closes after a refusal of what left at `sent`. True if it [is news](Self::is_news).
     pub(super) fn close(&mut self, now: Mono, sent: Mono, order: &Order) -> bool {
-        let news = !self.scouting || sent >= self.began;
+        let news = self.is_news(sent);
         if news {
             self.strikes = self.strikes.saturating_add(1);
             self.short_hints |= self.strikes > Self::DOUBTS && order.hint < order.reset;
@@ -131,11 +136,6 @@ impl Closing {
     /// The end of the closing, if it lies ahead.
     pub(super) fn closed_until(&self, now: Mono) -> Option<Mono> {
         (now < self.until).then_some(self.until)
-    }
-
-    /// When the present closing began.
-    pub(super) fn began(&self) -> Mono {
-        self.began
     }
 
     /// Whether only one attempt at a time may go.

@@ -30,13 +30,14 @@ pub use self::source::LimitsSource;
 pub use self::span::parse_duration;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::backoff::Backoff;
-use crate::classify::RetryMatrix;
-use crate::observe::HeaderRules;
+use crate::classify::{Delivery, Outcome, RetryMatrix};
+use crate::observe::{HeaderRules, observe};
 use crate::pace::LimitSpec;
 use crate::reconcile::Rule;
+use crate::time::Wall;
 
 /// A vendor's rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +114,27 @@ impl Profile {
     /// The names of the built-in profiles; the first is the default.
     pub fn builtin_names() -> impl Iterator<Item = &'static str> {
         BUILTIN.iter().map(|(name, _)| *name)
+    }
+
+    /// What an answer says about delivery, by everything the profile says of statuses, headers and texts. `now` is what dates
+    /// in the headers are read against where the answer has none of its own.
+    ///
+    /// ```
+    /// use http::{HeaderMap, StatusCode};
+    /// use tidegate_core::classify::Delivery;
+    /// use tidegate_core::profile::Profile;
+    /// use tidegate_core::time::Wall;
+    ///
+    /// let github = Profile::builtin("github").unwrap();
+    /// let (headers, now) = (HeaderMap::new(), Wall::from_unix_millis(0));
+    /// let limited = br#"{"message":"You have exceeded a secondary rate limit."}"#;
+    /// assert_eq!(github.delivery(StatusCode::FORBIDDEN, &headers, limited, now), Delivery::Refused);
+    /// assert_eq!(github.delivery(StatusCode::FORBIDDEN, &headers, b"{}", now), Delivery::Answered);
+    /// ```
+    pub fn delivery(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Wall) -> Delivery {
+        let seen = observe(&self.headers, status, headers, now);
+        let throttled = self.throttle.applies(status.as_u16(), &seen, body);
+        self.retry.delivery(&Outcome::Answered { status, hint: seen.retry_after, throttled })
     }
 
     /// How to find out what became of a write; `None` if no rule says. The path is normalised.

@@ -1,6 +1,7 @@
 //! Near misses: what somebody may have meant by a word that is not known.
 
-/// The candidate nearest to `word`, if it is near enough to be meant: a third of its letters may differ.
+/// The candidate nearest to `word`, if it is near enough to be meant: a third of its letters may differ, three at most;
+/// case does not count.
 ///
 /// ```
 /// use tidegate_core::profile::nearest;
@@ -17,9 +18,7 @@ pub fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) ->
 /// Insertions, deletions, replacements and swaps of neighbours that lead from one word to the other (optimal string
 /// alignment). Dashes and underscores count as the same letter, because that is the commonest mistake in keys.
 fn distance(a: &str, b: &str) -> usize {
-    let letters = |word: &str| -> Vec<char> {
-        word.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
-    };
+    let letters = |word: &str| -> Vec<char> { word.to_lowercase().replace('-', "_").chars().collect() };
     let (a, b) = (letters(a), letters(b));
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

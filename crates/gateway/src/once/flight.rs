@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::Method;
-use sha2::{Digest, Sha256};
 use tidegate_core::idempotency::BodyDigest;
 use tidegate_core::time::Mono;
 use tokio::sync::watch;
@@ -15,16 +14,6 @@ use super::door::Exit;
 
 /// What makes two requests the same write: a hash over caller, method, target, body and the write's own name.
 pub(super) type Print = [u8; 32];
-
-/// A hash over `parts` with their lengths, so that no two lists of parts give the same bytes.
-pub(super) fn hash(label: &str, parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    for part in std::iter::once(&label.as_bytes()).chain(parts) {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
-}
 
 /// A write on its way.
 #[derive(Debug)]
@@ -123,17 +112,5 @@ impl Flight {
         }
         self.off.send_replace(true);
         false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_do_not_run_into_each_other() {
-        assert_ne!(hash("x", &[b"ab", b"c"]), hash("x", &[b"a", b"bc"]));
-        assert_ne!(hash("x", &[b"a", b""]), hash("x", &[b"a"]));
-        assert_ne!(hash("x", &[b"a"]), hash("y", &[b"a"]));
     }
 }

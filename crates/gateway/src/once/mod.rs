@@ -27,7 +27,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate::{CallOptions, RequestBody, ResponseBody};
-use tidegate_core::idempotency::{BodyDigest, age};
+use tidegate_core::idempotency::{BodyDigest, age, digest};
 use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
 use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
@@ -38,7 +38,7 @@ pub(crate) use self::answer::Fate;
 use self::answer::{Ended, replay};
 pub(crate) use self::door::Door;
 use self::door::Exit;
-use self::flight::{Flight, hash};
+use self::flight::Flight;
 use self::orphans::Orphans;
 use self::waiting::{Place, Seat, Subject, Waiter};
 use crate::proxy::{Login, exchange};
@@ -251,7 +251,7 @@ impl Once {
         let tenant = self.tenant.upstream.tenant();
         let parts = [tenant.as_str(), &caller, request.method().as_str(), target_of(request)];
         NewEntry {
-            scope: hash("tidegate key scope 1", &parts.map(str::as_bytes)),
+            scope: digest("tidegate key scope 1", &parts.map(str::as_bytes)),
             key,
             payload: BodyDigest::of(media_type, request.body().bytes().map_or(&[], AsRef::as_ref)),
             sent_key: String::new(),

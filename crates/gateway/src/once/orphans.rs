@@ -173,10 +173,10 @@ mod tests {
     use bytes::Bytes;
     use http::Response;
     use tidegate::ResponseBody;
+    use tidegate_core::idempotency::digest;
 
     use super::super::answer::Ended;
     use super::super::door::Exit;
-    use super::super::flight::hash;
     use super::*;
 
     const AT: Mono = Mono::ZERO;
@@ -268,7 +268,7 @@ mod tests {
     fn the_oldest_make_room() {
         let mut orphans = Orphans::default();
         let left = MAX_ORPHANS + MAX_ORPHANS / 4;
-        let print = |number: usize| hash("test", &[&number.to_be_bytes()]);
+        let print = |number: usize| digest("test", &[&number.to_be_bytes()]);
         for number in 0..left {
             let at = AT + Duration::from_millis(number as u64);
             orphans.leave("/users", print(number), flight(Method::POST, Some(Fate::Unknown), at), at);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
+use tidegate_core::idempotency::digest;
 use tidegate_store::ledger::Scope;
 
 use super::answer::{Ended, Fate, lost};
-use super::flight::{Flight, Print, hash};
+use super::flight::{Flight, Print};
 use super::{Once, Table};
 
 /// A write without a key, as far as an identical one must agree with it.
@@ -30,7 +31,7 @@ impl Subject {
     pub(super) fn print(&self) -> Print {
         let named = self.named.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
         let [caller, method, target] = [&self.caller, self.method.as_str(), &self.target].map(str::as_bytes);
-        hash("tidegate orphan 1", &[caller, method, target, named, &self.body])
+        digest("tidegate orphan 1", &[caller, method, target, named, &self.body])
     }
 }
 

@@ -3,8 +3,8 @@
 //! As in the journal, what waits is committed together and answered after the commit: under load many writes share one
 //! flush of the disk. Reads go the same way, so that who asks for a key sees every entry that was acknowledged.
 //!
-//! A ledger is bounded in age, entries and bytes. The bounds are kept when entries are made; an entry that is thrown out
-//! early is one whose key nobody has asked for again for longest.
+//! A ledger is bounded in age, entries and bytes. The bounds are kept when entries are made and answers kept: where entries
+//! are too many, those that ended and were sent first go, where bodies take too much room, the oldest answers.
 
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! The rows of a submission: their names, what the upstream tells of each, and requests with some of them.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::Digest as _;
@@ -9,6 +7,7 @@ use tidegate_store::{Item, Part, PartState};
 use uuid::Uuid;
 
 use super::text_at;
+use crate::raw;
 use crate::recipe::Jobs;
 use crate::recipe::job::ItemRules;
 
@@ -16,7 +15,7 @@ use crate::recipe::job::ItemRules;
 pub(super) fn rows(item: &Item, rules: &Jobs) -> Vec<Part> {
     let request = &item.request;
     let body = request.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default();
-    let Some(rows) = rules.into.as_ref().and_then(|into| elements(body, into)) else { return Vec::new() };
+    let Some(rows) = rules.into.as_ref().and_then(|into| raw::list_at(body, into)) else { return Vec::new() };
     let pointer = rules.item.as_ref().and_then(|it| it.id.as_ref());
     // Repeated rows were dropped, and then nobody knows which line is whose.
     let lines = (request.lines.len() == rows.len()).then_some(&request.lines);
@@ -59,8 +58,10 @@ pub(super) fn told(row: Part, told: &Value, rules: &ItemRules) -> Part {
 /// A body that holds only `rows` of the array at `into`; the rest of it stays as it was written.
 pub(super) fn some_of(body: &[u8], into: &str, rows: &[Part]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(body).ok()?;
-    let (start, list) = at(text, into)?;
+    let list = raw::at(text, into)?;
     let elements: Vec<&RawValue> = serde_json::from_str(list).ok()?;
+    // It is borrowed from the text itself.
+    let start = list.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
     let mut out = Vec::with_capacity(body.len());
     out.extend_from_slice(&body[..start]);
     out.push(b'[');
@@ -88,24 +89,6 @@ pub(super) fn transaction(parent: Uuid, rows: &[Part]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
-/// The JSON at a pointer as it was written, and where it begins in `text`. Members of objects only.
-pub(super) fn at<'t>(text: &'t str, pointer: &str) -> Option<(usize, &'t str)> {
-    let mut here = text.trim();
-    for name in pointer.split('/').skip(1) {
-        let name = name.replace("~1", "/").replace("~0", "~");
-        let members: BTreeMap<String, &'t RawValue> = serde_json::from_str(here).ok()?;
-        here = members.get(&name)?.get();
-    }
-    // Raw values are borrowed from the text itself.
-    let start = here.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-    Some((start, here))
-}
-
-fn elements<'t>(body: &'t str, into: &str) -> Option<Vec<&'t RawValue>> {
-    let (_, list) = at(body, into)?;
-    serde_json::from_str(list).ok()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use super::poll::{MAX_PAGE, Told, target_of};
 use super::{Ended, parts, text_at};
 use crate::execute::{Sender, Stopped};
+use crate::raw;
 use crate::recipe::job::Results;
 use crate::recipe::{Jobs, Next, check_target};
 
@@ -200,11 +201,9 @@ fn target_at(first: &str, cursor: &str, next: &Next) -> Result<String, String> {
 /// The results on a page as they were written, and where the next page begins.
 fn read_page<'b>(body: &'b [u8], rules: &Results) -> Option<(Vec<&'b RawValue>, Option<String>)> {
     let text = std::str::from_utf8(body).ok()?;
-    let (_, list) = parts::at(text, &rules.items)?;
-    let told: Vec<&RawValue> = serde_json::from_str(list).ok()?;
+    let told = raw::list_at(text, &rules.items)?;
     let cursor = rules.next.as_ref().and_then(|next| {
-        let (_, raw) = parts::at(text, next.pointer())?;
-        let value: Value = serde_json::from_str(raw).ok()?;
+        let value: Value = serde_json::from_str(raw::at(text, next.pointer())?).ok()?;
         text_at(&value, "")
     });
     Some((told, cursor))

@@ -9,9 +9,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
-use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
+use tidegate_core::classify::{Delivery, is_already_deleted};
 use tidegate_core::key::normalise;
-use tidegate_core::observe::observe;
 use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
@@ -215,12 +214,13 @@ where
 
     /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
     pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
-        let profile = self.upstream.profile();
         let (status, headers) = (response.status(), response.headers());
-        let hint = observe(&profile.headers, status, headers, self.upstream.clock().wall()).retry_after;
-        let throttled = headers.contains_key("tidegate-refused");
-        let outcome = Outcome::Answered { status, hint, throttled };
-        status != StatusCode::UNAUTHORIZED && profile.retry.delivery(&outcome) == Delivery::Answered
+        if status == StatusCode::UNAUTHORIZED || headers.contains_key("tidegate-refused") {
+            return false;
+        }
+        let body = response.body().held().map_or(&[][..], AsRef::as_ref);
+        let now = self.upstream.clock().wall();
+        self.upstream.profile().delivery(status, headers, body, now) == Delivery::Answered
     }
 
     /// The write as it was sent last, read anew each time: hardly any call needs it.

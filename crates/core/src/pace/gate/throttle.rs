@@ -63,7 +63,7 @@ impl Gate {
         if quota_left && throttle.retry_after.is_none() {
             return self.crowded(now, attempt);
         }
-        let news = !self.closing.scouting() || sent >= self.closing.began();
+        let news = self.closing.is_news(sent);
         let mut reset = self.learn_from_throttle(now, attempt, throttle, news);
         if quota_left {
             // Another limit than the rate: the reset says nothing about it.

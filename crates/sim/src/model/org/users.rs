@@ -1,4 +1,7 @@
-//! Users: versions that conflict, creation that is not idempotent, and their routing skills.
+//! Users: versions that conflict, and creation that is not idempotent.
+
+mod routing_skills;
+mod search;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -6,7 +9,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Done, paging, skills};
+use super::{Done, paging};
 use crate::config::SimConfig;
 use crate::model::uuid_text;
 use crate::wire::errors::ApiError;
@@ -69,22 +72,6 @@ impl User {
         fields.insert("version".to_owned(), json!(self.version));
         fields.insert("selfUri".to_owned(), json!(format!("/api/v2/users/{}", self.id)));
         Value::Object(fields)
-    }
-
-    fn skill(&self, id: &str, proficiency: f64) -> Value {
-        json!({
-            "id": id,
-            "name": skills::name(id),
-            "proficiency": proficiency,
-            "state": "active",
-            "skillUri": format!("/api/v2/routing/skills/{id}"),
-            "selfUri": format!("/api/v2/users/{}/routingskills/{id}", self.id),
-        })
-    }
-
-    fn skills_page(&self, request: &ApiRequest) -> Value {
-        let list: Vec<(&String, &f64)> = self.skills.iter().collect();
-        paging::page(request, &list, |(id, proficiency)| self.skill(id, **proficiency))
     }
 }
 
@@ -208,33 +195,6 @@ impl Users {
         paging::page(request, &listed, |user| user.entity())
     }
 
-    /// `POST /api/v2/users/search`: active users that fit every entry of `query`. Knows the types `EXACT`, `STARTS_WITH` and
-    /// `CONTAINS`; case is of no account, as in the platform's index, which learns of a user after the lag.
-    fn search(&self, now: Duration, request: &ApiRequest) -> Result<Value, ApiError> {
-        let body = request.json().unwrap_or_default();
-        let Some(Value::Array(query)) = body.get("query") else {
-            return Err(ApiError::bad_request("the body needs a list `query`"));
-        };
-        let wanted = query.iter().map(Wanted::read).collect::<Result<Vec<_>, _>>()?;
-        let fits = |user: &&User| {
-            user.is_visible(now)
-                && user.text("state") == "active"
-                && wanted.iter().all(|wanted| wanted.fits(user))
-        };
-        let found: Vec<&User> = self.list.iter().filter(fits).collect();
-        let size = body["pageSize"].as_u64().unwrap_or(25).clamp(1, 100) as usize;
-        let number = body["pageNumber"].as_u64().unwrap_or(1).clamp(1, 1_000_000) as usize;
-        let page: Vec<Value> =
-            found.iter().skip((number - 1) * size).take(size).map(|user| user.entity()).collect();
-        Ok(json!({
-            "total": found.len(),
-            "pageCount": found.len().div_ceil(size),
-            "pageSize": size,
-            "pageNumber": number,
-            "results": page,
-        }))
-    }
-
     /// Creates a user; also used by bulk jobs.
     pub(super) fn create(&mut self, now: Duration, body: Option<Value>, rng: &mut fastrand::Rng) -> Done {
         const ENDPOINT: &str = "POST /api/v2/users";
@@ -341,123 +301,11 @@ impl Users {
         }
         Ok(json!({ "total": entities.len(), "entities": entities }))
     }
-
-    fn handle_skills(
-        &mut self,
-        now: Duration,
-        request: &ApiRequest,
-        id: &str,
-        rest: &[&str],
-    ) -> Option<Done> {
-        let (endpoint, change): (_, SkillChange) = match (request.method.as_str(), rest) {
-            ("GET", []) => {
-                ("GET /api/v2/users/{id}/routingskills", |user, request, _| Ok(user.skills_page(request)))
-            }
-            ("POST", []) => ("POST /api/v2/users/{id}/routingskills", add_skill),
-            ("PATCH", ["bulk"]) => ("PATCH /api/v2/users/{id}/routingskills/bulk", merge_skills),
-            ("PUT", ["bulk"]) => ("PUT /api/v2/users/{id}/routingskills/bulk", replace_skills),
-            ("PUT", [_]) => ("PUT /api/v2/users/{id}/routingskills/{skillId}", put_skill),
-            ("DELETE", [_]) => ("DELETE /api/v2/users/{id}/routingskills/{skillId}", delete_skill),
-            _ => return None,
-        };
-        let skill = rest.first().copied().unwrap_or_default();
-        let result = self.find(now, id).and_then(|user| change(user, request, skill));
-        Some(Done::of(endpoint, result))
-    }
-}
-
-/// One entry of a search's query.
-struct Wanted {
-    fits: fn(&str, &str) -> bool,
-    fields: Vec<String>,
-    values: Vec<String>,
-}
-
-impl Wanted {
-    fn read(entry: &Value) -> Result<Self, ApiError> {
-        let texts = |value: &Value| match value {
-            Value::String(text) => vec![text.to_lowercase()],
-            Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_lowercase).collect(),
-            _ => Vec::new(),
-        };
-        let fits: fn(&str, &str) -> bool = match entry["type"].as_str() {
-            Some("EXACT") => |text, value| text == value,
-            Some("STARTS_WITH") => |text, value| text.starts_with(value),
-            Some("CONTAINS") => |text, value| text.contains(value),
-            _ => return Err(ApiError::bad_request("type must be EXACT, STARTS_WITH or CONTAINS")),
-        };
-        let fields: Vec<String> = entry["fields"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
-        let values = [texts(&entry["value"]), texts(&entry["values"])].concat();
-        if fields.is_empty() || values.is_empty() {
-            return Err(ApiError::bad_request("each entry of query needs fields and value or values"));
-        }
-        Ok(Self { fits, fields, values })
-    }
-
-    fn fits(&self, user: &User) -> bool {
-        let texts = self.fields.iter().map(|field| user.text(field).to_lowercase());
-        texts.into_iter().any(|text| self.values.iter().any(|value| (self.fits)(&text, value)))
-    }
-}
-
-/// What a call does to one user's skills; the text is the skill id of the path, if it has one.
-type SkillChange = fn(&mut User, &ApiRequest, &str) -> Result<Value, ApiError>;
-
-/// One `{id, proficiency}`; proficiency is 0 to 5.
-fn skill_item(item: &Value, id: Option<&str>) -> Result<(String, f64), ApiError> {
-    let id =
-        id.or_else(|| item["id"].as_str()).ok_or_else(|| ApiError::bad_request("each skill needs an id"))?;
-    if skills::name(id).is_none() {
-        return Err(ApiError::bad_request(format!("skill {id} does not exist")));
-    }
-    let proficiency = item["proficiency"].as_f64().unwrap_or(-1.0);
-    if !(0.0..=5.0).contains(&proficiency) {
-        return Err(ApiError::bad_request(format!("proficiency of skill {id} must be 0 to 5")));
-    }
-    Ok((id.to_owned(), proficiency))
-}
-
-fn skill_list(request: &ApiRequest) -> Result<BTreeMap<String, f64>, ApiError> {
-    let Some(Value::Array(items)) = request.json() else {
-        return Err(ApiError::bad_request("the body must be a JSON array of {id, proficiency}"));
-    };
-    items.iter().map(|item| skill_item(item, None)).collect()
-}
-
-fn merge_skills(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
-    user.skills.extend(skill_list(request)?);
-    Ok(user.skills_page(request))
-}
-
-fn replace_skills(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
-    user.skills = skill_list(request)?;
-    Ok(user.skills_page(request))
-}
-
-fn add_skill(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
-    let (id, proficiency) = skill_item(&request.json().unwrap_or_default(), None)?;
-    user.skills.insert(id.clone(), proficiency);
-    Ok(user.skill(&id, proficiency))
-}
-
-fn put_skill(user: &mut User, request: &ApiRequest, skill: &str) -> Result<Value, ApiError> {
-    let (id, proficiency) = skill_item(&request.json().unwrap_or_default(), Some(skill))?;
-    user.skills.insert(id.clone(), proficiency);
-    Ok(user.skill(&id, proficiency))
-}
-
-fn delete_skill(user: &mut User, _: &ApiRequest, skill: &str) -> Result<Value, ApiError> {
-    user.skills.remove(skill).map(|_| json!({})).ok_or_else(|| ApiError::not_found(skill))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::skills;
     use super::*;
 
     const FIRST: &str = "00000000-0000-4000-8000-000000000001";

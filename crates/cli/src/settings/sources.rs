@@ -1,0 +1,131 @@
+//! Where settings stand besides flags: the environment and the file.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use tidegate_core::pace::Class;
+use tidegate_core::profile::read_limits;
+use tidegate_core::profile::reader::{self, Section};
+
+use super::Settings;
+use super::keys::{
+    ADMIN, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV,
+    CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS, KEYS, Key, LISTEN, LOGIN,
+    LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, READ_TIMEOUT, REGION, RETRIES,
+    RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, WRITE_TIMEOUT,
+};
+use crate::args::Connection;
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+/// The file that is read if it is there.
+const DEFAULT_FILE: &str = "tidegate.toml";
+
+/// Every variable that the program, or a tool of its own, reads.
+pub(super) fn known_variables() -> impl Iterator<Item = &'static str> + Clone {
+    let of_keys = KEYS.into_iter().flat_map(|key| key.env).copied();
+    of_keys.chain(SECRET_ENV).chain(OTHER_ENV)
+}
+
+pub(super) fn from_env(env: &Environment) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    let mut problems = env.unknown(&known_variables());
+    for key in KEYS {
+        match env.first(key.env) {
+            Err(problem) => problems.push(problem),
+            Ok(None) => {}
+            Ok(Some((name, text))) => match (key.check)(&text) {
+                Ok(()) => settings.set(key, Some(text)),
+                Err(what) => problems.push(format!("{name}: {what}")),
+            },
+        }
+    }
+    match env.first(&SECRET_ENV) {
+        Err(problem) => problems.push(problem),
+        Ok(secret) => settings.secret = secret.map(|(_, secret)| SecretString::from(secret)),
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(Failure::usage(problems.join("\n"))) }
+}
+
+pub(super) fn from_config(connection: &Connection, env: &Environment) -> Result<Settings, Failure> {
+    let named = match &connection.config {
+        Some(path) => Some(path.clone()),
+        None => env.get(CONFIG_ENV).map_err(Failure::usage)?.map(PathBuf::from),
+    };
+    let path = match named {
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
+        None => return Ok(Settings::default()),
+    };
+    reader::read(&read(&path)?, &path.display().to_string(), from_file).map_err(Failure::usage)
+}
+
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
+}
+
+fn from_file(file: &Section<'_>) -> Settings {
+    let mut settings = Settings::default();
+    let text = |section: &Section<'_>, key: &Key| {
+        section.parsed(last(key.name), |text| (key.check)(text).map(|()| text.to_owned()))
+    };
+    for key in [&PROFILE, &REGION, &API, &LOGIN, &TENANT, &LISTEN, &ADMIN, &MAX_WAIT] {
+        settings.set(key, text(file, key));
+    }
+    settings.set(&FETCH_LIMITS, file.boolean(FETCH_LIMITS.name).map(|fetch| fetch.to_string()));
+    if let Some(credential) = file.section("credential") {
+        for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
+            settings.set(key, text(&credential, key));
+        }
+        if credential.has("client_secret") {
+            credential.problem(
+                "client_secret",
+                "secrets do not belong into this file (set it in the environment, or name a client_secret_file)",
+            );
+        }
+    }
+    if let Some(gateway) = file.section("gateway") {
+        for key in [&HOSTS, &ORIGINS] {
+            let listed = gateway.each(last(key.name), |text| Ok::<_, String>(text.to_owned()));
+            settings.set(key, listed.map(|listed| listed.join(",")));
+        }
+    }
+    if let Some(classes) = file.section("class") {
+        for (class, (policy, reserve)) in Class::ALL.into_iter().zip(CLASSES) {
+            let Some(section) = classes.section(class.name()) else { continue };
+            settings.set(policy, text(&section, policy));
+            let permits = section.integer(last(reserve.name), &(0..=u64::MAX));
+            settings.set(reserve, permits.map(|permits| permits.to_string()));
+        }
+    }
+    if let Some(timeouts) = file.section("timeouts") {
+        for key in [&CONNECT_TIMEOUT, &READ_TIMEOUT, &WRITE_TIMEOUT, &BULK_TIMEOUT] {
+            settings.set(key, text(&timeouts, key));
+        }
+    }
+    let number = |section: &Section<'_>, key: &Key, range| {
+        section.integer(last(key.name), range).map(|number: u64| number.to_string())
+    };
+    if let Some(retries) = file.section("retries") {
+        settings.set(&MAX_RETRIES, number(&retries, &MAX_RETRIES, &RETRIES));
+        settings.set(&RETRY_BUDGET, number(&retries, &RETRY_BUDGET, &BUDGET));
+    }
+    if let Some(breaker) = file.section("breaker") {
+        settings.set(&BREAKER_THRESHOLD, number(&breaker, &BREAKER_THRESHOLD, &THRESHOLD));
+        for key in [&COOL_DOWN, &LONGEST_COOL_DOWN] {
+            settings.set(key, text(&breaker, key));
+        }
+    }
+    if let Some(state) = file.section("state") {
+        for key in [&STATE_DIR, &STATE_UNKNOWN, &STATE_FILE] {
+            settings.set(key, text(&state, key));
+        }
+    }
+    settings.limits = read_limits(file);
+    settings
+}
+
+fn last(name: &'static str) -> &'static str {
+    name.rsplit('.').next().unwrap_or(name)
+}
