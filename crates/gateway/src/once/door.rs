@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
-use tidegate_store::ledger::{EntryId, Ledger, LedgerError, NewEntry};
+use tidegate_store::ledger::{EntryId, Ledger, LedgerError, NewEntry, Now};
 
 use super::order::Turn;
 
@@ -95,7 +95,8 @@ impl Exit {
         }
         let Some(note) = &self.0.note else { return Ok(()) };
         let new = NewEntry { sent_key: sent_key.unwrap_or_default().to_owned(), ..note.new.clone() };
-        let noted = note.ledger.intend(new, clock.wall()).await;
+        let now = Now { wall: clock.wall(), mono: clock.now() };
+        let noted = note.ledger.intend(new, now).await;
         match note.noted.get_or_init(|| noted) {
             Ok(_) => Ok(()),
             Err(error) => Err(AttemptError::Stopped(Box::new(error.clone()))),

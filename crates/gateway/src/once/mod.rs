@@ -32,7 +32,7 @@ use tidegate::{CallOptions, RequestBody, ResponseBody};
 use tidegate_core::idempotency::{BodyDigest, age};
 use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
-use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
+use tidegate_store::ledger::{BearerDigest, Ledger, LedgerError, NewEntry, Now, Scope, Standing, Tally};
 use tidegate_telemetry::{KnownBy, Metrics};
 use tokio::sync::{OnceCell, watch};
 
@@ -125,7 +125,7 @@ impl Once {
     }
 
     fn open(&self) -> Result<Ledger, LedgerError> {
-        let now = self.tenant.upstream.clock().wall();
+        let now = now(&self.tenant);
         match &self.keep {
             KeepKeys::InMemory => Ledger::in_memory(now),
             KeepKeys::In(path) | KeepKeys::InOnceNeeded(path) => Ledger::open(path, now),
@@ -302,7 +302,8 @@ impl Once {
         new: &NewEntry,
     ) -> Ended {
         let refused = |response| Ended::new(Fate::Unsent, response);
-        let entry = match ledger.find(new.scope, &new.key).await {
+        let now = now(&self.tenant);
+        let entry = match ledger.find(new.scope, &new.key, now.mono).await {
             Ok(entry) => entry,
             Err(error) => return refused(respond::ledger_failed(self.shape(), &error)),
         };
@@ -312,9 +313,6 @@ impl Once {
         if *header == key::IDEMPOTENCY_KEY || !write.request.headers().contains_key(header) {
             write.options.transaction = Some(named);
         }
-        let now = self.tenant.upstream.clock().wall();
-        // Old entries go when new ones are made; until then they are of no account.
-        let entry = entry.filter(|entry| now.since(entry.first_sent).is_none_or(|age| age < KEEP));
         match entry {
             Some(entry) if entry.payload != new.payload => return refused(respond::key_reused(self.shape())),
             Some(entry) => match entry.standing {
@@ -326,7 +324,7 @@ impl Once {
                 }
                 Standing::Sent | Standing::Unknown => {
                     write.options.key = Some(entry.sent_key).filter(|key| !key.is_empty());
-                    write.options.sent_before = Some(age(entry.first_sent, now));
+                    write.options.sent_before = Some(age(entry.first_sent, now.wall));
                 }
             },
             None => {}
@@ -351,8 +349,8 @@ impl Once {
             Fate::Unsent => ledger.withdraw(id).await,
         };
         if let Err(error) = noted {
-            // It stands as sent: whoever asks for it after a restart is told that nobody knows.
-            tracing::warn!(target: "tidegate", "what became of a write is not noted: {error}");
+            // It is known from memory until it can be noted. Who asks after a restart before that is told that nobody knows.
+            tracing::warn!(target: "tidegate", "what became of a write is not noted yet: {error}");
         }
         ended
     }
@@ -380,6 +378,12 @@ impl Once {
             body: request.body().bytes().cloned().unwrap_or_default(),
         }
     }
+}
+
+/// The present, for the ledger.
+fn now(tenant: &Tenant) -> Now {
+    let clock = tenant.upstream.clock();
+    Now { wall: clock.wall(), mono: clock.now() }
 }
 
 /// Path and query, as the caller wrote them.
