@@ -330,6 +330,41 @@ async fn a_search_by_post_is_a_read() {
     let wire = Fake::new([lost(), answer(200)]);
     let response = client(&wire, "genesys").request(Method::POST, SEARCH).json("{}").send().await.unwrap();
     assert_eq!((response.status().as_u16(), wire.seen().len()), (200, 2));
+    // It has the time of a read, and a search without an answer is no write that may have been executed.
+    let wire = Fake::new((0..9).map(|_| answer(200).after(60 * S)));
+    let error = client(&wire, "genesys")
+        .request(Method::POST, SEARCH)
+        .json("{}")
+        .deadline(25 * S)
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoAnswer, "{error}");
+    assert!(wire.seen()[1].at < 15 * S, "{:?}", calls(&wire));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_a_rule_has_the_time_of_a_read_whatever_its_route() {
+    // The profile says nothing of this route, and the rule's reads go there by POST.
+    let text = r#"name = "x"
+[timeouts]
+read = "2s"
+write = "30s"
+[[reconcile]]
+match = "POST /things"
+read = "POST /find"
+body = '{"id": "{/id}"}'
+items = "/found"
+key = "/id"
+same = "body"
+"#;
+    let wire = Fake::new([lost(), answer(200).after(60 * S), shows(&json!({"found": [{"id": 7}]}))]);
+    let mut config = support::config("generic");
+    config.profile = Arc::new(Profile::parse(text, "x").unwrap());
+    let client = Client::over(tidegate::Upstream::with_wire(config, Arc::new(wire.clone())).unwrap());
+    let call = client.request(Method::POST, "/things").json(r#"{"id":7}"#).reconcile(ReconcileBy::default());
+    assert!(call.send().await.unwrap().extensions().get::<Reconciled>().is_some());
+    assert!((2 * S..6 * S).contains(&wire.seen()[2].at), "{:?}", calls(&wire));
 }
 
 /// Keeps what it was told.

@@ -386,6 +386,7 @@ impl Call {
     fn facts(&self, replayable: bool) -> Facts {
         let mut facts = Facts::new(self.method.clone());
         facts.idempotent = self.idempotent;
+        facts.safe = self.safe;
         facts.dedup = self.key.as_ref().and(self.dedup);
         facts.sent_before = self.sent_before;
         facts.replayable = replayable;

@@ -136,6 +136,7 @@ where
             deadline: left,
             max_wait: left,
             idempotent: Some(true),
+            safe: true,
             ..CallOptions::default()
         });
         let response = self.call(request).await?;
