@@ -33,6 +33,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod error;
 mod format;
 mod look;
@@ -45,12 +46,13 @@ use std::thread::JoinHandle;
 use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{mpsc, oneshot};
 
+use self::bounds::Bounds;
+pub use self::bounds::KEEP;
 pub use self::error::{LedgerError, LedgerProblem};
 pub use self::format::{APPLICATION_ID, CURRENT};
 pub use self::look::Look;
 pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
-pub use self::writer::KEEP;
-use self::writer::{Bounds, Command, Op, Reply, Writer};
+use self::writer::{Command, Op, Reply, Writer};
 use crate::lock::Lock;
 
 /// Questions that may wait for the writer. More would only move the waiting from who asks into memory.

@@ -1,57 +1,28 @@
-//! The one thread that reads and writes a ledger, and what is thrown out of it.
+//! The one thread that reads and writes a ledger.
 //!
 //! As in the journal, what waits is committed together and answered after the commit: under load many writes share one
 //! flush of the disk. Reads go the same way, so that who asks for a key sees every entry that was acknowledged.
-//!
-//! A ledger is bounded in age, entries and bytes. The bounds are kept when entries are made; where there are too many, those
-//! go whose write was sent first, of what is answered before of what is unknown: an answer that is forgotten costs a
-//! second execution only if its key is used again, and an unknown outcome is the one that is asked for.
-//!
-//! What is there grows older by the monotonic clock, and only at an opening by the wall clock: a machine that starts with a
-//! wrong time and is set right by NTP does not forget every key in that moment.
 //!
 //! What became of a write and could not be written, as on a full disk, is kept in memory, told from there, and written with
 //! the next commit.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidegate_core::idempotency::BodyDigest;
 use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{mpsc, oneshot};
 
+use super::bounds::{Bounds, KEEP};
 use super::error::LedgerProblem;
 use super::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
 use crate::fault;
-
-/// For how long a key is remembered. The draft of the header leaves it to the server; a day is what payment APIs keep,
-/// and what the upstreams' own keys last.
-pub const KEEP: Duration = Duration::from_hours(24);
-
-/// What a ledger holds at most.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Entries.
-    pub(super) entries: u64,
-    /// Bytes of kept bodies.
-    pub(super) bytes: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { entries: 100_000, bytes: 512 << 20 }
-    }
-}
 
 /// Commands in one commit.
 const GROUP: usize = 1024;
 
 /// Bytes of answers that are kept in memory because they could not be written. Beyond it only the outcome is kept.
 const MAX_OWED: usize = 64 << 20;
-
-/// How often logins are looked through for those that were not used for [`KEEP`].
-const LOGINS_EVERY: Duration = Duration::from_hours(1);
 
 /// What is asked of the ledger.
 #[derive(Debug)]
@@ -103,25 +74,25 @@ pub(super) struct Command {
 }
 
 pub(super) struct Writer {
-    connection: Connection,
-    bounds: Bounds,
+    pub(super) connection: Connection,
+    pub(super) bounds: Bounds,
     /// Bytes of kept bodies now.
-    bytes: u64,
-    entries: u64,
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
     broken: Option<LedgerProblem>,
     /// When each entry is too old, soonest first. What has gone before is here in vain.
-    ends: VecDeque<(Mono, i64)>,
+    pub(super) ends: VecDeque<(Mono, i64)>,
     /// How many of `ends` are carried out by the transaction that runs.
-    due: usize,
+    pub(super) due: usize,
     /// The next entry's name; none is used twice.
     next: i64,
     /// When each login was last used, and when they were looked through.
-    logins: HashMap<BearerDigest, Mono>,
-    logins_at: Mono,
+    pub(super) logins: HashMap<BearerDigest, Mono>,
+    pub(super) logins_at: Mono,
     /// What became of entries and could not be written.
     owed: BTreeMap<i64, Op>,
     /// It was told that unknown outcomes are thrown out.
-    warned: bool,
+    pub(super) warned: bool,
 }
 
 impl Writer {
@@ -369,91 +340,6 @@ impl Writer {
         }
         self.make_room()
     }
-
-    /// Drops what is too old, and the oldest of what is too much.
-    fn prune(&mut self, now: Mono) -> Result<(), LedgerProblem> {
-        while let Some((end, id)) = self.ends.get(self.due).copied()
-            && end < now
-        {
-            self.due += 1;
-            self.drop_entry(id)?;
-        }
-        if self.entries >= self.bounds.entries {
-            self.drop_oldest("done", self.entries + 1 - self.bounds.entries)?;
-        }
-        if self.entries >= self.bounds.entries {
-            let gone = self.drop_oldest("unknown", self.entries + 1 - self.bounds.entries)?;
-            if gone > 0 && !self.warned {
-                self.warned = true;
-                tracing::warn!(
-                    target: "tidegate",
-                    "more than {} keys are remembered, and none of them is answered: the oldest whose outcome is unknown are \
-                     forgotten, and their writes are sent again if they are asked for",
-                    self.bounds.entries
-                );
-            }
-        }
-        self.prune_logins(now)
-    }
-
-    fn prune_logins(&mut self, now: Mono) -> Result<(), LedgerProblem> {
-        if now - self.logins_at < LOGINS_EVERY {
-            return Ok(());
-        }
-        self.logins_at = now;
-        let old = self.logins.extract_if(|_, seen| now - *seen > KEEP);
-        for (digest, _) in old {
-            self.connection.prepare_cached("DELETE FROM login WHERE digest = ?1")?.execute([digest])?;
-        }
-        Ok(())
-    }
-
-    /// Drops the oldest entries in a state, `most` of them. Returns how many there were.
-    fn drop_oldest(&mut self, state: &str, most: u64) -> Result<usize, LedgerProblem> {
-        let find = "SELECT id FROM entry WHERE state = ?1 ORDER BY first_sent_ms LIMIT ?2";
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let ids: Vec<i64> = self
-            .connection
-            .prepare_cached(find)?
-            .query_map(params![state, most], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for id in &ids {
-            self.drop_entry(*id)?;
-        }
-        Ok(ids.len())
-    }
-
-    /// Drops an entry, if it is there.
-    fn drop_entry(&mut self, id: i64) -> Result<(), LedgerProblem> {
-        let delete = "DELETE FROM entry WHERE id = ?1 RETURNING coalesce(length(body), 0)";
-        let length = self.connection.prepare_cached(delete)?.query_row([id], |row| row.get::<_, i64>(0));
-        if let Some(length) = length.optional()? {
-            self.bytes = self.bytes.saturating_sub(length.unsigned_abs());
-            self.entries = self.entries.saturating_sub(1);
-        }
-        Ok(())
-    }
-
-    /// Drops the answers of the oldest entries where bodies take too much room. The entries stay: their writes are done.
-    fn make_room(&mut self) -> Result<(), LedgerProblem> {
-        while self.bytes > self.bounds.bytes {
-            let oldest =
-                "SELECT id, length(body) FROM entry WHERE length(body) > 0 ORDER BY first_sent_ms LIMIT 1";
-            let oldest = self
-                .connection
-                .prepare_cached(oldest)?
-                .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
-                .optional()?;
-            let Some((id, length)) = oldest else {
-                self.bytes = 0;
-                return Ok(());
-            };
-            let forget = "UPDATE entry SET status = NULL, headers = NULL, body = NULL WHERE id = ?1";
-            self.connection.prepare_cached(forget)?.execute([id])?;
-            self.bytes = self.bytes.saturating_sub(length.unsigned_abs());
-        }
-        Ok(())
-    }
 }
 
 /// Passes the fault points of a group.
@@ -494,6 +380,9 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, Option<Standing>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::bounds::LOGINS_EVERY;
     use super::*;
     use crate::ledger::format;
 
