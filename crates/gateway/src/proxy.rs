@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tidegate::body::ByteBudget;
+use tidegate::body::{ByteBudget, REPLAY_CAP};
 use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::classify::{Delivery, Outcome};
@@ -111,7 +112,12 @@ impl Proxy {
         }
         if key.is_some() {
             // No digest can be made of it, so no promise either.
-            return respond::refused(self.tenant.shape(), &too_large());
+            let too_large = request.body().size_hint().lower() > REPLAY_CAP as u64;
+            return if too_large {
+                respond::refused(self.tenant.shape(), &body_too_large())
+            } else {
+                respond::no_room(self.tenant.shape())
+            };
         }
         if is_write {
             let way = self.once.way_past(request.uri());
@@ -293,13 +299,12 @@ fn unread(error: &dyn std::fmt::Display) -> Refused {
     }
 }
 
-fn too_large() -> Refused {
+fn body_too_large() -> Refused {
     Refused {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         reason: "body",
         message:
-            "the body is too large, or too much is held already, to keep it for an Idempotency-Key: send a \
-                  smaller one, or send it without a key"
+            "the body is too large to keep it for an Idempotency-Key: send a smaller one, or send it without a key"
                 .to_owned(),
     }
 }

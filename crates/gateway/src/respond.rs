@@ -229,6 +229,14 @@ pub(crate) fn ledger_failed(shape: ErrorShape, error: &dyn std::fmt::Display) ->
     later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
 }
 
+/// A body cannot be held for its `Idempotency-Key` now, because others are.
+pub(crate) fn no_room(shape: ErrorShape) -> Response<ResponseBody> {
+    let message =
+        "not sent: the bodies of other calls take all the memory there is for them; ask again later";
+    let mark = (REFUSED, "no-room");
+    later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", message, mark), None)
+}
+
 /// Says that an answer was given before.
 pub(crate) fn replayed(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

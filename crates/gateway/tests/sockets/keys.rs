@@ -146,6 +146,27 @@ async fn a_key_that_cannot_be_read_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_finds_no_room_now_may_come_again() {
+    let played = play("genesys", "limit = 0").await;
+    let mut held = Vec::new();
+    // 64 MiB, announced and not sent.
+    for _ in 0..132 {
+        let mut wire = played.caller.connect().await;
+        wire.write(&format!("POST {USERS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 512000\r\n\r\n"))
+            .await;
+        held.push(wire);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let body = format!(r#"{{"name":"Ann","email":"ann@example.com","title":"{}"}}"#, "x".repeat(300_000));
+    let full = post(&played.caller, "k", &body).await;
+    assert!(full.is_ours(503, ("tidegate-refused", "no-room")), "{full:?}");
+    assert_eq!(full.header("retry-after"), "5");
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(post(&played.caller, "k", &body).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_was_refused_leaves_its_key_free() {
     let sim = "limit = 1\nwindow = \"60s\"";
     let played = play("genesys-guide", sim).await;
