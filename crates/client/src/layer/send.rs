@@ -86,7 +86,7 @@ impl Send {
                 match (lent, response.status()) {
                     (Some((manager, generation)), StatusCode::UNAUTHORIZED) => manager.rejected(generation),
                     (Some((manager, generation)), status) if status.is_success() => {
-                        manager.accepted(generation)
+                        manager.accepted(generation);
                     }
                     _ => {}
                 }

@@ -95,7 +95,7 @@ impl Flight {
     /// One more waits, so that it is worth trying again. Under the table's lock.
     pub(super) fn join(&self) {
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        self.off.send_if_modified(|off| std::mem::take(off));
+        self.off.send_if_modified(std::mem::take);
     }
 
     /// One less waits; true if it was the last. Under the table's lock.

@@ -13,7 +13,7 @@ use tidegate_core::key::normalise;
 
 use super::flight::Print;
 
-/// Paths remembered: those of PATCHes that could be adopted. A PATCH whose path was forgotten is not adopted.
+/// Paths remembered: each of a PATCH that could be adopted. A PATCH whose path was forgotten is not adopted.
 const MAX_PATHS: usize = 65_536;
 
 /// The order of what left.
