@@ -33,6 +33,9 @@ pub struct CallOptions {
     pub key: Option<String>,
     /// Overrides what the method says about executing twice.
     pub idempotent: Option<bool>,
+    /// It changes nothing although its method could, as a search by POST: it has the time-out of a read, ends with its caller,
+    /// and leaves no doubt. The profile's word for its route unless said here.
+    pub safe: bool,
     /// How long before this call the same write was already sent with an outcome nobody knows, from a journal.
     pub sent_before: Option<Duration>,
     /// Becomes true when no further attempt is wanted. An attempt that has left is awaited, a wait for another one ends at
@@ -99,6 +102,8 @@ pub(crate) struct Call {
     pub(crate) give_up_at: Option<Mono>,
     pub(crate) key: Option<String>,
     pub(crate) idempotent: Option<bool>,
+    /// It is known to change nothing, whatever its method.
+    pub(crate) safe: bool,
     /// How long the upstream is trusted to recognise the key.
     pub(crate) dedup: Option<Duration>,
     /// How long before this call the same write was already sent, with an outcome nobody knows.
@@ -139,6 +144,7 @@ impl Call {
             give_up_at,
             key: options.key.clone(),
             idempotent: options.idempotent,
+            safe: options.safe,
             dedup: None,
             sent_before: options.sent_before,
             further: false,
@@ -159,9 +165,9 @@ impl Call {
         called_off(self.called_off.clone()).await;
     }
 
-    /// Whether it changes nothing: a safe method that its caller does not call harmful.
+    /// Whether it changes nothing: a safe method, or what is known to be a read, unless its caller calls it harmful.
     pub(crate) fn is_read(&self) -> bool {
-        self.method.is_safe() && self.idempotent != Some(false)
+        (self.safe || self.method.is_safe()) && self.idempotent != Some(false)
     }
 
     pub(crate) fn count_attempt(&self) {

@@ -31,6 +31,8 @@ pub struct Facts {
     pub method: Method,
     /// The route's own word on whether a repeat is harmless; `None` leaves it to the method.
     pub idempotent: Option<bool>,
+    /// It is known to change nothing although its method could: a search by POST.
+    pub safe: bool,
     /// For how long after the first send the upstream recognises the key of a repeat; `None` where it is not
     /// trusted to, or where the request carries no key.
     pub dedup: Option<Duration>,
@@ -54,6 +56,7 @@ impl Facts {
         Self {
             method,
             idempotent: None,
+            safe: false,
             dedup: None,
             sent_before: None,
             replayable: true,
@@ -65,12 +68,12 @@ impl Facts {
 
     /// Whether sending the request twice does no more than sending it once.
     pub fn is_repeatable(&self) -> bool {
-        self.idempotent.unwrap_or_else(|| self.method.is_idempotent())
+        self.idempotent.unwrap_or_else(|| self.safe || self.method.is_idempotent())
     }
 
-    /// Whether the request changes nothing: a safe method that the route does not call harmful.
+    /// Whether the request changes nothing: a safe method, or what is known to be a read, unless it is called harmful.
     pub fn is_read(&self) -> bool {
-        self.method.is_safe() && self.idempotent != Some(false)
+        (self.safe || self.method.is_safe()) && self.idempotent != Some(false)
     }
 
     /// How long after the first send a repeat is still recognised, with a margin for the time the repeat itself

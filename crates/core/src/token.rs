@@ -17,7 +17,8 @@
 //! * **failures are remembered**, longer each time, so that a token endpoint in trouble is not asked once per call.
 //!   Wrong credentials are remembered longest, and a hint of the endpoint is a lower bound;
 //! * **a 401 speaks of one generation.** One that arrives late, for a token already replaced, changes nothing. Two
-//!   generations rejected in quick succession are a failure to remember: refreshing does not help;
+//!   generations in a row that are rejected, none of them accepted in between, are a failure to remember, longer each
+//!   time: refreshing does not help, however long a login and an answer take;
 //! * time is monotonic; steps of the wall clock change nothing.
 
 use std::time::Duration;
@@ -166,7 +167,8 @@ pub struct TokenLife {
     remembered: Option<Remembered>,
     /// Transient failures since the last success.
     failures: u32,
-    last_rejection: Option<Mono>,
+    /// Tokens rejected since one was accepted last.
+    rejections: u32,
 }
 
 impl TokenLife {
@@ -179,7 +181,7 @@ impl TokenLife {
             refreshing: None,
             remembered: None,
             failures: 0,
-            last_rejection: None,
+            rejections: 0,
         }
     }
 
@@ -268,11 +270,17 @@ impl TokenLife {
         if generation != self.newest || self.held.take().is_none() {
             return;
         }
-        let soon = self.rules.failure_memory;
-        if self.last_rejection.is_some_and(|last| now - last < soon) {
-            self.remember(now, soon, TokenFailure::Rejected);
+        self.rejections = self.rejections.saturating_add(1);
+        if let Some(before) = self.rejections.checked_sub(2) {
+            self.remember(now, self.memory(before), TokenFailure::Rejected);
         }
-        self.last_rejection = Some(now);
+    }
+
+    /// The API did what a call with a token of `generation` asked for. Of an older one it says nothing.
+    pub fn accepted(&mut self, generation: Generation) {
+        if generation == self.newest {
+            self.rejections = 0;
+        }
     }
 
     fn serving(&self, now: Mono) -> Option<Held> {
@@ -281,10 +289,15 @@ impl TokenLife {
 
     /// Remembers a failure for longer than the one before it.
     fn fail(&mut self, now: Mono, why: TokenFailure) {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let memory = self.rules.failure_memory.saturating_mul(factor).min(self.rules.failure_memory_cap);
+        let memory = self.memory(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.remember(now, memory, why);
+    }
+
+    /// How long a failure is remembered that had so many before it.
+    fn memory(&self, before: u32) -> Duration {
+        let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+        self.rules.failure_memory.saturating_mul(factor).min(self.rules.failure_memory_cap)
     }
 
     fn remember(&mut self, now: Mono, memory: Duration, why: TokenFailure) {
@@ -423,6 +436,45 @@ mod tests {
         life.rejected(at_ms(300), Generation(2));
         assert_eq!(life.plan(at_ms(300)), Plan::Fail { until: at_ms(1_300), why: TokenFailure::Rejected });
         assert_eq!(life.plan(at_ms(1_300)), Plan::Refresh);
+    }
+
+    #[test]
+    fn an_api_that_rejects_every_token_costs_ever_fewer_logins_however_slow_it_is() {
+        let mut life = TokenLife::new(TokenRules::default());
+        let (mut now, mut logins) = (at(0), 0);
+        while now < at(600) {
+            match life.plan(now) {
+                Plan::Refresh => {
+                    logins += 1;
+                    let generation = renew(&mut life, now + S, DAY).expect("a token");
+                    now += 2 * S;
+                    life.rejected(now, generation);
+                }
+                Plan::Fail { until, why } => {
+                    assert_eq!(why, TokenFailure::Rejected);
+                    now = until;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(logins < 30, "{logins}");
+    }
+
+    #[test]
+    fn a_token_that_served_before_it_was_rejected_is_replaced_at_once() {
+        let mut life = with_token(DAY);
+        let mut generation = Generation(1);
+        for revoked in 1..5 {
+            life.accepted(generation);
+            // What an older one was accepted for says nothing of this one.
+            life.accepted(Generation(0));
+            life.rejected(at(revoked), generation);
+            assert_eq!(life.plan(at(revoked)), Plan::Refresh);
+            generation = renew(&mut life, at(revoked), DAY).expect("a token");
+        }
+        life.rejected(at(5), generation);
+        life.accepted(Generation(1));
+        assert!(matches!(life.plan(at(5)), Plan::Fail { why: TokenFailure::Rejected, .. }));
     }
 
     #[test]

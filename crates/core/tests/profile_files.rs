@@ -376,6 +376,7 @@ fn routes_and_ways_to_find_out_are_read_whole_or_refused_with_every_mistake() {
 [[route]]
 match = "POST /search"
 idempotent = true
+safe = true
 [[route]]
 match = "/harmful/**"
 idempotent = false
@@ -400,6 +401,8 @@ after_create = "20s"
         (idempotent(Method::GET, "/harmful/x"), idempotent(Method::PUT, "/harmful")),
         (Some(false), Some(false))
     );
+    let safe = |method, path| profile.is_safe(&method, path);
+    assert_eq!((safe(Method::POST, "/search"), safe(Method::PUT, "/harmful")), (true, false));
     assert_eq!(profile.after_create, Some(Duration::from_secs(20)));
     let rule = profile.reconcile_rule(&Method::PUT, "/things/1/parts/2").unwrap();
     assert_eq!(
@@ -441,6 +444,10 @@ same = "/x"
 except = "/y"
 [consistency]
 after_create = "1h"
+[[route]]
+match = "POST /adds"
+idempotent = false
+safe = true
 "#;
     let problems = Profile::parse(text, "f").unwrap_err().to_string();
     let expected = [
@@ -466,6 +473,7 @@ after_create = "1h"
         "f:29: reconcile[4].match: is that of an earlier rule",
         "f:31: reconcile[4].except: goes with same = \"body\"",
         "f:33: consistency.after_create: is above 10 minutes",
+        "f:37: route[1].safe: contradicts idempotent = false",
     ];
     let found: Vec<&str> = problems.lines().collect();
     for line in expected {

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tidegate::body::ByteBudget;
+use tidegate::body::{ByteBudget, REPLAY_CAP};
 use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::classify::Delivery;
@@ -110,10 +111,16 @@ impl Proxy {
         }
         if key.is_some() {
             // No digest can be made of it, so no promise either.
-            return respond::refused(self.tenant.shape(), &too_large());
+            let too_large = request.body().size_hint().lower() > REPLAY_CAP as u64;
+            return if too_large {
+                respond::refused(self.tenant.shape(), &body_too_large())
+            } else {
+                respond::no_room(self.tenant.shape())
+            };
         }
         if is_write {
-            self.once.passes_by(request.uri());
+            let way = self.once.way_past(request.uri());
+            request.extensions_mut().insert(way);
         }
         request.extensions_mut().insert(options);
         exchange(&self.tenant, request, login).await.0
@@ -225,7 +232,7 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     if headers.contains_key(REFUSED) || status == StatusCode::UNAUTHORIZED {
         return Fate::Unsent;
     }
-    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown") {
+    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown" || outcome == "in-flight") {
         return Fate::Unknown;
     }
     let body = response.body().held().map_or(&[][..], AsRef::as_ref);
@@ -289,13 +296,12 @@ fn unread(error: &dyn std::fmt::Display) -> Refused {
     }
 }
 
-fn too_large() -> Refused {
+fn body_too_large() -> Refused {
     Refused {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         reason: "body",
         message:
-            "the body is too large, or too much is held already, to keep it for an Idempotency-Key: send a \
-                  smaller one, or send it without a key"
+            "the body is too large to keep it for an Idempotency-Key: send a smaller one, or send it without a key"
                 .to_owned(),
     }
 }

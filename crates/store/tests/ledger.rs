@@ -5,14 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_core::idempotency::BodyDigest;
-use tidegate_core::time::Wall;
-use tidegate_store::ledger::{Entry, Kept, Ledger, LedgerProblem, NewEntry, Standing};
+use tidegate_core::time::{Mono, Wall};
+use tidegate_store::ledger::{Entry, Kept, Ledger, LedgerProblem, NewEntry, Now, Standing};
 
-const NOW: Wall = Wall::from_unix_millis(1_700_000_000_000);
+const NOW: Now = Now { wall: Wall::from_unix_millis(1_700_000_000_000), mono: Mono::ZERO };
 const SCOPE: [u8; 32] = [7; 32];
 
-fn later(by: Duration) -> Wall {
-    Wall::from_unix_millis(NOW.unix_millis() + i64::try_from(by.as_millis()).unwrap())
+/// So much later by the wall clock, and by that of the process that opens it then.
+fn later(by: Duration) -> Now {
+    let millis = i64::try_from(by.as_millis()).unwrap();
+    Now { wall: Wall::from_unix_millis(NOW.wall.unix_millis() + millis), mono: NOW.mono + by }
 }
 
 fn new(key: &str) -> NewEntry {
@@ -32,7 +34,7 @@ fn answer(body: &[u8]) -> Kept {
 }
 
 async fn found(ledger: &Ledger, key: &str) -> Option<Entry> {
-    ledger.find(SCOPE, key).await.unwrap()
+    ledger.find(SCOPE, key, NOW.mono).await.unwrap()
 }
 
 #[tokio::test]
@@ -56,18 +58,18 @@ async fn every_acknowledged_change_is_there_after_a_crash() {
         id,
         payload: BodyDigest::json(b"{}"),
         sent_key: "9f3c".to_owned(),
-        first_sent: NOW,
+        first_sent: NOW.wall,
         standing: Standing::Sent,
     };
     assert_eq!(entry, expected);
     assert_eq!(crash("2").identity([1; 32]).await.unwrap().as_deref(), Some("login-1"));
-    ledger.finish(id, Standing::Unknown, NOW).await.unwrap();
+    ledger.finish(id, Standing::Unknown, NOW.wall).await.unwrap();
     assert_eq!(found(&crash("3"), "k").await.unwrap().standing, Standing::Unknown);
     // Sent again: the upstream's memory of the key counts from the first sending.
     let again = ledger.intend(new("k"), later(Duration::from_mins(5))).await.unwrap();
     assert_eq!(again, id);
     assert_eq!(found(&crash("4"), "k").await.unwrap(), expected);
-    ledger.finish(id, Standing::Done(Some(answer(b"\x00\xff"))), NOW).await.unwrap();
+    ledger.finish(id, Standing::Done(Some(answer(b"\x00\xff"))), NOW.wall).await.unwrap();
     assert_eq!(found(&crash("5"), "k").await.unwrap().standing, Standing::Done(Some(answer(b"\x00\xff"))));
     ledger.withdraw(id).await.unwrap();
     assert_eq!(found(&crash("6"), "k").await, None);
@@ -79,7 +81,7 @@ async fn keys_are_forgotten_after_a_day_and_not_before() {
     let path = folder.path().join("gateway.db");
     let ledger = Ledger::open(&path, NOW).unwrap();
     let id = ledger.intend(new("k"), NOW).await.unwrap();
-    ledger.finish(id, Standing::Done(Some(answer(b"ok"))), NOW).await.unwrap();
+    ledger.finish(id, Standing::Done(Some(answer(b"ok"))), NOW.wall).await.unwrap();
     drop(ledger);
     let day = Duration::from_hours(24);
     let before = Ledger::open(&path, later(day)).unwrap();
@@ -102,7 +104,7 @@ async fn a_thousand_tasks_share_the_writer_and_each_finds_its_own() {
                 let key = format!("k{number}");
                 let id = ledger.intend(new(&key), NOW).await.unwrap();
                 let body = key.clone().into_bytes();
-                ledger.finish(id, Standing::Done(Some(answer(&body))), NOW).await.unwrap();
+                ledger.finish(id, Standing::Done(Some(answer(&body))), NOW.wall).await.unwrap();
                 assert_eq!(found(&ledger, &key).await.unwrap().standing, Standing::Done(Some(answer(&body))));
             })
         })

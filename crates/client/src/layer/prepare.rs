@@ -105,6 +105,7 @@ fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Pre
     call.key = key;
     call.further = request.extensions_mut().remove::<Further>().is_some();
     call.idempotent = call.idempotent.or_else(|| upstream.profile().is_idempotent(&call.method, &call.path));
+    call.safe = call.safe || upstream.profile().is_safe(&call.method, &call.path);
     call.fresh_for = upstream.fresh().and_then(|fresh| fresh.left(&call.path, started));
     call.dedup = upstream.profile().idempotency.dedup;
     Ok(Prepared { call: Arc::new(call), request })

@@ -83,8 +83,12 @@ impl Send {
         });
         match sent {
             Ok(response) => {
-                if let (Some((manager, generation)), StatusCode::UNAUTHORIZED) = (lent, response.status()) {
-                    manager.rejected(generation);
+                match (lent, response.status()) {
+                    (Some((manager, generation)), StatusCode::UNAUTHORIZED) => manager.rejected(generation),
+                    (Some((manager, generation)), status) if status.is_success() => {
+                        manager.accepted(generation);
+                    }
+                    _ => {}
                 }
                 let (response, seen, throttled) = self.read(response).await;
                 if let Some(ticket) = ticket {

@@ -191,6 +191,11 @@ impl TokenManager {
         self.state.lock().life.rejected(self.clock.now(), generation);
     }
 
+    /// The upstream did what a call with this generation's token asked for.
+    pub(crate) fn accepted(&self, generation: Generation) {
+        self.state.lock().life.accepted(generation);
+    }
+
     /// The upstream answered 403 and named the permission that is `missing`. Says so if it is to be `told`, once in an hour.
     pub(crate) fn denied(&self, family: &Family, missing: &Arc<str>, told: bool) {
         self.observers.denied(&Denied { credential: &self.id, family, missing });

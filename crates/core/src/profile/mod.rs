@@ -153,10 +153,28 @@ impl Profile {
     /// assert_eq!(genesys.is_idempotent(&Method::POST, "/api/v2/users"), None);
     /// ```
     pub fn is_idempotent(&self, method: &Method, path: &str) -> Option<bool> {
+        self.route(method, path).map(|route| route.idempotent)
+    }
+
+    /// Whether a route says that a call changes nothing, whatever its method says.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let genesys = Profile::builtin("genesys").unwrap();
+    /// assert!(genesys.is_safe(&Method::POST, "/api/v2/users/search"));
+    /// assert!(!genesys.is_safe(&Method::POST, "/api/v2/users"));
+    /// ```
+    pub fn is_safe(&self, method: &Method, path: &str) -> bool {
+        self.route(method, path).is_some_and(|route| route.safe)
+    }
+
+    fn route(&self, method: &Method, path: &str) -> Option<&RouteRule> {
         let matches = |route: &&RouteRule| {
             route.method.as_ref().is_none_or(|own| own == method) && route.path.matches(path)
         };
-        self.routes.iter().find(matches).map(|route| route.idempotent)
+        self.routes.iter().find(matches)
     }
 
     /// The API's and the login's host for a region (see [`Regions::hosts`]).

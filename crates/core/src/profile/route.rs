@@ -18,6 +18,8 @@ pub struct RouteRule {
     pub path: PathGlob,
     /// Whether executing a call twice does no more than executing it once, whatever the method says.
     pub idempotent: bool,
+    /// Whether it changes nothing, whatever the method says: a search by POST.
+    pub safe: bool,
 }
 
 /// The longest time for which a new entity can be said to be missing. Beyond it a 404 of something that was created is
@@ -34,11 +36,18 @@ pub(super) fn routes(file: &Section<'_>) -> Vec<RouteRule> {
             section.parsed("match", parse_place),
         );
         let idempotent = section.required("idempotent", "idempotent = true", section.boolean("idempotent"));
+        let safe = section.boolean("safe").unwrap_or(false);
+        if safe && idempotent == Some(false) {
+            section.problem(
+                "safe",
+                "contradicts idempotent = false (what changes nothing does so twice as well)",
+            );
+        }
         let (Some((method, path)), Some(idempotent)) = (place, idempotent) else { continue };
         if routes.iter().any(|earlier| (&earlier.method, &earlier.path) == (&method, &path)) {
             section.problem("match", "is that of an earlier route, which decides (remove one)");
         }
-        routes.push(RouteRule { method, path, idempotent });
+        routes.push(RouteRule { method, path, idempotent, safe });
     }
     routes
 }

@@ -9,12 +9,14 @@
 //! * without a key, to one caller who sends it again after nobody waits for it any more, and to all if its outcome is
 //!   unknown ([`orphans`]). Equal writes of living callers are two writes.
 //!
-//! One lock guards what is in flight and what was left; it is held for a few lines and never over a wait.
+//! One lock guards what is in flight and what was left; it is held for a few lines and never over a wait. In which order
+//! writes left is noted under a lock of its own ([`order`]), at the door.
 
 mod answer;
 mod door;
 mod flight;
 pub(crate) mod key;
+mod order;
 mod orphans;
 mod waiting;
 
@@ -30,15 +32,15 @@ use tidegate::{CallOptions, RequestBody, ResponseBody};
 use tidegate_core::idempotency::{BodyDigest, age, digest};
 use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
-use tidegate_store::ledger::{BearerDigest, KEEP, Ledger, LedgerError, NewEntry, Scope, Standing, Tally};
+use tidegate_store::ledger::{BearerDigest, Ledger, LedgerError, NewEntry, Now, Scope, Standing, Tally};
 use tidegate_telemetry::{KnownBy, Metrics};
 use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
 use self::answer::{Ended, replay};
-pub(crate) use self::door::Door;
-use self::door::Exit;
+pub(crate) use self::door::{Door, Exit};
 use self::flight::Flight;
+use self::order::{Order, Turn};
 use self::orphans::Orphans;
 use self::waiting::{Place, Seat, Subject, Waiter};
 use crate::proxy::{Login, exchange};
@@ -81,6 +83,7 @@ pub(crate) struct Once {
     /// How long who joins a write in flight waits for its end beyond what it took already.
     patience: Duration,
     table: Mutex<Table>,
+    order: Arc<Order>,
     running: watch::Sender<usize>,
 }
 
@@ -106,6 +109,7 @@ impl Once {
             metrics,
             patience,
             table: Mutex::default(),
+            order: Arc::default(),
             running: watch::Sender::new(0),
         };
         let there = match &this.keep {
@@ -121,7 +125,7 @@ impl Once {
     }
 
     fn open(&self) -> Result<Ledger, LedgerError> {
-        let now = self.tenant.upstream.clock().wall();
+        let now = now(&self.tenant);
         match &self.keep {
             KeepKeys::InMemory => Ledger::in_memory(now),
             KeepKeys::In(path) | KeepKeys::InOnceNeeded(path) => Ledger::open(path, now),
@@ -147,10 +151,9 @@ impl Once {
         Ok(Some((ledger.path().display().to_string(), tally)))
     }
 
-    /// A write that does not go through here is about to be sent to `uri`.
-    pub(crate) fn passes_by(&self, uri: &Uri) {
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        self.table.lock().orphans.supersede(target, None);
+    /// The way out of a write to `uri` that is not followed from here: others are overtaken by it all the same.
+    pub(crate) fn way_past(&self, uri: &Uri) -> Exit {
+        Exit::new(Turn::new(&self.order, uri.path(), None))
     }
 
     /// Writes that can be adopted.
@@ -195,7 +198,8 @@ impl Once {
                 Err(_) => return respond::in_flight(self.shape()),
             }
         }
-        let flight = Arc::new(Flight::new(subject.method.clone(), None, Exit::default()));
+        let exit = Exit::new(subject.turn(&self.order, write.request.uri().path()));
+        let flight = Arc::new(Flight::new(None, exit));
         let waiter = Waiter::new(self, &flight, Place::Plain(subject));
         let landing = waiter.landing();
         let this = Arc::clone(self);
@@ -209,10 +213,12 @@ impl Once {
 
     /// Adopts what an identical write left behind.
     fn adopt(self: &Arc<Self>, subject: &Arc<Subject>) -> Option<Waiter> {
+        if !subject.can_be_adopted {
+            return None;
+        }
         let now = self.tenant.upstream.clock().now();
         let mut table = self.table.lock();
-        let found = table.orphans.adopt(&subject.method, &subject.target, || subject.print(), now);
-        let flight = found.filter(|_| subject.can_be_adopted)?;
+        let flight = table.orphans.adopt(|| subject.print(), now)?;
         Some(Waiter::new(self, &flight, Place::Plain(Arc::clone(subject))))
     }
 
@@ -240,7 +246,7 @@ impl Once {
                     Err(_) => respond::in_flight(self.shape()),
                 }
             }
-            Seat::Another => respond::in_flight(self.shape()),
+            Seat::Another => respond::key_in_flight(self.shape()),
         }
     }
 
@@ -272,9 +278,9 @@ impl Once {
                 Seat::Another
             };
         }
-        table.orphans.supersede(target_of(&write.request), None);
-        let exit = Exit::noted(Arc::clone(&ledger), new.clone());
-        let flight = Arc::new(Flight::new(write.request.method().clone(), Some(new.payload), exit));
+        let turn = Turn::new(&self.order, write.request.uri().path(), None);
+        let exit = Exit::noted(turn, Arc::clone(&ledger), new.clone());
+        let flight = Arc::new(Flight::new(Some(new.payload), exit));
         place.insert(&mut table, &flight);
         let waiter = Waiter::new(self, &flight, place);
         let landing = waiter.landing();
@@ -296,7 +302,8 @@ impl Once {
         new: &NewEntry,
     ) -> Ended {
         let refused = |response| Ended::new(Fate::Unsent, response);
-        let entry = match ledger.find(new.scope, &new.key).await {
+        let now = now(&self.tenant);
+        let entry = match ledger.find(new.scope, &new.key, now.mono).await {
             Ok(entry) => entry,
             Err(error) => return refused(respond::ledger_failed(self.shape(), &error)),
         };
@@ -306,9 +313,6 @@ impl Once {
         if *header == key::IDEMPOTENCY_KEY || !write.request.headers().contains_key(header) {
             write.options.transaction = Some(named);
         }
-        let now = self.tenant.upstream.clock().wall();
-        // Old entries go when new ones are made; until then they are of no account.
-        let entry = entry.filter(|entry| now.since(entry.first_sent).is_none_or(|age| age < KEEP));
         match entry {
             Some(entry) if entry.payload != new.payload => return refused(respond::key_reused(self.shape())),
             Some(entry) => match entry.standing {
@@ -320,7 +324,7 @@ impl Once {
                 }
                 Standing::Sent | Standing::Unknown => {
                     write.options.key = Some(entry.sent_key).filter(|key| !key.is_empty());
-                    write.options.sent_before = Some(age(entry.first_sent, now));
+                    write.options.sent_before = Some(age(entry.first_sent, now.wall));
                 }
             },
             None => {}
@@ -345,8 +349,8 @@ impl Once {
             Fate::Unsent => ledger.withdraw(id).await,
         };
         if let Err(error) = noted {
-            // It stands as sent: whoever asks for it after a restart is told that nobody knows.
-            tracing::warn!(target: "tidegate", "what became of a write is not noted: {error}");
+            // It is known from memory until it can be noted. Who asks after a restart before that is told that nobody knows.
+            tracing::warn!(target: "tidegate", "what became of a write is not noted yet: {error}");
         }
         ended
     }
@@ -374,6 +378,12 @@ impl Once {
             body: request.body().bytes().cloned().unwrap_or_default(),
         }
     }
+}
+
+/// The present, for the ledger.
+fn now(tenant: &Tenant) -> Now {
+    let clock = tenant.upstream.clock();
+    Now { wall: clock.wall(), mono: clock.now() }
 }
 
 /// Path and query, as the caller wrote them.

@@ -10,7 +10,7 @@ use tidegate_gateway::{GatewayConfig, KeepKeys};
 use tidegate_sim::{Sim, SimConfig};
 use tokio::net::TcpListener;
 
-use crate::stage::{Answer, Caller, Canned, FIRST, Stage, credential, play, stage_with};
+use crate::stage::{Answer, Caller, Canned, FIRST, Stage, credential, field, play, stage_with, upstream};
 
 const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
@@ -104,6 +104,35 @@ async fn another_payload_under_a_key_in_flight_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn who_joins_what_its_first_caller_gave_up_gets_its_answer_and_not_a_throttle() {
+    let url = upstream(|mut wire, number| async move {
+        let mut number = number;
+        while let Some(head) = wire.until("\r\n\r\n").await {
+            wire.exactly(field(&head, "content-length").map_or(0, |length| length.parse().unwrap())).await;
+            if number == 0 {
+                tokio::time::sleep(Duration::from_millis(800)).await;
+                wire.write("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            } else {
+                wire.write("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}").await;
+            }
+            number += 1;
+        }
+    })
+    .await;
+    let stage = stage_with(&url, Profile::builtin("genesys").unwrap(), |_| {}).await;
+    let first = {
+        let caller = stage.caller.clone();
+        tokio::spawn(async move { post(&caller, "k", ANN).await })
+    };
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    first.abort();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let joined = post(&stage.caller, "k", ANN).await;
+    assert_eq!((joined.status.as_u16(), joined.header("tidegate-replayed")), (201, "true"), "{joined:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_cannot_be_read_is_refused_before_anything_is_sent() {
     let played = play("genesys", "limit = 0").await;
     for key in ["", "a b", "\"open", "a,b"] {
@@ -114,6 +143,27 @@ async fn a_key_that_cannot_be_read_is_refused_before_anything_is_sent() {
     let answer = post(&played.caller, "k", &large).await;
     assert!(answer.is_ours(413, ("tidegate-refused", "body")), "{answer:?}");
     assert!(!played.sim.stats().writes.contains_key(POSTS));
+}
+
+#[tokio::test]
+async fn a_body_that_finds_no_room_now_may_come_again() {
+    let played = play("genesys", "limit = 0").await;
+    let mut held = Vec::new();
+    // 64 MiB, announced and not sent.
+    for _ in 0..132 {
+        let mut wire = played.caller.connect().await;
+        wire.write(&format!("POST {USERS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 512000\r\n\r\n"))
+            .await;
+        held.push(wire);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let body = format!(r#"{{"name":"Ann","email":"ann@example.com","title":"{}"}}"#, "x".repeat(300_000));
+    let full = post(&played.caller, "k", &body).await;
+    assert!(full.is_ours(503, ("tidegate-refused", "no-room")), "{full:?}");
+    assert_eq!(full.header("retry-after"), "5");
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(post(&played.caller, "k", &body).await.status, 200);
 }
 
 #[tokio::test]
@@ -279,8 +329,7 @@ async fn the_upstream_is_sent_one_name_for_one_key() {
         assert_eq!(post(&stage.caller, "k", body).await.status, 401);
     }
     let heads = canned.heads();
-    let sent: Vec<_> =
-        heads.iter().map(|head| crate::stage::field(head, "x-genesys-request-id").unwrap()).collect();
+    let sent: Vec<_> = heads.iter().map(|head| field(head, "x-genesys-request-id").unwrap()).collect();
     assert_eq!(sent[0], sent[1]);
     assert_ne!(sent[0], sent[2], "another payload has another name");
     assert_ne!(BodyDigest::json(ANN.as_bytes()), BodyDigest::json(BOB.as_bytes()));

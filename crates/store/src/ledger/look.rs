@@ -62,8 +62,9 @@ fn look(path: &Path) -> Result<Option<Look>, LedgerProblem> {
 #[cfg(test)]
 mod tests {
     use tidegate_core::idempotency::BodyDigest;
+    use tidegate_core::time::Mono;
 
-    use super::super::{CURRENT, NewEntry, Standing};
+    use super::super::{CURRENT, NewEntry, Now, Standing};
     use super::*;
 
     fn new(key: &str) -> NewEntry {
@@ -85,21 +86,22 @@ mod tests {
         assert_eq!(Ledger::look(&path).unwrap(), None);
         assert!(!path.exists(), "looking makes nothing");
         let at = Wall::from_unix_millis;
-        let ledger = Ledger::open(&path, at(1_000)).unwrap();
-        let first = ledger.intend(new("a"), at(1_000)).await.unwrap();
-        ledger.intend(new("b"), at(2_000)).await.unwrap();
+        let now = |millis| Now { wall: at(millis), mono: Mono::ZERO };
+        let ledger = Ledger::open(&path, now(1_000)).unwrap();
+        let first = ledger.intend(new("a"), now(1_000)).await.unwrap();
+        ledger.intend(new("b"), now(2_000)).await.unwrap();
         ledger.finish(first, Standing::Done(None), at(3_000)).await.unwrap();
         let tally = Tally { entries: 2, unknown: 1 };
         let expected = Look { version: CURRENT, tally, oldest: Some(at(1_000)) };
         assert_eq!(Ledger::look(&path).unwrap(), Some(expected));
-        ledger.intend(new("c"), at(4_000)).await.expect("it is none the worse");
+        ledger.intend(new("c"), now(4_000)).await.expect("it is none the worse");
     }
 
     #[tokio::test]
     async fn damage_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.db");
-        let at = Wall::from_unix_millis(1_000);
+        let at = Now { wall: Wall::from_unix_millis(1_000), mono: Mono::ZERO };
         let ledger = Ledger::open(&path, at).unwrap();
         for key in 0..200 {
             ledger.intend(new(&format!("{key:0100}")), at).await.unwrap();

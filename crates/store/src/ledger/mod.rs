@@ -5,14 +5,15 @@
 //! when it is known. What stands as [`Standing::Sent`] when a ledger is opened was in flight when its process ended, and
 //! nobody knows whether it was executed. What never left has no entry at all.
 //!
-//! Entries are kept for [`KEEP`], 100 000 of them at most, with 512 MiB of answers; the oldest go first.
+//! Entries are kept for [`KEEP`], 100 000 of them at most, with 512 MiB of answers; the oldest go first, what is answered
+//! before what is unknown.
 //!
 //! ```
 //! use tidegate_core::idempotency::BodyDigest;
-//! use tidegate_core::time::Wall;
-//! use tidegate_store::ledger::{Ledger, NewEntry, Standing};
+//! use tidegate_core::time::{Mono, Wall};
+//! use tidegate_store::ledger::{Ledger, NewEntry, Now, Standing};
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-//! let now = Wall::from_unix_millis(1_700_000_000_000);
+//! let now = Now { wall: Wall::from_unix_millis(1_700_000_000_000), mono: Mono::ZERO };
 //! let ledger = Ledger::in_memory(now)?;
 //! let new = NewEntry {
 //!     scope: [1; 32],
@@ -24,14 +25,15 @@
 //!     login: None,
 //! };
 //! let id = ledger.intend(new, now).await?; // on disk: now it may be sent
-//! ledger.finish(id, Standing::Unknown, now).await?;
-//! let entry = ledger.find([1; 32], "order-17").await?.expect("it was intended");
+//! ledger.finish(id, Standing::Unknown, now.wall).await?;
+//! let entry = ledger.find([1; 32], "order-17", now.mono).await?.expect("it was intended");
 //! assert_eq!(entry.standing, Standing::Unknown);
 //! # Ok::<(), tidegate_store::ledger::LedgerError>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod error;
 mod format;
 mod look;
@@ -41,15 +43,16 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use tidegate_core::time::Wall;
+use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{mpsc, oneshot};
 
+use self::bounds::Bounds;
+pub use self::bounds::KEEP;
 pub use self::error::{LedgerError, LedgerProblem};
 pub use self::format::{APPLICATION_ID, CURRENT};
 pub use self::look::Look;
-pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Scope, Standing, Tally};
-pub use self::writer::KEEP;
-use self::writer::{Bounds, Command, Op, Reply, Writer};
+pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
+use self::writer::{Command, Op, Reply, Writer};
 use crate::lock::Lock;
 
 /// Questions that may wait for the writer. More would only move the waiting from who asks into memory.
@@ -73,7 +76,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerProblem::Locked`] with the holder's process id, [`LedgerProblem::NotALedger`],
     /// [`LedgerProblem::TooNew`], or what the disk said.
-    pub fn open(path: &Path, now: Wall) -> Result<Self, LedgerError> {
+    pub fn open(path: &Path, now: Now) -> Result<Self, LedgerError> {
         let open = || {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             format::could_be_at(path)?;
@@ -96,7 +99,7 @@ impl Ledger {
     ///
     /// # Errors
     /// What SQLite said.
-    pub fn in_memory(now: Wall) -> Result<Self, LedgerError> {
+    pub fn in_memory(now: Now) -> Result<Self, LedgerError> {
         let path = Path::new("(in memory)");
         let open = || Self::start(path, Writer::new(format::in_memory()?, Bounds::default(), now)?, None);
         open().map_err(|problem: LedgerProblem| LedgerError::new(path, problem))
@@ -115,12 +118,12 @@ impl Ledger {
         &self.path
     }
 
-    /// What is known of `key` within `scope`.
+    /// What is known of `key` within `scope` at `now`.
     ///
     /// # Errors
     /// What the disk said.
-    pub async fn find(&self, scope: Scope, key: &str) -> Result<Option<Entry>, LedgerError> {
-        match self.ask(Op::Find { scope, key: key.to_owned() }).await? {
+    pub async fn find(&self, scope: Scope, key: &str, now: Mono) -> Result<Option<Entry>, LedgerError> {
+        match self.ask(Op::Find { scope, key: key.to_owned(), now }).await? {
             Reply::Entry(entry) => Ok(entry.map(|entry| *entry)),
             _ => Err(self.closed()),
         }
@@ -142,8 +145,8 @@ impl Ledger {
     ///
     /// # Errors
     /// It must not leave: what the disk said.
-    pub async fn intend(&self, new: NewEntry, at: Wall) -> Result<EntryId, LedgerError> {
-        match self.ask(Op::Intend { new, at }).await? {
+    pub async fn intend(&self, new: NewEntry, now: Now) -> Result<EntryId, LedgerError> {
+        match self.ask(Op::Intend { new, now }).await? {
             Reply::Id(id) => Ok(id),
             _ => Err(self.closed()),
         }
@@ -152,7 +155,8 @@ impl Ledger {
     /// Notes what became of it.
     ///
     /// # Errors
-    /// What the disk said; the entry then stands as before, and its outcome as unknown.
+    /// What the disk said. What became of it is then known from memory, and written with the next commit that succeeds; if
+    /// the process ends before, the entry stands as before, and its outcome as unknown.
     pub async fn finish(&self, id: EntryId, standing: Standing, at: Wall) -> Result<(), LedgerError> {
         self.ask(Op::Finish { id, standing, at }).await.map(drop)
     }

@@ -1,13 +1,23 @@
 //! What a ledger holds: a keyed write, and what became of it.
 
 use tidegate_core::idempotency::BodyDigest;
-use tidegate_core::time::Wall;
+use tidegate_core::time::{Mono, Wall};
 
 /// Whose key it is: a hash over tenant, caller, method and target. The same key means another write elsewhere.
 pub type Scope = [u8; 32];
 
 /// SHA-256 of the bearer a program calls with; bearers themselves are not kept.
 pub type BearerDigest = [u8; 32];
+
+/// An instant by both clocks: what is written down is read by another process and needs the wall clock; what is in memory
+/// grows older by the monotonic one, which is never set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// By the wall clock.
+    pub wall: Wall,
+    /// By the clock of this process.
+    pub mono: Mono,
+}
 
 /// A write that is about to leave under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

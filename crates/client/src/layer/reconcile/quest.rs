@@ -15,6 +15,7 @@ use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
+use super::super::retry::is_held_back;
 use super::look::Look;
 use super::{Further, Reconciled, copy, stays_open};
 use crate::body::{RequestBody, ResponseBody};
@@ -27,7 +28,7 @@ use crate::upstream::Upstream;
 /// looked at by a person.
 const MOST_RESENDS: u32 = 2;
 
-/// What a gateway of ours says of an outcome that it could not find out.
+/// What a gateway of ours says of an outcome.
 const OUTCOME: &str = "tidegate-outcome";
 
 /// What an answer says of its body, and is not true of another one (RFC 9110 §8).
@@ -66,6 +67,8 @@ enum Doubt {
     Refused(Answer),
     /// There is nothing to delete, and an earlier attempt may have seen to that.
     Gone(Answer),
+    /// A gateway in between says that it is done, and cannot say with which answer.
+    Done(Answer),
 }
 
 impl<S> Quest<S>
@@ -93,11 +96,17 @@ where
                 Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
                 Doubt::Lost(answer) => (answer, self.look(false).await),
                 Doubt::Refused(answer) => (answer, self.look(true).await),
+                Doubt::Done(answer) => (answer, self.look_for_done().await),
             };
             match look {
                 Look::Applied(entity, by) => {
                     self.doubt_ends(DoubtEnd::Confirmed, None);
                     return self.tell(Ok(self.confirmed(entity.as_ref(), by)));
+                }
+                Look::Resend if self.is_called_off() => {
+                    let why = "it was not executed when a read was made, and no further attempt was wanted"
+                        .to_owned();
+                    return self.give_up(answer, why, true);
                 }
                 Look::Resend if resends < MOST_RESENDS => {
                     self.doubt_ends(DoubtEnd::Resent, None);
@@ -117,6 +126,17 @@ where
                 }
                 Look::Unknown { why, settles } => return self.give_up(answer, why, settles),
             }
+        }
+    }
+
+    /// Looks for a write that is done, perhaps with a refusal: whatever is seen, it is not sent again.
+    async fn look_for_done(&mut self) -> Look {
+        match self.look(true).await {
+            Look::Stands | Look::Resend => {
+                let why = "it is done, and a read does not show what it made".to_owned();
+                Look::Unknown { why, settles: false }
+            }
+            look => look,
         }
     }
 
@@ -177,7 +197,10 @@ where
     fn remaining(&self, options: &CallOptions) -> CallOptions {
         let elapsed = self.upstream.clock().now() - self.began;
         let left = |bound: Option<Duration>| bound.map(|bound| bound.saturating_sub(elapsed));
-        CallOptions { deadline: left(options.deadline), max_wait: left(options.max_wait), ..options.clone() }
+        // What was lost late is sent again within the time in which it is looked for.
+        let looked = self.lost_at.and(self.end()).map(|end| end - self.upstream.clock().now());
+        let max_wait = left(options.max_wait).map(|left| left.max(looked.unwrap_or_default()));
+        CallOptions { deadline: left(options.deadline), max_wait, ..options.clone() }
     }
 
     /// Whether an answer leaves doubt, or is one to doubt.
@@ -194,12 +217,14 @@ where
             Ok(response) => response,
         };
         let status = response.status();
-        let unknown = is_unknown(&response);
-        if unknown || self.total.doubtful {
+        let (unknown, done) = (is_unknown(&response), is_done_unseen(&response));
+        if unknown || done || self.total.doubtful {
             self.lost_at = Some(now);
         }
         if self.lost_at.is_none() {
             Doubt::None(Ok(response))
+        } else if done {
+            Doubt::Done(Ok(response))
         } else if unknown || !self.is_final(&response) {
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
@@ -215,7 +240,7 @@ where
     /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
     pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
         let (status, headers) = (response.status(), response.headers());
-        if status == StatusCode::UNAUTHORIZED || headers.contains_key("tidegate-refused") {
+        if status == StatusCode::UNAUTHORIZED || is_held_back(status, headers) {
             return false;
         }
         let body = response.body().held().map_or(&[][..], AsRef::as_ref);
@@ -233,10 +258,21 @@ where
         Error::new(kind, self.request.method(), &self.path, self.total.clone())
     }
 
-    /// When to stop looking.
+    /// How long to look for a write that was lost.
+    pub(super) fn within(&self) -> Option<Duration> {
+        self.options.reconcile.as_ref()?.within
+    }
+
+    /// When to stop looking. An attempt may take longer to be lost than anybody waits for quota, so the time to look
+    /// counts from the loss.
     pub(super) fn end(&self) -> Option<Mono> {
-        let within = self.options.reconcile.as_ref().and_then(|by| by.within);
-        [within, self.options.deadline].into_iter().flatten().min().map(|bound| self.began + bound)
+        let looked = self.within().map(|within| self.lost_at.unwrap_or(self.began) + within);
+        let worth = self.options.deadline.map(|deadline| self.began + deadline);
+        looked.into_iter().chain(worth).min()
+    }
+
+    fn is_called_off(&self) -> bool {
+        self.options.called_off.as_ref().is_some_and(|off| *off.borrow())
     }
 
     pub(super) fn rule(&self) -> Option<Arc<Rule>> {
@@ -335,7 +371,7 @@ where
         let settles = settles && self.rule().is_some();
         let error = match answer {
             // A gateway in between has found out as much, and there is no more to it.
-            Ok(response) if is_unknown(&response) && !settles => return self.tell(Ok(response)),
+            Ok(response) if outcome(&response) == "unknown" && !settles => return self.tell(Ok(response)),
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 let settles = settles || error.can_settle();
                 let why = match error.source_text() {
@@ -357,7 +393,18 @@ where
     }
 }
 
-/// Whether a gateway of ours in between could not find it out.
+/// What a gateway of ours in between says of an outcome.
+fn outcome(response: &Response<ResponseBody>) -> &str {
+    response.headers().get(OUTCOME).and_then(|outcome| outcome.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether a gateway of ours in between could not find it out, or not yet.
 pub(super) fn is_unknown(response: &Response<ResponseBody>) -> bool {
-    response.headers().get(OUTCOME).is_some_and(|outcome| outcome == "unknown")
+    ["unknown", "in-flight"].contains(&outcome(response))
+}
+
+/// Whether a gateway of ours in between knows that it is done, and not what was answered.
+fn is_done_unseen(response: &Response<ResponseBody>) -> bool {
+    let lost = response.status() == StatusCode::FAILED_DEPENDENCY && outcome(response) == "answer-lost";
+    lost || outcome(response) == "answer-not-kept"
 }
