@@ -208,7 +208,7 @@ impl Users {
         paging::page(request, &listed, |user| user.entity())
     }
 
-    /// `POST /api/v2/users/search`: active users that fit every entry of `query`. Knows the types `EXACT`, `STARTS_WITH` and
+    /// `POST /api/v2/users/search`: users that fit every entry of `query`; active ones, unless it asks for a state. Knows the types `EXACT`, `STARTS_WITH` and
     /// `CONTAINS`; case is of no account, as in the platform's index, which learns of a user after the lag.
     fn search(&self, now: Duration, request: &ApiRequest) -> Result<Value, ApiError> {
         let body = request.json().unwrap_or_default();
@@ -216,9 +216,10 @@ impl Users {
             return Err(ApiError::bad_request("the body needs a list `query`"));
         };
         let wanted = query.iter().map(Wanted::read).collect::<Result<Vec<_>, _>>()?;
+        let any_state = wanted.iter().any(|wanted| wanted.fields.iter().any(|field| field == "state"));
         let fits = |user: &&User| {
             user.is_visible(now)
-                && user.text("state") == "active"
+                && (any_state || user.text("state") == "active")
                 && wanted.iter().all(|wanted| wanted.fits(user))
         };
         let found: Vec<&User> = self.list.iter().filter(fits).collect();
@@ -533,6 +534,7 @@ mod tests {
         assert_eq!(total(12, "EXACT", "email", "ann@x").unwrap(), 1);
         assert_eq!(total(12, "EXACT", "email", "ann").unwrap(), 0);
         assert_eq!(total(12, "CONTAINS", "email", "@x").unwrap(), 1, "the other one is not active");
+        assert_eq!(total(12, "EXACT", "state", "inactive").unwrap(), 1, "it was asked for");
         assert_eq!(total(12, "STARTS_WITH", "name", "agent").unwrap(), 3);
         assert_eq!(total(12, "LIKE", "name", "agent").unwrap_err().status, 400);
     }
