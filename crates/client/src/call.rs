@@ -35,6 +35,12 @@ pub struct CallOptions {
     pub idempotent: Option<bool>,
     /// How long before this call the same write was already sent with an outcome nobody knows, from a journal.
     pub sent_before: Option<Duration>,
+    /// How long before this call the last of those sends had ended, at least: so long the upstream had time to show what it
+    /// executed. None of it, unless said otherwise.
+    pub lost_before: Option<Duration>,
+    /// Whether what was [sent before](Self::sent_before) is looked for also where sending it again would do no harm by itself:
+    /// others may have written since. Needs a rule that says how; false unless said otherwise.
+    pub asks_first: bool,
     /// Becomes true when no further attempt is wanted. An attempt that has left is awaited, a wait for another one ends at
     /// once, with what is known of the earlier ones. A call that has not been sent at all is simply dropped instead.
     pub called_off: Option<watch::Receiver<bool>>,

@@ -351,6 +351,7 @@ impl Sender<'_> {
             .class(Class::Bulk)
             .key(item.request.key.to_string())
             .sent_before(doubtful_since.map(|first| age(first, now)))
+            .asks_first(true)
             .called_off_by(self.halt.subscribe())
             .reconcile(ReconcileBy { rule: self.options.reconcile.clone(), within: None })
             .extension(exit.clone());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
-use tidegate_core::reconcile::{Finding, ReadRequest, Sight, judge, read_for, see};
+use tidegate_core::reconcile::{Absent, Finding, ReadRequest, Sight, Since, explain, judge, read_for, see};
 use tidegate_core::time::Mono;
 use tower::Service;
 
@@ -58,9 +58,10 @@ where
         };
         let signal = self.options.called_off.clone();
         let mut pause = FIRST_PAUSE;
+        let mut first = None;
         loop {
             let now = self.upstream.clock().now();
-            let quiet = now - self.lost_at.unwrap_or(now);
+            let quiet = self.quiet(now);
             if self.end().is_some_and(|end| now >= end) {
                 return unknown("the time to find it out is over", true);
             }
@@ -79,7 +80,10 @@ where
             };
             self.reads += 1;
             let sight = see(&rule, &written, status, body.as_ref());
-            let finding = judge(&rule, &written, sight, quiet);
+            let unchanged = rule.absent != Absent::Unchanged
+                || *first.get_or_insert_with(|| (status, body.clone())) == (status, body.clone());
+            let since = Since { quiet, watched: self.watched && unchanged };
+            let finding = judge(&rule, &written, sight, since);
             let settled = quiet >= rule.settle;
             let wait = match finding {
                 Finding::Applied => break Look::Applied(shown(sight), BY_READ),
@@ -88,7 +92,10 @@ where
                 // Of a write that was overtaken the upstream itself is to say so.
                 Finding::Superseded => break Look::Resend,
                 Finding::NotApplied if !refused => break Look::Resend,
-                Finding::CannotTell => break unknown(&told(sight, status), false),
+                Finding::CannotTell => {
+                    let why = explain(&rule, &written, sight);
+                    break unknown(&format!("a read cannot tell: {why} ({status})"), false);
+                }
                 Finding::NotApplied | Finding::TooEarly => pause.min(rule.settle.saturating_sub(quiet)),
             };
             pause = pause.saturating_mul(PAUSE_FACTOR);
@@ -147,14 +154,6 @@ where
 
 fn unknown(why: &str, settles: bool) -> Look {
     Look::Unknown { why: why.to_owned(), settles }
-}
-
-fn told(sight: Sight<'_>, status: u16) -> String {
-    match sight {
-        Sight::Unclear(why) => format!("a read cannot tell: {why} ({status})"),
-        Sight::Absent => "a read cannot tell: there is no such entity".to_owned(),
-        Sight::Found(_) => "a read cannot tell: the entity is not as it was written".to_owned(),
-    }
 }
 
 fn shown(sight: Sight<'_>) -> Option<Value> {

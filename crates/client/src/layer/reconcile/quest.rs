@@ -12,7 +12,7 @@ use serde_json::Value;
 use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
 use tidegate_core::key::normalise;
 use tidegate_core::observe::observe;
-use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
+use tidegate_core::reconcile::{Conflict, Rule, Same, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
@@ -30,6 +30,9 @@ const MOST_RESENDS: u32 = 2;
 
 /// What a gateway of ours says of an outcome that it could not find out.
 const OUTCOME: &str = "tidegate-outcome";
+
+/// What it marks an answer with that it has given before.
+const REPLAYED: &str = "tidegate-replayed";
 
 /// What an answer says of its body, and is not true of another one (RFC 9110 §8).
 const OF_THE_BODY: [HeaderName; 7] =
@@ -49,6 +52,12 @@ pub(super) struct Quest<S> {
     began: Mono,
     /// When the latest attempt that may have been executed had ended.
     pub(super) lost_at: Option<Mono>,
+    /// How long it had ended by then, if an earlier call sent it.
+    earlier: Duration,
+    /// Its end was seen, so that what others write from then on is seen too.
+    pub(super) watched: bool,
+    /// Attempts of the latest send.
+    sent: u32,
     /// What all sends of this write came to.
     total: CallReport,
     /// Reads that were answered.
@@ -82,14 +91,34 @@ where
         let path = normalise(path).map_or_else(|_| path.to_owned(), std::borrow::Cow::into_owned);
         let began = upstream.clock().now();
         let total = CallReport::default();
-        Self { inner, upstream, request, options, path, began, lost_at: None, total, reads: 0 }
+        Self {
+            inner,
+            upstream,
+            request,
+            options,
+            path,
+            began,
+            lost_at: None,
+            earlier: Duration::ZERO,
+            watched: false,
+            sent: 0,
+            total,
+            reads: 0,
+        }
     }
 
     pub(super) async fn run(mut self) -> Answer {
         let (mut resends, mut reapplied) = (0, 0);
+        let mut asks = self.asks_first();
         loop {
-            let answer = self.send().await;
-            let (answer, look) = match self.doubt(answer) {
+            let doubt = if std::mem::take(&mut asks) {
+                self.lose(false);
+                Doubt::Lost(Err(self.error(ErrorKind::OutcomeUnknown)))
+            } else {
+                let answer = self.send().await;
+                self.doubt(answer)
+            };
+            let (answer, look) = match doubt {
                 Doubt::None(answer) => (self.whole(answer).await, Look::Stands),
                 Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
                 Doubt::Lost(answer) => (answer, self.look(false).await),
@@ -121,6 +150,30 @@ where
         }
     }
 
+    /// Whether what an earlier process sent is looked for before it is sent again, though that would do no harm by itself:
+    /// others may have written since. Not of a deletion, which does nothing to what is gone and never meets another entity.
+    fn asks_first(&self) -> bool {
+        let wanted = self.options.asks_first && self.options.sent_before.is_some();
+        wanted && self.rule().is_some_and(|rule| rule.same != Same::Gone)
+    }
+
+    /// It is unknown what became of the write. `watched`: its last attempt has just ended.
+    fn lose(&mut self, watched: bool) {
+        if self.sent > 0 {
+            (self.lost_at, self.earlier) = (Some(self.upstream.clock().now()), Duration::ZERO);
+            self.watched = watched;
+        } else if self.lost_at.is_none() {
+            // Nothing has left: what is looked for is what earlier calls sent.
+            (self.lost_at, self.earlier) = (Some(self.began), self.options.lost_before.unwrap_or_default());
+            self.watched = false;
+        }
+    }
+
+    /// How long ago the last attempt that may have been executed had ended, at least.
+    pub(super) fn quiet(&self, now: Mono) -> Duration {
+        (now - self.lost_at.unwrap_or(now)).saturating_add(self.earlier)
+    }
+
     /// An answer that says "done", with the entity in place of a body that was cut. As it came where no read shows the entity
     /// as it was written: others may have changed it since.
     async fn whole(&mut self, answer: Answer) -> Answer {
@@ -130,7 +183,7 @@ where
             return Ok(response);
         }
         // It is certain that it was executed; what a read shows may be late as after a loss.
-        self.lost_at = Some(self.upstream.clock().now());
+        self.lose(true);
         let look = self.look(true).await;
         self.lost_at = None;
         let Look::Applied(entity, by) = look else { return Ok(response) };
@@ -161,6 +214,7 @@ where
             Ok(response) => response.extensions().get::<CallReport>().cloned().unwrap_or_default(),
             Err(error) => error.report().clone(),
         };
+        self.sent = report.attempts;
         // A further send carries the key of the first.
         self.options.key = report.key.clone().or(self.options.key.take());
         let (attempts, waited) = (self.total.attempts, self.total.waited);
@@ -183,10 +237,9 @@ where
 
     /// Whether an answer leaves doubt, or is one to doubt.
     fn doubt(&mut self, answer: Answer) -> Doubt {
-        let now = self.upstream.clock().now();
         let response = match answer {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-                self.lost_at = Some(now);
+                self.lose(true);
                 return Doubt::Lost(Err(error));
             }
             // Not sent, or stopped: what was lost before is as unknown as it was.
@@ -197,7 +250,8 @@ where
         let status = response.status();
         let unknown = is_unknown(&response);
         if unknown || self.total.doubtful {
-            self.lost_at = Some(now);
+            // A gateway in between may tell again what it found out some time ago.
+            self.lose(!response.headers().contains_key(REPLAYED));
         }
         if self.lost_at.is_none() {
             Doubt::None(Ok(response))
