@@ -43,6 +43,30 @@ async fn a_throttle_is_waited_out_and_never_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_what_a_gateway_refuses_only_what_may_pass_is_sent_again() {
+    for (status, again) in [
+        (429, true),
+        (502, true),
+        (503, true),
+        (400, false),
+        (401, false),
+        (403, false),
+        (409, false),
+        (413, false),
+        (421, false),
+        (422, false),
+        (501, false),
+    ] {
+        let wire = Fake::new([answer(status).header("tidegate-refused", "why")]);
+        let client = client(&wire, "genesys");
+        // A 401 is about the token, which is renewed once.
+        let response = client.request(Method::POST, "/api/v2/users").json("{}").send().await.unwrap();
+        let expected = if again || status == 401 { (200, 2) } else { (status, 1) };
+        assert_eq!((response.status().as_u16(), wire.seen().len()), expected, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hint_beyond_the_deadline_delivers_the_throttle_itself() {
     let wire = Fake::new([throttle(60)]);
     let began = Instant::now();

@@ -114,7 +114,8 @@ impl Proxy {
             return respond::refused(self.tenant.shape(), &too_large());
         }
         if is_write {
-            self.once.passes_by(request.uri());
+            let way = self.once.way_past(request.uri());
+            request.extensions_mut().insert(way);
         }
         request.extensions_mut().insert(options);
         exchange(&self.tenant, request, login).await.0
@@ -226,7 +227,7 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     if headers.contains_key(REFUSED) || status == StatusCode::UNAUTHORIZED {
         return Fate::Unsent;
     }
-    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown") {
+    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown" || outcome == "in-flight") {
         return Fate::Unknown;
     }
     let profile = tenant.upstream.profile();

@@ -197,10 +197,15 @@ pub(crate) fn lost(shape: ErrorShape, may_have_left: bool) -> Response<ResponseB
     later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", message, mark), None)
 }
 
-/// Another write is under way with this key, or the same one for too long. Never a 5xx: SDKs send those again.
+/// This write was sent, and is not answered for longer than anybody waits. Never a 5xx: SDKs send those again.
 pub(crate) fn in_flight(shape: ErrorShape) -> Response<ResponseBody> {
-    let message =
-        "this write, or another one with its Idempotency-Key, is in flight: ask again when it has ended";
+    let message = "this write was sent before and is in flight: ask again when it has ended";
+    answer(shape, StatusCode::CONFLICT, "write.in.flight", message, (OUTCOME, "in-flight"))
+}
+
+/// Another write is under way with this key.
+pub(crate) fn key_in_flight(shape: ErrorShape) -> Response<ResponseBody> {
+    let message = "another write with this Idempotency-Key is in flight: a new write needs a new key";
     answer(shape, StatusCode::CONFLICT, "key.in.flight", message, (REFUSED, "key-in-flight"))
 }
 
@@ -212,8 +217,8 @@ pub(crate) fn key_reused(shape: ErrorShape) -> Response<ResponseBody> {
 
 /// The write is done, and its answer cannot be given again.
 pub(crate) fn not_kept(shape: ErrorShape) -> Response<ResponseBody> {
-    let message = "the write with this Idempotency-Key is done; its answer was too large to be kept";
-    answer(shape, StatusCode::CONFLICT, "answer.not.kept", message, (REFUSED, "answer-not-kept"))
+    let message = "this write was sent before and is done; its answer was too large to be kept";
+    answer(shape, StatusCode::CONFLICT, "answer.not.kept", message, (OUTCOME, "answer-not-kept"))
 }
 
 /// A keyed write cannot be noted, so it is not sent.

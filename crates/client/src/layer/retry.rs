@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
 use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
@@ -28,6 +28,12 @@ use crate::transport::SendError;
 
 /// What a gateway of ours marks an answer with that it gave without sending anything.
 const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
+
+/// Whether a gateway of ours refused a call for now: it sent nothing, and may send it later. What else it marks so (a key of
+/// another write, a body it does not take) it would say again.
+pub(super) fn is_held_back(status: StatusCode, headers: &HeaderMap) -> bool {
+    headers.contains_key(REFUSED) && matches!(status.as_u16(), 429 | 502 | 503)
+}
 
 /// How much of an answer is kept in memory while another attempt is waited for.
 const KEEP: usize = 64 * 1024;
@@ -236,8 +242,8 @@ impl Run {
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
-        // A gateway of ours that marks its answer has not sent anything, whatever the status would say otherwise.
-        let throttled = throttled || response.headers().contains_key(REFUSED);
+        // A gateway of ours that holds a call back has not sent anything, whatever the status would say otherwise.
+        let throttled = throttled || is_held_back(status, response.headers());
         let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
         let next = self.next(&outcome);
         if self.attempts.in_doubt() {

@@ -80,6 +80,23 @@ impl Ended {
         response
     }
 
+    /// Whether everybody who sends the write again is told of it, as nobody can be told more: its outcome is unknown, or
+    /// its answer cannot be given again.
+    pub(super) fn is_for_all(&self) -> bool {
+        match self.fate {
+            Fate::Unknown => true,
+            Fate::Done => matches!(self.answer, Answer::Stream(_)),
+            Fate::Unsent => false,
+        }
+    }
+
+    /// Nobody waits for the answer: one that is still arriving is dropped, and its connection with it.
+    pub(super) fn forget_stream(&self) {
+        if let Answer::Stream(stream) = &self.answer {
+            drop(stream.lock().take());
+        }
+    }
+
     /// What is written down of it.
     pub(super) fn kept(&self) -> Option<Kept> {
         match &self.answer {

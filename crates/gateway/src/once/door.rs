@@ -11,13 +11,16 @@ use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
 use tidegate_store::ledger::{EntryId, Ledger, LedgerError, NewEntry};
 
-/// One write's way out, in the extensions of its request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Exit(Arc<Inner>);
+use super::order::Turn;
 
-#[derive(Debug, Default)]
+/// One write's way out, in the extensions of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Exit(Arc<Inner>);
+
+#[derive(Debug)]
 struct Inner {
     stage: Mutex<Stage>,
+    turn: Turn,
     note: Option<Note>,
 }
 
@@ -41,10 +44,20 @@ struct Note {
 }
 
 impl Exit {
+    /// The way out of a write that is not noted.
+    pub(super) fn new(turn: Turn) -> Self {
+        Self(Arc::new(Inner { stage: Mutex::default(), turn, note: None }))
+    }
+
     /// The way out of a write that is noted in `ledger` first, with the key that it is sent with.
-    pub(super) fn noted(ledger: Arc<Ledger>, new: NewEntry) -> Self {
+    pub(super) fn noted(turn: Turn, ledger: Arc<Ledger>, new: NewEntry) -> Self {
         let note = Some(Note { ledger, new, noted: OnceLock::new() });
-        Self(Arc::new(Inner { stage: Mutex::default(), note }))
+        Self(Arc::new(Inner { stage: Mutex::default(), turn, note }))
+    }
+
+    /// Whether it may still be adopted: no other write to its path has left since.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.turn.is_last()
     }
 
     /// Keeps it from leaving; false if it is too late for that.
@@ -69,11 +82,15 @@ impl Exit {
     async fn leave(&self, sent_key: Option<&str>, clock: Clock) -> Result<(), AttemptError> {
         {
             let mut stage = self.0.stage.lock();
-            match *stage {
-                Stage::Waiting => *stage = Stage::Leaving,
-                // A further attempt.
-                Stage::Leaving => return Ok(()),
+            let further = match *stage {
+                Stage::Waiting => false,
+                Stage::Leaving => true,
                 Stage::Held => return Err(AttemptError::Stopped("its caller hung up".into())),
+            };
+            *stage = Stage::Leaving;
+            self.0.turn.leaves();
+            if further {
+                return Ok(());
             }
         }
         let Some(note) = &self.0.note else { return Ok(()) };

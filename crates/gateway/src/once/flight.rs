@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use http::Method;
 use sha2::{Digest, Sha256};
 use tidegate_core::idempotency::BodyDigest;
 use tidegate_core::time::Mono;
@@ -29,36 +28,30 @@ pub(super) fn hash(label: &str, parts: &[&[u8]]) -> [u8; 32] {
 /// A write on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    method: Method,
     /// What is written, of a keyed write.
     pub(super) payload: Option<BodyDigest>,
     pub(super) exit: Exit,
-    /// Becomes true when nobody waits for it: no further attempt is made.
+    /// True while nobody waits for it: no further attempt is made.
     off: watch::Sender<bool>,
     ended: watch::Sender<Option<(Ended, Mono)>>,
     /// Changed only under the table's lock.
     waiters: AtomicUsize,
     task: parking_lot::Mutex<Option<AbortHandle>>,
-    /// Another write to its target was sent after its caller had gone.
-    superseded: AtomicBool,
+    /// Everybody who waited for it has gone once.
+    abandoned: AtomicBool,
 }
 
 impl Flight {
-    pub(super) fn new(method: Method, payload: Option<BodyDigest>, exit: Exit) -> Self {
+    pub(super) fn new(payload: Option<BodyDigest>, exit: Exit) -> Self {
         Self {
-            method,
             payload,
             exit,
             off: watch::Sender::new(false),
             ended: watch::Sender::new(None),
             waiters: AtomicUsize::new(0),
             task: parking_lot::Mutex::default(),
-            superseded: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn method(&self) -> &Method {
-        &self.method
     }
 
     /// What tells the call that nobody waits for it.
@@ -94,18 +87,15 @@ impl Flight {
         told.as_ref().expect("it was waited for").0.clone()
     }
 
-    /// Another write to its target is sent: nobody is to adopt it any more.
-    pub(super) fn supersede(&self) {
-        self.superseded.store(true, Ordering::Relaxed);
+    /// Whether there was a time at which nobody waited for it.
+    pub(super) fn was_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Relaxed)
-    }
-
-    /// One more waits. Under the table's lock.
+    /// One more waits, so that it is worth trying again. Under the table's lock.
     pub(super) fn join(&self) {
         self.waiters.fetch_add(1, Ordering::Relaxed);
+        self.off.send_if_modified(|off| std::mem::take(off));
     }
 
     /// One less waits; true if it was the last. Under the table's lock.
@@ -113,8 +103,10 @@ impl Flight {
         self.waiters.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
-    /// Stops it if it has not left: true if nothing was sent and nothing will be. Otherwise no further attempt is made.
+    /// Stops it if it has not left: true if nothing was sent and nothing will be. Otherwise no further attempt is made
+    /// until somebody [joins](Self::join).
     pub(super) fn call_off(&self) -> bool {
+        self.abandoned.store(true, Ordering::Relaxed);
         if self.exit.hold() {
             if let Some(task) = self.task.lock().take() {
                 task.abort();

@@ -9,12 +9,14 @@
 //! * without a key, to one caller who sends it again after nobody waits for it any more, and to all if its outcome is
 //!   unknown ([`orphans`]). Equal writes of living callers are two writes.
 //!
-//! One lock guards what is in flight and what was left; it is held for a few lines and never over a wait.
+//! One lock guards what is in flight and what was left; it is held for a few lines and never over a wait. In which order
+//! writes left is noted under a lock of its own ([`order`]), at the door.
 
 mod answer;
 mod door;
 mod flight;
 pub(crate) mod key;
+mod order;
 mod orphans;
 mod waiting;
 
@@ -36,9 +38,9 @@ use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
 use self::answer::{Ended, replay};
-pub(crate) use self::door::Door;
-use self::door::Exit;
+pub(crate) use self::door::{Door, Exit};
 use self::flight::{Flight, hash};
+use self::order::{Order, Turn};
 use self::orphans::Orphans;
 use self::waiting::{Place, Seat, Subject, Waiter};
 use crate::proxy::{Login, exchange};
@@ -81,6 +83,7 @@ pub(crate) struct Once {
     /// How long who joins a write in flight waits for its end beyond what it took already.
     patience: Duration,
     table: Mutex<Table>,
+    order: Arc<Order>,
     running: watch::Sender<usize>,
 }
 
@@ -106,6 +109,7 @@ impl Once {
             metrics,
             patience,
             table: Mutex::default(),
+            order: Arc::default(),
             running: watch::Sender::new(0),
         };
         let there = match &this.keep {
@@ -147,10 +151,9 @@ impl Once {
         Ok(Some((ledger.path().display().to_string(), tally)))
     }
 
-    /// A write that does not go through here is about to be sent to `uri`.
-    pub(crate) fn passes_by(&self, uri: &Uri) {
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        self.table.lock().orphans.supersede(target, None);
+    /// The way out of a write to `uri` that is not followed from here: others are overtaken by it all the same.
+    pub(crate) fn way_past(&self, uri: &Uri) -> Exit {
+        Exit::new(Turn::new(&self.order, uri.path(), None))
     }
 
     /// Writes that can be adopted.
@@ -195,7 +198,8 @@ impl Once {
                 Err(_) => return respond::in_flight(self.shape()),
             }
         }
-        let flight = Arc::new(Flight::new(subject.method.clone(), None, Exit::default()));
+        let exit = Exit::new(subject.turn(&self.order, write.request.uri().path()));
+        let flight = Arc::new(Flight::new(None, exit));
         let waiter = Waiter::new(self, &flight, Place::Plain(subject));
         let landing = waiter.landing();
         let this = Arc::clone(self);
@@ -209,10 +213,12 @@ impl Once {
 
     /// Adopts what an identical write left behind.
     fn adopt(self: &Arc<Self>, subject: &Arc<Subject>) -> Option<Waiter> {
+        if !subject.can_be_adopted {
+            return None;
+        }
         let now = self.tenant.upstream.clock().now();
         let mut table = self.table.lock();
-        let found = table.orphans.adopt(&subject.method, &subject.target, || subject.print(), now);
-        let flight = found.filter(|_| subject.can_be_adopted)?;
+        let flight = table.orphans.adopt(|| subject.print(), now)?;
         Some(Waiter::new(self, &flight, Place::Plain(Arc::clone(subject))))
     }
 
@@ -240,7 +246,7 @@ impl Once {
                     Err(_) => respond::in_flight(self.shape()),
                 }
             }
-            Seat::Another => respond::in_flight(self.shape()),
+            Seat::Another => respond::key_in_flight(self.shape()),
         }
     }
 
@@ -272,9 +278,9 @@ impl Once {
                 Seat::Another
             };
         }
-        table.orphans.supersede(target_of(&write.request), None);
-        let exit = Exit::noted(Arc::clone(&ledger), new.clone());
-        let flight = Arc::new(Flight::new(write.request.method().clone(), Some(new.payload), exit));
+        let turn = Turn::new(&self.order, write.request.uri().path(), None);
+        let exit = Exit::noted(turn, Arc::clone(&ledger), new.clone());
+        let flight = Arc::new(Flight::new(Some(new.payload), exit));
         place.insert(&mut table, &flight);
         let waiter = Waiter::new(self, &flight, place);
         let landing = waiter.landing();

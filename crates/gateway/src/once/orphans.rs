@@ -2,20 +2,20 @@
 //!
 //! A program that gives up on a write and sends it again wants it done once. Without a key nobody can tell that from
 //! two writes that happen to be equal; so only what nobody waits for any more is adopted, by one caller, and only for a
-//! while. An unknown outcome is told to everybody who asks: sending the write again is what must not happen.
+//! while. An unknown outcome is told to everybody who asks, and so is a done write whose answer cannot be given again:
+//! sending the write again is what must not happen.
 //!
 //! Only POST and PATCH are adopted: where a second execution does no harm, sending again tells more than an old answer
-//! does. And a PATCH is adopted only while it is the last write to its target, since doing it again after another one has
-//! an effect of its own.
+//! does. And a PATCH is adopted only while it is the last write to its path ([`order`](super::order)), since doing it
+//! again after another one has an effect of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use tidegate_core::time::Mono;
 
-use super::answer::Fate;
+use super::answer::{Ended, Fate};
 use super::flight::{Flight, Print};
 
 /// For how long a write can be adopted after its end: longer than programs retry, shorter than people forget.
@@ -31,43 +31,19 @@ const MAX_BYTES: usize = 64 << 20;
 /// lock, and bounds are kept to about that.
 const LOOK_AFTER: usize = 16;
 
-/// The orphans of a gateway.
+/// The orphans of a gateway, by what they wrote.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
-    places: HashMap<Place, Vec<Orphan>>,
+    places: HashMap<Print, Vec<Arc<Flight>>>,
     /// Left since what is over was looked for.
     since: usize,
 }
 
-/// Where an orphan is looked for, so that few lie in one place: a PATCH at its target, whatever it writes, and anything
-/// else where only its equals are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Place {
-    Patched(String),
-    Equal(Print),
-}
-
-impl Place {
-    fn of(method: &Method, target: &str, print: Print) -> Self {
-        if method == Method::PATCH { Self::Patched(target.to_owned()) } else { Self::Equal(print) }
-    }
-}
-
-#[derive(Debug)]
-struct Orphan {
-    print: Print,
-    flight: Arc<Flight>,
-}
-
-impl Orphan {
-    /// Whether it is of no use any more at `now`.
-    fn is_over(&self, now: Mono) -> bool {
-        self.flight.ended().is_some_and(|(ended, at)| ended.fate == Fate::Unsent || now - at >= ADOPTED_FOR)
-    }
-
-    fn ended_at(&self) -> Option<Mono> {
-        self.flight.ended().map(|(_, at)| at)
-    }
+/// Whether an orphan is of no use any more at `now`: it was not executed, it is too long ago, or something else was
+/// written to its entity since.
+fn is_over(flight: &Flight, now: Mono) -> bool {
+    let past = |(ended, at): (Ended, Mono)| ended.fate == Fate::Unsent || now - at >= ADOPTED_FOR;
+    flight.ended().is_some_and(past) || !flight.exit.is_last()
 }
 
 impl Orphans {
@@ -77,13 +53,10 @@ impl Orphans {
     }
 
     /// Leaves a write behind. It may be in flight still.
-    pub(super) fn leave(&mut self, target: &str, print: Print, flight: Arc<Flight>, now: Mono) {
-        if flight.is_superseded() {
-            return;
-        }
-        let here = self.places.entry(Place::of(flight.method(), target, print)).or_default();
-        here.retain(|orphan| !orphan.is_over(now) && !Arc::ptr_eq(&orphan.flight, &flight));
-        here.push(Orphan { print, flight });
+    pub(super) fn leave(&mut self, print: Print, flight: Arc<Flight>, now: Mono) {
+        let here = self.places.entry(print).or_default();
+        here.retain(|orphan| !is_over(orphan, now) && !Arc::ptr_eq(orphan, &flight));
+        here.push(flight);
         self.since += 1;
         if self.since >= LOOK_AFTER && self.since * 8 >= self.len() {
             self.since = 0;
@@ -93,10 +66,10 @@ impl Orphans {
 
     /// Drops what is over, then the oldest of what is too much.
     fn make_room(&mut self, now: Mono) {
-        self.retain(|orphan| !orphan.is_over(now));
+        self.retain(|orphan| !is_over(orphan, now));
         let all = self.places.values().flatten();
         let mut ended: Vec<(Mono, usize)> =
-            all.filter_map(|orphan| orphan.flight.ended()).map(|(ended, at)| (at, ended.size())).collect();
+            all.filter_map(|orphan| orphan.ended()).map(|(ended, at)| (at, ended.size())).collect();
         ended.sort_unstable();
         let (mut count, mut bytes) = (self.len(), ended.iter().map(|(_, size)| size).sum::<usize>());
         let mut until = None;
@@ -107,62 +80,32 @@ impl Orphans {
             (count, bytes, until) = (count - 1, bytes - size, Some(at));
         }
         if let Some(until) = until {
-            self.retain(|orphan| orphan.ended_at().is_none_or(|at| at > until));
+            self.retain(|orphan| orphan.ended().is_none_or(|(_, at)| at > until));
         }
     }
 
     /// The write that an identical request adopts. `print` is asked for only if anything was left at all.
-    pub(super) fn adopt(
-        &mut self,
-        method: &Method,
-        target: &str,
-        print: impl FnOnce() -> Print,
-        now: Mono,
-    ) -> Option<Arc<Flight>> {
+    pub(super) fn adopt(&mut self, print: impl FnOnce() -> Print, now: Mono) -> Option<Arc<Flight>> {
         if self.places.is_empty() {
             return None;
         }
         let print = print();
-        self.supersede(target, Some(print));
-        self.look(&Place::of(method, target, print), |here| {
-            here.retain(|orphan| !orphan.is_over(now));
-            let at = here.iter().position(|orphan| orphan.print == print)?;
-            let unknown = here[at].flight.ended().is_some_and(|(ended, _)| ended.fate == Fate::Unknown);
-            Some(if unknown { Arc::clone(&here[at].flight) } else { here.remove(at).flight })
-        })
-        .flatten()
-    }
-
-    /// A write to `target` is about to be sent: what was done to the same entity before is not the last write to it any
-    /// more, except for one that is identical.
-    pub(super) fn supersede(&mut self, target: &str, except: Option<Print>) {
-        if self.places.is_empty() {
-            return;
+        let here = self.places.get_mut(&print)?;
+        here.retain(|orphan| !is_over(orphan, now));
+        let found = here.first().cloned();
+        // What is in flight or can be told once is one adopter's.
+        if found.as_ref().is_some_and(|found| found.ended().is_none_or(|(ended, _)| !ended.is_for_all())) {
+            here.remove(0);
         }
-        self.look(&Place::Patched(target.to_owned()), |here| {
-            here.retain(|orphan| {
-                let identical = Some(orphan.print) == except;
-                if !identical {
-                    orphan.flight.supersede();
-                }
-                identical
-            });
-        });
-    }
-
-    /// Does something with the orphans of a place; one without any is not kept.
-    fn look<T>(&mut self, place: &Place, act: impl FnOnce(&mut Vec<Orphan>) -> T) -> Option<T> {
-        let here = self.places.get_mut(place)?;
-        let done = act(here);
         if here.is_empty() {
-            self.places.remove(place);
+            self.places.remove(&print);
         }
-        Some(done)
+        found
     }
 
-    fn retain(&mut self, keep: impl Fn(&Orphan) -> bool) {
+    fn retain(&mut self, keep: impl Fn(&Flight) -> bool) {
         self.places.retain(|_, here| {
-            here.retain(&keep);
+            here.retain(|orphan| keep(orphan));
             !here.is_empty()
         });
     }
@@ -174,17 +117,18 @@ mod tests {
     use http::Response;
     use tidegate::ResponseBody;
 
-    use super::super::answer::Ended;
     use super::super::door::Exit;
     use super::super::flight::hash;
+    use super::super::order::{Order, Turn};
     use super::*;
 
     const AT: Mono = Mono::ZERO;
     const ANN: Print = [1; 32];
     const BOB: Print = [2; 32];
 
-    fn flight(method: Method, fate: Option<Fate>, at: Mono) -> Arc<Flight> {
-        let flight = Flight::new(method, None, Exit::default());
+    fn flight(fate: Option<Fate>, at: Mono) -> Arc<Flight> {
+        let turn = Turn::new(&Arc::default(), "/users", None);
+        let flight = Flight::new(None, Exit::new(turn));
         if let Some(fate) = fate {
             flight.end(Ended::new(fate, Response::new(ResponseBody::from(Bytes::from_static(b"ok")))), at);
         }
@@ -192,14 +136,14 @@ mod tests {
     }
 
     fn adopts(orphans: &mut Orphans, print: Print, now: Mono) -> bool {
-        orphans.adopt(&Method::POST, "/users", || print, now).is_some()
+        orphans.adopt(|| print, now).is_some()
     }
 
     #[test]
     fn what_is_done_is_adopted_once_and_what_is_unknown_is_told_to_all() {
         let mut orphans = Orphans::default();
-        orphans.leave("/users", ANN, flight(Method::POST, Some(Fate::Done), AT), AT);
-        orphans.leave("/users", BOB, flight(Method::POST, Some(Fate::Unknown), AT), AT);
+        orphans.leave(ANN, flight(Some(Fate::Done), AT), AT);
+        orphans.leave(BOB, flight(Some(Fate::Unknown), AT), AT);
         assert_eq!(
             [ANN, ANN, BOB, BOB].map(|print| adopts(&mut orphans, print, AT)),
             [true, false, true, true]
@@ -211,7 +155,7 @@ mod tests {
     fn each_of_two_equal_orphans_has_an_adopter() {
         let mut orphans = Orphans::default();
         for _ in 0..2 {
-            orphans.leave("/users", ANN, flight(Method::POST, Some(Fate::Done), AT), AT);
+            orphans.leave(ANN, flight(Some(Fate::Done), AT), AT);
         }
         assert_eq!([(); 3].map(|()| adopts(&mut orphans, ANN, AT)), [true, true, false]);
     }
@@ -221,47 +165,46 @@ mod tests {
         let end = AT + ADOPTED_FOR;
         for fate in [Fate::Done, Fate::Unknown] {
             let mut orphans = Orphans::default();
-            orphans.leave("/users", ANN, flight(Method::POST, Some(fate), AT), AT);
+            orphans.leave(ANN, flight(Some(fate), AT), AT);
             assert!(!adopts(&mut orphans, ANN, end));
             let mut orphans = Orphans::default();
-            orphans.leave("/users", ANN, flight(Method::POST, Some(fate), AT), AT);
+            orphans.leave(ANN, flight(Some(fate), AT), AT);
             assert!(adopts(&mut orphans, ANN, Mono::from_nanos(599_999_999_999)));
         }
         let mut orphans = Orphans::default();
-        orphans.leave("/users", ANN, flight(Method::POST, None, AT), AT);
+        orphans.leave(ANN, flight(None, AT), AT);
         assert!(adopts(&mut orphans, ANN, end), "one that runs is not over, however long it takes");
     }
 
     #[test]
     fn what_turned_out_not_to_be_executed_is_nobodys() {
         let mut orphans = Orphans::default();
-        let left = flight(Method::POST, None, AT);
-        orphans.leave("/users", ANN, Arc::clone(&left), AT);
+        let left = flight(None, AT);
+        orphans.leave(ANN, Arc::clone(&left), AT);
         left.end(Ended::new(Fate::Unsent, Response::new(ResponseBody::from(Bytes::new()))), AT);
         assert!(!adopts(&mut orphans, ANN, AT));
         assert_eq!(orphans.len(), 0);
     }
 
     #[test]
-    fn another_write_to_its_target_ends_a_patch_and_not_a_post() {
-        for (method, survives) in [(Method::PATCH, false), (Method::POST, true)] {
+    fn a_patch_that_was_overtaken_is_nobodys_whenever_that_was() {
+        for overtaken_before_it_is_left in [true, false] {
+            let order: Arc<Order> = Arc::default();
+            let turn = Turn::new(&order, "/users/7", Some(ANN));
+            turn.leaves();
+            let patch = Arc::new(Flight::new(None, Exit::new(turn)));
+            let overtake = || Turn::new(&order, "/users/7", None).leaves();
             let mut orphans = Orphans::default();
-            orphans.leave("/users", ANN, flight(method.clone(), Some(Fate::Unknown), AT), AT);
-            assert!(orphans.adopt(&Method::PUT, "/users", || BOB, AT).is_none());
-            assert_eq!(orphans.adopt(&method, "/users", || ANN, AT).is_some(), survives, "{method}");
+            if overtaken_before_it_is_left {
+                overtake();
+            }
+            orphans.leave(ANN, patch, AT);
+            if !overtaken_before_it_is_left {
+                overtake();
+            }
+            assert!(!adopts(&mut orphans, ANN, AT));
+            assert_eq!(orphans.len(), 0);
         }
-    }
-
-    #[test]
-    fn a_patch_that_was_overtaken_in_flight_is_not_left_again_at_its_end() {
-        let mut orphans = Orphans::default();
-        let running = flight(Method::PATCH, None, AT);
-        orphans.leave("/users", ANN, Arc::clone(&running), AT);
-        orphans.supersede("/users/1", None);
-        assert_eq!(orphans.len(), 1, "another target");
-        orphans.supersede("/users", None);
-        orphans.leave("/users", ANN, running, AT);
-        assert_eq!(orphans.len(), 0);
     }
 
     #[test]
@@ -271,7 +214,7 @@ mod tests {
         let print = |number: usize| hash("test", &[&number.to_be_bytes()]);
         for number in 0..left {
             let at = AT + Duration::from_millis(number as u64);
-            orphans.leave("/users", print(number), flight(Method::POST, Some(Fate::Unknown), at), at);
+            orphans.leave(print(number), flight(Some(Fate::Unknown), at), at);
         }
         assert!((MAX_ORPHANS..=MAX_ORPHANS * 9 / 8).contains(&orphans.len()), "{}", orphans.len());
         assert!(!adopts(&mut orphans, print(0), AT));

@@ -11,12 +11,14 @@ use tidegate_store::ledger::Scope;
 
 use super::answer::{Ended, Fate, lost};
 use super::flight::{Flight, Print, hash};
+use super::order::{Order, Turn};
 use super::{Once, Table};
 
 /// A write without a key, as far as an identical one must agree with it.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub(super) method: Method,
+    /// Path and query, as the caller wrote them.
     pub(super) target: String,
     pub(super) caller: String,
     /// The name the caller gave the write for the upstream: with another one it is another write.
@@ -27,6 +29,13 @@ pub(super) struct Subject {
 }
 
 impl Subject {
+    /// Its place among the writes to `path`. A PATCH is worth adopting only while it is the last of them; a POST makes
+    /// something new.
+    pub(super) fn turn(&self, order: &Arc<Order>, path: &str) -> Turn {
+        let overtakable = self.can_be_adopted && self.method == Method::PATCH;
+        Turn::new(order, path, overtakable.then(|| self.print()))
+    }
+
     pub(super) fn print(&self) -> Print {
         let named = self.named.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
         let [caller, method, target] = [&self.caller, self.method.as_str(), &self.target].map(str::as_bytes);
@@ -116,7 +125,7 @@ fn abandon(once: &Once, table: &mut Table, flight: &Arc<Flight>, place: &Place) 
         && subject.can_be_adopted
     {
         let now = once.tenant.upstream.clock().now();
-        table.orphans.leave(&subject.target, subject.print(), Arc::clone(flight), now);
+        table.orphans.leave(subject.print(), Arc::clone(flight), now);
     }
 }
 
@@ -131,14 +140,19 @@ impl Landing {
     pub(super) fn end(&self, ended: Ended) {
         let now = self.once.tenant.upstream.clock().now();
         let mut table = self.once.table.lock();
-        let unknown = ended.fate == Fate::Unknown;
+        let abandoned = self.flight.was_abandoned();
+        // An answer that came whole was told to whoever waited; one that still comes only to the first.
+        let is_for_all = ended.is_for_all() && (ended.fate == Fate::Unknown || abandoned);
+        if abandoned {
+            ended.forget_stream();
+        }
         self.flight.end(ended, now);
         self.place.remove(&mut table, &self.flight);
         if let Place::Plain(subject) = &self.place
-            && unknown
+            && is_for_all
             && subject.can_be_adopted
         {
-            table.orphans.leave(&subject.target, subject.print(), Arc::clone(&self.flight), now);
+            table.orphans.leave(subject.print(), Arc::clone(&self.flight), now);
         }
     }
 }

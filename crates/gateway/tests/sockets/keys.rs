@@ -10,7 +10,7 @@ use tidegate_gateway::{GatewayConfig, KeepKeys};
 use tidegate_sim::{Sim, SimConfig};
 use tokio::net::TcpListener;
 
-use crate::stage::{Answer, Caller, Canned, FIRST, Stage, credential, play, stage_with};
+use crate::stage::{Answer, Caller, Canned, FIRST, Stage, credential, field, play, stage_with, upstream};
 
 const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
@@ -101,6 +101,35 @@ async fn another_payload_under_a_key_in_flight_is_a_conflict() {
     assert!(!other.headers.contains_key("retry-after"));
     assert_eq!(first.await.unwrap().status, 200);
     assert_eq!(played.sim.stats().writes[POSTS], 1);
+}
+
+#[tokio::test]
+async fn who_joins_what_its_first_caller_gave_up_gets_its_answer_and_not_a_throttle() {
+    let url = upstream(|mut wire, number| async move {
+        let mut number = number;
+        while let Some(head) = wire.until("\r\n\r\n").await {
+            wire.exactly(field(&head, "content-length").map_or(0, |length| length.parse().unwrap())).await;
+            if number == 0 {
+                tokio::time::sleep(Duration::from_millis(800)).await;
+                wire.write("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            } else {
+                wire.write("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}").await;
+            }
+            number += 1;
+        }
+    })
+    .await;
+    let stage = stage_with(&url, Profile::builtin("genesys").unwrap(), |_| {}).await;
+    let first = {
+        let caller = stage.caller.clone();
+        tokio::spawn(async move { post(&caller, "k", ANN).await })
+    };
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    first.abort();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let joined = post(&stage.caller, "k", ANN).await;
+    assert_eq!((joined.status.as_u16(), joined.header("tidegate-replayed")), (201, "true"), "{joined:?}");
 }
 
 #[tokio::test]
@@ -279,8 +308,7 @@ async fn the_upstream_is_sent_one_name_for_one_key() {
         assert_eq!(post(&stage.caller, "k", body).await.status, 401);
     }
     let heads = canned.heads();
-    let sent: Vec<_> =
-        heads.iter().map(|head| crate::stage::field(head, "x-genesys-request-id").unwrap()).collect();
+    let sent: Vec<_> = heads.iter().map(|head| field(head, "x-genesys-request-id").unwrap()).collect();
     assert_eq!(sent[0], sent[1]);
     assert_ne!(sent[0], sent[2], "another payload has another name");
     assert_ne!(BodyDigest::json(ANN.as_bytes()), BodyDigest::json(BOB.as_bytes()));

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tidegate::Profile;
 
-use crate::stage::{Answer, Canned, FIRST, Played, field, play, stage, stage_with, upstream};
+use crate::stage::{Answer, Caller, Canned, FIRST, Played, Wire, field, play, stage, stage_with, upstream};
 
 const USERS: &str = "/api/v2/users";
 const ANN: &str = r#"{"name":"Ann","email":"ann@example.com"}"#;
@@ -17,20 +17,29 @@ const POSTS: &str = "POST /api/v2/users";
 /// The simulator decides after this time; a caller hangs up before.
 const SLOW: &str = "limit = 0\nlatency = \"600ms\"\ndecide_at = 1.0";
 
-/// Sends a write and hangs up when it has left.
-async fn leave_behind(played: &Played, method: &str, target: &str, body: &str) {
-    // The token is fetched first, so that the write leaves at once.
-    assert_eq!(played.caller.get(FIRST).await.status, 200);
-    let mut wire = played.caller.connect().await;
+/// Sends a write, which has left when this returns.
+async fn send(caller: &Caller, method: &str, target: &str, body: &str) -> Wire {
+    let mut wire = caller.connect().await;
     wire.write(&format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ))
     .await;
     tokio::time::sleep(Duration::from_millis(250)).await;
+    wire
+}
+
+async fn hang_up(wire: Wire) {
     drop(wire);
     // The gateway has to notice.
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Sends a write and hangs up when it has left.
+async fn leave_behind(played: &Played, method: &str, target: &str, body: &str) {
+    // The token is fetched first, so that the write leaves at once.
+    assert_eq!(played.caller.get(FIRST).await.status, 200);
+    hang_up(send(&played.caller, method, target, body).await).await;
 }
 
 #[tokio::test]
@@ -82,17 +91,136 @@ async fn equal_writes_of_living_callers_are_both_sent() {
 #[tokio::test]
 async fn a_patch_is_adopted_only_while_it_is_the_last_write_to_its_target() {
     let target = format!("{FIRST}/routingskills/bulk");
-    let skill =
-        |level: u8| format!("[{{\"id\":\"10000000-0000-4000-8000-000000000001\",\"proficiency\":{level}}}]");
-    let json = [("Content-Type", "application/json")];
     let played = play("genesys", SLOW).await;
     leave_behind(&played, "PATCH", &target, &skill(2)).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     for level in [5, 2] {
-        let answer = played.caller.call(Method::PATCH, &target, &json, skill(level)).await;
-        assert_eq!((answer.status.as_u16(), answer.header("tidegate-replayed")), (200, ""), "{answer:?}");
-        assert_eq!(answer.json()["entities"][0]["proficiency"].as_f64(), Some(f64::from(level)));
+        assert_sent(&played, &target, level).await;
     }
+}
+
+fn skill(level: u8) -> String {
+    format!("[{{\"id\":\"10000000-0000-4000-8000-000000000001\",\"proficiency\":{level}}}]")
+}
+
+/// Asserts that a PATCH is sent, and not answered by what became of an equal one.
+async fn assert_sent(played: &Played, target: &str, level: u8) {
+    let json = [("Content-Type", "application/json")];
+    let answer = played.caller.call(Method::PATCH, target, &json, skill(level)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("tidegate-replayed")), (200, ""), "{answer:?}");
+    assert_eq!(answer.json()["entities"][0]["proficiency"].as_f64(), Some(f64::from(level)));
+}
+
+#[tokio::test]
+async fn a_patch_that_was_overtaken_while_its_caller_still_waited_is_not_adopted() {
+    let target = format!("{FIRST}/routingskills/bulk");
+    let played = play("genesys", SLOW).await;
+    assert_eq!(played.caller.get(FIRST).await.status, 200);
+    let first = send(&played.caller, "PATCH", &target, &skill(2)).await;
+    let second = send(&played.caller, "PATCH", &target, &skill(5)).await;
+    hang_up(first).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    drop(second);
+    assert_sent(&played, &target, 2).await;
+}
+
+#[tokio::test]
+async fn a_patch_is_overtaken_by_a_write_to_another_spelling_of_its_target() {
+    let target = format!("{FIRST}/routingskills/bulk");
+    let played = play("genesys", SLOW).await;
+    let json = [("Content-Type", "application/json")];
+    for other in
+        [format!("{target}?pageSize=5"), target.replace("routing", "%72outing"), format!("{target}/")]
+    {
+        leave_behind(&played, "PATCH", &target, &skill(2)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        // Whatever the upstream says to it.
+        played.caller.call(Method::PUT, &other, &json, "[]").await;
+        assert_sent(&played, &target, 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_write_is_looked_for_although_its_caller_hung_up() {
+    let sim = format!("{SLOW}\n[faults]\nmatch = \"{POSTS}\"\nscript = [\"drop-after\", \"drop-after\"]");
+    let played = play("genesys", &sim).await;
+    // Who sends it again while it is in flight waits for it.
+    leave_behind(&played, "POST", USERS, ANN).await;
+    let adopted = played.caller.post(USERS, ANN).await;
+    assert_eq!(
+        (adopted.status.as_u16(), adopted.header("tidegate-outcome"), adopted.header("tidegate-replayed")),
+        (200, "confirmed-by-read", "true"),
+        "{adopted:?}"
+    );
+    // Nobody does, and it is looked for all the same.
+    leave_behind(&played, "POST", USERS, BOB).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let adopted = played.caller.post(USERS, BOB).await;
+    assert_eq!((adopted.status.as_u16(), adopted.header("tidegate-outcome")), (200, "confirmed-by-read"));
+    assert_eq!(played.sim.stats().writes[POSTS], 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_given_again_is_told_to_all_and_nothing_is_sent() {
+    let (writes, long) = (Arc::new(AtomicUsize::new(0)), 3 << 20);
+    let seen = Arc::clone(&writes);
+    let url = upstream(move |mut wire, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(head) = wire.until("\r\n\r\n").await {
+                wire.exactly(field(&head, "content-length").map_or(0, |length| length.parse().unwrap()))
+                    .await;
+                seen.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                wire.write(&format!("HTTP/1.1 200 OK\r\nContent-Length: {long}\r\n\r\n{}", "x".repeat(long)))
+                    .await;
+            }
+        }
+    })
+    .await;
+    let stage = stage(&url).await;
+    hang_up(send(&stage.caller, "POST", USERS, ANN).await).await;
+    // The first comes while it is in flight, the others when it has ended.
+    for _ in 0..3 {
+        let answer = stage.caller.post(USERS, ANN).await;
+        assert!(answer.is_ours(409, ("tidegate-outcome", "answer-not-kept")), "{answer:?}");
+        assert_eq!((answer.header("tidegate-refused"), writes.load(Ordering::Relaxed)), ("", 1));
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_timed_out_after_the_longest_wait_is_looked_for_all_the_same() {
+    let (writes, seen) = (Arc::new(AtomicUsize::new(0)), json!({"id": "1", "title": "Lead", "version": 5}));
+    let (count, shown) = (Arc::clone(&writes), seen.to_string());
+    let url = upstream(move |mut wire, _| {
+        let (count, shown) = (Arc::clone(&count), shown.clone());
+        async move {
+            while let Some(head) = wire.until("\r\n\r\n").await {
+                wire.exactly(field(&head, "content-length").map_or(0, |length| length.parse().unwrap())).await;
+                if head.starts_with("PATCH") {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    std::future::pending::<()>().await;
+                }
+                let length = shown.len();
+                wire.write(&format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{shown}"
+                ))
+                .await;
+            }
+        }
+    })
+    .await;
+    let mut profile = Profile::builtin("genesys").unwrap();
+    profile.timeouts.write = Duration::from_secs(2);
+    let stage = stage_with(&url, profile, |config| config.max_wait = Duration::from_secs(1)).await;
+    let headers = [("Content-Type", "application/json")];
+    let answer = stage.caller.call(Method::PATCH, FIRST, &headers, r#"{"title":"Lead","version":4}"#).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("tidegate-outcome")),
+        (200, "confirmed-by-read"),
+        "{answer:?}"
+    );
+    assert_eq!((answer.json(), writes.load(Ordering::Relaxed)), (seen, 1));
 }
 
 #[tokio::test]
@@ -247,7 +375,7 @@ async fn a_writes_answer_beyond_the_bound_is_passed_on_as_it_comes() {
     let headers = [("Idempotency-Key", "k")];
     assert_eq!(stage.caller.call(Method::POST, USERS, &headers, BOB).await.body.len(), long);
     let again = stage.caller.call(Method::POST, USERS, &headers, BOB).await;
-    assert!(again.is_ours(409, ("tidegate-refused", "answer-not-kept")), "{again:?}");
+    assert!(again.is_ours(409, ("tidegate-outcome", "answer-not-kept")), "{again:?}");
     assert_eq!(canned.heads().len(), 2);
 }
 

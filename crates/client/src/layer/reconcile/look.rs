@@ -56,13 +56,14 @@ where
             Ok(read) => read,
             Err(unfit) => return unknown(&unfit.to_string(), false),
         };
-        let signal = self.options.called_off.clone();
+        // Looking changes nothing, so a look that ends soon by itself goes on also where nobody waits for the call.
+        let signal = self.options.called_off.clone().filter(|_| self.within().is_none());
         let mut pause = FIRST_PAUSE;
-        let mut first = None;
+        let (mut first, before) = (None, self.reads);
         loop {
             let now = self.upstream.clock().now();
             let quiet = self.quiet(now);
-            if self.end().is_some_and(|end| now >= end) {
+            if self.reads > before && self.end().is_some_and(|end| now >= end) {
                 return unknown("the time to find it out is over", true);
             }
             let seen = tokio::select! {
@@ -130,7 +131,10 @@ where
         if read.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let left = self.end().map(|end| end - self.upstream.clock().now());
+        // A call whose deadline is over has the time for one read all the same: what it tells is not for its caller alone.
+        let first = self.reads == 0;
+        let least = if first { self.upstream.profile().timeouts.read } else { Duration::ZERO };
+        let left = self.end().map(|end| (end - self.upstream.clock().now()).max(least));
         request.extensions_mut().insert(CallOptions {
             class: self.options.class,
             caller: self.options.caller,

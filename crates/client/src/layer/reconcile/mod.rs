@@ -42,7 +42,9 @@ use crate::upstream::Upstream;
 pub struct ReconcileBy {
     /// The rule; the profile's for the call's method and path unless said otherwise.
     pub rule: Option<Arc<Rule>>,
-    /// How long after the start of the call to give up; without it, as long as the rule takes.
+    /// How long after the write was lost to give up; there is time for one read in any case. Without it, as long as the
+    /// rule takes, unless the call is [called off](CallOptions::called_off); with it, looking goes on also then, and only
+    /// sending again does not.
     pub within: Option<Duration>,
 }
 

@@ -16,6 +16,7 @@ use tidegate_core::reconcile::{Conflict, Rule, Same, Sight, Written, read_for, r
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
+use super::super::retry::is_held_back;
 use super::look::Look;
 use super::{Further, Reconciled, copy};
 use crate::body::{RequestBody, ResponseBody};
@@ -28,7 +29,7 @@ use crate::upstream::Upstream;
 /// looked at by a person.
 const MOST_RESENDS: u32 = 2;
 
-/// What a gateway of ours says of an outcome that it could not find out.
+/// What a gateway of ours says of an outcome.
 const OUTCOME: &str = "tidegate-outcome";
 
 /// What it marks an answer with that it has given before.
@@ -76,6 +77,8 @@ enum Doubt {
     Refused(Answer),
     /// There is nothing to delete, and an earlier attempt may have seen to that.
     Gone(Answer),
+    /// A gateway in between says that it is done, and cannot say with which answer.
+    Done(Answer),
 }
 
 impl<S> Quest<S>
@@ -123,11 +126,17 @@ where
                 Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
                 Doubt::Lost(answer) => (answer, self.look(false).await),
                 Doubt::Refused(answer) => (answer, self.look(true).await),
+                Doubt::Done(answer) => (answer, self.look_for_done().await),
             };
             match look {
                 Look::Applied(entity, by) => {
                     self.doubt_ends(DoubtEnd::Confirmed, None);
                     return self.tell(Ok(self.confirmed(entity.as_ref(), by)));
+                }
+                Look::Resend if self.is_called_off() => {
+                    let why = "it was not executed when a read was made, and no further attempt was wanted"
+                        .to_owned();
+                    return self.give_up(answer, why, true);
                 }
                 Look::Resend if resends < MOST_RESENDS => {
                     self.doubt_ends(DoubtEnd::Resent, None);
@@ -144,6 +153,10 @@ where
                         return self.tell(answer);
                     }
                     reapplied += 1;
+                }
+                // It was executed: that is more than a read tells that does not show it.
+                Look::Unknown { .. } if answer.as_ref().is_ok_and(is_answer_lost) => {
+                    return self.tell(answer);
                 }
                 Look::Unknown { why, settles } => return self.give_up(answer, why, settles),
             }
@@ -172,6 +185,17 @@ where
     /// How long ago the last attempt that may have been executed had ended, at least.
     pub(super) fn quiet(&self, now: Mono) -> Duration {
         (now - self.lost_at.unwrap_or(now)).saturating_add(self.earlier)
+    }
+
+    /// Looks for a write that is done, perhaps with a refusal: whatever is seen, it is not sent again.
+    async fn look_for_done(&mut self) -> Look {
+        match self.look(true).await {
+            Look::Stands | Look::Resend => {
+                let why = "it is done, and a read does not show what it made".to_owned();
+                Look::Unknown { why, settles: false }
+            }
+            look => look,
+        }
     }
 
     /// An answer that says "done", with the entity in place of a body that was cut. As it came where no read shows the entity
@@ -232,7 +256,10 @@ where
     fn remaining(&self, options: &CallOptions) -> CallOptions {
         let elapsed = self.upstream.clock().now() - self.began;
         let left = |bound: Option<Duration>| bound.map(|bound| bound.saturating_sub(elapsed));
-        CallOptions { deadline: left(options.deadline), max_wait: left(options.max_wait), ..options.clone() }
+        // What was lost late is sent again within the time in which it is looked for.
+        let looked = self.lost_at.and(self.end()).map(|end| end - self.upstream.clock().now());
+        let max_wait = left(options.max_wait).map(|left| left.max(looked.unwrap_or_default()));
+        CallOptions { deadline: left(options.deadline), max_wait, ..options.clone() }
     }
 
     /// Whether an answer leaves doubt, or is one to doubt.
@@ -248,13 +275,15 @@ where
             Ok(response) => response,
         };
         let status = response.status();
-        let unknown = is_unknown(&response);
-        if unknown || self.total.doubtful {
+        let (unknown, done) = (is_unknown(&response), is_done_unseen(&response));
+        if unknown || done || self.total.doubtful {
             // A gateway in between may tell again what it found out some time ago.
             self.lose(!response.headers().contains_key(REPLAYED));
         }
         if self.lost_at.is_none() {
             Doubt::None(Ok(response))
+        } else if done {
+            Doubt::Done(Ok(response))
         } else if unknown || !self.is_final(&response) {
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
@@ -272,7 +301,7 @@ where
         let profile = self.upstream.profile();
         let (status, headers) = (response.status(), response.headers());
         let hint = observe(&profile.headers, status, headers, self.upstream.clock().wall()).retry_after;
-        let throttled = headers.contains_key("tidegate-refused");
+        let throttled = is_held_back(status, headers);
         let outcome = Outcome::Answered { status, hint, throttled };
         status != StatusCode::UNAUTHORIZED && profile.retry.delivery(&outcome) == Delivery::Answered
     }
@@ -287,10 +316,21 @@ where
         Error::new(kind, self.request.method(), &self.path, self.total.clone())
     }
 
-    /// When to stop looking.
+    /// How long to look for a write that was lost.
+    pub(super) fn within(&self) -> Option<Duration> {
+        self.options.reconcile.as_ref()?.within
+    }
+
+    /// When to stop looking. An attempt may take longer to be lost than anybody waits for quota, so the time to look
+    /// counts from the loss.
     pub(super) fn end(&self) -> Option<Mono> {
-        let within = self.options.reconcile.as_ref().and_then(|by| by.within);
-        [within, self.options.deadline].into_iter().flatten().min().map(|bound| self.began + bound)
+        let looked = self.within().map(|within| self.lost_at.unwrap_or(self.began) + within);
+        let worth = self.options.deadline.map(|deadline| self.began + deadline);
+        looked.into_iter().chain(worth).min()
+    }
+
+    fn is_called_off(&self) -> bool {
+        self.options.called_off.as_ref().is_some_and(|off| *off.borrow())
     }
 
     pub(super) fn rule(&self) -> Option<Arc<Rule>> {
@@ -387,7 +427,7 @@ where
         let settles = settles && self.rule().is_some();
         let error = match answer {
             // A gateway in between has found out as much, and there is no more to it.
-            Ok(response) if is_unknown(&response) && !settles => return self.tell(Ok(response)),
+            Ok(response) if outcome(&response) == "unknown" && !settles => return self.tell(Ok(response)),
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 let settles = settles || error.can_settle();
                 let why = match error.source_text() {
@@ -409,7 +449,22 @@ where
     }
 }
 
-/// Whether a gateway of ours in between could not find it out.
+/// What a gateway of ours in between says of an outcome.
+fn outcome(response: &Response<ResponseBody>) -> &str {
+    response.headers().get(OUTCOME).and_then(|outcome| outcome.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether a gateway of ours in between could not find it out, or not yet.
 pub(super) fn is_unknown(response: &Response<ResponseBody>) -> bool {
-    response.headers().get(OUTCOME).is_some_and(|outcome| outcome == "unknown")
+    ["unknown", "in-flight"].contains(&outcome(response))
+}
+
+/// Whether a gateway of ours in between knows that it is done, and not what was answered.
+fn is_done_unseen(response: &Response<ResponseBody>) -> bool {
+    is_answer_lost(response) || outcome(response) == "answer-not-kept"
+}
+
+/// Whether a gateway of ours in between says that the upstream executed it, and that the rest of its answer was cut.
+fn is_answer_lost(response: &Response<ResponseBody>) -> bool {
+    response.status() == StatusCode::FAILED_DEPENDENCY && outcome(response) == "answer-lost"
 }
