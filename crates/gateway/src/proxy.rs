@@ -18,6 +18,7 @@ use tidegate::layer::{ReconcileBy, Reconciled};
 use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
 use tidegate_core::classify::{Delivery, Outcome};
 use tidegate_core::key::normalise;
+use tidegate_core::mark::{OUTCOME, OutcomeMark};
 use tidegate_core::observe::observe;
 use tidegate_core::profile::ErrorShape;
 
@@ -25,7 +26,7 @@ use crate::hygiene::{Doors, Refused, clean_request};
 use crate::learnt;
 use crate::login;
 use crate::once::{Fate, Once, Write, key};
-use crate::respond::{self, OUTCOME, REFUSED};
+use crate::respond::{self, REFUSED};
 use crate::silence::Heard;
 use crate::tenant::Tenant;
 
@@ -227,7 +228,7 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     if headers.contains_key(REFUSED) || status == StatusCode::UNAUTHORIZED {
         return Fate::Unsent;
     }
-    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown" || outcome == "in-flight") {
+    if matches!(OutcomeMark::of(headers), Some(OutcomeMark::Unknown | OutcomeMark::InFlight)) {
         return Fate::Unknown;
     }
     let profile = tenant.upstream.profile();

@@ -4,6 +4,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, StatusCode};
 use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
 use tidegate_core::classify::{self, Delivery};
+use tidegate_core::mark::OutcomeMark;
 use tidegate_core::permission;
 use tidegate_store::{Event, Outcome};
 
@@ -67,7 +68,7 @@ impl Judged {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
-        let unknown = headers.get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
+        let told = OutcomeMark::of(headers).and_then(|mark| told_by_a_gateway(mark, status));
         let hint = headers.get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
         let unserved = headers.contains_key("tidegate-refused")
             || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
@@ -75,17 +76,17 @@ impl Judged {
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
         let forbidden = lacks_permission(status, &headers, &body);
-        let (event, run) = match () {
-            () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
-            () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
-            () if classify::is_already_deleted(method, status, doubted) => {
+        let (event, run) = match told {
+            Some(told) => told,
+            None if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
+            None if classify::is_already_deleted(method, status, doubted) => {
                 (Some(Event::Succeed), ForTheRun::Nothing)
             }
-            () if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
+            None if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
             // The refusal is of this sending; an earlier one stays in doubt.
-            () if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
-            () if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
-            () => (Some(Event::Fail), ForTheRun::Nothing),
+            None if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
+            None if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
+            None => (Some(Event::Fail), ForTheRun::Nothing),
         };
         let error = match event {
             Some(Event::Succeed) => None,
@@ -100,6 +101,21 @@ impl Judged {
         };
         let body = if status.is_success() { body.to_vec() } else { Vec::new() };
         Self { event, outcome: outcome(&report, Some(status.as_u16()), error), run, body }
+    }
+}
+
+/// What a gateway in between says of an item's outcome; `None` where it leaves that to the status.
+fn told_by_a_gateway(mark: OutcomeMark, status: StatusCode) -> Option<(Option<Event>, ForTheRun)> {
+    match mark {
+        OutcomeMark::Unknown | OutcomeMark::InFlight | OutcomeMark::AnswerNotKept => {
+            Some((Some(Event::LoseTrack), ForTheRun::Nothing))
+        }
+        // It stays in doubt, and may be sent again: executing it twice does no harm.
+        OutcomeMark::NoAnswer | OutcomeMark::UnreadableAnswer => Some((None, ForTheRun::Unserved)),
+        OutcomeMark::AnswerLost if status == StatusCode::FAILED_DEPENDENCY => {
+            Some((Some(Event::Succeed), ForTheRun::Nothing))
+        }
+        OutcomeMark::AnswerLost | OutcomeMark::ConfirmedByRead | OutcomeMark::AlreadyDone => None,
     }
 }
 
@@ -209,7 +225,28 @@ mod tests {
         assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
         assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
         assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        let unknown = judged(424, &[("tidegate-outcome", "unknown")]).await;
-        assert_eq!(unknown, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
+    }
+
+    #[tokio::test]
+    async fn every_word_of_a_gateway_on_an_outcome_has_its_reading() {
+        let (done, lost) = (Some(Event::Succeed), Some(Event::LoseTrack));
+        for mark in OutcomeMark::ALL {
+            let expected: &[(u16, Option<Event>)] = match mark {
+                OutcomeMark::Unknown => &[(424, lost)],
+                OutcomeMark::InFlight | OutcomeMark::AnswerNotKept => &[(409, lost)],
+                OutcomeMark::NoAnswer => &[(504, None)],
+                OutcomeMark::UnreadableAnswer => &[(502, None)],
+                // A 424 says that the status was a 2xx; any other status is the upstream's own.
+                OutcomeMark::AnswerLost => &[(424, done), (409, Some(Event::Fail)), (200, done)],
+                OutcomeMark::ConfirmedByRead => &[(200, done), (204, done)],
+                OutcomeMark::AlreadyDone => &[(204, done)],
+            };
+            for (status, event) in expected {
+                let (told, run) = judged(*status, &[("tidegate-outcome", mark.name())]).await;
+                assert_eq!(told, *event, "{status} {mark:?}");
+                let stays = if event.is_none() { ForTheRun::Unserved } else { ForTheRun::Nothing };
+                assert_eq!(run, stays, "{status} {mark:?}");
+            }
+        }
     }
 }

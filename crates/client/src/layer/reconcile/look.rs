@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
+use tidegate_core::mark::OutcomeMark;
 use tidegate_core::reconcile::{Absent, Finding, ReadRequest, Sight, Since, explain, judge, read_for, see};
 use tidegate_core::time::Mono;
 use tower::Service;
@@ -27,7 +28,7 @@ const MAX_ANSWER: usize = 4 << 20;
 /// What starts with this is said to a gateway of ours in between, and holds for the reads too.
 const OURS: &str = "tidegate-";
 
-const BY_READ: Reconciled = Reconciled { by: "confirmed-by-read" };
+const BY_READ: Reconciled = Reconciled { by: OutcomeMark::ConfirmedByRead.name() };
 
 /// What a look at the upstream comes to.
 pub(super) enum Look {

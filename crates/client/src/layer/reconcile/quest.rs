@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
 use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
 use tidegate_core::key::normalise;
+use tidegate_core::mark::OutcomeMark;
 use tidegate_core::observe::observe;
 use tidegate_core::reconcile::{Conflict, Rule, Same, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
@@ -29,17 +30,14 @@ use crate::upstream::Upstream;
 /// looked at by a person.
 const MOST_RESENDS: u32 = 2;
 
-/// What a gateway of ours says of an outcome.
-const OUTCOME: &str = "tidegate-outcome";
-
-/// What it marks an answer with that it has given before.
+/// What a gateway of ours marks an answer with that it has given before.
 const REPLAYED: &str = "tidegate-replayed";
 
 /// What an answer says of its body, and is not true of another one (RFC 9110 §8).
 const OF_THE_BODY: [HeaderName; 7] =
     [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING, ETAG, LAST_MODIFIED];
 
-const ALREADY_DONE: Reconciled = Reconciled { by: "already-done" };
+const ALREADY_DONE: Reconciled = Reconciled { by: OutcomeMark::AlreadyDone.name() };
 
 /// One call on its way to certainty.
 pub(super) struct Quest<S> {
@@ -427,7 +425,9 @@ where
         let settles = settles && self.rule().is_some();
         let error = match answer {
             // A gateway in between has found out as much, and there is no more to it.
-            Ok(response) if outcome(&response) == "unknown" && !settles => return self.tell(Ok(response)),
+            Ok(response) if mark(&response) == Some(OutcomeMark::Unknown) && !settles => {
+                return self.tell(Ok(response));
+            }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 let settles = settles || error.can_settle();
                 let why = match error.source_text() {
@@ -450,21 +450,21 @@ where
 }
 
 /// What a gateway of ours in between says of an outcome.
-fn outcome(response: &Response<ResponseBody>) -> &str {
-    response.headers().get(OUTCOME).and_then(|outcome| outcome.to_str().ok()).unwrap_or_default()
+fn mark(response: &Response<ResponseBody>) -> Option<OutcomeMark> {
+    OutcomeMark::of(response.headers())
 }
 
 /// Whether a gateway of ours in between could not find it out, or not yet.
 pub(super) fn is_unknown(response: &Response<ResponseBody>) -> bool {
-    ["unknown", "in-flight"].contains(&outcome(response))
+    matches!(mark(response), Some(OutcomeMark::Unknown | OutcomeMark::InFlight))
 }
 
 /// Whether a gateway of ours in between knows that it is done, and not what was answered.
 fn is_done_unseen(response: &Response<ResponseBody>) -> bool {
-    is_answer_lost(response) || outcome(response) == "answer-not-kept"
+    is_answer_lost(response) || mark(response) == Some(OutcomeMark::AnswerNotKept)
 }
 
 /// Whether a gateway of ours in between says that the upstream executed it, and that the rest of its answer was cut.
 fn is_answer_lost(response: &Response<ResponseBody>) -> bool {
-    response.status() == StatusCode::FAILED_DEPENDENCY && outcome(response) == "answer-lost"
+    response.status() == StatusCode::FAILED_DEPENDENCY && mark(response) == Some(OutcomeMark::AnswerLost)
 }
