@@ -120,8 +120,8 @@ fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Respon
     response
 }
 
-/// Answers a call that brought no answer of the upstream.
-pub(crate) fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
+/// Answers a call that brought no answer of the upstream. `is_repeatable`: executing it twice would do no harm.
+pub(crate) fn failed(shape: ErrorShape, error: &Error, is_repeatable: bool) -> Response<ResponseBody> {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::Refused => {
@@ -148,7 +148,7 @@ pub(crate) fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody>
             &message,
             told(OutcomeMark::UnreadableAnswer),
         ),
-        ErrorKind::OutcomeUnknown => answer(
+        ErrorKind::OutcomeUnknown if !is_repeatable => answer(
             shape,
             StatusCode::FAILED_DEPENDENCY,
             "outcome.unknown",

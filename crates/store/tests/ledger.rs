@@ -57,6 +57,8 @@ async fn every_acknowledged_change_is_there_after_a_crash() {
         payload: BodyDigest::json(b"{}"),
         sent_key: "9f3c".to_owned(),
         first_sent: NOW,
+        // What was in flight has ended with its process.
+        ended: Some(NOW),
         standing: Standing::Sent,
     };
     assert_eq!(entry, expected);
@@ -67,6 +69,7 @@ async fn every_acknowledged_change_is_there_after_a_crash() {
     let again = ledger.intend(new("k"), later(Duration::from_mins(5))).await.unwrap();
     assert_eq!(again, id);
     assert_eq!(found(&crash("4"), "k").await.unwrap(), expected);
+    assert_eq!(found(&ledger, "k").await.unwrap().ended, None, "it may be under way");
     ledger.finish(id, Standing::Done(Some(answer(b"\x00\xff"))), NOW).await.unwrap();
     assert_eq!(found(&crash("5"), "k").await.unwrap().standing, Standing::Done(Some(answer(b"\x00\xff"))));
     ledger.withdraw(id).await.unwrap();

@@ -97,6 +97,9 @@ impl Writer {
             this.connection.query_row(sums, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         (this.entries, this.bytes) = (entries.unsigned_abs(), bytes.unsigned_abs());
         this.prune(now)?;
+        // What an earlier process left in flight has ended with it.
+        let ended = "UPDATE entry SET ended_ms = ?1 WHERE state = 'sent' AND ended_ms IS NULL";
+        this.connection.execute(ended, [now.unix_millis()])?;
         Ok(this)
     }
 
@@ -193,7 +196,7 @@ impl Writer {
     }
 
     fn find(&self, scope: Scope, key: &str) -> Result<Option<Entry>, LedgerProblem> {
-        let find = "SELECT id, payload, sent_key, state, first_sent_ms, status, headers, body
+        let find = "SELECT id, payload, sent_key, state, first_sent_ms, ended_ms, status, headers, body
                     FROM entry WHERE scope = ?1 AND key = ?2";
         let found = self.connection.prepare_cached(find)?.query_row(params![scope, key], entry).optional()?;
         found
@@ -212,7 +215,8 @@ impl Writer {
                             ON CONFLICT (digest) DO UPDATE SET seen_ms = excluded.seen_ms";
             self.connection.prepare_cached(remember)?.execute(params![digest, identity, at])?;
         }
-        let again = "UPDATE entry SET state = 'sent' WHERE scope = ?1 AND key = ?2 RETURNING id";
+        let again =
+            "UPDATE entry SET state = 'sent', ended_ms = NULL WHERE scope = ?1 AND key = ?2 RETURNING id";
         let again = self
             .connection
             .prepare_cached(again)?
@@ -332,6 +336,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, Option<Standing>)> {
         payload: BodyDigest::from_bytes(row.get("payload")?),
         sent_key: row.get("sent_key")?,
         first_sent: Wall::from_unix_millis(row.get("first_sent_ms")?),
+        ended: row.get::<_, Option<i64>>("ended_ms")?.map(Wall::from_unix_millis),
         standing: Standing::Sent,
     };
     Ok((entry, standing))
