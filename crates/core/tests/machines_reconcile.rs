@@ -311,8 +311,8 @@ fn the_genesys_rules_compare_what_agents_are_given() {
         (Method::PUT, "routingskills"),
         (Method::PATCH, "routinglanguages"),
     ] {
-        let path = format!("/api/v2/users/7/{what}/bulk");
-        let item = |item: Value, since| finding(method.clone(), &path, &json!([item]), &skills, since);
+        let target = format!("/api/v2/users/7/{what}/bulk");
+        let item = |item: Value, since| finding(method.clone(), &target, &json!([item]), &skills, since);
         assert_eq!(item(json!({"id": "s", "proficiency": 2}), late), Applied);
         assert_eq!(
             item(json!({"id": "s", "proficiency": 5}), late),

@@ -100,7 +100,9 @@ impl Judged {
             _ => Some(reason(status, &body)),
         };
         let body = if status.is_success() { body.to_vec() } else { Vec::new() };
-        Self { event, outcome: outcome(&report, Some(status.as_u16()), error), run, body }
+        // A 424 of a gateway that says "executed" is not what the upstream answered.
+        let own = status.is_success() || event != Some(Event::Succeed) || told.is_none();
+        Self { event, outcome: outcome(&report, own.then_some(status.as_u16()), error), run, body }
     }
 }
 

@@ -88,10 +88,9 @@ fn all(parts: impl Iterator<Item = Compared>) -> Compared {
 fn one(sent: &Value, found: Option<&Value>) -> Compared {
     match found {
         None if sent.is_null() => Compared::Equal,
-        None => Compared::Differs,
         Some(found) if is_within(sent, found) => Compared::Equal,
         Some(found) if is_near(sent, found) => Compared::Unclear,
-        Some(_) => Compared::Differs,
+        _ => Compared::Differs,
     }
 }
 
