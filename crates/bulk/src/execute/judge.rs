@@ -1,9 +1,8 @@
 //! What an answer, or its absence, means for an item and for the run.
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method, StatusCode};
-use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
-use tidegate_core::classify::{self, Delivery};
+use http::{HeaderMap, StatusCode};
+use tidegate::{CallReport, Error, ErrorKind, ResponseBody};
+use tidegate_core::classify::Delivery;
 use tidegate_core::mark::OutcomeMark;
 use tidegate_core::permission;
 use tidegate_store::{Event, Outcome};
@@ -58,20 +57,14 @@ impl Judged {
         Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
     }
 
-    /// Judges an answer. `doubted`: an earlier sending of the item may have been executed.
-    pub(super) async fn answer(
-        mut response: http::Response<ResponseBody>,
-        profile: &Profile,
-        method: &Method,
-        doubted: bool,
-    ) -> Self {
+    /// Judges an answer. What it says about execution is in its report: the profile's throttles and hints, and the marks of
+    /// a gateway in between, have been looked at there.
+    pub(super) async fn answer(mut response: http::Response<ResponseBody>) -> Self {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
         let told = OutcomeMark::of(headers).and_then(|mark| told_by_a_gateway(mark, status));
-        let hint = headers.get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
-        let unserved = headers.contains_key("tidegate-refused")
-            || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
+        let unserved = matches!(report.delivery, Some(Delivery::NotSent | Delivery::Refused));
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
@@ -79,12 +72,9 @@ impl Judged {
         let (event, run) = match told {
             Some(told) => told,
             None if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
-            None if classify::is_already_deleted(method, status, doubted) => {
-                (Some(Event::Succeed), ForTheRun::Nothing)
-            }
             None if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
             // The refusal is of this sending; an earlier one stays in doubt.
-            None if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
+            None if forbidden => ((!report.doubtful).then_some(Event::Unsent), ForTheRun::Stop),
             None if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
             None => (Some(Event::Fail), ForTheRun::Nothing),
         };
@@ -101,7 +91,7 @@ impl Judged {
         };
         let body = if status.is_success() { body.to_vec() } else { Vec::new() };
         // A 424 of a gateway that says "executed" is not what the upstream answered.
-        let own = status.is_success() || event != Some(Event::Succeed) || told.is_none();
+        let own = told.is_none_or(|(event, _)| event != Some(Event::Succeed));
         Self { event, outcome: outcome(&report, own.then_some(status.as_u16()), error), run, body }
     }
 }
@@ -165,17 +155,17 @@ mod tests {
         assert_eq!(told(&"x".repeat(5_000)).len(), "400 Bad Request: ".len() + MAX_TOLD);
     }
 
-    async fn judged(status: u16, headers: &[(&'static str, &'static str)]) -> (Option<Event>, ForTheRun) {
-        let judged = judge(Method::PATCH, status, headers, "", false).await;
+    async fn judged(status: u16, delivery: Delivery) -> (Option<Event>, ForTheRun) {
+        let report = CallReport { delivery: Some(delivery), ..CallReport::default() };
+        let judged = judge(status, &[], "", report).await;
         (judged.event, judged.run)
     }
 
     async fn judge(
-        method: Method,
         status: u16,
         headers: &[(&'static str, &'static str)],
         body: &'static str,
-        doubted: bool,
+        report: CallReport,
     ) -> Judged {
         let mut response =
             http::Response::new(ResponseBody::from(bytes::Bytes::from_static(body.as_bytes())));
@@ -183,50 +173,51 @@ mod tests {
         for (name, value) in headers {
             response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
         }
-        let profile = Profile::builtin("genesys").unwrap();
-        Judged::answer(response, &profile, &method, doubted).await
+        response.extensions_mut().insert(report);
+        Judged::answer(response).await
+    }
+
+    fn answered(doubtful: bool) -> CallReport {
+        CallReport { delivery: Some(Delivery::Answered), doubtful, ..CallReport::default() }
     }
 
     #[tokio::test]
     async fn a_missing_permission_stops_the_run_and_is_named() {
         let body = r#"{"code":"missing.any.permissions","message":"You are missing: routing:skill:assign"}"#;
-        let judged = judge(Method::PATCH, 403, &[], body, false).await;
+        let judged = judge(403, &[], body, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Stop));
         assert!(judged.outcome.error.unwrap().contains("routing:skill:assign"));
-        let doubted = judge(Method::PATCH, 403, &[], body, true).await;
+        let doubted = judge(403, &[], body, answered(true)).await;
         assert_eq!(
             (doubted.event, doubted.run),
             (None, ForTheRun::Stop),
             "an earlier sending stays in doubt"
         );
         let division = r#"{"code":"missing.division.permission","message":"not in this division"}"#;
-        let judged = judge(Method::PATCH, 403, &[], division, false).await;
+        let judged = judge(403, &[], division, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Fail), ForTheRun::Nothing));
-    }
-
-    #[tokio::test]
-    async fn what_is_gone_after_a_delete_in_doubt_is_deleted() {
-        for status in [404, 410] {
-            assert_eq!(judge(Method::DELETE, status, &[], "", true).await.event, Some(Event::Succeed));
-            assert_eq!(judge(Method::DELETE, status, &[], "", false).await.event, Some(Event::Fail));
-            assert_eq!(judge(Method::PATCH, status, &[], "", true).await.event, Some(Event::Fail));
-        }
     }
 
     #[tokio::test]
     async fn an_answer_that_proves_nothing_was_done_leaves_the_item_pending() {
         let unserved = (Some(Event::Unsent), ForTheRun::Unserved);
-        assert_eq!(judged(429, &[]).await, unserved);
-        assert_eq!(judged(503, &[("retry-after", "4000")]).await, unserved);
-        assert_eq!(judged(502, &[("tidegate-refused", "no-token")]).await, unserved);
-        assert_eq!(judged(401, &[]).await, (Some(Event::Unsent), ForTheRun::Stop));
+        for (status, delivery) in [
+            (429, Delivery::Refused),
+            (403, Delivery::Refused),
+            (503, Delivery::Refused),
+            (502, Delivery::Refused),
+            (429, Delivery::NotSent),
+        ] {
+            assert_eq!(judged(status, delivery).await, unserved, "{status}");
+        }
+        assert_eq!(judged(401, Delivery::Refused).await, (Some(Event::Unsent), ForTheRun::Stop));
     }
 
     #[tokio::test]
     async fn final_answers_end_the_item() {
-        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
-        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(200, Delivery::Answered).await, (Some(Event::Succeed), ForTheRun::Nothing));
+        assert_eq!(judged(404, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(500, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
     }
 
     #[tokio::test]
@@ -244,7 +235,9 @@ mod tests {
                 OutcomeMark::AlreadyDone => &[(204, done)],
             };
             for (status, event) in expected {
-                let (told, run) = judged(*status, &[("tidegate-outcome", mark.name())]).await;
+                let marked = [("tidegate-outcome", mark.name())];
+                let judged = judge(*status, &marked, "", answered(false)).await;
+                let (told, run) = (judged.event, judged.run);
                 assert_eq!(told, *event, "{status} {mark:?}");
                 let stays = if event.is_none() { ForTheRun::Unserved } else { ForTheRun::Nothing };
                 assert_eq!(run, stays, "{status} {mark:?}");

@@ -9,15 +9,13 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
-use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
+use tidegate_core::classify::{Delivery, is_already_deleted, is_conflict};
 use tidegate_core::key::normalise;
 use tidegate_core::mark::OutcomeMark;
-use tidegate_core::observe::observe;
-use tidegate_core::reconcile::{Conflict, Rule, Same, Sight, Written, read_for, reapply, see};
+use tidegate_core::reconcile::{Absent, Conflict, Rule, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
-use super::super::retry::is_held_back;
 use super::look::Look;
 use super::{Further, Reconciled, copy};
 use crate::body::{RequestBody, ResponseBody};
@@ -162,10 +160,11 @@ where
     }
 
     /// Whether what an earlier process sent is looked for before it is sent again, though that would do no harm by itself:
-    /// others may have written since. Not of a deletion, which does nothing to what is gone and never meets another entity.
+    /// others may have written since. Only where its rule believes what it has watched; a deletion, for one, does nothing to what
+    /// is gone and never meets another entity.
     fn asks_first(&self) -> bool {
         let wanted = self.options.asks_first && self.options.sent_before.is_some();
-        wanted && self.rule().is_some_and(|rule| rule.same != Same::Gone)
+        wanted && self.rule().is_some_and(|rule| rule.absent == Absent::Unchanged)
     }
 
     /// It is unknown what became of the write. `watched`: its last attempt has just ended.
@@ -282,26 +281,16 @@ where
             Doubt::None(Ok(response))
         } else if done {
             Doubt::Done(Ok(response))
-        } else if unknown || !self.is_final(&response) {
+        } else if unknown || !is_final(&response) {
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
             Doubt::Gone(Ok(response))
-        } else if self.conflict_rule().statuses.contains(&status.as_u16()) && self.rule().is_some() {
+        } else if is_conflict(status) || self.conflict_rule().statuses.contains(&status.as_u16()) {
             Doubt::Refused(Ok(response))
         } else {
             self.lost_at = None;
             Doubt::None(Ok(response))
         }
-    }
-
-    /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
-    pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
-        let profile = self.upstream.profile();
-        let (status, headers) = (response.status(), response.headers());
-        let hint = observe(&profile.headers, status, headers, self.upstream.clock().wall()).retry_after;
-        let throttled = is_held_back(status, headers);
-        let outcome = Outcome::Answered { status, hint, throttled };
-        status != StatusCode::UNAUTHORIZED && profile.retry.delivery(&outcome) == Delivery::Answered
     }
 
     /// The write as it was sent last, read anew each time: hardly any call needs it.
@@ -390,7 +379,8 @@ where
         } else {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
-        response.extensions_mut().insert(self.total.clone());
+        let delivery = Some(Delivery::Answered);
+        response.extensions_mut().insert(CallReport { delivery, ..self.total.clone() });
         response.extensions_mut().insert(by);
         response
     }
@@ -447,6 +437,12 @@ where
         };
         self.tell(Err(error))
     }
+}
+
+/// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
+pub(super) fn is_final(response: &Response<ResponseBody>) -> bool {
+    let report = response.extensions().get::<CallReport>();
+    report.is_some_and(|report| report.delivery == Some(Delivery::Answered))
 }
 
 /// What a gateway of ours in between says of an outcome.
