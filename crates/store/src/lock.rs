@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 
-/// How often a lock that is taken is tried again, and after which time: [`held`] and [`quiet`] take it for a moment, the latter
-/// while it reads a log of some megabytes.
-const LOOKS: u32 = 50;
+/// How often a lock that is taken is tried again, and after which time: [`held`] takes it for a moment.
+const LOOKS: u32 = 5;
 const A_LOOK: Duration = Duration::from_millis(10);
 
 /// Held for as long as it lives.
