@@ -354,6 +354,8 @@ fn the_genesys_rules_ask_what_the_platform_answers() {
         "nothing can be read there"
     );
     assert_eq!(asked(Method::POST, "/api/v2/conversations/calls", "{}"), None);
+    // Adding members twice is adding them once: such a write is sent again without a question.
+    assert_eq!(genesys.is_idempotent(&Method::POST, "/api/v2/routing/queues/7/members"), Some(true));
 }
 
 /// How an attempt ends that is not answered, and when it is executed.
