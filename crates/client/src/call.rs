@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use parking_lot::Mutex;
+use tidegate_core::classify::Delivery;
 use tidegate_core::key::Family;
 use tidegate_core::pace::{CallerId, Class, Refusal};
 use tidegate_core::time::Mono;
@@ -38,6 +39,12 @@ pub struct CallOptions {
     pub safe: bool,
     /// How long before this call the same write was already sent with an outcome nobody knows, from a journal.
     pub sent_before: Option<Duration>,
+    /// How long before this call the last of those sends had ended, at least: so long the upstream had time to show what it
+    /// executed. None of it, unless said otherwise.
+    pub lost_before: Option<Duration>,
+    /// Whether what was [sent before](Self::sent_before) is looked for also where sending it again would do no harm by itself:
+    /// others may have written since. Needs a rule with [`Absent::Unchanged`](tidegate_core::reconcile::Absent); false unless said otherwise.
+    pub asks_first: bool,
     /// Becomes true when no further attempt is wanted. An attempt that has left is awaited, a wait for another one ends at
     /// once, with what is known of the earlier ones. A call that has not been sent at all is simply dropped instead.
     pub called_off: Option<watch::Receiver<bool>>,
@@ -66,6 +73,9 @@ pub struct CallReport {
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
+    /// What the end of the last attempt says about execution; `None` if none was sent. A 401 counts as refused: it was not
+    /// executed.
+    pub delivery: Option<Delivery>,
     /// An attempt may have been executed before the one that was answered.
     pub doubtful: bool,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
@@ -110,10 +120,13 @@ pub(crate) struct Call {
     pub(crate) sent_before: Option<Duration>,
     /// An earlier call has sent the same write.
     pub(crate) further: bool,
+    /// Somebody finds out what became of it where its answer leaves doubt.
+    pub(crate) looked_after: bool,
     /// For how long what it is about, which is new, may not be found.
     pub(crate) fresh_for: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
+    delivery: Mutex<Option<Delivery>>,
     doubtful: AtomicBool,
     unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
@@ -148,9 +161,11 @@ impl Call {
             dedup: None,
             sent_before: options.sent_before,
             further: false,
+            looked_after: options.reconcile.is_some() || options.conflict.is_some(),
             fresh_for: None,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
+            delivery: Mutex::new(None),
             doubtful: AtomicBool::new(false),
             unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
@@ -172,6 +187,10 @@ impl Call {
 
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_delivery(&self, delivery: Delivery) {
+        *self.delivery.lock() = Some(delivery);
     }
 
     pub(crate) fn note_doubtful(&self) {
@@ -223,6 +242,7 @@ impl Call {
                 None => self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             },
             key: self.key.clone(),
+            delivery: *self.delivery.lock(),
             doubtful: self.doubtful.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
             missing: self.missing.get().cloned(),

@@ -253,6 +253,13 @@ impl CallBuilder<'_> {
         self
     }
 
+    /// Looks for what was sent before also where sending it again would do no harm by itself; see
+    /// [`CallOptions::asks_first`].
+    pub fn asks_first(mut self, asks_first: bool) -> Self {
+        self.options.asks_first = asks_first;
+        self
+    }
+
     /// Finds out by a read what became of the call where its outcome is unknown; see [`CallOptions::reconcile`].
     ///
     /// ```no_run

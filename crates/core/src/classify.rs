@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-pub use self::delivery::{Delivery, Failure, Outcome, RetryMatrix, Wrote, is_already_deleted};
+pub use self::delivery::{Delivery, Failure, Outcome, RetryMatrix, Wrote, is_already_deleted, is_conflict};
 use crate::time::Mono;
 
 /// What is known about a call before its first attempt.

@@ -18,6 +18,7 @@
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
 //! | [`reconcile`] | what a read says about a write whose outcome nobody knows |
+//! | [`mark`] | the words in which a gateway tells what became of a write |
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`poll`] | when a job of the upstream is looked at next |
 //! | [`token`] | the life of an access token |
@@ -41,6 +42,7 @@ pub mod idempotency;
 pub mod key;
 pub mod latency;
 pub mod listing;
+pub mod mark;
 pub mod observe;
 pub mod pace;
 pub mod permission;

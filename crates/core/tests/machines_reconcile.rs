@@ -10,7 +10,9 @@ use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegate_core::profile::Profile;
-use tidegate_core::reconcile::{Finding, Rule, Sight, Unfit, Written, judge, read_for, reapply, see};
+use tidegate_core::reconcile::{
+    Finding, Rule, Sight, Since, Unfit, Written, explain, judge, read_for, reapply, see,
+};
 
 use Finding::{Applied, CannotTell, NotApplied, Superseded, TooEarly};
 
@@ -35,7 +37,8 @@ fn written(rule: &Rule, path: &str, body: &Value) -> Written {
 fn findings(rule: &Rule, write: &Written, status: u16, answer: &Value) -> (Finding, Finding) {
     let body = Some(answer).filter(|answer| !answer.is_null());
     let sight = see(rule, write, status, body);
-    (judge(rule, write, sight, 9 * S), judge(rule, write, sight, 10 * S))
+    let at = |quiet| judge(rule, write, sight, Since::watched(quiet));
+    (at(9 * S), at(10 * S))
 }
 
 const PATCH: &str = "match = 'PATCH /users/*'\nsame = 'body'";
@@ -51,7 +54,9 @@ fn a_version_tells_whose_write_it_was() {
         (json!(5), "Boss", (Superseded, Superseded)),
         (json!(6), "Lead", (Applied, Applied)),
         (json!(6), "Boss", (CannotTell, CannotTell)),
-        (json!(3), "Lead", (TooEarly, CannotTell)),
+        // Of an export of long ago, or of another organisation: the upstream will refuse it, and never execute it twice.
+        (json!(3), "Lead", (TooEarly, NotApplied)),
+        (json!(3), "Boss", (TooEarly, NotApplied)),
         (json!("5"), "Lead", (TooEarly, CannotTell)),
         (json!(null), "Lead", (TooEarly, CannotTell)),
     ] {
@@ -89,7 +94,7 @@ fn a_natural_key_finds_one_entity_or_tells_nothing() {
     let rule = rule(
         "match = 'POST /users'\nread = 'GET /users?q={/email}'\nitems = '/list'\ntotal = '/total'\nkey = '/mail = /email'\nsame = ['/name']\nabsent = 'not-applied'",
     );
-    let write = written(&rule, "/users", &json!({"email": "ann@x", "name": "Ann", "other": 1}));
+    let write = written(&rule, "/users", &json!({"email": "ann@x", "name": "Ann"}));
     assert_eq!(read_for(&rule, &write).unwrap().target, "/users?q=ann%40x");
     let ann = json!({"mail": "ann@x", "name": "Ann"});
     let list = |list: Value| json!({"total": list.as_array().unwrap().len(), "list": list});
@@ -150,6 +155,97 @@ fn a_list_is_applied_when_every_item_is_there() {
 }
 
 #[test]
+fn a_write_of_which_only_a_part_is_compared_is_never_called_executed() {
+    let members = rule(
+        "match = 'PATCH /users/*'\nversion = '/version'\nsame = ['/name', '/address/city']\nabsent = 'not-applied'",
+    );
+    let entity =
+        json!({"name": "Ann", "state": "active", "address": {"city": "Bonn", "street": "A"}, "version": 2});
+    for (body, found) in [
+        (json!({"name": "Ann"}), (Applied, Applied)),
+        (json!({"name": "Ann", "address": {"city": "Bonn"}}), (Applied, Applied)),
+        // What was there before says nothing about the state that was written.
+        (json!({"name": "Ann", "state": "inactive"}), (TooEarly, CannotTell)),
+        (json!({"name": "Ann", "state": "active"}), (TooEarly, CannotTell)),
+        (json!({"name": "Ann", "password": null}), (TooEarly, CannotTell)),
+        (json!({"name": "Ann", "address": {"city": "Bonn", "street": "A"}}), (TooEarly, CannotTell)),
+        (json!({"state": "active"}), (TooEarly, CannotTell)),
+        // One that is otherwise shows that the whole is not there.
+        (json!({"name": "Bob", "state": "active"}), (TooEarly, NotApplied)),
+        // The upstream's spelling, or what was there before.
+        (json!({"name": "ann "}), (TooEarly, CannotTell)),
+        (json!({"name": "Ann", "state": "inactive", "version": 1}), (CannotTell, CannotTell)),
+        (json!({"name": "Bob", "state": "inactive", "version": 1}), (Superseded, Superseded)),
+        (json!({"name": "Ann", "state": "inactive", "version": 2}), (NotApplied, NotApplied)),
+    ] {
+        let write = written(&members, "/users/7", &body);
+        assert_eq!(findings(&members, &write, 200, &entity), found, "{body}");
+    }
+    let write = written(&members, "/users/7", &json!({"name": "Ann", "state": "inactive"}));
+    let why = explain(&members, &write, Sight::Found(&entity));
+    assert_eq!(why, "not all that was written can be compared with what is there");
+}
+
+#[test]
+fn an_item_of_which_only_a_part_is_compared_is_never_called_executed() {
+    let rule = rule(
+        "match = 'PATCH /users/*/skills'\nread = 'GET /x'\nabsent = 'not-applied'\neach = { from = '/items', into = '/list', id = '/id', members = ['/level'] }",
+    );
+    let list = json!({"list": [{"id": "a", "level": 4, "state": "active"}]});
+    for (body, found) in [
+        (json!({"items": [{"id": "a", "level": 4}]}), (Applied, Applied)),
+        (json!({"items": [{"id": "a"}]}), (Applied, Applied)),
+        (json!({"items": [{"id": "a", "level": 4, "state": "inactive"}]}), (TooEarly, CannotTell)),
+        (json!({"items": [{"id": "a", "level": 5, "state": "inactive"}]}), (TooEarly, NotApplied)),
+        (json!({"items": [{"id": "a", "level": 4}], "notify": true}), (TooEarly, CannotTell)),
+    ] {
+        let write = written(&rule, "/users/7/skills", &body);
+        assert_eq!(findings(&rule, &write, 200, &list), found, "{body}");
+    }
+}
+
+#[test]
+fn one_that_may_have_been_there_before_is_not_taken_for_the_new_one() {
+    let rule = rule(
+        "match = 'POST /users'\nread = 'GET /users?q={/email}'\nitems = '/list'\nkey = '/email'\nsame = ['/name', '/division/id = /divisionId']\nversion = '/version'\nfirst = 1\nabsent = 'not-applied'",
+    );
+    let write = written(&rule, "/users", &json!({"email": "ann@x", "name": "Ann", "divisionId": "d"}));
+    let user = |name: &str, division: &str, version: Value| json!({"list": [{"email": "ann@x", "name": name, "division": {"id": division, "name": "Home"}, "version": version}]});
+    for (answer, found) in [
+        (user("Ann", "d", json!(1)), (Applied, Applied)),
+        (user("Ann", "d", json!(4)), (TooEarly, CannotTell)),
+        (user("Ann", "d", json!(null)), (TooEarly, CannotTell)),
+        (user("Anna", "d", json!(1)), (TooEarly, CannotTell)),
+        (user("Ann", "e", json!(1)), (TooEarly, CannotTell)),
+    ] {
+        assert_eq!(findings(&rule, &write, 200, &answer), found, "{answer}");
+    }
+    let more = written(&rule, "/users", &json!({"email": "ann@x", "name": "Ann", "title": "Lead"}));
+    let there = user("Ann", "d", json!(1));
+    assert_eq!(findings(&rule, &more, 200, &there), (TooEarly, CannotTell), "of the title nothing is known");
+}
+
+#[test]
+fn an_absence_that_nobody_watched_is_not_believed_unless_the_rule_vouches_for_it() {
+    let after = |absent: &str, entity: &Value, since: Since| {
+        let rule = rule(&format!("{PATCH}\nabsent = '{absent}'"));
+        let write = written(&rule, "/users/7", &json!({"title": "Lead"}));
+        judge(&rule, &write, see(&rule, &write, 200, Some(entity)), since)
+    };
+    let (before, done) = (json!({"title": "Boss"}), json!({"title": "Lead"}));
+    let (watched, unwatched) = (Since::watched(10 * S), Since::unwatched(10 * S));
+    for (absent, seen, unseen) in [
+        ("unknown", CannotTell, CannotTell),
+        ("unchanged", NotApplied, CannotTell),
+        ("not-applied", NotApplied, NotApplied),
+    ] {
+        assert_eq!((after(absent, &before, watched), after(absent, &before, unwatched)), (seen, unseen));
+        assert_eq!(after(absent, &before, Since::unwatched(9 * S)), TooEarly);
+        assert_eq!(after(absent, &done, Since::unwatched(Duration::ZERO)), Applied);
+    }
+}
+
+#[test]
 fn what_ought_to_be_gone_is_gone() {
     let rule = rule("match = 'DELETE /users/*'\ngone = true");
     let write = written(&rule, "/users/7", &json!(null));
@@ -158,6 +254,10 @@ fn what_ought_to_be_gone_is_gone() {
     assert_eq!(findings(&rule, &write, 200, &json!({"id": 7})), (TooEarly, CannotTell));
     assert_eq!(findings(&rule, &write, 204, &json!(null)), (TooEarly, CannotTell));
     assert_eq!(findings(&rule, &write, 403, &json!(null)), (TooEarly, CannotTell));
+    let there = json!({"id": 7});
+    assert_eq!(explain(&rule, &write, Sight::Found(&there)), "the entity is still there");
+    let word = Rule { absent: tidegate_core::reconcile::Absent::NotApplied, ..rule };
+    assert_eq!(findings(&word, &write, 200, &there), (TooEarly, NotApplied), "the author's word");
 }
 
 #[test]
@@ -178,6 +278,54 @@ fn a_change_is_applied_again_on_the_current_version_only_where_that_is_what_was_
 }
 
 #[test]
+fn the_genesys_rules_compare_what_agents_are_given() {
+    let genesys = Profile::builtin("genesys").unwrap();
+    let finding = |method: Method, path: &str, body: &Value, answer: &Value, since: Since| {
+        let write = Written::new(method, path, body.to_string().as_bytes());
+        let rule = genesys.reconcile_rule(&write.method, path).unwrap();
+        judge(rule, &write, see(rule, &write, 200, Some(answer)), since)
+    };
+    let late = Since::unwatched(Duration::from_hours(2));
+    let user = json!({"id": "7", "name": "Ann", "email": "a@x", "title": "Lead", "department": "Sales", "state": "active", "version": 2});
+    let patch = |body: &Value| finding(Method::PATCH, "/api/v2/users/7", body, &user, late);
+    assert_eq!(
+        patch(&json!({"name": "Ann", "state": "inactive"})),
+        CannotTell,
+        "never applied, and never lost"
+    );
+    assert_eq!(patch(&json!({"name": "Ann", "state": "inactive", "version": 1})), Superseded);
+    assert_eq!(patch(&json!({"state": "active", "version": 1})), Applied);
+    assert_eq!(patch(&json!({"state": "active", "version": 9})), NotApplied);
+    assert_eq!(patch(&json!({"name": "Ann", "manager": "8"})), CannotTell);
+    let found = json!({"results": [user], "total": 1});
+    let post = |body: &Value| finding(Method::POST, "/api/v2/users", body, &found, late);
+    assert_eq!(post(&json!({"name": "Ann", "email": "a@x", "department": "New"})), CannotTell);
+    assert_eq!(
+        post(&json!({"name": "Ann", "email": "a@x"})),
+        CannotTell,
+        "it was changed since it was created"
+    );
+    let skills = json!({"entities": [{"id": "s", "proficiency": 2.0, "state": "active"}], "total": 1});
+    for (method, what) in [
+        (Method::PATCH, "routingskills"),
+        (Method::PUT, "routingskills"),
+        (Method::PATCH, "routinglanguages"),
+    ] {
+        let target = format!("/api/v2/users/7/{what}/bulk");
+        let item = |item: Value, since| finding(method.clone(), &target, &json!([item]), &skills, since);
+        assert_eq!(item(json!({"id": "s", "proficiency": 2}), late), Applied);
+        assert_eq!(
+            item(json!({"id": "s", "proficiency": 5}), late),
+            CannotTell,
+            "set by hand since, perhaps"
+        );
+        assert_eq!(item(json!({"id": "s", "proficiency": 5}), Since::watched(10 * S)), NotApplied);
+        assert_eq!(item(json!({"id": "s", "proficiency": 2, "state": "inactive"}), late), CannotTell);
+        assert_eq!(item(json!({"id": "s", "proficiency": 2, "other": 1}), late), CannotTell);
+    }
+}
+
+#[test]
 fn the_genesys_rules_ask_what_the_platform_answers() {
     let genesys = Profile::builtin("genesys").unwrap();
     let asked = |method: Method, path: &str, body: &str| {
@@ -187,7 +335,7 @@ fn the_genesys_rules_ask_what_the_platform_answers() {
         let body = read.body.map(|body| String::from_utf8(body).unwrap()).unwrap_or_default();
         Some(format!("{} {} {body}", read.method, read.target))
     };
-    let search = r#"POST /api/v2/users/search {"pageSize":25,"query":[{"fields":["email"],"type":"EXACT","value":"a@x"}]}"#;
+    let search = r#"POST /api/v2/users/search {"pageSize":25,"query":[{"fields":["email"],"type":"EXACT","value":"a@x"},{"fields":["state"],"type":"EXACT","values":["active","inactive","deleted"]}]}"#;
     assert_eq!(asked(Method::POST, "/api/v2/users", r#"{"email":"a@x"}"#).as_deref(), Some(search));
     assert_eq!(asked(Method::PATCH, "/api/v2/users/7", "{}").as_deref(), Some("GET /api/v2/users/7 "));
     assert_eq!(asked(Method::DELETE, "/api/v2/users/7", "").as_deref(), Some("GET /api/v2/users/7 "));
@@ -206,6 +354,8 @@ fn the_genesys_rules_ask_what_the_platform_answers() {
         "nothing can be read there"
     );
     assert_eq!(asked(Method::POST, "/api/v2/conversations/calls", "{}"), None);
+    // Adding members twice is adding them once: such a write is sent again without a question.
+    assert_eq!(genesys.is_idempotent(&Method::POST, "/api/v2/routing/queues/7/members"), Some(true));
 }
 
 /// How an attempt ends that is not answered, and when it is executed.
@@ -324,7 +474,7 @@ fn write_once(
             upstream.advance(now);
             let quiet = Duration::from_millis(now - lost_at.unwrap());
             let answer = upstream.read(now);
-            match judge(rule, write, see(rule, write, 200, Some(&answer)), quiet) {
+            match judge(rule, write, see(rule, write, 200, Some(&answer)), Since::watched(quiet)) {
                 Applied => return (End::Done, now),
                 Superseded => return (End::Refused, now),
                 CannotTell => return (End::Unknown, now),
@@ -388,8 +538,8 @@ fn a_read_that_comes_too_early_proves_nothing() {
     );
     let hasty = Rule { settle: Duration::ZERO, ..post.clone() };
     let write = written(&post, "/users/7", &json!({"email": "a@x", "name": "Ours"}));
-    assert_eq!(judge(&post, &write, Sight::Absent, Duration::ZERO), TooEarly);
-    assert_eq!(judge(&post, &write, Sight::Absent, 10 * S), NotApplied);
+    assert_eq!(judge(&post, &write, Sight::Absent, Since::watched(Duration::ZERO)), TooEarly);
+    assert_eq!(judge(&post, &write, Sight::Absent, Since::watched(10 * S)), NotApplied);
     let executions = |rule: &Rule| {
         let mut upstream = Upstream { creates: true, ..Upstream::default() };
         let (_, now) = write_once(rule, &write, &mut upstream, &[Loss::Late(2_000)], 500);
@@ -407,7 +557,7 @@ fn what_was_written_may_stand_elsewhere_in_the_entity() {
     let write = written(&rule, "/jobs", &json!({"mark": 7, "action": "EXPORT"}));
     let finding = |query: Value| {
         let answer = json!({"list": [{"id": "1", "action": "OTHER", "query": query}]});
-        judge(&rule, &write, see(&rule, &write, 200, Some(&answer)), 10 * S)
+        judge(&rule, &write, see(&rule, &write, 200, Some(&answer)), Since::watched(10 * S))
     };
     assert_eq!(finding(json!({"mark": 7, "action": "EXPORT", "note": "theirs"})), Applied);
     assert_eq!(finding(json!({"mark": 7, "action": "DELETE"})), CannotTell);

@@ -16,16 +16,19 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::body::{ByteBudget, REPLAY_CAP};
 use tidegate::layer::{ReconcileBy, Reconciled};
-use tidegate::{CallOptions, CallReport, CallerId, Class, Error, ErrorKind, RequestBody, ResponseBody};
+use tidegate::{
+    CallOptions, CallReport, CallerId, Class, Error, ErrorKind, Profile, RequestBody, ResponseBody,
+};
 use tidegate_core::classify::Delivery;
 use tidegate_core::key::normalise;
+use tidegate_core::mark::{OUTCOME, OutcomeMark};
 use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Doors, Refused, clean_request};
 use crate::learnt;
 use crate::login;
 use crate::once::{Fate, Once, Write, key};
-use crate::respond::{self, OUTCOME, REFUSED};
+use crate::respond::{self, REFUSED};
 use crate::silence::Heard;
 use crate::tenant::Tenant;
 
@@ -177,6 +180,7 @@ pub(crate) async fn exchange(
     login: Login,
 ) -> (Response<ResponseBody>, Fate) {
     let is_write = !request.method().is_safe();
+    let is_repeatable = is_repeatable(tenant.upstream.profile(), &request);
     let bearer = login.bearer.as_ref().map(HeaderValue::as_bytes);
     let logout = bearer.filter(|_| login.logs_out).map(|bearer| Logout { tenant, bearer: Some(bearer) });
     let called = tenant.client.call(request).await;
@@ -194,9 +198,16 @@ pub(crate) async fn exchange(
         Err(error) if bearer.is_some() && refused_login => {
             mark(respond::login_ended(tenant.shape()), error.report())
         }
-        Err(error) => failed(tenant.shape(), &error),
+        Err(error) => failed(tenant.shape(), &error, is_repeatable),
     };
     (response, fate)
+}
+
+/// Whether executing a call twice does no more than executing it once.
+pub(crate) fn is_repeatable<B>(profile: &Profile, request: &Request<B>) -> bool {
+    let (method, path) = (request.method(), normalise(request.uri().path()));
+    let told = path.ok().and_then(|path| profile.is_idempotent(method, &path));
+    told.unwrap_or_else(|| method.is_idempotent())
 }
 
 /// Hands over the upstream's answer, and what the call went through.
@@ -232,7 +243,12 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     if headers.contains_key(REFUSED) || status == StatusCode::UNAUTHORIZED {
         return Fate::Unsent;
     }
-    if headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown" || outcome == "in-flight") {
+    // Who may not do it yet may be allowed to: with the same write, and under the same key.
+    let doubtful = response.extensions().get::<CallReport>().is_some_and(|report| report.doubtful);
+    if status == StatusCode::FORBIDDEN && !doubtful {
+        return Fate::Unsent;
+    }
+    if matches!(OutcomeMark::of(headers), Some(OutcomeMark::Unknown | OutcomeMark::InFlight)) {
         return Fate::Unknown;
     }
     let body = response.body().held().map_or(&[][..], AsRef::as_ref);
@@ -283,9 +299,9 @@ fn is_path(uri: &Uri, path: &str) -> bool {
     normalise(uri.path()).is_ok_and(|normal| normal == path)
 }
 
-fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
+fn failed(shape: ErrorShape, error: &Error, is_repeatable: bool) -> Response<ResponseBody> {
     tracing::debug!(target: "tidegate", "{error}");
-    mark(respond::failed(shape, error), error.report())
+    mark(respond::failed(shape, error, is_repeatable), error.report())
 }
 
 fn unread(error: &dyn std::fmt::Display) -> Refused {

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tidegate::transport::SendError;
 use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
 use tidegate_core::classify::{Delivery, Failure};
+use tidegate_core::mark::{OUTCOME, OutcomeMark};
 use tidegate_core::observe::observe;
 use tidegate_core::pace::RefusalReason;
 use tidegate_core::profile::ErrorShape;
@@ -21,8 +22,6 @@ use crate::shape::error_body;
 
 /// Marks an answer as the gateway's, with the reason nothing was sent.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("tidegate-refused");
-/// Marks an answer as the gateway's where something was sent.
-pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("tidegate-outcome");
 
 /// Marks an answer that was given before, to an earlier or another sending of the same write.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("tidegate-replayed");
@@ -75,6 +74,11 @@ fn answer(
     response
 }
 
+/// Marks an answer as the gateway's where something was sent.
+const fn told(mark: OutcomeMark) -> (HeaderName, &'static str) {
+    (OUTCOME, mark.name())
+}
+
 /// Answers a request that was refused at the door.
 pub(crate) fn refused(shape: ErrorShape, refused: &Refused) -> Response<ResponseBody> {
     answer(shape, refused.status, "bad.request", &refused.message, (REFUSED, refused.reason))
@@ -116,8 +120,8 @@ fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Respon
     response
 }
 
-/// Answers a call that brought no answer of the upstream.
-pub(crate) fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody> {
+/// Answers a call that brought no answer of the upstream. `is_repeatable`: executing it twice would do no harm.
+pub(crate) fn failed(shape: ErrorShape, error: &Error, is_repeatable: bool) -> Response<ResponseBody> {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::Refused => {
@@ -137,13 +141,27 @@ pub(crate) fn failed(shape: ErrorShape, error: &Error) -> Response<ResponseBody>
         ErrorKind::Invalid => {
             answer(shape, StatusCode::BAD_REQUEST, "bad.request", &message, (REFUSED, "invalid-request"))
         }
-        ErrorKind::Unreadable => {
-            answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
-        }
-        ErrorKind::OutcomeUnknown => {
-            answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
-        }
-        _ => answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+        ErrorKind::Unreadable => answer(
+            shape,
+            StatusCode::BAD_GATEWAY,
+            "bad.gateway",
+            &message,
+            told(OutcomeMark::UnreadableAnswer),
+        ),
+        ErrorKind::OutcomeUnknown if !is_repeatable => answer(
+            shape,
+            StatusCode::FAILED_DEPENDENCY,
+            "outcome.unknown",
+            &message,
+            told(OutcomeMark::Unknown),
+        ),
+        _ => answer(
+            shape,
+            StatusCode::GATEWAY_TIMEOUT,
+            "request.timeout",
+            &message,
+            told(OutcomeMark::NoAnswer),
+        ),
     }
 }
 
@@ -156,11 +174,21 @@ pub(crate) fn login_failed(shape: ErrorShape, error: &SendError, harmless: bool)
             let mark = (REFUSED, "login-unreachable");
             later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
         }
-        _ if !harmless => {
-            answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", &message, (OUTCOME, "unknown"))
-        }
+        _ if !harmless => answer(
+            shape,
+            StatusCode::FAILED_DEPENDENCY,
+            "outcome.unknown",
+            &message,
+            told(OutcomeMark::Unknown),
+        ),
         Failure::AnswerUnreadable => login_unreadable(shape, error),
-        _ => answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", &message, (OUTCOME, "no-answer")),
+        _ => answer(
+            shape,
+            StatusCode::GATEWAY_TIMEOUT,
+            "request.timeout",
+            &message,
+            told(OutcomeMark::NoAnswer),
+        ),
     }
 }
 
@@ -168,7 +196,7 @@ pub(crate) fn login_failed(shape: ErrorShape, error: &SendError, harmless: bool)
 /// it answered is lost. Any other status is the answer, without its body.
 pub(crate) fn cut(shape: ErrorShape, response: Response<ResponseBody>) -> Response<ResponseBody> {
     let status = response.status();
-    let mark = (OUTCOME, "answer-lost");
+    let mark = told(OutcomeMark::AnswerLost);
     if status.is_success() {
         let message = format!("executed with status {status}; the answer was cut and is lost");
         return answer(shape, StatusCode::FAILED_DEPENDENCY, "answer.lost", &message, mark);
@@ -189,7 +217,7 @@ pub(crate) fn cut(shape: ErrorShape, response: Response<ResponseBody>) -> Respon
 pub(crate) fn lost(shape: ErrorShape, may_have_left: bool) -> Response<ResponseBody> {
     if may_have_left {
         let message = "outcome unknown, the upstream may have executed it: the gateway lost sight of it";
-        let mark = (OUTCOME, "unknown");
+        let mark = told(OutcomeMark::Unknown);
         return answer(shape, StatusCode::FAILED_DEPENDENCY, "outcome.unknown", message, mark);
     }
     let message = "not sent: it was given up while it waited";
@@ -200,7 +228,7 @@ pub(crate) fn lost(shape: ErrorShape, may_have_left: bool) -> Response<ResponseB
 /// This write was sent, and is not answered for longer than anybody waits. Never a 5xx: SDKs send those again.
 pub(crate) fn in_flight(shape: ErrorShape) -> Response<ResponseBody> {
     let message = "this write was sent before and is in flight: ask again when it has ended";
-    answer(shape, StatusCode::CONFLICT, "write.in.flight", message, (OUTCOME, "in-flight"))
+    answer(shape, StatusCode::CONFLICT, "write.in.flight", message, told(OutcomeMark::InFlight))
 }
 
 /// Another write is under way with this key.
@@ -218,7 +246,7 @@ pub(crate) fn key_reused(shape: ErrorShape) -> Response<ResponseBody> {
 /// The write is done, and its answer cannot be given again.
 pub(crate) fn not_kept(shape: ErrorShape) -> Response<ResponseBody> {
     let message = "this write was sent before and is done; its answer was too large to be kept";
-    answer(shape, StatusCode::CONFLICT, "answer.not.kept", message, (OUTCOME, "answer-not-kept"))
+    answer(shape, StatusCode::CONFLICT, "answer.not.kept", message, told(OutcomeMark::AnswerNotKept))
 }
 
 /// A keyed write cannot be noted, so it is not sent.
@@ -246,7 +274,7 @@ pub(crate) fn replayed(mut response: Response<ResponseBody>) -> Response<Respons
 /// The token endpoint's answer did not come to its end.
 pub(crate) fn login_unreadable(shape: ErrorShape, error: &dyn std::fmt::Display) -> Response<ResponseBody> {
     let message = format!("the login's answer cannot be read: {error}");
-    answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (OUTCOME, "unreadable-answer"))
+    answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, told(OutcomeMark::UnreadableAnswer))
 }
 
 /// The upstream no longer renews the login that a token came from.

@@ -76,7 +76,8 @@ pub enum ErrorKind {
     },
     /// The file is damaged.
     #[error(
-        "is damaged ({0}); restore it from a copy, or compare the upstream with the input before running again"
+        "is damaged ({0}); nothing was sent on its word: compare the upstream with the input before running again. \
+         An older copy does not know what was done since"
     )]
     Corrupt(String),
     /// No space left.
@@ -120,10 +121,14 @@ pub enum ErrorKind {
         illegal: Illegal,
     },
     /// The writer has stopped.
-    #[error("is closed")]
+    #[error(
+        "is closed, its writer has ended: the error before this one says why; resume when that is mended"
+    )]
     Closed,
     /// Any other error of the disk or of SQLite.
-    #[error("{0}")]
+    #[error(
+        "the disk or SQLite failed ({0}); check the disk, then resume: what was not written down was not sent"
+    )]
     Io(String),
 }
 

@@ -1,10 +1,10 @@
 //! What an answer, or its absence, means for an item and for the run.
 
-use http::{HeaderMap, Method, StatusCode};
-use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
-use tidegate_core::classify::{self, Delivery};
+use http::{HeaderMap, StatusCode};
+use tidegate::{CallReport, Error, ErrorKind, ResponseBody};
+use tidegate_core::classify::Delivery;
+use tidegate_core::mark::OutcomeMark;
 use tidegate_core::permission;
-use tidegate_core::time::Wall;
 use tidegate_store::{Event, Outcome};
 
 /// How much of an answer is read, so that its connection can carry the next call and an error can be told.
@@ -57,35 +57,26 @@ impl Judged {
         Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
     }
 
-    /// Judges an answer that came at `now`. `doubted`: an earlier sending of the item may have been executed.
-    pub(super) async fn answer(
-        mut response: http::Response<ResponseBody>,
-        profile: &Profile,
-        method: &Method,
-        doubted: bool,
-        now: Wall,
-    ) -> Self {
+    /// Judges an answer. What it says about execution is in its report: the profile's throttles and hints, and the marks of
+    /// a gateway in between, have been looked at there.
+    pub(super) async fn answer(mut response: http::Response<ResponseBody>) -> Self {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
-        let unknown = headers.get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
+        let told = OutcomeMark::of(headers).and_then(|mark| told_by_a_gateway(mark, status));
+        let unserved = matches!(report.delivery, Some(Delivery::NotSent | Delivery::Refused));
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
-        let unserved = headers.contains_key("tidegate-refused")
-            || profile.delivery(status, &headers, &body, now) == Delivery::Refused;
         let forbidden = lacks_permission(status, &headers, &body);
-        let (event, run) = match () {
-            () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
-            () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
-            () if classify::is_already_deleted(method, status, doubted) => {
-                (Some(Event::Succeed), ForTheRun::Nothing)
-            }
-            () if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
+        let (event, run) = match told {
+            Some(told) => told,
+            None if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
+            None if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
             // The refusal is of this sending; an earlier one stays in doubt.
-            () if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
-            () if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
-            () => (Some(Event::Fail), ForTheRun::Nothing),
+            None if forbidden => ((!report.doubtful).then_some(Event::Unsent), ForTheRun::Stop),
+            None if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
+            None => (Some(Event::Fail), ForTheRun::Nothing),
         };
         let error = match event {
             Some(Event::Succeed) => None,
@@ -99,7 +90,24 @@ impl Judged {
             _ => Some(reason(status, &body)),
         };
         let body = if status.is_success() { body.to_vec() } else { Vec::new() };
-        Self { event, outcome: outcome(&report, Some(status.as_u16()), error), run, body }
+        // A 424 of a gateway that says "executed" is not what the upstream answered.
+        let own = told.is_none_or(|(event, _)| event != Some(Event::Succeed));
+        Self { event, outcome: outcome(&report, own.then_some(status.as_u16()), error), run, body }
+    }
+}
+
+/// What a gateway in between says of an item's outcome; `None` where it leaves that to the status.
+fn told_by_a_gateway(mark: OutcomeMark, status: StatusCode) -> Option<(Option<Event>, ForTheRun)> {
+    match mark {
+        OutcomeMark::Unknown | OutcomeMark::InFlight | OutcomeMark::AnswerNotKept => {
+            Some((Some(Event::LoseTrack), ForTheRun::Nothing))
+        }
+        // It stays in doubt, and may be sent again: executing it twice does no harm.
+        OutcomeMark::NoAnswer | OutcomeMark::UnreadableAnswer => Some((None, ForTheRun::Unserved)),
+        OutcomeMark::AnswerLost if status == StatusCode::FAILED_DEPENDENCY => {
+            Some((Some(Event::Succeed), ForTheRun::Nothing))
+        }
+        OutcomeMark::AnswerLost | OutcomeMark::ConfirmedByRead | OutcomeMark::AlreadyDone => None,
     }
 }
 
@@ -134,8 +142,6 @@ pub(super) fn reason(status: StatusCode, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const NOW: Wall = Wall::from_unix_millis(1_764_000_000_000);
-
     #[test]
     fn the_vendors_error_is_told_in_its_own_words() {
         let told = |body: &str| reason(StatusCode::BAD_REQUEST, body.as_bytes());
@@ -149,17 +155,17 @@ mod tests {
         assert_eq!(told(&"x".repeat(5_000)).len(), "400 Bad Request: ".len() + MAX_TOLD);
     }
 
-    async fn judged(status: u16, headers: &[(&'static str, &'static str)]) -> (Option<Event>, ForTheRun) {
-        let judged = judge(Method::PATCH, status, headers, "", false).await;
+    async fn judged(status: u16, delivery: Delivery) -> (Option<Event>, ForTheRun) {
+        let report = CallReport { delivery: Some(delivery), ..CallReport::default() };
+        let judged = judge(status, &[], "", report).await;
         (judged.event, judged.run)
     }
 
     async fn judge(
-        method: Method,
         status: u16,
         headers: &[(&'static str, &'static str)],
         body: &'static str,
-        doubted: bool,
+        report: CallReport,
     ) -> Judged {
         let mut response =
             http::Response::new(ResponseBody::from(bytes::Bytes::from_static(body.as_bytes())));
@@ -167,61 +173,75 @@ mod tests {
         for (name, value) in headers {
             response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
         }
-        let profile = Profile::builtin("genesys").unwrap();
-        Judged::answer(response, &profile, &method, doubted, NOW).await
+        response.extensions_mut().insert(report);
+        Judged::answer(response).await
     }
 
-    #[tokio::test]
-    async fn a_throttle_that_only_its_text_tells_leaves_the_item_pending() {
-        let text = &br#"{"message":"You have exceeded a secondary rate limit."}"#[..];
-        let mut response = http::Response::new(ResponseBody::from(bytes::Bytes::from_static(text)));
-        *response.status_mut() = StatusCode::FORBIDDEN;
-        let github = Profile::builtin("github").unwrap();
-        let judged = Judged::answer(response, &github, &Method::POST, false, NOW).await;
-        assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Unserved));
+    fn answered(doubtful: bool) -> CallReport {
+        CallReport { delivery: Some(Delivery::Answered), doubtful, ..CallReport::default() }
     }
 
     #[tokio::test]
     async fn a_missing_permission_stops_the_run_and_is_named() {
         let body = r#"{"code":"missing.any.permissions","message":"You are missing: routing:skill:assign"}"#;
-        let judged = judge(Method::PATCH, 403, &[], body, false).await;
+        let judged = judge(403, &[], body, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Stop));
         assert!(judged.outcome.error.unwrap().contains("routing:skill:assign"));
-        let doubted = judge(Method::PATCH, 403, &[], body, true).await;
+        let doubted = judge(403, &[], body, answered(true)).await;
         assert_eq!(
             (doubted.event, doubted.run),
             (None, ForTheRun::Stop),
             "an earlier sending stays in doubt"
         );
         let division = r#"{"code":"missing.division.permission","message":"not in this division"}"#;
-        let judged = judge(Method::PATCH, 403, &[], division, false).await;
+        let judged = judge(403, &[], division, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Fail), ForTheRun::Nothing));
-    }
-
-    #[tokio::test]
-    async fn what_is_gone_after_a_delete_in_doubt_is_deleted() {
-        for status in [404, 410] {
-            assert_eq!(judge(Method::DELETE, status, &[], "", true).await.event, Some(Event::Succeed));
-            assert_eq!(judge(Method::DELETE, status, &[], "", false).await.event, Some(Event::Fail));
-            assert_eq!(judge(Method::PATCH, status, &[], "", true).await.event, Some(Event::Fail));
-        }
     }
 
     #[tokio::test]
     async fn an_answer_that_proves_nothing_was_done_leaves_the_item_pending() {
         let unserved = (Some(Event::Unsent), ForTheRun::Unserved);
-        assert_eq!(judged(429, &[]).await, unserved);
-        assert_eq!(judged(503, &[("retry-after", "4000")]).await, unserved);
-        assert_eq!(judged(502, &[("tidegate-refused", "no-token")]).await, unserved);
-        assert_eq!(judged(401, &[]).await, (Some(Event::Unsent), ForTheRun::Stop));
+        for (status, delivery) in [
+            (429, Delivery::Refused),
+            (403, Delivery::Refused),
+            (503, Delivery::Refused),
+            (502, Delivery::Refused),
+            (429, Delivery::NotSent),
+        ] {
+            assert_eq!(judged(status, delivery).await, unserved, "{status}");
+        }
+        assert_eq!(judged(401, Delivery::Refused).await, (Some(Event::Unsent), ForTheRun::Stop));
     }
 
     #[tokio::test]
     async fn final_answers_end_the_item() {
-        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
-        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        let unknown = judged(424, &[("tidegate-outcome", "unknown")]).await;
-        assert_eq!(unknown, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
+        assert_eq!(judged(200, Delivery::Answered).await, (Some(Event::Succeed), ForTheRun::Nothing));
+        assert_eq!(judged(404, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(500, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
+    }
+
+    #[tokio::test]
+    async fn every_word_of_a_gateway_on_an_outcome_has_its_reading() {
+        let (done, lost) = (Some(Event::Succeed), Some(Event::LoseTrack));
+        for mark in OutcomeMark::ALL {
+            let expected: &[(u16, Option<Event>)] = match mark {
+                OutcomeMark::Unknown => &[(424, lost)],
+                OutcomeMark::InFlight | OutcomeMark::AnswerNotKept => &[(409, lost)],
+                OutcomeMark::NoAnswer => &[(504, None)],
+                OutcomeMark::UnreadableAnswer => &[(502, None)],
+                // A 424 says that the status was a 2xx; any other status is the upstream's own.
+                OutcomeMark::AnswerLost => &[(424, done), (409, Some(Event::Fail)), (200, done)],
+                OutcomeMark::ConfirmedByRead => &[(200, done), (204, done)],
+                OutcomeMark::AlreadyDone => &[(204, done)],
+            };
+            for (status, event) in expected {
+                let marked = [("tidegate-outcome", mark.name())];
+                let judged = judge(*status, &marked, "", answered(false)).await;
+                let (told, run) = (judged.event, judged.run);
+                assert_eq!(told, *event, "{status} {mark:?}");
+                let stays = if event.is_none() { ForTheRun::Unserved } else { ForTheRun::Nothing };
+                assert_eq!(run, stays, "{status} {mark:?}");
+            }
+        }
     }
 }

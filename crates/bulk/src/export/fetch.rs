@@ -28,27 +28,32 @@ const MAX_TOLD: usize = 300;
 
 /// What one try to read a page came to.
 enum Tried {
-    Page(Bytes, Option<String>),
+    Page(Fetched),
     /// The body did not come to its end.
     Cut(String),
     /// The upstream was not reached, or did not serve it.
     Unserved(String),
 }
 
+/// A page as it came.
+pub(super) struct Fetched {
+    pub(super) body: Bytes,
+    /// The upstream's id of the request.
+    pub(super) correlation: Option<String>,
+    /// Its header says that another page follows (RFC 8288, `rel="next"`).
+    pub(super) linked: bool,
+}
+
 impl Run<'_> {
     /// Reads a page, for as long as it takes.
-    pub(super) async fn fetch(
-        &self,
-        target: &str,
-        first: bool,
-    ) -> Result<(Bytes, Option<String>), ExportError> {
+    pub(super) async fn fetch(&self, target: &str, first: bool) -> Result<Fetched, ExportError> {
         let mut pause = PAUSE;
         let mut cuts = 0;
         loop {
             match self.try_page(target, first).await? {
-                Tried::Page(body, correlation) => {
+                Tried::Page(page) => {
                     self.health.served();
-                    return Ok((body, correlation));
+                    return Ok(page);
                 }
                 Tried::Cut(why) => {
                     cuts += 1;
@@ -94,12 +99,19 @@ impl Run<'_> {
         }
         if parts.status != StatusCode::OK {
             let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
-            let why =
+            let mut why =
                 missing.map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
+            if !first && parts.status.is_client_error() && target.contains("cursor=") {
+                why.push_str(" (a cursor may have expired: start again with --force)");
+            }
             return Err(ExportError::Refused { target: target.to_owned(), status: parts.status, why, first });
         }
         let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
-        Ok(Tried::Page(body, id.map(str::to_owned)))
+        let links = parts.headers.get_all(http::header::LINK).iter().filter_map(|link| link.to_str().ok());
+        let linked = links.flat_map(|link| link.split([';', ','])).any(|part| {
+            matches!(part.trim().split_once('='), Some(("rel", rel)) if rel.trim_matches('"').split(' ').any(|rel| rel == "next"))
+        });
+        Ok(Tried::Page(Fetched { body, correlation: id.map(str::to_owned), linked }))
     }
 }
 

@@ -1,8 +1,16 @@
 //! What an export tells about itself: the line per page of its log, and the manifest at its end.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tidegate_core::time::Wall;
+
+use super::ExportError;
+use super::file::hex;
 
 /// What was asked for, of whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +32,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether `other` is the same export, begun at whatever time.
+    /// Whether `other` is the same export, begun at whatever time. Rows that another credential sees are others.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let place =
-            |head: &Self| (head.request.clone(), head.api.clone(), head.profile.clone(), head.tenant.clone());
+        let place = |head: &Self| {
+            let Self { request, api, profile, tenant, credential, .. } = head.clone();
+            (request, api, profile, tenant, credential)
+        };
         place(self) == place(other)
     }
 }
@@ -99,6 +109,25 @@ impl Manifest {
             head,
             each,
         }
+    }
+
+    /// Whether the file at `path` is still the one that was written.
+    pub(super) fn check(&self, path: &Path) -> Result<(), ExportError> {
+        let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                read => hash.update(&chunk[..read]),
+            }
+        }
+        if hex(&hash.finalize()) == self.sha256 {
+            return Ok(());
+        }
+        Err(ExportError::Place(format!(
+            "{} is not what its manifest says: it was changed or is not whole; start again with --force",
+            path.display()
+        )))
     }
 }
 

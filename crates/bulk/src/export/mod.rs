@@ -25,6 +25,7 @@ use tidegate::Client;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
+use self::fetch::Fetched;
 pub use self::file::manifest_of;
 use self::file::{Found, Part, hex};
 pub use self::manifest::{Head, Manifest, PageDone};
@@ -151,7 +152,7 @@ pub enum ExportError {
     #[error("{0}")]
     Unserved(String),
     /// What it answered is no page.
-    #[error("the answer is no page of a listing: {why}")]
+    #[error("the answer is no page of a listing: {why} (is it the path of a listing? GET it by hand to see)")]
     NoPage {
         /// What is wrong with it.
         why: String,
@@ -160,7 +161,9 @@ pub enum ExportError {
     #[error("{0} (name it with --items, a JSON pointer such as /entities)")]
     Items(String),
     /// The next page cannot be followed.
-    #[error("the paging cannot be followed: {0}")]
+    #[error(
+        "the paging cannot be followed: {0} (--paging says how a listing is paged; `single` takes its first page alone)"
+    )]
     Paging(String),
     /// It was stopped.
     #[error("stopped")]
@@ -175,6 +178,9 @@ pub enum ExportError {
 ///
 /// # Errors
 /// Why it ended; a file can then be gone on with.
+///
+/// # Panics
+/// On a runtime of one thread: the disk is waited for where it stands, which needs Tokio's multi-thread runtime.
 pub async fn export(
     client: &Client,
     request: &Request,
@@ -270,24 +276,46 @@ impl Run<'_> {
         let shown = path.display();
         let other = |what: &Head| {
             ExportError::Place(format!(
-                "{shown} is an export of {} from {} (tenant {}, profile {}): start again with --force",
-                what.request, what.api, what.tenant, what.profile
+                "{shown} is an export of {} from {} (tenant {}, profile {}, credential {}): start again with --force",
+                what.request, what.api, what.tenant, what.profile, what.credential
             ))
         };
         if existing == Existing::Replace {
             return Ok(Ok(Part::create(path, head)?));
         }
         match (Part::find(path)?, existing) {
-            (Found::Part(part), Existing::Resume) if part.head.is_same(&head) => Ok(Ok(*part)),
+            (Found::Part(part), Existing::Resume) if part.head.is_same(&head) => {
+                self.goes_on(part.pages.first(), &shown)?;
+                Ok(Ok(*part))
+            }
             (Found::Part(part), Existing::Resume) => Err(other(&part.head)),
             (Found::Part(part), Existing::Keep) => Err(ExportError::Place(format!(
                 "an export to {shown} was interrupted after {} pages: go on with --resume, or start again with --force",
                 part.pages.len()
             ))),
-            (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => Ok(Err(whole)),
+            (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => {
+                self.goes_on(whole.each.first(), &shown)?;
+                whole.check(path)?;
+                Ok(Err(whole))
+            }
             (Found::Whole(whole), Existing::Resume) => Err(other(&whole.head)),
             (Found::Nothing, _) if !path.exists() => Ok(Ok(Part::create(path, head)?)),
             _ => Err(ExportError::Place(format!("{shown} exists (replace it with --force)"))),
+        }
+    }
+
+    /// Whether an export that was begun so can be gone on with as it is asked for now.
+    fn goes_on(&self, begun: Option<&PageDone>, shown: &dyn std::fmt::Display) -> Result<(), ExportError> {
+        let Some(page) = begun else { return Ok(()) };
+        let other = |flag: &str, was: &str| {
+            Err(ExportError::Place(format!(
+                "{shown} was begun with {flag} {was}: leave the flag out, or start again with --force"
+            )))
+        };
+        match (self.request.style, &self.request.items) {
+            (Some(style), _) if style.name() != page.paging => other("--paging", &page.paging),
+            (_, Some(items)) if *items != page.items => other("--items", &page.items),
+            _ => Ok(()),
         }
     }
 
@@ -308,9 +336,9 @@ impl Run<'_> {
                 Err(ExportError::Unserved(why))
             }
         };
-        let (body, correlation) = fetched?;
+        let Fetched { body, correlation, linked } = fetched?;
         let segments = self.client.upstream().profile().family_segments;
-        let (text, mut page) = block_in_place(|| listing.read(&body, segments))?;
+        let (text, mut page) = block_in_place(|| listing.read(&body, linked, segments))?;
         page.at = manifest::rfc3339(self.client.upstream().clock().wall());
         page.correlation = correlation;
         Ok((text, page))
@@ -319,13 +347,21 @@ impl Run<'_> {
 
 impl Listing {
     /// Reads a page and moves on behind it.
-    fn read(&mut self, body: &[u8], segments: usize) -> Result<(Vec<u8>, PageDone), ExportError> {
+    fn read(
+        &mut self,
+        body: &[u8],
+        linked: bool,
+        segments: usize,
+    ) -> Result<(Vec<u8>, PageDone), ExportError> {
         let page = Page::read(body)?;
         let items = match &self.items {
             Some(items) => items.clone(),
             None => self.items.insert(page.find_items()?).clone(),
         };
-        let style = *self.style.get_or_insert_with(|| Style::of(&page));
+        let style = match self.style {
+            Some(style) => style,
+            None => *self.style.insert(Style::found(&page, linked)?),
+        };
         let rows = page.items(&items)?;
         let next = paging::next(style, &self.target, &page, rows.len(), segments)?;
         let mut text = Vec::with_capacity(body.len());

@@ -143,7 +143,11 @@ fn profile(world: &World, kind: Upstream) -> String {
         let to = from + genesys[from..].find("[oauth]").unwrap();
         // Longer than the simulator takes to execute late, and to show what it holds.
         let rules = genesys[from..to].replace("settle = \"30s\"", "settle = \"2s\"");
-        text = text + "\n" + &rules.replace("settle = \"10s\"", "settle = \"2s\"");
+        let rules = rules.replace("settle = \"10s\"", "settle = \"2s\"");
+        // The word of who knows that nobody else writes: also what a killed process sent is sent again.
+        let vouched = rules.replace("absent = \"unchanged\"", "absent = \"not-applied\"");
+        assert_ne!(vouched, rules);
+        text = text + "\n" + &vouched;
     }
     world.write(&name, text);
     name

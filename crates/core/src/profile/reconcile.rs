@@ -15,6 +15,9 @@ const REFUSALS: std::ops::RangeInclusive<u64> = 400..=499;
 /// The most re-applications of one write that can be asked for.
 const MOST: std::ops::RangeInclusive<u64> = 1..=10;
 
+/// Versions that a new entity can have.
+const FIRST: std::ops::RangeInclusive<u64> = 0..=1_000_000;
+
 /// Reads every `[[reconcile]]` of a profile.
 pub(super) fn rules(file: &Section<'_>) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
@@ -54,6 +57,13 @@ fn read(section: &Section<'_>, place: Option<(Method, PathGlob)>) -> Option<Rule
     if gone && section.has("version") {
         section.problem("version", "does not go with `gone` (remove one)");
     }
+    let first = section.integer("first", &FIRST);
+    if first.is_some() && !(matches!(find, Some(Find::In { .. })) && section.has("version")) {
+        section.problem(
+            "first",
+            "needs `items` and `version`: the version of an entity that was just created (remove it)",
+        );
+    }
     let absent = section.one_of("absent", &Absent::NAMES).unwrap_or_default();
     let settle = section.duration_above_zero("settle").unwrap_or(Rule::SETTLE);
     let version = section.parsed("version", Pointer::parse);
@@ -66,6 +76,7 @@ fn read(section: &Section<'_>, place: Option<(Method, PathGlob)>) -> Option<Rule
         same: same?,
         total,
         version,
+        first,
         absent,
         settle,
         conflict: None,
@@ -114,7 +125,7 @@ fn read_back(section: &Section<'_>, stars: usize) -> Option<ReadBack> {
 
 fn find(section: &Section<'_>) -> Option<Find> {
     let items = section.parsed("items", Pointer::parse);
-    let key = section.each("key", pair);
+    let key = section.each("key", key_pair);
     match (section.has("items"), section.has("key")) {
         (false, false) => Some(Find::Entity),
         (true, true) => match (items, key) {
@@ -137,19 +148,37 @@ fn find(section: &Section<'_>) -> Option<Find> {
 }
 
 /// `"/email"`, or `"/userName = /email"` where the entity's is another member.
-fn pair(text: &str) -> Result<Pair, String> {
+fn key_pair(text: &str) -> Result<Pair, String> {
+    pair(text).ok_or_else(|| {
+        format!("`{text}` is no part of a key (write \"/email\", or \"/userName = /email\" for entity and request)")
+    })
+}
+
+/// `"/name"`, or `"/division/id = /divisionId"`.
+fn same_pair(text: &str) -> Result<Pair, String> {
+    if text.is_empty() {
+        return Err("is empty (name a member, such as \"/name\")".to_owned());
+    }
+    match (pair(text), text.contains('=')) {
+        (Some(pair), _) => Ok(pair),
+        (None, true) => Err(format!(
+            "`{text}` names no member of both (write \"/division/id = /divisionId\" for entity and request)"
+        )),
+        (None, false) => member(text).map(|member| Pair { entity: member.clone(), request: member }),
+    }
+}
+
+/// Where the entity has it, and where the request.
+fn pair(text: &str) -> Option<Pair> {
     let (entity, request) = text.split_once('=').unwrap_or((text, text));
-    let read = |text: &str| {
-        member(text.trim())
-            .map_err(|what| format!("{what}; where entity and request differ write \"/userName = /email\""))
-    };
-    Ok(Pair { entity: read(entity)?, request: read(request)? })
+    let read = |text: &str| Pointer::parse(text.trim()).ok().filter(|pointer| !pointer.as_str().is_empty());
+    Some(Pair { entity: read(entity)?, request: read(request)? })
 }
 
 fn same(section: &Section<'_>) -> Option<Same> {
     let kinds = ["same", "each", "gone"].into_iter().filter(|kind| section.has(kind)).count();
     let body = section.is_string("same") && section.string("same").as_deref() == Some("body");
-    let members = if body { None } else { section.each("same", pair) };
+    let members = if body { None } else { section.each("same", same_pair) };
     let except = section.each("except", member);
     let each = section.section("each").map(|section| each(&section));
     let gone = section.boolean("gone");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Written;
-use super::rule::{Each, Pointer, Rule, Same};
+use super::rule::{Each, Find, Pair, Pointer, Rule, Same};
 
 /// What a comparison says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,50 +12,101 @@ pub(super) enum Compared {
     Equal,
     /// Something of it is not, or is otherwise.
     Differs,
-    /// Nothing of it can be compared, or not all of the entity was shown.
+    /// What can be compared is there, and it is not all that was written; or nothing can be.
     Unclear,
 }
 
-/// Compares what `rule` says is to be compared. An entity that ought to be gone is never equal.
+impl Compared {
+    /// `self`, if nothing else was written.
+    fn if_all(self, compared: bool) -> Self {
+        if self == Self::Equal && !compared { Self::Unclear } else { self }
+    }
+}
+
+/// Compares what `rule` says is to be compared. An entity that ought to be gone is never equal, and neither is one of which
+/// only a part is compared: a write that changes something else besides would be called executed for what was there before.
 pub(super) fn compare(rule: &Rule, write: &Written, entity: &Value) -> Compared {
+    if rule.same == Same::Gone {
+        return Compared::Differs;
+    }
     let Some(body) = &write.body else { return Compared::Unclear };
+    let key = match &rule.find {
+        Find::In { key, .. } => key.as_slice(),
+        Find::Entity => &[],
+    };
+    let elsewhere = key.iter().map(|pair| &pair.request).chain(&rule.version);
     match &rule.same {
         Same::Gone => Compared::Differs,
-        Same::Members(members) => all(members
-            .iter()
-            .filter_map(|pair| Some(carried(pair.request.of(body)?, pair.entity.of(entity))))),
-        Same::Body { except } => whole(rule, body, except, entity),
-        Same::Each(each) => list(each, rule.total.as_ref(), body, entity),
-    }
-}
-
-/// Equal if all are, and there is at least one.
-fn all(parts: impl Iterator<Item = bool>) -> Compared {
-    let mut seen = Compared::Unclear;
-    for equal in parts {
-        if !equal {
-            return Compared::Differs;
+        Same::Members(members) => {
+            let named: Vec<&Pointer> = members.iter().map(|pair| &pair.request).chain(elsewhere).collect();
+            all(members.iter().filter_map(|pair| carried(body, pair, entity)))
+                .if_all(covers(&named, body, ""))
         }
-        seen = Compared::Equal;
+        Same::Body { except } => whole(rule, body, except, entity),
+        Same::Each(each) => {
+            let named: Vec<&Pointer> = elsewhere.chain([&each.from]).collect();
+            list(each, rule.total.as_ref(), body, entity).if_all(covers(&named, body, ""))
+        }
     }
-    seen
 }
 
-/// Whether an entity has what the request carries.
-fn carried(sent: &Value, found: Option<&Value>) -> bool {
-    found.map_or(sent.is_null(), |found| is_within(sent, found))
+/// Whether every member of `sent`, which is at `place` of the request, is named, or within what is.
+fn covers(named: &[&Pointer], sent: &Value, place: &str) -> bool {
+    if named.iter().any(|name| name.as_str() == place) {
+        return true;
+    }
+    let leads_on =
+        |name: &&Pointer| name.as_str().strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+    match sent {
+        Value::Object(members) if named.iter().any(leads_on) => {
+            members.iter().all(|(name, sent)| covers(named, sent, &format!("{place}{}", pointer_to(name))))
+        }
+        _ => false,
+    }
+}
+
+/// The JSON pointer to a member of the document.
+fn pointer_to(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Equal if all are, and there is at least one. One that differs decides.
+fn all(parts: impl Iterator<Item = Compared>) -> Compared {
+    let mut seen = None;
+    for part in parts {
+        match part {
+            Compared::Differs => return Compared::Differs,
+            Compared::Unclear => seen = Some(Compared::Unclear),
+            Compared::Equal => seen = seen.or(Some(Compared::Equal)),
+        }
+    }
+    seen.unwrap_or(Compared::Unclear)
+}
+
+/// What was sent, against what is there; null and nothing are the same. A text that differs only in case and blanks may be
+/// the upstream's spelling of it, or what was there before.
+fn one(sent: &Value, found: Option<&Value>) -> Compared {
+    match found {
+        None if sent.is_null() => Compared::Equal,
+        Some(found) if is_within(sent, found) => Compared::Equal,
+        Some(found) if is_near(sent, found) => Compared::Unclear,
+        _ => Compared::Differs,
+    }
+}
+
+/// A member that the request carries; `None` if it does not carry it.
+fn carried(request: &Value, pair: &Pair, entity: &Value) -> Option<Compared> {
+    Some(one(pair.request.of(request)?, pair.entity.of(entity)))
 }
 
 fn whole(rule: &Rule, body: &Value, except: &[Pointer], entity: &Value) -> Compared {
     let Value::Object(members) = body else { return Compared::Unclear };
     let left_out = |name: &str| {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = pointer_to(name);
         except.iter().chain(&rule.version).any(|other| other.as_str() == pointer)
     };
-    all(members
-        .iter()
-        .filter(|(name, _)| !left_out(name))
-        .map(|(name, sent)| carried(sent, entity.get(name))))
+    let compared = members.iter().filter(|(name, _)| !left_out(name));
+    all(compared.map(|(name, sent)| one(sent, entity.get(name))))
 }
 
 fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> Compared {
@@ -64,7 +115,8 @@ fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> C
         return Compared::Unclear;
     };
     let complete = is_whole(total, entity, shown);
-    let mut missing = false;
+    let named: Vec<&Pointer> = each.members.iter().chain([&each.id]).collect();
+    let (mut missing, mut clear) = (false, true);
     for item in sent {
         let Some(id) = each.id.of(item) else { return Compared::Unclear };
         let Some(found) =
@@ -73,9 +125,13 @@ fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> C
             missing = true;
             continue;
         };
-        let differs = |member: &Pointer| member.of(item).is_some_and(|sent| !carried(sent, member.of(found)));
-        if each.members.iter().any(differs) {
-            return Compared::Differs;
+        clear &= covers(&named, item, "");
+        let compared = |member: &Pointer| Some(one(member.of(item)?, member.of(found)));
+        // An item may be nothing but its id: that it is there is what was written.
+        match all(each.members.iter().filter_map(compared).chain([Compared::Equal])) {
+            Compared::Differs => return Compared::Differs,
+            Compared::Unclear => clear = false,
+            Compared::Equal => {}
         }
     }
     match (missing, complete) {
@@ -83,7 +139,7 @@ fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> C
         (true, false) => Compared::Unclear,
         (false, true) if each.exact => {
             if shown.len() == sent.len() {
-                Compared::Equal
+                Compared::Equal.if_all(clear)
             } else {
                 Compared::Differs
             }
@@ -93,7 +149,7 @@ fn list(each: &Each, total: Option<&Pointer>, body: &Value, entity: &Value) -> C
             if sent.is_empty() {
                 Compared::Unclear
             } else {
-                Compared::Equal
+                Compared::Equal.if_all(clear)
             }
         }
     }
@@ -120,6 +176,16 @@ pub(super) fn is_within(sent: &Value, found: &Value) -> bool {
             .iter()
             .all(|(name, sent)| found.get(name).map_or(sent.is_null(), |found| is_within(sent, found))),
         (sent, found) => sent == found,
+    }
+}
+
+/// Equal but for case and blanks around: an upstream may have stored it like that.
+pub(super) fn is_near(sent: &Value, found: &Value) -> bool {
+    match (sent, found) {
+        (Value::String(sent), Value::String(found)) => {
+            sent.trim().to_lowercase() == found.trim().to_lowercase()
+        }
+        (sent, found) => is_within(sent, found),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Written;
-use super::compare::{Compared, compare, is_whole, is_within};
+use super::compare::{Compared, compare, is_near, is_whole, is_within};
 use super::rule::{Absent, Find, Pair, Rule, Same};
 use crate::idempotency::canonical_json;
 
@@ -75,53 +75,82 @@ fn pick<'a>(key: &[Pair], write: &Written, shown: &'a [Value], whole: bool) -> S
     }
 }
 
-/// Equal but for case and blanks around: an upstream may have stored the key like that.
-fn is_near(sent: &Value, found: &Value) -> bool {
-    match (sent, found) {
-        (Value::String(sent), Value::String(found)) => {
-            sent.trim().to_lowercase() == found.trim().to_lowercase()
-        }
-        (sent, found) => is_within(sent, found),
+/// What is known of the time since the last attempt that may have been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// How long ago it had ended, at least.
+    pub quiet: Duration,
+    /// The reads began when it had ended, and have all shown the same. False of what an earlier process sent: what others
+    /// have written since then is not known.
+    pub watched: bool,
+}
+
+impl Since {
+    /// An attempt that has been followed by reads since its end, which have shown no change.
+    pub const fn watched(quiet: Duration) -> Self {
+        Self { quiet, watched: true }
+    }
+
+    /// An attempt after which nobody has looked for some time.
+    pub const fn unwatched(quiet: Duration) -> Self {
+        Self { quiet, watched: false }
     }
 }
 
-/// What became of `write`. `quiet` is the time since its last attempt that may have been executed had ended.
+/// What became of `write`.
 ///
 /// ```
 /// use std::time::Duration;
 /// use http::Method;
 /// use tidegate_core::profile::Profile;
-/// use tidegate_core::reconcile::{Finding, Written, judge, see};
+/// use tidegate_core::reconcile::{Finding, Since, Written, judge, see};
 ///
 /// let genesys = Profile::builtin("genesys").unwrap();
 /// let write = Written::new(Method::PATCH, "/api/v2/users/7", br#"{"title":"Lead","version":4}"#);
 /// let rule = genesys.reconcile_rule(&write.method, &write.path).unwrap();
 /// let finding = |entity: &str| {
 ///     let entity = serde_json::from_str(entity).unwrap();
-///     judge(rule, &write, see(rule, &write, 200, Some(&entity)), Duration::ZERO)
+///     judge(rule, &write, see(rule, &write, 200, Some(&entity)), Since::watched(Duration::ZERO))
 /// };
 /// assert_eq!(finding(r#"{"title":"Lead","version":5}"#), Finding::Applied);
 /// assert_eq!(finding(r#"{"title":"Agent","version":4}"#), Finding::NotApplied);
 /// assert_eq!(finding(r#"{"title":"Boss","version":5}"#), Finding::Superseded);
 /// ```
-pub fn judge(rule: &Rule, write: &Written, sight: Sight<'_>, quiet: Duration) -> Finding {
+pub fn judge(rule: &Rule, write: &Written, sight: Sight<'_>, since: Since) -> Finding {
     match (sight, &rule.same) {
-        (Sight::Unclear(_), _) => undecided(rule, quiet),
+        (Sight::Unclear(_), _) => undecided(rule, since),
         (Sight::Absent, Same::Gone) => Finding::Applied,
-        (Sight::Absent, _) => unseen(rule, quiet),
+        (Sight::Absent, _) => unseen(rule, since),
         (Sight::Found(entity), _) => match write.version(rule) {
-            Some(sent) => guarded(rule, write, sent, entity, quiet),
-            None => unguarded(rule, write, entity, quiet),
+            Some(sent) => guarded(rule, write, sent, entity, since),
+            None => unguarded(rule, write, entity, since),
         },
     }
 }
 
+/// Why a read does not tell what became of `write`, for [`Finding::CannotTell`].
+pub fn explain(rule: &Rule, write: &Written, sight: Sight<'_>) -> &'static str {
+    let entity = match sight {
+        Sight::Unclear(why) => return why,
+        Sight::Absent => return "there is no such entity",
+        Sight::Found(entity) => entity,
+    };
+    match compare(rule, write, entity) {
+        _ if rule.same == Same::Gone => "the entity is still there",
+        Compared::Differs => "the entity is not as it was written",
+        Compared::Unclear => "not all that was written can be compared with what is there",
+        Compared::Equal => "the entity is as it was written, and may have been there before",
+    }
+}
+
 /// At most one write of a version is executed, so the version tells more than the fields.
-fn guarded(rule: &Rule, write: &Written, sent: u64, entity: &Value, quiet: Duration) -> Finding {
-    let current = rule.version.as_ref().and_then(|version| version.of(entity)?.as_u64());
-    let Some(raised) = current.and_then(|current| current.checked_sub(sent)) else {
-        // Without a version, or older than what the writer had read: a replica that lags behind.
-        return undecided(rule, quiet);
+fn guarded(rule: &Rule, write: &Written, sent: u64, entity: &Value, since: Since) -> Finding {
+    let Some(current) = rule.version.as_ref().and_then(|version| version.of(entity)?.as_u64()) else {
+        return undecided(rule, since);
+    };
+    let Some(raised) = current.checked_sub(sent) else {
+        // A replica that lags behind; or the writer had it from elsewhere, and the upstream will refuse it.
+        return if since.quiet < rule.settle { Finding::TooEarly } else { Finding::NotApplied };
     };
     match (raised, compare(rule, write, entity)) {
         (0, _) => Finding::NotApplied,
@@ -131,27 +160,35 @@ fn guarded(rule: &Rule, write: &Written, sent: u64, entity: &Value, quiet: Durat
     }
 }
 
-fn unguarded(rule: &Rule, write: &Written, entity: &Value, quiet: Duration) -> Finding {
+fn unguarded(rule: &Rule, write: &Written, entity: &Value, since: Since) -> Finding {
     match (compare(rule, write, entity), &rule.find) {
+        (Compared::Equal, Find::In { .. }) if !is_new(rule, entity) => undecided(rule, since),
         (Compared::Equal, _) => Finding::Applied,
-        (Compared::Differs, Find::Entity) => unseen(rule, quiet),
+        (Compared::Differs, Find::Entity) => unseen(rule, since),
         // There is one with this key. Whoever made it, another one would be too many.
-        (Compared::Differs, Find::In { .. }) | (Compared::Unclear, _) => undecided(rule, quiet),
+        (Compared::Differs, Find::In { .. }) | (Compared::Unclear, _) => undecided(rule, since),
     }
 }
 
+/// Whether an entity can be the one that was just created: it has the version of a new one, where that is known.
+fn is_new(rule: &Rule, entity: &Value) -> bool {
+    let (Some(pointer), Some(first)) = (&rule.version, rule.first) else { return true };
+    pointer.of(entity).and_then(Value::as_u64) == Some(first)
+}
+
 /// The change cannot be seen.
-fn unseen(rule: &Rule, quiet: Duration) -> Finding {
+fn unseen(rule: &Rule, since: Since) -> Finding {
     match rule.absent {
-        _ if quiet < rule.settle => Finding::TooEarly,
-        Absent::Unknown => Finding::CannotTell,
+        _ if since.quiet < rule.settle => Finding::TooEarly,
         Absent::NotApplied => Finding::NotApplied,
+        Absent::Unchanged if since.watched => Finding::NotApplied,
+        Absent::Unchanged | Absent::Unknown => Finding::CannotTell,
     }
 }
 
 /// What was shown tells nothing; what is shown later may.
-fn undecided(rule: &Rule, quiet: Duration) -> Finding {
-    if quiet < rule.settle { Finding::TooEarly } else { Finding::CannotTell }
+fn undecided(rule: &Rule, since: Since) -> Finding {
+    if since.quiet < rule.settle { Finding::TooEarly } else { Finding::CannotTell }
 }
 
 /// The same change on what the entity has become: `body` with the version of `current`. `None` where that is no answer to

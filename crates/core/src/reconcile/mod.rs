@@ -17,8 +17,11 @@
 //!   the first attempt is executed after all, the second is refused;
 //! * **a natural key must be unique.** Several entities with the key, or one whose key differs only in case or blanks,
 //!   tell nothing;
-//! * **only what was written is compared**: members that the request did not carry are of no account, numbers are
-//!   compared by value, texts exactly.
+//! * **only what was written is compared, and all of it**: members that the request did not carry are of no account, numbers
+//!   are compared by value, texts exactly. A request that carries more than its rule compares is never called executed for
+//!   the part that is;
+//! * **what others wrote is left alone.** After a crash nobody knows who has written since. [`Absent::Unchanged`] believes an
+//!   absence only where the reads began with the loss and have shown the same ever since.
 //!
 //! A conclusion can be wrong where its rule is: where the upstream executes later than `settle`, where others write the
 //! same entities without versions. That is why no rule is assumed, and why `absent` has a cautious default.
@@ -31,7 +34,7 @@ mod template;
 use http::Method;
 use serde_json::Value;
 
-pub use self::judge::{Finding, Sight, judge, reapply, see};
+pub use self::judge::{Finding, Sight, Since, explain, judge, reapply, see};
 pub use self::rule::{Absent, Conflict, Each, Find, Pair, Pointer, ReadBack, Rule, Same};
 pub use self::template::{BodyTemplate, Template, Unfit};
 

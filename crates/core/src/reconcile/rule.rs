@@ -28,6 +28,9 @@ pub struct Rule {
     /// Where request and entity carry the entity's version, a number that every write raises by one and that a write
     /// has to name.
     pub version: Option<Pointer>,
+    /// The version of an entity that has just been created. One that is found by its key and has another was changed since,
+    /// and may have been there before.
+    pub first: Option<u64>,
     /// What it means that the change cannot be seen.
     pub absent: Absent,
     /// How long after the end of the last attempt it means that: longer than the upstream goes on executing what it did
@@ -73,7 +76,7 @@ pub enum Find {
     },
 }
 
-/// What entity and request have in common: a part of a natural key, or of what was written.
+/// A member that entity and request have in common: one part of a natural key, or of what is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Where the entity has it.
@@ -85,7 +88,8 @@ pub struct Pair {
 /// What shows that the write was executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Same {
-    /// These members, as far as the request carries them, are equal.
+    /// These members, as far as the request carries them, are equal. A request that carries others as well is not shown by
+    /// them.
     Members(Vec<Pair>),
     /// All members of the request but these, and but the version, are equal.
     Body {
@@ -107,7 +111,7 @@ pub struct Each {
     pub into: Pointer,
     /// What names an item, in both.
     pub id: Pointer,
-    /// What has to be equal, as far as the item carries it.
+    /// What has to be equal, as far as the item carries it. An item that carries others as well is not shown by them.
     pub members: Vec<Pointer>,
     /// The write replaces the list, so nothing else may be in it.
     pub exact: bool,
@@ -119,14 +123,17 @@ pub enum Absent {
     /// Nothing: it may have been executed and undone, or may yet be executed.
     #[default]
     Unknown,
-    /// That the write was not executed and will not be. The word of who wrote the rule.
+    /// That the write was not executed, if its end was watched: the reads began with it and have all shown the same since.
+    /// Of what an earlier process sent, nothing: others may have written since.
+    Unchanged,
+    /// That the write was not executed and will not be, whoever else writes. The word of who wrote the rule.
     NotApplied,
 }
 
 impl Absent {
     /// Every meaning with its name in rules.
-    pub const NAMES: [(&'static str, Self); 2] =
-        [("unknown", Self::Unknown), ("not-applied", Self::NotApplied)];
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("unknown", Self::Unknown), ("unchanged", Self::Unchanged), ("not-applied", Self::NotApplied)];
 }
 
 /// When a write that was refused because its entity has changed is applied to what that has become.

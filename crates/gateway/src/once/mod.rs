@@ -30,9 +30,10 @@ use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate::{CallOptions, RequestBody, ResponseBody};
 use tidegate_core::idempotency::{BodyDigest, age, digest};
-use tidegate_core::key::normalise;
 use tidegate_core::profile::ErrorShape;
-use tidegate_store::ledger::{BearerDigest, Ledger, LedgerError, NewEntry, Now, Scope, Standing, Tally};
+use tidegate_store::ledger::{
+    BearerDigest, EntryId, Ledger, LedgerError, NewEntry, Now, Scope, Standing, Tally,
+};
 use tidegate_telemetry::{KnownBy, Metrics};
 use tokio::sync::{OnceCell, watch};
 
@@ -43,7 +44,7 @@ use self::flight::Flight;
 use self::order::{Order, Turn};
 use self::orphans::Orphans;
 use self::waiting::{Place, Seat, Subject, Waiter};
-use crate::proxy::{Login, exchange};
+use crate::proxy::{Login, exchange, is_repeatable};
 use crate::respond;
 use crate::tenant::Tenant;
 
@@ -313,6 +314,7 @@ impl Once {
         if *header == key::IDEMPOTENCY_KEY || !write.request.headers().contains_key(header) {
             write.options.transaction = Some(named);
         }
+        let found = entry.as_ref().map(|entry| entry.id);
         match entry {
             Some(entry) if entry.payload != new.payload => return refused(respond::key_reused(self.shape())),
             Some(entry) => match entry.standing {
@@ -325,27 +327,33 @@ impl Once {
                 Standing::Sent | Standing::Unknown => {
                     write.options.key = Some(entry.sent_key).filter(|key| !key.is_empty());
                     write.options.sent_before = Some(age(entry.first_sent, now.wall));
+                    write.options.lost_before = entry.ended.and_then(|ended| now.wall.since(ended));
                 }
             },
             None => {}
         }
         let ended = self.send(write, flight).await;
-        self.note(ledger, &flight.exit, ended).await
+        self.note(ledger, &flight.exit, found, ended).await
     }
 
-    /// Writes down how a keyed write ended.
-    async fn note(&self, ledger: &Ledger, exit: &Exit, ended: Ended) -> Ended {
-        let id = match exit.entry() {
-            Some(Ok(id)) => id,
-            Some(Err(error)) if ended.fate == Fate::Unsent => {
+    /// Writes down how a keyed write ended. `found`: an earlier call had sent it, and its outcome was not known.
+    async fn note(&self, ledger: &Ledger, exit: &Exit, found: Option<EntryId>, ended: Ended) -> Ended {
+        let id = match (exit.entry(), found) {
+            (Some(Ok(id)), _) => id,
+            (Some(Err(error)), _) if ended.fate == Fate::Unsent => {
                 return Ended::new(Fate::Unsent, respond::ledger_failed(self.shape(), &error));
             }
-            Some(Err(_)) | None => return ended,
+            // Nothing left, and a read has shown what became of the earlier sending: that is its key's outcome.
+            (None, Some(id)) if ended.fate == Fate::Done => id,
+            // Nothing left, so nothing is new: the doubt goes on from where it began.
+            (Some(Err(_)) | None, _) => return ended,
         };
         let now = self.tenant.upstream.clock().wall();
         let noted = match ended.fate {
             Fate::Done => ledger.finish(id, Standing::Done(ended.kept()), now).await,
             Fate::Unknown => ledger.finish(id, Standing::Unknown, now).await,
+            // What left before is as unknown as it was.
+            Fate::Unsent if found.is_some() => ledger.finish(id, Standing::Unknown, now).await,
             Fate::Unsent => ledger.withdraw(id).await,
         };
         if let Err(error) = noted {
@@ -367,10 +375,8 @@ impl Once {
     fn subject(&self, write: &Write) -> Subject {
         let request = &write.request;
         let profile = self.tenant.upstream.profile();
-        let path = normalise(request.uri().path());
-        let repeatable = path.ok().and_then(|path| profile.is_idempotent(request.method(), &path));
         Subject {
-            can_be_adopted: !repeatable.unwrap_or_else(|| request.method().is_idempotent()),
+            can_be_adopted: !is_repeatable(profile, request),
             method: request.method().clone(),
             target: target_of(request).to_owned(),
             caller: write.caller.clone(),

@@ -87,6 +87,16 @@ async fn reads_and_idempotent_writes_are_sent_again() {
 }
 
 #[tokio::test]
+async fn a_write_that_may_be_done_twice_and_is_never_answered_is_no_secret() {
+    let lost = ["\"drop-before\""; 12].join(", ");
+    let played = play("genesys", &format!("limit = 0\n[faults]\nscript = [{lost}]")).await;
+    let skill = format!("{FIRST}/routingskills/10000000-0000-4000-8000-000000000001");
+    let json = [("Content-Type", "application/json")];
+    let put = played.caller.call(Method::PUT, &skill, &json, r#"{"proficiency":3}"#).await;
+    assert!(put.is_ours(504, ("tidegate-outcome", "no-answer")), "{put:?}");
+}
+
+#[tokio::test]
 async fn a_refused_write_is_sent_again_without_doubt() {
     let sim = "limit = 0\n[faults]\nunavailable_hint = \"1s\"\nscript = [\"unavailable\"]";
     let played = play("genesys", sim).await;

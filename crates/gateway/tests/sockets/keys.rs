@@ -253,6 +253,84 @@ async fn a_write_that_was_in_flight_at_a_crash_is_sent_again_only_where_its_key_
 }
 
 #[tokio::test]
+async fn a_write_that_a_read_has_shown_is_not_sent_again_under_its_key_whatever_others_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.db");
+    let sim = sim("limit = 0").await;
+    let target = format!("{FIRST}/routingskills/bulk");
+    let skill =
+        |level: u8| format!("[{{\"id\":\"10000000-0000-4000-8000-000000000001\",\"proficiency\":{level}}}]");
+    let json = ("Content-Type", "application/json");
+    let keyed = [json, ("Idempotency-Key", "k")];
+    let first = gateway(&sim, "genesys", &file).await;
+    assert_eq!(first.caller.call(Method::PATCH, &target, &keyed, skill(5)).await.status, 200);
+    first.gateway.drain().await;
+    // As if it had been killed before it heard of that.
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let forget =
+        "UPDATE entry SET state = 'sent', ended_ms = NULL, status = NULL, headers = NULL, body = NULL";
+    assert_eq!(connection.execute(forget, []).unwrap(), 1);
+    drop(connection);
+    let second = gateway(&sim, "genesys", &file).await;
+    let found = second.caller.call(Method::PATCH, &target, &keyed, skill(5)).await;
+    assert_eq!(
+        (found.status.as_u16(), found.header("tidegate-outcome")),
+        (200, "confirmed-by-read"),
+        "{found:?}"
+    );
+    assert_eq!(second.caller.call(Method::PATCH, &target, &[json], skill(2)).await.status, 200);
+    let third = second.caller.call(Method::PATCH, &target, &keyed, skill(5)).await;
+    assert_eq!((third.status, &third.body), (found.status, &found.body));
+    assert_eq!(third.header("tidegate-replayed"), "true");
+    let seen = second.caller.get(&format!("{FIRST}/routingskills")).await;
+    assert_eq!(seen.json()["entities"][0]["proficiency"].as_f64(), Some(2.0), "what others set stays");
+}
+
+#[tokio::test]
+async fn doubt_about_a_key_ends_however_often_it_is_asked_for() {
+    let mut profile = Profile::builtin("genesys").unwrap();
+    for rule in &mut profile.reconcile {
+        rule.settle = Duration::from_secs(3);
+    }
+    let sim = sim("limit = 0\n[faults]\nmatch = \"POST /api/v2/users\"\nscript = [\"drop-before\"]").await;
+    let stage = stage_with(&sim.url(), profile, |config: &mut GatewayConfig| {
+        config.upstream.credential = Some(credential());
+        config.max_wait = Duration::from_secs(1);
+    })
+    .await;
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        let answer = post(&stage.caller, "k", ANN).await;
+        answers.push(answer.status.as_u16());
+        if answer.status == 200 {
+            break;
+        }
+        assert!(answer.is_ours(424, ("tidegate-outcome", "unknown")), "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(
+        answers.last(),
+        Some(&200),
+        "each call looks for a second, and all of them for three: {answers:?}"
+    );
+    assert_eq!(sim.stats().writes[POSTS], 1);
+}
+
+#[tokio::test]
+async fn who_is_given_the_permission_is_not_told_the_old_refusal() {
+    let (canned, url) = Canned::start(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n{\"code\":\"missing.any.permissions\"    }",
+    )
+    .await;
+    let stage = stage_with(&url, Profile::builtin("genesys").unwrap(), |_| {}).await;
+    for sent in 1..=2 {
+        let answer = post(&stage.caller, "k", ANN).await;
+        assert_eq!((answer.status.as_u16(), answer.header("tidegate-replayed")), (403, ""), "{answer:?}");
+        assert_eq!(canned.heads().len(), sent);
+    }
+}
+
+#[tokio::test]
 async fn a_ledger_that_cannot_be_written_sends_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.db");

@@ -331,7 +331,7 @@ fn assert_completed((answer, writes): (Answer, usize), entity: &Value) {
 
 #[tokio::test]
 async fn a_cut_answer_of_a_create_is_completed_by_the_entity_that_is_found() {
-    let ann = json!({"id": "1", "name": "Ann", "email": "ann@example.com"});
+    let ann = json!({"id": "1", "name": "Ann", "email": "ann@example.com", "version": 1});
     let shown = json!({"results": [ann], "total": 1}).to_string();
     assert_completed(cut_and_read_back(Method::POST, USERS, ANN, &shown).await, &ann);
 }

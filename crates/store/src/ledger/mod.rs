@@ -53,6 +53,7 @@ pub use self::format::{APPLICATION_ID, CURRENT};
 pub use self::look::Look;
 pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
 use self::writer::{Command, Op, Reply, Writer};
+use crate::guard::{self, Guard};
 use crate::lock::Lock;
 
 /// Questions that may wait for the writer. More would only move the waiting from who asks into memory.
@@ -81,7 +82,11 @@ impl Ledger {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             format::could_be_at(path)?;
             let lock = Lock::take(path)?;
-            let writer = Writer::new(format::open(path)?, Bounds::default(), now)?;
+            // Before SQLite may write: it would throw away what it takes for the end of its log.
+            guard::check(path)?;
+            let connection = format::open(path)?;
+            let guard = Guard::begin(&connection, path)?;
+            let writer = Writer::new(connection, Bounds::default(), now)?.guarded(guard);
             Self::start(path, writer, Some(lock))
         };
         open().map_err(|problem: LedgerProblem| LedgerError::new(path, problem))

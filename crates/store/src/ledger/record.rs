@@ -54,6 +54,9 @@ pub struct Entry {
     pub sent_key: String,
     /// When it was first about to leave.
     pub first_sent: Wall,
+    /// When its last sending had ended; `None` while that may be under way. Of what an earlier process left in flight: when the
+    /// ledger was opened after it.
+    pub ended: Option<Wall>,
     /// What became of it.
     pub standing: Standing,
 }

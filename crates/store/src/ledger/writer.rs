@@ -17,6 +17,7 @@ use super::bounds::{Bounds, KEEP};
 use super::error::LedgerProblem;
 use super::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
 use crate::fault;
+use crate::guard::Guard;
 
 /// Commands in one commit.
 const GROUP: usize = 1024;
@@ -93,6 +94,8 @@ pub(super) struct Writer {
     owed: BTreeMap<i64, Op>,
     /// It was told that unknown outcomes are thrown out.
     pub(super) warned: bool,
+    /// None for a ledger in memory.
+    guard: Option<Guard>,
 }
 
 impl Writer {
@@ -101,6 +104,9 @@ impl Writer {
             now.wall.unix_millis().saturating_sub(i64::try_from(KEEP.as_millis()).unwrap_or(i64::MAX));
         connection.execute("DELETE FROM entry WHERE first_sent_ms < ?1", [oldest])?;
         connection.execute("DELETE FROM login WHERE seen_ms < ?1", [oldest])?;
+        // What an earlier process left in flight has ended with it.
+        let ended = "UPDATE entry SET ended_ms = ?1 WHERE state = 'sent' AND ended_ms IS NULL";
+        connection.execute(ended, [now.wall.unix_millis()])?;
         let sums = "SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(id), 0) FROM entry";
         let (entries, bytes, last) = connection.query_row(sums, [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
@@ -128,7 +134,13 @@ impl Writer {
             logins_at: now.mono,
             owed: BTreeMap::new(),
             warned: false,
+            guard: None,
         })
+    }
+
+    /// Counts its commits by `guard`.
+    pub(super) fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Serves until every sender is gone, then folds the write-ahead log into the file.
@@ -144,6 +156,9 @@ impl Writer {
         }
         self.settle();
         // What stays in the log is read from there at the next opening.
+        if let (None, Some(guard)) = (&self.broken, self.guard) {
+            drop(guard.end(&self.connection));
+        }
         drop(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 
@@ -216,12 +231,19 @@ impl Writer {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
+        let writes = self.guard.is_some() && ops.iter().any(|op| op.fault().is_some());
         self.connection.execute_batch("BEGIN")?;
         let carried_out = ops.iter().map(|op| self.carry_out(op)).collect::<Result<Vec<_>, _>>();
         let committed = carried_out.and_then(|replies| {
+            if writes {
+                Guard::count(&self.connection)?;
+            }
             self.connection.execute_batch("COMMIT")?;
             Ok(replies)
         });
+        if let (Ok(_), true, Some(guard)) = (&committed, writes, &mut self.guard) {
+            guard.committed();
+        }
         if committed.is_err() && !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
@@ -266,7 +288,7 @@ impl Writer {
     }
 
     fn find(&self, scope: Scope, key: &str, now: Mono) -> Result<Option<Entry>, LedgerProblem> {
-        let find = "SELECT id, payload, sent_key, state, first_sent_ms, status, headers, body
+        let find = "SELECT id, payload, sent_key, state, first_sent_ms, ended_ms, status, headers, body
                     FROM entry WHERE scope = ?1 AND key = ?2";
         let found = self.connection.prepare_cached(find)?.query_row(params![scope, key], entry).optional()?;
         let Some((entry, state)) = found else { return Ok(None) };
@@ -296,7 +318,8 @@ impl Writer {
                             ON CONFLICT (digest) DO UPDATE SET seen_ms = excluded.seen_ms";
             self.connection.prepare_cached(remember)?.execute(params![digest, identity, at])?;
         }
-        let again = "UPDATE entry SET state = 'sent' WHERE scope = ?1 AND key = ?2 RETURNING id";
+        let again =
+            "UPDATE entry SET state = 'sent', ended_ms = NULL WHERE scope = ?1 AND key = ?2 RETURNING id";
         let again = self
             .connection
             .prepare_cached(again)?
@@ -373,6 +396,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, Option<Standing>)> {
         payload: BodyDigest::from_bytes(row.get("payload")?),
         sent_key: row.get("sent_key")?,
         first_sent: Wall::from_unix_millis(row.get("first_sent_ms")?),
+        ended: row.get::<_, Option<i64>>("ended_ms")?.map(Wall::from_unix_millis),
         standing: Standing::Sent,
     };
     Ok((entry, standing))

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use serde_json::Value;
-use tidegate_core::reconcile::{Finding, ReadRequest, Sight, judge, read_for, see};
+use tidegate_core::mark::OutcomeMark;
+use tidegate_core::reconcile::{Absent, Finding, ReadRequest, Sight, Since, explain, judge, read_for, see};
 use tidegate_core::time::Mono;
 use tower::Service;
 
 use super::Reconciled;
-use super::quest::Quest;
+use super::quest::{Quest, is_final};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport, called_off};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +28,7 @@ const MAX_ANSWER: usize = 4 << 20;
 /// What starts with this is said to a gateway of ours in between, and holds for the reads too.
 const OURS: &str = "tidegate-";
 
-const BY_READ: Reconciled = Reconciled { by: "confirmed-by-read" };
+const BY_READ: Reconciled = Reconciled { by: OutcomeMark::ConfirmedByRead.name() };
 
 /// What a look at the upstream comes to.
 pub(super) enum Look {
@@ -59,10 +60,10 @@ where
         // Looking changes nothing, so a look that ends soon by itself goes on also where nobody waits for the call.
         let signal = self.options.called_off.clone().filter(|_| self.within().is_none());
         let mut pause = FIRST_PAUSE;
-        let before = self.reads;
+        let (mut first, before) = (None, self.reads);
         loop {
             let now = self.upstream.clock().now();
-            let quiet = now - self.lost_at.unwrap_or(now);
+            let quiet = self.quiet(now);
             if self.reads > before && self.end().is_some_and(|end| now >= end) {
                 return unknown("the time to find it out is over", true);
             }
@@ -81,7 +82,10 @@ where
             };
             self.reads += 1;
             let sight = see(&rule, &written, status, body.as_ref());
-            let finding = judge(&rule, &written, sight, quiet);
+            let unchanged = rule.absent != Absent::Unchanged
+                || *first.get_or_insert_with(|| (status, body.clone())) == (status, body.clone());
+            let since = Since { quiet, watched: self.watched && unchanged };
+            let finding = judge(&rule, &written, sight, since);
             let settled = quiet >= rule.settle;
             let wait = match finding {
                 Finding::Applied => break Look::Applied(shown(sight), BY_READ),
@@ -90,7 +94,10 @@ where
                 // Of a write that was overtaken the upstream itself is to say so.
                 Finding::Superseded => break Look::Resend,
                 Finding::NotApplied if !refused => break Look::Resend,
-                Finding::CannotTell => break unknown(&told(sight, status), false),
+                Finding::CannotTell => {
+                    let why = explain(&rule, &written, sight);
+                    break unknown(&format!("a read cannot tell: {why} ({status})"), false);
+                }
                 Finding::NotApplied | Finding::TooEarly => pause.min(rule.settle.saturating_sub(quiet)),
             };
             pause = pause.saturating_mul(PAUSE_FACTOR);
@@ -140,7 +147,7 @@ where
             ..CallOptions::default()
         });
         let response = self.call(request).await?;
-        if !self.is_final(&response) {
+        if !is_final(&response) {
             let why = format!("the read was answered {}", response.status());
             let report = response.extensions().get::<CallReport>().cloned().unwrap_or_default();
             return Err(Error::new(ErrorKind::NoAnswer, &read.method, &self.path, report).with_source(why));
@@ -153,14 +160,6 @@ where
 
 fn unknown(why: &str, settles: bool) -> Look {
     Look::Unknown { why: why.to_owned(), settles }
-}
-
-fn told(sight: Sight<'_>, status: u16) -> String {
-    match sight {
-        Sight::Unclear(why) => format!("a read cannot tell: {why} ({status})"),
-        Sight::Absent => "a read cannot tell: there is no such entity".to_owned(),
-        Sight::Found(_) => "a read cannot tell: the entity is not as it was written".to_owned(),
-    }
 }
 
 fn shown(sight: Sight<'_>) -> Option<Value> {

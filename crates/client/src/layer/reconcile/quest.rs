@@ -9,13 +9,13 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
-use tidegate_core::classify::{Delivery, is_already_deleted};
+use tidegate_core::classify::{Delivery, is_already_deleted, is_conflict};
 use tidegate_core::key::normalise;
-use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
+use tidegate_core::mark::OutcomeMark;
+use tidegate_core::reconcile::{Absent, Conflict, Rule, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
 
-use super::super::retry::is_held_back;
 use super::look::Look;
 use super::{Further, Reconciled, copy, stays_open};
 use crate::body::{RequestBody, ResponseBody};
@@ -28,14 +28,14 @@ use crate::upstream::Upstream;
 /// looked at by a person.
 const MOST_RESENDS: u32 = 2;
 
-/// What a gateway of ours says of an outcome.
-const OUTCOME: &str = "tidegate-outcome";
+/// What a gateway of ours marks an answer with that it has given before.
+const REPLAYED: &str = "tidegate-replayed";
 
 /// What an answer says of its body, and is not true of another one (RFC 9110 §8).
 const OF_THE_BODY: [HeaderName; 7] =
     [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING, ETAG, LAST_MODIFIED];
 
-const ALREADY_DONE: Reconciled = Reconciled { by: "already-done" };
+const ALREADY_DONE: Reconciled = Reconciled { by: OutcomeMark::AlreadyDone.name() };
 
 /// One call on its way to certainty.
 pub(super) struct Quest<S> {
@@ -49,6 +49,12 @@ pub(super) struct Quest<S> {
     began: Mono,
     /// When the latest attempt that may have been executed had ended.
     pub(super) lost_at: Option<Mono>,
+    /// How long it had ended by then, if an earlier call sent it.
+    earlier: Duration,
+    /// Its end was seen, so that what others write from then on is seen too.
+    pub(super) watched: bool,
+    /// Attempts of the latest send.
+    sent: u32,
     /// What all sends of this write came to.
     total: CallReport,
     /// Reads that were answered.
@@ -84,14 +90,34 @@ where
         let path = normalise(path).map_or_else(|_| path.to_owned(), std::borrow::Cow::into_owned);
         let began = upstream.clock().now();
         let total = CallReport::default();
-        Self { inner, upstream, request, options, path, began, lost_at: None, total, reads: 0 }
+        Self {
+            inner,
+            upstream,
+            request,
+            options,
+            path,
+            began,
+            lost_at: None,
+            earlier: Duration::ZERO,
+            watched: false,
+            sent: 0,
+            total,
+            reads: 0,
+        }
     }
 
     pub(super) async fn run(mut self) -> Answer {
         let (mut resends, mut reapplied) = (0, 0);
+        let mut asks = self.asks_first();
         loop {
-            let answer = self.send().await;
-            let (answer, look) = match self.doubt(answer) {
+            let doubt = if std::mem::take(&mut asks) {
+                self.lose(false);
+                Doubt::Lost(Err(self.error(ErrorKind::OutcomeUnknown)))
+            } else {
+                let answer = self.send().await;
+                self.doubt(answer)
+            };
+            let (answer, look) = match doubt {
                 Doubt::None(answer) => (self.whole(answer).await, Look::Stands),
                 Doubt::Gone(answer) => (answer, Look::Applied(None, ALREADY_DONE)),
                 Doubt::Lost(answer) => (answer, self.look(false).await),
@@ -124,9 +150,38 @@ where
                     }
                     reapplied += 1;
                 }
+                // It was executed: that is more than a read tells that does not show it.
+                Look::Unknown { .. } if answer.as_ref().is_ok_and(is_answer_lost) => {
+                    return self.tell(answer);
+                }
                 Look::Unknown { why, settles } => return self.give_up(answer, why, settles),
             }
         }
+    }
+
+    /// Whether what an earlier process sent is looked for before it is sent again, though that would do no harm by itself:
+    /// others may have written since. Only where its rule believes what it has watched; a deletion, for one, does nothing to what
+    /// is gone and never meets another entity.
+    fn asks_first(&self) -> bool {
+        let wanted = self.options.asks_first && self.options.sent_before.is_some();
+        wanted && self.rule().is_some_and(|rule| rule.absent == Absent::Unchanged)
+    }
+
+    /// It is unknown what became of the write. `watched`: its last attempt has just ended.
+    fn lose(&mut self, watched: bool) {
+        if self.sent > 0 {
+            (self.lost_at, self.earlier) = (Some(self.upstream.clock().now()), Duration::ZERO);
+            self.watched = watched;
+        } else if self.lost_at.is_none() {
+            // Nothing has left: what is looked for is what earlier calls sent.
+            (self.lost_at, self.earlier) = (Some(self.began), self.options.lost_before.unwrap_or_default());
+            self.watched = false;
+        }
+    }
+
+    /// How long ago the last attempt that may have been executed had ended, at least.
+    pub(super) fn quiet(&self, now: Mono) -> Duration {
+        (now - self.lost_at.unwrap_or(now)).saturating_add(self.earlier)
     }
 
     /// Looks for a write that is done, perhaps with a refusal: whatever is seen, it is not sent again.
@@ -149,7 +204,7 @@ where
             return Ok(response);
         }
         // It is certain that it was executed; what a read shows may be late as after a loss.
-        self.lost_at = Some(self.upstream.clock().now());
+        self.lose(true);
         let look = self.look(true).await;
         self.lost_at = None;
         let Look::Applied(entity, by) = look else { return Ok(response) };
@@ -180,6 +235,7 @@ where
             Ok(response) => response.extensions().get::<CallReport>().cloned().unwrap_or_default(),
             Err(error) => error.report().clone(),
         };
+        self.sent = report.attempts;
         // A further send carries the key of the first.
         self.options.key = report.key.clone().or(self.options.key.take());
         let (attempts, waited) = (self.total.attempts, self.total.waited);
@@ -205,10 +261,9 @@ where
 
     /// Whether an answer leaves doubt, or is one to doubt.
     fn doubt(&mut self, answer: Answer) -> Doubt {
-        let now = self.upstream.clock().now();
         let response = match answer {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-                self.lost_at = Some(now);
+                self.lose(true);
                 return Doubt::Lost(Err(error));
             }
             // Not sent, or stopped: what was lost before is as unknown as it was.
@@ -219,33 +274,23 @@ where
         let status = response.status();
         let (unknown, done) = (is_unknown(&response), is_done_unseen(&response));
         if unknown || done || self.total.doubtful {
-            self.lost_at = Some(now);
+            // A gateway in between may tell again what it found out some time ago.
+            self.lose(!response.headers().contains_key(REPLAYED));
         }
         if self.lost_at.is_none() {
             Doubt::None(Ok(response))
         } else if done {
             Doubt::Done(Ok(response))
-        } else if unknown || !self.is_final(&response) {
+        } else if unknown || !is_final(&response) {
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
             Doubt::Gone(Ok(response))
-        } else if self.conflict_rule().statuses.contains(&status.as_u16()) && self.rule().is_some() {
+        } else if is_conflict(status) || self.conflict_rule().statuses.contains(&status.as_u16()) {
             Doubt::Refused(Ok(response))
         } else {
             self.lost_at = None;
             Doubt::None(Ok(response))
         }
-    }
-
-    /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
-    pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
-        let (status, headers) = (response.status(), response.headers());
-        if status == StatusCode::UNAUTHORIZED || is_held_back(status, headers) {
-            return false;
-        }
-        let body = response.body().held().map_or(&[][..], AsRef::as_ref);
-        let now = self.upstream.clock().wall();
-        self.upstream.profile().delivery(status, headers, body, now) == Delivery::Answered
     }
 
     /// The write as it was sent last, read anew each time: hardly any call needs it.
@@ -334,7 +379,8 @@ where
         } else {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
-        response.extensions_mut().insert(self.total.clone());
+        let delivery = Some(Delivery::Answered);
+        response.extensions_mut().insert(CallReport { delivery, ..self.total.clone() });
         response.extensions_mut().insert(by);
         response
     }
@@ -371,7 +417,9 @@ where
         let settles = settles && self.rule().is_some();
         let error = match answer {
             // A gateway in between has found out as much, and there is no more to it.
-            Ok(response) if outcome(&response) == "unknown" && !settles => return self.tell(Ok(response)),
+            Ok(response) if mark(&response) == Some(OutcomeMark::Unknown) && !settles => {
+                return self.tell(Ok(response));
+            }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 let settles = settles || error.can_settle();
                 let why = match error.source_text() {
@@ -393,18 +441,28 @@ where
     }
 }
 
+/// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
+pub(super) fn is_final(response: &Response<ResponseBody>) -> bool {
+    let report = response.extensions().get::<CallReport>();
+    report.is_some_and(|report| report.delivery == Some(Delivery::Answered))
+}
+
 /// What a gateway of ours in between says of an outcome.
-fn outcome(response: &Response<ResponseBody>) -> &str {
-    response.headers().get(OUTCOME).and_then(|outcome| outcome.to_str().ok()).unwrap_or_default()
+fn mark(response: &Response<ResponseBody>) -> Option<OutcomeMark> {
+    OutcomeMark::of(response.headers())
 }
 
 /// Whether a gateway of ours in between could not find it out, or not yet.
 pub(super) fn is_unknown(response: &Response<ResponseBody>) -> bool {
-    ["unknown", "in-flight"].contains(&outcome(response))
+    matches!(mark(response), Some(OutcomeMark::Unknown | OutcomeMark::InFlight))
 }
 
 /// Whether a gateway of ours in between knows that it is done, and not what was answered.
 fn is_done_unseen(response: &Response<ResponseBody>) -> bool {
-    let lost = response.status() == StatusCode::FAILED_DEPENDENCY && outcome(response) == "answer-lost";
-    lost || outcome(response) == "answer-not-kept"
+    is_answer_lost(response) || mark(response) == Some(OutcomeMark::AnswerNotKept)
+}
+
+/// Whether a gateway of ours in between says that the upstream executed it, and that the rest of its answer was cut.
+fn is_answer_lost(response: &Response<ResponseBody>) -> bool {
+    response.status() == StatusCode::FAILED_DEPENDENCY && mark(response) == Some(OutcomeMark::AnswerLost)
 }

@@ -381,6 +381,7 @@ mod tests {
         assert_eq!(total(12, "EXACT", "email", "ann@x").unwrap(), 1);
         assert_eq!(total(12, "EXACT", "email", "ann").unwrap(), 0);
         assert_eq!(total(12, "CONTAINS", "email", "@x").unwrap(), 1, "the other one is not active");
+        assert_eq!(total(12, "EXACT", "state", "inactive").unwrap(), 1, "it was asked for");
         assert_eq!(total(12, "STARTS_WITH", "name", "agent").unwrap(), 3);
         assert_eq!(total(12, "LIKE", "name", "agent").unwrap_err().status, 400);
     }

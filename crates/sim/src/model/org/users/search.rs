@@ -9,7 +9,7 @@ use crate::wire::errors::ApiError;
 use crate::wire::message::ApiRequest;
 
 impl Users {
-    /// `POST /api/v2/users/search`: active users that fit every entry of `query`. Knows the types `EXACT`, `STARTS_WITH` and
+    /// `POST /api/v2/users/search`: users that fit every entry of `query`; active ones, unless it asks for a state. Knows the types `EXACT`, `STARTS_WITH` and
     /// `CONTAINS`; case is of no account, as in the platform's index, which learns of a user after the lag.
     pub(super) fn search(&self, now: Duration, request: &ApiRequest) -> Result<Value, ApiError> {
         let body = request.json().unwrap_or_default();
@@ -17,9 +17,10 @@ impl Users {
             return Err(ApiError::bad_request("the body needs a list `query`"));
         };
         let wanted = query.iter().map(Wanted::read).collect::<Result<Vec<_>, _>>()?;
+        let any_state = wanted.iter().any(|wanted| wanted.fields.iter().any(|field| field == "state"));
         let fits = |user: &&User| {
             user.is_visible(now)
-                && user.text("state") == "active"
+                && (any_state || user.text("state") == "active")
                 && wanted.iter().all(|wanted| wanted.fits(user))
         };
         let found: Vec<&User> = self.list.iter().filter(fits).collect();
