@@ -54,7 +54,9 @@ impl Judged {
             ErrorKind::Unreachable => (Some(Event::Unsent), ForTheRun::Unserved),
             _ => (Some(Event::Unsent), ForTheRun::Nothing),
         };
-        Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
+        let report = error.report();
+        let outcome = outcome(report, report.status, Some(error.to_string()));
+        Self { event, outcome, run, body: Vec::new() }
     }
 
     /// Judges an answer. `doubted`: an earlier sending of the item may have been executed.
