@@ -35,6 +35,11 @@ impl Reader {
         Ok(Self { path: path.to_owned(), connection })
     }
 
+    /// Where the journal is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The format of its file.
     pub fn version(&self) -> Result<Version, Error> {
         self.named(format::version(&self.connection))
@@ -43,6 +48,17 @@ impl Reader {
     /// The run.
     pub fn run(&self) -> Result<Run, Error> {
         self.named(format::run(&self.connection))
+    }
+
+    /// Whether the run was completely planned: before that nothing of it was sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PlanIncomplete`], or what the disk said.
+    pub fn planned(&self) -> Result<(), Error> {
+        match self.run()?.planned {
+            Some(_) => Ok(()),
+            None => self.named(Err(ErrorKind::PlanIncomplete)),
+        }
     }
 
     /// How many items stand where.
@@ -153,7 +169,7 @@ impl Reader {
             .connection
             .prepare(
                 "SELECT i.seq, i.id, coalesce(a.key, i.key) AS key, p.state, p.attempts, p.http_status, p.error,
-                        (SELECT count(*) FROM part WHERE part.seq = i.seq) AS parts
+                        i.lines, (SELECT count(*) FROM part WHERE part.seq = i.seq) AS parts
                  FROM item i LEFT JOIN progress p USING (seq) LEFT JOIN amend a USING (seq) ORDER BY i.seq",
             )
             .map_err(|error| failed(error.into()))?;
@@ -294,6 +310,7 @@ fn result(row: &Row<'_>) -> Result<ItemResult, ErrorKind> {
         attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
         key: Uuid::from_bytes(row.get("key")?),
         error: row.get("error")?,
+        lines: lines_from_text(&row.get::<_, String>("lines")?)?,
         parts: row.get("parts")?,
     })
 }

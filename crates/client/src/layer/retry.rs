@@ -236,6 +236,7 @@ impl Run {
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
+        self.call.note_status(status);
         // A gateway of ours that marks its answer has not sent anything, whatever the status would say otherwise.
         let throttled = throttled || response.headers().contains_key(REFUSED);
         let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };
