@@ -139,7 +139,7 @@ pub(crate) struct BulkCommon {
     /// How long an upstream that cannot be reached is waited for before the run stops, resumable.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(crate) patience: Duration,
-    /// Result file, CSV: id,status,http_status,attempts,key,error.
+    /// Result file, CSV: id,status,http_status,attempts,key,error,lines.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Where the results of jobs go, NDJSON; default: beside the journal, its name with .results.ndjson. For recipes

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<(), Failure> {
+    signals::outlive_file_limits();
     match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Bulk(command) => bulk::run(command).await,

@@ -124,6 +124,17 @@ impl Journal {
         &self.run
     }
 
+    /// Whether the run was completely planned: before that nothing of it was sent, and nothing may be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PlanIncomplete`].
+    pub fn planned(&self) -> Result<(), Error> {
+        match self.run.planned {
+            Some(_) => Ok(()),
+            None => Err(Error::new(&self.path, ErrorKind::PlanIncomplete)),
+        }
+    }
+
     /// Where the journal is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -37,9 +37,7 @@ impl Lock {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
                 |error| match error.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        ErrorKind::ReadOnly("its folder does not exist".to_owned())
-                    }
+                    std::io::ErrorKind::NotFound => ErrorKind::NoFolder,
                     _ => error.into(),
                 },
             )?;
@@ -152,6 +150,6 @@ mod tests {
     fn a_missing_folder_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let refused = Lock::take(&folder.path().join("none/run.journal")).unwrap_err();
-        assert_eq!(refused, ErrorKind::ReadOnly("its folder does not exist".to_owned()));
+        assert_eq!(refused, ErrorKind::NoFolder);
     }
 }

@@ -9,12 +9,13 @@ use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit, report};
 use tidegate_store::{Counts, Held, Journal, Reader};
 
+use super::meet;
 use crate::args::{BulkReportArgs, BulkStatusArgs, OutputFormat};
 use crate::failure::Failure;
 
 /// Says how far a run is, also while it runs.
 pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let reader = Reader::open(&args.journal).map_err(|error| Failure::journal(&error))?;
     let run = reader.run().map_err(Failure::internal)?;
     let counts = reader.counts().map_err(Failure::internal)?;
     let parts = reader.part_counts().map_err(Failure::internal)?;
@@ -62,6 +63,13 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             }
             if let Some(parts) = parts_summary(&reader)? {
                 write!(text, "; {parts}").expect("a string takes everything");
+            }
+            match (run.planned, running) {
+                (Some(_), _) => {}
+                (None, Held::By(_)) => text.push_str("; it is being planned"),
+                (None, Held::No) => {
+                    text.push_str("; its planning did not end; nothing was sent: delete it and run again")
+                }
             }
             match (run.cancelled, running) {
                 (Some(_), _) => text.push_str("; cancelled"),
@@ -117,7 +125,9 @@ pub(super) fn exit_as(counts: &Counts) -> Result<(), Failure> {
 
 /// Writes the result of every item.
 pub(super) fn write_report(args: &BulkReportArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let reader = Reader::open(&args.journal).map_err(|error| Failure::journal(&error))?;
+    reader.planned().map_err(Failure::usage)?;
+    meet::check(reader.path(), None, args.output.as_deref(), None)?;
     let counts = match &args.output {
         Some(path) => {
             ResultFile::open(path)?.write(&reader, &args.journal)?;
@@ -161,10 +171,9 @@ impl ResultFile {
             let file = File::options().write(true).open(path).map_err(cannot)?;
             return Ok(Self { file, path: path.to_owned(), draft: None });
         }
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        let file = File::create(&draft).map_err(cannot)?;
+        // Of this process alone: what has another name like it is somebody else's.
+        let draft = path.with_added_extension(format!("{}.new", std::process::id()));
+        let file = File::create_new(&draft).map_err(cannot)?;
         Ok(Self { file, path: path.to_owned(), draft: Some(draft) })
     }
 
