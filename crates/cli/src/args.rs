@@ -232,7 +232,7 @@ pub(crate) struct ExportArgs {
     /// Go on behind the last complete page of an export that was interrupted.
     #[arg(long, requires = "out")]
     pub(crate) resume: bool,
-    /// Begin again, and replace what is there.
+    /// Begin again, and replace what is there: also what an interrupted export has read so far.
     #[arg(long, requires = "out", conflicts_with = "resume")]
     pub(crate) force: bool,
     /// How the listing is paged: auto, pages (nextUri, pageNumber), cursor, scim, or single.

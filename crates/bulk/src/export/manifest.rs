@@ -51,6 +51,9 @@ pub struct PageDone {
     pub sha256: String,
     /// How many rows the listing said it has, if it said so.
     pub total: Option<u64>,
+    /// How many pages the listing said it has, if it said so.
+    #[serde(default)]
+    pub of_pages: Option<u64>,
     /// When it was read, RFC 3339.
     pub at: String,
     /// What the upstream calls the request, for its support.
@@ -79,12 +82,23 @@ pub struct Manifest {
     pub sha256: String,
     /// Whether the total that the listing tells changed while it was read: rows may be missing or there twice.
     pub total_changed: bool,
+    /// What contradicts that this is all of the listing; nothing if all of it was read.
+    #[serde(default)]
+    pub contradiction: Option<String>,
+    /// Whether all of the listing was read, by what it told of itself.
+    #[serde(default = "not_contradicted")]
+    pub complete: bool,
     /// Each page.
     pub each: Vec<PageDone>,
 }
 
 impl Manifest {
-    pub(super) fn new(head: Head, each: Vec<PageDone>, sha256: String) -> Self {
+    pub(super) fn new(
+        head: Head,
+        each: Vec<PageDone>,
+        sha256: String,
+        contradiction: Option<String>,
+    ) -> Self {
         let last = each.last();
         let totals = || each.iter().filter_map(|page| page.total);
         Self {
@@ -96,10 +110,17 @@ impl Manifest {
             bytes: each.iter().map(|page| page.bytes).sum(),
             total_changed: totals().min() != totals().max(),
             sha256,
+            complete: contradiction.is_none(),
+            contradiction,
             head,
             each,
         }
     }
+}
+
+/// Manifests of earlier versions do not tell, and nothing was compared.
+const fn not_contradicted() -> bool {
+    true
 }
 
 /// A wall-clock instant as RFC 3339 writes it.
