@@ -76,7 +76,8 @@ pub enum ErrorKind {
     },
     /// The file is damaged.
     #[error(
-        "is damaged ({0}); restore it from a copy, or compare the upstream with the input before running again"
+        "is damaged ({0}); nothing was sent on its word: compare the upstream with the input before running again. \
+         An older copy does not know what was done since"
     )]
     Corrupt(String),
     /// No space left.

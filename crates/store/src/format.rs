@@ -9,7 +9,7 @@
 //! * the same or an older minor version: both.
 //!
 //! An older minor version is brought up to date when it is opened for writing, in one commit that only adds tables. Format
-//! 1.0 has items and where they stand; 1.1 adds jobs, their parts, and amendments.
+//! 1.0 has items and where they stand; 1.1 adds jobs, their parts, amendments, a count of commits, and checksums of rows.
 //!
 //! Items are written once and never changed; where they stand is kept in a second, narrow table. A journal page then
 //! holds some sixty standings instead of a dozen requests, and recording an outcome does not rewrite the body.
@@ -22,6 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tidegate_core::time::Wall;
 
 use crate::error::ErrorKind;
+use crate::guard;
 use crate::record::{Digest, Run, RunHeader};
 
 /// Marks a file as a Tidegate journal: "TgJl" in ASCII.
@@ -29,6 +30,9 @@ pub const APPLICATION_ID: i32 = 0x5467_4a6c;
 
 /// The format this program writes.
 pub const CURRENT: Version = Version { major: 1, minor: 1 };
+
+/// SQLite's page, for a log whose header does not tell.
+pub(crate) const PAGE: usize = 4096;
 
 /// How long SQLite waits for a reader that is just finishing; longer than any page of a report takes.
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
@@ -163,7 +167,16 @@ CREATE TABLE amend (
     key   BLOB NOT NULL,
     at_ms INTEGER NOT NULL
 ) STRICT;
+-- SQLite has no checksums of its own outside of the log. Rows of an older format have none.
+ALTER TABLE item ADD COLUMN sum INTEGER;
+ALTER TABLE progress ADD COLUMN sum INTEGER;
 ";
+
+/// What the checksum of an item is made of.
+pub(crate) const ITEM: &str = "seq, id, method, target, body, key, tx, lines";
+
+/// What the checksum of a standing is made of.
+pub(crate) const PROGRESS: &str = "seq, state, attempts, http_status, error, first_sent_ms, updated_ms";
 
 /// Stands in for the tables that a journal of an older format lacks, for readers: they read the file as it is.
 const ABSENT_1_1: &str = "
@@ -192,6 +205,8 @@ pub(crate) fn build(path: &Path, header: &RunHeader) -> Result<(), ErrorKind> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     let transaction = connection.transaction()?;
+    // First, so that its page is the first after the schema's: what is damaged behind it does not hide it.
+    transaction.execute_batch(guard::SCHEMA)?;
     transaction.execute_batch(SCHEMA)?;
     transaction.execute_batch(SCHEMA_1_1)?;
     transaction.execute(
@@ -227,6 +242,7 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Connection, ErrorKind>
     };
     let mut connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
+    guard::teach(&connection)?;
     let version = version(&connection)?;
     match access {
         Access::Read => {

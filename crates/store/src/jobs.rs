@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tidegate_core::time::Wall;
 
 use crate::error::ErrorKind;
-use crate::format::to_sql;
+use crate::format::{PROGRESS, to_sql};
 use crate::record::{Accepted, NewItem, Outcome, Page, Part, PartState, Step};
 use crate::state::{Event, Illegal, State};
 use crate::writer::{append, change, standing};
@@ -39,6 +39,9 @@ pub(crate) fn accept(
             "UPDATE progress SET attempts = attempts + ?2, http_status = ?3, updated_ms = ?4 WHERE seq = ?1",
         )?
         .execute(params![to_sql(seq), attempts, http_status, at.unix_millis()])?;
+    connection
+        .prepare_cached(&format!("UPDATE progress SET sum = row_sum({PROGRESS}) WHERE seq = ?1"))?
+        .execute([to_sql(seq)])?;
     put_parts(connection, seq, parts)
 }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access};
+use crate::guard::{self, Guard};
 use crate::lock::{Held, Lock, beside};
 use crate::reader::Reader;
 use crate::record::{Accepted, Change, NewItem, Page, Part, Run, RunHeader, Step};
@@ -54,7 +55,8 @@ impl Journal {
             let draft = beside(path, ".new");
             // A log left by a journal that was deleted after a crash would be read as the new journal's own
             // (https://www.sqlite.org/wal.html, "The WAL File"): the new run would begin with the old one's items.
-            for stale in [&draft, &beside(path, "-wal"), &beside(path, "-shm")] {
+            for stale in [&draft, &beside(path, "-wal"), &beside(path, "-shm"), &beside(path, guard::SUFFIX)]
+            {
                 match fs::remove_file(stale) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                     _ => {}
@@ -98,13 +100,18 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::Locked`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`],
-    /// [`ErrorKind::TooNewToWrite`], or what the disk said.
+    /// [`ErrorKind::TooNewToWrite`], [`ErrorKind::Corrupt`] if it does not know all that was acknowledged, or what the disk said.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let open = || {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             drop(format::open(path, Access::Read)?);
             let lock = Lock::take(path)?;
-            Self::start(path, lock)
+            // Before SQLite may write: it would throw away what it takes for the end of its log.
+            guard::check(path)?;
+            let journal = Self::start(path, lock)?;
+            let reader = format::open(path, Access::Read)?;
+            guard::verify(&reader, &[("progress", format::PROGRESS)])?;
+            Ok(journal)
         };
         open().map_err(|kind| Error::new(path, kind))
     }
@@ -112,10 +119,11 @@ impl Journal {
     fn start(path: &Path, lock: Lock) -> Result<Self, ErrorKind> {
         let connection = format::open(path, Access::Write)?;
         let run = format::run(&connection)?;
+        let guard = Guard::begin(&connection, path)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("tidegate-journal".to_owned())
-            .spawn(move || Writer::new(connection).run(queue))?;
+            .spawn(move || Writer::new(connection, Some(guard)).run(queue))?;
         Ok(Self { path: path.to_owned(), run, commands: Some(commands), writer: Some(writer), _lock: lock })
     }
 

@@ -41,6 +41,7 @@
 pub mod error;
 pub mod fault;
 pub mod format;
+mod guard;
 mod jobs;
 pub mod journal;
 pub mod ledger;
@@ -48,6 +49,7 @@ mod lock;
 pub mod reader;
 pub mod record;
 pub mod state;
+mod wal;
 mod writer;
 
 pub use error::{Error, ErrorKind};

@@ -102,6 +102,24 @@ pub(crate) fn held(journal: &Path) -> Result<Held, ErrorKind> {
     }
 }
 
+/// Keeps writers out for as long as it lives, while somebody looks.
+#[derive(Debug)]
+pub(crate) struct Quiet(#[expect(dead_code, reason = "held for its lock")] Option<File>);
+
+/// Keeps writers of `journal` out; `None` if one is at it. Nothing is created.
+pub(crate) fn quiet(journal: &Path) -> Result<Option<Quiet>, ErrorKind> {
+    let file = match File::open(beside(journal, ".lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Quiet(None))),
+        Err(error) => return Err(error.into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(Quiet(Some(file)))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
 /// The process id in the lock file; `None` where a locked file cannot be read (Windows) or was just being written.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();

@@ -17,12 +17,15 @@ use crate::record::{
 };
 use crate::state::State;
 use crate::writer::state_from_sql;
+use crate::{guard, lock};
 
 /// A journal open for reading.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
     connection: Connection,
+    /// Whether its rows have checksums.
+    has_sums: bool,
 }
 
 impl Reader {
@@ -31,8 +34,18 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`], or what the disk said.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let connection = format::open(path, Access::Read).map_err(|kind| Error::new(path, kind))?;
-        Ok(Self { path: path.to_owned(), connection })
+        let open = || {
+            let connection = format::open(path, Access::Read)?;
+            // While a process writes, its own commits are the measure.
+            if let Some(_quiet) = lock::quiet(path)? {
+                guard::check(path)?;
+            }
+            Ok(connection)
+        };
+        let connection = open().map_err(|kind| Error::new(path, kind))?;
+        let (version, path) = (format::version(&connection), path.to_owned());
+        let has_sums = version.map_err(|kind| Error::new(&path, kind))?.minor > 0;
+        Ok(Self { path, connection, has_sums })
     }
 
     /// Where the journal is.
@@ -185,10 +198,10 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::Corrupt`] with SQLite's first findings.
     pub fn verify(&self) -> Result<(), Error> {
-        let check = || -> Result<(), ErrorKind> {
-            let mut statement = self.connection.prepare("PRAGMA quick_check(3)")?;
-            let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            if found == ["ok"] { Ok(()) } else { Err(ErrorKind::Corrupt(found.join("; "))) }
+        let check = || {
+            let tables = [("progress", format::PROGRESS), ("item", format::ITEM)];
+            let tables = if self.has_sums { &tables[..] } else { &[] };
+            guard::verify(&self.connection, tables)
         };
         self.named(check())
     }
@@ -223,8 +236,13 @@ impl Reader {
         limit: u32,
         read: impl Fn(&Row<'_>) -> Result<T, ErrorKind>,
     ) -> Result<Vec<T>, ErrorKind> {
+        let intact = if self.has_sums {
+            "coalesce(i.sum = row_sum(i.seq, i.id, i.method, i.target, i.body, i.key, i.tx, i.lines), 1)"
+        } else {
+            "1"
+        };
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT i.seq AS seq, i.id AS id, i.method, i.target, i.tx, i.lines, coalesce(a.key, i.key) AS key,
+            "SELECT {intact} AS intact, i.seq AS seq, i.id AS id, i.method, i.target, i.tx, i.lines, coalesce(a.key, i.key) AS key,
                     CASE WHEN a.seq IS NULL THEN i.body ELSE a.body END AS body, coalesce(a.rev, 0) AS rev,
                     p.state AS state, p.attempts, p.http_status, p.error, p.first_sent_ms, p.updated_ms,
                     j.job, j.state AS job_state, j.step, j.cursor, j.fetched, j.bytes, j.polls, j.submitted_ms,
@@ -242,6 +260,10 @@ impl Reader {
 }
 
 fn item(row: &Row<'_>) -> Result<Item, ErrorKind> {
+    if !row.get::<_, bool>("intact")? {
+        let seq: i64 = row.get("seq")?;
+        return Err(ErrorKind::Corrupt(format!("row {seq} of item has changed")));
+    }
     let request = NewItem {
         seq: row.get::<_, i64>("seq")?.unsigned_abs(),
         id: row.get("id")?,

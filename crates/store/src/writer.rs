@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ErrorKind;
 use crate::fault::{self, Kind};
-use crate::format::to_sql;
+use crate::format::{PROGRESS, to_sql};
+use crate::guard::Guard;
 use crate::jobs;
 use crate::record::{Accepted, Change, NewItem, Outcome, Page, Part, Step};
 use crate::state::{Event, State, next_state};
@@ -82,13 +83,14 @@ pub(crate) struct Command {
 
 pub(crate) struct Writer {
     connection: Connection,
+    guard: Option<Guard>,
     /// Set by the first error after which the file's contents are uncertain.
     broken: Option<ErrorKind>,
 }
 
 impl Writer {
-    pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, broken: None }
+    pub(crate) fn new(connection: Connection, guard: Option<Guard>) -> Self {
+        Self { connection, guard, broken: None }
     }
 
     /// Serves commands until every sender is gone, then folds the write-ahead log into the file.
@@ -110,6 +112,9 @@ impl Writer {
     fn close(self) -> Result<(), ErrorKind> {
         if let Some(error) = self.broken {
             return Err(error);
+        }
+        if let Some(guard) = self.guard {
+            guard.end(&self.connection)?;
         }
         // A reader in the middle of a page may keep the log from being emptied; the next opening does it then.
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -159,7 +164,13 @@ impl Writer {
         }
         fault::failing("journal.commit")?;
         ops.iter().try_for_each(|op| fault::failing(op.kind().point()))?;
+        if self.guard.is_some() {
+            Guard::count(&transaction)?;
+        }
         transaction.commit()?;
+        if let Some(guard) = &mut self.guard {
+            guard.committed();
+        }
         Ok(results)
     }
 }
@@ -211,7 +222,8 @@ fn apply(connection: &Connection, op: &Op) -> Result<(), ErrorKind> {
 
 pub(crate) fn append(connection: &Connection, items: &[NewItem]) -> Result<(), ErrorKind> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO item (seq, id, method, target, body, key, tx, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO item (seq, id, method, target, body, key, tx, lines, sum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))",
     )?;
     for item in items {
         let inserted = insert.execute(params![
@@ -254,11 +266,11 @@ pub(crate) fn change(
     };
     connection
         .prepare_cached(
-            "INSERT INTO progress (seq, state, attempts, http_status, error, first_sent_ms, updated_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO progress (seq, state, attempts, http_status, error, first_sent_ms, updated_ms, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7))
              ON CONFLICT (seq) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
                  http_status = excluded.http_status, error = excluded.error,
-                 first_sent_ms = excluded.first_sent_ms, updated_ms = excluded.updated_ms",
+                 first_sent_ms = excluded.first_sent_ms, updated_ms = excluded.updated_ms, sum = excluded.sum",
         )?
         .execute(params![
             to_sql(seq),
@@ -325,6 +337,8 @@ fn cancel(connection: &Connection, at: Wall) -> Result<(), ErrorKind> {
             params![next.name(), error, at, state.name()],
         )?;
     }
+    connection
+        .execute(&format!("UPDATE progress SET sum = row_sum({PROGRESS}) WHERE updated_ms = ?1"), [at])?;
     connection.execute("UPDATE run SET cancelled_ms = coalesce(cancelled_ms, ?1)", [at])?;
     Ok(())
 }
@@ -373,7 +387,7 @@ mod tests {
     #[test]
     fn a_broken_rule_undoes_its_own_command_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(connection(&folder));
+        let mut writer = Writer::new(connection(&folder), None);
         let results = send(
             &mut writer,
             vec![
@@ -404,7 +418,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = connection(&folder);
         connection.pragma_update(None, "max_page_count", 12).unwrap();
-        let mut writer = Writer::new(connection);
+        let mut writer = Writer::new(connection, None);
         let too_much = vec![Op::Append(items(1..3, 10)), Op::Append(items(10..60, 4_000))];
         assert_eq!(send(&mut writer, too_much), [Err(ErrorKind::DiskFull), Err(ErrorKind::DiskFull)]);
         assert_eq!(format::run(&writer.connection).unwrap().items, 0, "the first command is undone too");
@@ -418,14 +432,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(connection(&folder));
         let read_only = format::open(&folder.path().join("run.journal"), Access::Read).unwrap();
-        let results = send(&mut Writer::new(read_only), vec![Op::Append(items(1..2, 1))]);
+        let results = send(&mut Writer::new(read_only, None), vec![Op::Append(items(1..2, 1))]);
         assert!(matches!(results[0], Err(ErrorKind::ReadOnly(_))), "{results:?}");
     }
 
     #[test]
     fn after_an_uncertain_error_nothing_is_acknowledged_any_more() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(connection(&folder));
+        let mut writer = Writer::new(connection(&folder), None);
         writer.connection.execute_batch("DROP TABLE item").unwrap();
         let first = send(&mut writer, vec![Op::Append(items(1..2, 1))]);
         assert!(matches!(first[0], Err(ErrorKind::Io(_))), "{first:?}");

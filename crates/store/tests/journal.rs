@@ -357,12 +357,165 @@ fn r16_a_log_cut_anywhere_leaves_the_state_of_some_commit() {
     let mut reached = 0;
     for keep in (0..=length).step_by(997).chain([length]) {
         let copy = tempfile::tempdir().unwrap();
+        if keep < 32 + 24 + 4096 {
+            // The commit that began the writing is in the log before anything else is: a log without a frame is a lost one.
+            let refused = Journal::open(&cut(&path, copy.path(), Some(keep))).unwrap_err();
+            assert!(matches!(refused.kind(), ErrorKind::Corrupt(_)), "{keep}: {refused}");
+            continue;
+        }
         let found = states(&cut(&path, copy.path(), Some(keep)));
         let place = history.iter().position(|state| *state == found).expect("a state that was committed");
         assert!(place >= reached, "a longer log never knows less");
         reached = place;
     }
     assert_eq!(reached, history.len() - 1, "the whole log has everything");
+}
+
+/// What a kill leaves: all files of the journal as they are at this moment.
+fn killed(path: &Path, into: &Path) -> PathBuf {
+    let copy = cut(path, into, None);
+    fs::copy(format!("{}.mark", path.display()), into.join("cut.journal.mark")).unwrap();
+    copy
+}
+
+/// A run of eight items: three done and folded into the file, four done since, of which the log knows, one in doubt.
+fn half_done(folder: &TempDir) -> (PathBuf, Journal, BTreeMap<u64, State>) {
+    let (path, journal) = planned(folder, 8);
+    for seq in 1..=3 {
+        journal.intend_blocking(vec![seq], at(20)).unwrap();
+        journal.record_blocking(vec![change(seq, Event::Succeed)], at(21)).unwrap();
+    }
+    journal.close().unwrap();
+    let journal = Journal::open(&path).unwrap();
+    for seq in 4..=7 {
+        journal.intend_blocking(vec![seq], at(20)).unwrap();
+        journal.record_blocking(vec![change(seq, Event::Succeed)], at(21)).unwrap();
+    }
+    journal.intend_blocking(vec![8], at(30)).unwrap();
+    let known = (1..=8).map(|seq| (seq, if seq < 8 { State::Ok } else { State::Sent })).collect();
+    (path, journal, known)
+}
+
+/// Where every item stands, from a file that is opened to go on with its run; `None` if it is refused as damaged.
+fn resumed(path: &Path) -> Option<BTreeMap<u64, State>> {
+    let read = || {
+        let journal = Journal::open(path)?;
+        journal.reader()?.page(0, 10_000)
+    };
+    match read() {
+        Ok(page) => Some(page.into_iter().map(|it| (it.request.seq, it.state)).collect()),
+        Err(error) => {
+            // Of the header's own fields some say that it is another program's file, or of another format.
+            let refused = matches!(
+                error.kind(),
+                ErrorKind::Corrupt(_)
+                    | ErrorKind::NotAJournal { .. }
+                    | ErrorKind::TooNewToRead { .. }
+                    | ErrorKind::TooNewToWrite { .. }
+                    | ErrorKind::ReadOnly(_)
+                    | ErrorKind::Io(_)
+            );
+            assert!(refused, "{error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn r16_a_byte_that_changed_in_the_middle_of_the_log_is_damage_and_not_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _journal, known) = half_done(&folder);
+    let copy = tempfile::tempdir().unwrap();
+    let copied = killed(&path, copy.path());
+    let log = copy.path().join("cut.journal-wal");
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&log, &bytes).unwrap();
+    for refused in [Journal::open(&copied).unwrap_err(), Reader::open(&copied).unwrap_err()] {
+        assert!(matches!(refused.kind(), ErrorKind::Corrupt(_)), "{refused}");
+    }
+    // Without the count beside it the log's own frames tell.
+    fs::remove_file(copy.path().join("cut.journal.mark")).unwrap();
+    let refused = Journal::open(&copied).unwrap_err();
+    assert!(refused.to_string().contains("lie behind a damaged place in its log"), "{refused}");
+    bytes[middle] ^= 0x10;
+    fs::write(&log, bytes).unwrap();
+    assert_eq!(resumed(&copied), Some(known), "refusing has changed nothing");
+}
+
+#[test]
+fn r16_whatever_byte_changes_no_acknowledged_outcome_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _journal, known) = half_done(&folder);
+    let copy = tempfile::tempdir().unwrap();
+    let copied = killed(&path, copy.path());
+    let files = ["cut.journal", "cut.journal-wal", "cut.journal.mark"];
+    let whole = files.map(|name| fs::read(copy.path().join(name)).unwrap());
+    let mut refused = 0;
+    for (at, file) in whole.iter().enumerate() {
+        for (round, place) in (0..file.len()).step_by(503).chain(0..file.len().min(104)).enumerate() {
+            for (name, bytes) in files.iter().zip(&whole) {
+                fs::write(copy.path().join(name), bytes).unwrap();
+            }
+            drop(fs::remove_file(copy.path().join("cut.journal-shm")));
+            let mut bytes = file.clone();
+            bytes[place] ^= 1 << (round % 8);
+            fs::write(copy.path().join(files[at]), bytes).unwrap();
+            match resumed(&copied) {
+                Some(found) => assert_eq!(found, known, "byte {place} of {}", files[at]),
+                None => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 100, "damage was looked for: {refused}");
+}
+
+#[test]
+fn a_journal_without_its_log_is_not_taken_for_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, journal, known) = half_done(&folder);
+    let copy = tempfile::tempdir().unwrap();
+    let copied = killed(&path, copy.path());
+    fs::remove_file(copy.path().join("cut.journal-wal")).unwrap();
+    let refused = Journal::open(&copied).unwrap_err();
+    assert!(refused.to_string().contains("its log (-wal) is missing, or"), "{refused}");
+    // The one file alone, as a person copies it.
+    fs::remove_file(copy.path().join("cut.journal.mark")).unwrap();
+    let refused = Reader::open(&copied).unwrap_err();
+    assert!(refused.to_string().contains("its log (-wal) is missing"), "{refused}");
+    // Closed, the one file is the journal.
+    journal.close().unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    fs::copy(&path, alone.path().join("run.journal")).unwrap();
+    assert_eq!(resumed(&alone.path().join("run.journal")), Some(known));
+}
+
+#[test]
+fn a_log_that_somebody_else_has_folded_in_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _journal, known) = half_done(&folder);
+    let copy = tempfile::tempdir().unwrap();
+    let copied = killed(&path, copy.path());
+    let shell = rusqlite::Connection::open(&copied).unwrap();
+    shell.query_row("SELECT count(*) FROM item", [], |row| row.get::<_, i64>(0)).unwrap();
+    shell.close().unwrap();
+    assert!(!copy.path().join("cut.journal-wal").exists(), "the last who closes it folds it");
+    assert_eq!(resumed(&copied), Some(known));
+}
+
+#[test]
+fn an_older_copy_in_the_place_of_a_journal_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, journal, _) = half_done(&folder);
+    journal.close().unwrap();
+    let older = fs::read(&path).unwrap();
+    let journal = Journal::open(&path).unwrap();
+    journal.record_blocking(vec![change(8, Event::Succeed)], at(40)).unwrap();
+    journal.close().unwrap();
+    fs::write(&path, older).unwrap();
+    let refused = Journal::open(&path).unwrap_err();
+    assert!(refused.to_string().contains("or it is an older copy"), "{refused}");
 }
 
 #[test]

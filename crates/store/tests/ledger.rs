@@ -74,6 +74,45 @@ async fn every_acknowledged_change_is_there_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_damaged_in_its_middle_or_missing_is_not_taken_for_a_shorter_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.db");
+    let ledger = Ledger::open(&path, NOW).unwrap();
+    for key in 0..6 {
+        ledger.intend(new(&key.to_string()), NOW).await.unwrap();
+    }
+    let crash = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let copy = folder.path().join(name);
+        for suffix in ["", "-wal", ".mark"] {
+            let beside = |path: &Path| Path::new(&format!("{}{suffix}", path.display())).to_owned();
+            let mut bytes = std::fs::read(beside(&path)).unwrap();
+            if suffix == "-wal" {
+                change(&mut bytes);
+            }
+            std::fs::write(beside(&copy), bytes).unwrap();
+        }
+        copy
+    };
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let damages: [Damage<'_>; 3] = [
+        &|bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+        &|bytes| bytes[20] ^= 1,
+        &Vec::clear,
+    ];
+    for (name, damage) in ["middle", "header", "none"].into_iter().zip(damages) {
+        let copy = crash(name, damage);
+        for refused in [Ledger::look(&copy).unwrap_err(), Ledger::open(&copy, NOW).unwrap_err()] {
+            assert!(matches!(refused.problem(), LedgerProblem::Corrupt(_)), "{name}: {refused}");
+        }
+    }
+    let whole = Ledger::open(&crash("whole", &|_| {}), NOW).unwrap();
+    assert_eq!(whole.tally().await.unwrap().entries, 6);
+}
+
+#[tokio::test]
 async fn keys_are_forgotten_after_a_day_and_not_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.db");

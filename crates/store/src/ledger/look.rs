@@ -8,6 +8,7 @@ use tidegate_core::time::Wall;
 use super::error::{LedgerError, LedgerProblem};
 use super::{Ledger, Tally, format};
 use crate::format::{BUSY, Version};
+use crate::{guard, lock};
 
 /// What a ledger holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,9 @@ fn look(path: &Path) -> Result<Option<Look>, LedgerProblem> {
     format::could_be_at(path)?;
     if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
         return Ok(None);
+    }
+    if let Some(_quiet) = lock::quiet(path)? {
+        guard::check(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

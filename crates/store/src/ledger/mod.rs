@@ -50,6 +50,7 @@ pub use self::look::Look;
 pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Scope, Standing, Tally};
 pub use self::writer::KEEP;
 use self::writer::{Bounds, Command, Op, Reply, Writer};
+use crate::guard::{self, Guard};
 use crate::lock::Lock;
 
 /// Questions that may wait for the writer. More would only move the waiting from who asks into memory.
@@ -78,7 +79,11 @@ impl Ledger {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             format::could_be_at(path)?;
             let lock = Lock::take(path)?;
-            let writer = Writer::new(format::open(path)?, Bounds::default(), now)?;
+            // Before SQLite may write: it would throw away what it takes for the end of its log.
+            guard::check(path)?;
+            let connection = format::open(path)?;
+            let guard = Guard::begin(&connection, path)?;
+            let writer = Writer::new(connection, Bounds::default(), now)?.guarded(guard);
             Self::start(path, writer, Some(lock))
         };
         open().map_err(|problem: LedgerProblem| LedgerError::new(path, problem))

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::LedgerProblem;
 use super::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Scope, Standing, Tally};
 use crate::fault;
+use crate::guard::Guard;
 
 /// For how long a key is remembered. The draft of the header leaves it to the server; a day is what payment APIs keep,
 /// and what the upstreams' own keys last.
@@ -87,17 +88,24 @@ pub(super) struct Writer {
     bytes: u64,
     entries: u64,
     broken: Option<LedgerProblem>,
+    /// None for a ledger in memory.
+    guard: Option<Guard>,
 }
 
 impl Writer {
     pub(super) fn new(connection: Connection, bounds: Bounds, now: Wall) -> Result<Self, LedgerProblem> {
-        let mut this = Self { connection, bounds, bytes: 0, entries: 0, broken: None };
+        let mut this = Self { connection, bounds, bytes: 0, entries: 0, broken: None, guard: None };
         let sums = "SELECT count(*), coalesce(sum(length(body)), 0) FROM entry";
         let (entries, bytes) =
             this.connection.query_row(sums, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         (this.entries, this.bytes) = (entries.unsigned_abs(), bytes.unsigned_abs());
         this.prune(now)?;
         Ok(this)
+    }
+
+    /// Counts its commits by `guard`.
+    pub(super) fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Serves until every sender is gone, then folds the write-ahead log into the file.
@@ -112,6 +120,9 @@ impl Writer {
             self.serve(group);
         }
         // What stays in the log is read from there at the next opening.
+        if let (None, Some(guard)) = (&self.broken, self.guard) {
+            drop(guard.end(&self.connection));
+        }
         drop(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 
@@ -143,12 +154,19 @@ impl Writer {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
+        let writes = self.guard.is_some() && ops.iter().any(|op| op.fault().is_some());
         self.connection.execute_batch("BEGIN")?;
         let carried_out = ops.into_iter().map(|op| self.carry_out(op)).collect::<Result<Vec<_>, _>>();
         let committed = carried_out.and_then(|replies| {
+            if writes {
+                Guard::count(&self.connection)?;
+            }
             self.connection.execute_batch("COMMIT")?;
             Ok(replies)
         });
+        if let (Ok(_), true, Some(guard)) = (&committed, writes, &mut self.guard) {
+            guard.committed();
+        }
         if committed.is_err() && !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
