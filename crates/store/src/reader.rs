@@ -34,6 +34,7 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`], or what the disk said.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let path = &lock::real(path);
         let open = || {
             let connection = format::open(path, Access::Read)?;
             // While a process writes, its own commits are the measure.
@@ -43,9 +44,8 @@ impl Reader {
             Ok(connection)
         };
         let connection = open().map_err(|kind| Error::new(path, kind))?;
-        let (version, path) = (format::version(&connection), path.to_owned());
-        let has_sums = version.map_err(|kind| Error::new(&path, kind))?.minor > 0;
-        Ok(Self { path, connection, has_sums })
+        let version = format::version(&connection).map_err(|kind| Error::new(path, kind))?;
+        Ok(Self { path: path.clone(), connection, has_sums: version.minor > 0 })
     }
 
     /// Where the journal is.
