@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
+use tidegate_core::classify::Delivery;
 use tidegate_core::key::Family;
 use tidegate_core::pace::{CallerId, Class, Refusal};
 use tidegate_core::time::Mono;
@@ -65,6 +66,9 @@ pub struct CallReport {
     pub key: Option<String>,
     /// The latest status an attempt was answered with, also where that does not tell what became of the call.
     pub status: Option<u16>,
+    /// What the end of the last attempt says about execution; `None` if none was sent. A 401 counts as refused: it was not
+    /// executed.
+    pub delivery: Option<Delivery>,
     /// An attempt may have been executed before the one that was answered.
     pub doubtful: bool,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
@@ -107,12 +111,15 @@ pub(crate) struct Call {
     pub(crate) sent_before: Option<Duration>,
     /// An earlier call has sent the same write.
     pub(crate) further: bool,
+    /// Somebody finds out what became of it where its answer leaves doubt.
+    pub(crate) looked_after: bool,
     /// For how long what it is about, which is new, may not be found.
     pub(crate) fresh_for: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
     /// 0 until there is one.
     status: AtomicU16,
+    delivery: Mutex<Option<Delivery>>,
     doubtful: AtomicBool,
     unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
@@ -146,10 +153,12 @@ impl Call {
             dedup: None,
             sent_before: options.sent_before,
             further: false,
+            looked_after: options.reconcile.is_some() || options.conflict.is_some(),
             fresh_for: None,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
             status: AtomicU16::new(0),
+            delivery: Mutex::new(None),
             doubtful: AtomicBool::new(false),
             unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
@@ -175,6 +184,10 @@ impl Call {
 
     pub(crate) fn note_status(&self, status: StatusCode) {
         self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_delivery(&self, delivery: Delivery) {
+        *self.delivery.lock() = Some(delivery);
     }
 
     pub(crate) fn note_doubtful(&self) {
@@ -227,6 +240,7 @@ impl Call {
             },
             key: self.key.clone(),
             status: Some(self.status.load(Ordering::Relaxed)).filter(|status| *status != 0),
+            delivery: *self.delivery.lock(),
             doubtful: self.doubtful.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
             missing: self.missing.get().cloned(),

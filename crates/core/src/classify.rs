@@ -446,6 +446,21 @@ pub fn is_already_deleted(method: &Method, status: StatusCode, doubted: bool) ->
     doubted && *method == Method::DELETE && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
+/// Whether an answer refuses a write for what its target is by now: a conflict (409), or a precondition that does not hold
+/// (412). Where an earlier attempt of the same write may have been executed, the refusal may be of its own doing and says
+/// nothing (RFC 9110 §9.2.2: a client should not retry automatically unless it can tell that the first one was not applied).
+///
+/// ```
+/// use http::StatusCode;
+/// use tidegate_core::classify::is_conflict;
+///
+/// assert!(is_conflict(StatusCode::CONFLICT) && is_conflict(StatusCode::PRECONDITION_FAILED));
+/// assert!(!is_conflict(StatusCode::NOT_FOUND));
+/// ```
+pub fn is_conflict(status: StatusCode) -> bool {
+    matches!(status, StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED)
+}
+
 /// What was created a moment ago may not be found yet: upstreams answer reads from replicas that learn of it later. A 403
 /// or 410 never means that, and a DELETE that finds nothing has what it wants.
 pub fn not_yet_there(attempted: &Attempted<'_>) -> Verdict {

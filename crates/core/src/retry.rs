@@ -23,7 +23,7 @@ use http::StatusCode;
 use crate::backoff::{Backoff, Step, hinted};
 use crate::budget::{Budget, Cost};
 use crate::classify::{
-    Attempted, Classifier, Delivery, Facts, Outcome, RetryMatrix, STANDARD, Verdict, Why, judge,
+    Attempted, Classifier, Delivery, Facts, Outcome, RetryMatrix, STANDARD, Verdict, Why, is_conflict, judge,
 };
 use crate::time::Mono;
 
@@ -139,6 +139,8 @@ pub enum Doubt {
     NotRepeatable,
     /// An attempt may have been executed, and by the time of a repeat the upstream may have forgotten its key.
     DedupExpired,
+    /// The repeat was refused as a conflict, and what it conflicts with may be what an earlier attempt has done.
+    Conflict,
     /// An attempt may have been executed, and the repeats ended without an answer.
     Stopped(Stop),
 }
@@ -149,6 +151,7 @@ impl Doubt {
         match self {
             Self::NotRepeatable => "not repeatable",
             Self::DedupExpired => "key too old",
+            Self::Conflict => "a conflict, perhaps with itself",
             Self::Stopped(stop) => stop.name(),
         }
     }
@@ -248,6 +251,11 @@ impl Attempts {
         match verdict {
             Verdict::Retry(why) => self.again(now, outcome, delivery, why, budget, policy, rng),
             Verdict::Forbidden(why) if delivery != Delivery::Answered => self.forbidden(outcome, why),
+            Verdict::Forbidden(_) | Verdict::NoOpinion
+                if self.in_doubt() && outcome.status().is_some_and(is_conflict) =>
+            {
+                Next::Unknown { retry_at: None, why: Doubt::Conflict }
+            }
             Verdict::Forbidden(_) | Verdict::NoOpinion => {
                 if outcome
                     .status()
@@ -576,6 +584,24 @@ mod tests {
         let mut call = Call::of(Method::DELETE);
         call.fails(Failure::Interrupted { whole: true });
         assert_eq!(call.answers(404, None), DELIVERED);
+    }
+
+    #[test]
+    fn a_conflict_after_doubt_may_be_of_its_own_making() {
+        for code in [409, 412] {
+            let mut call = Call::of(Method::PUT);
+            call.fails(Failure::Interrupted { whole: true });
+            let unknown = Next::Unknown { retry_at: None, why: Doubt::Conflict };
+            assert_eq!(call.answers(code, None), unknown);
+            // The first attempt was refused before execution: the conflict is with somebody else.
+            let mut call = Call::of(Method::PUT);
+            call.answers(429, Some(1));
+            assert_eq!(call.answers(code, None), DELIVERED);
+        }
+        let mut facts = Facts::new(Method::PUT);
+        facts.sent_before = Some(S);
+        let unknown = Next::Unknown { retry_at: None, why: Doubt::Conflict };
+        assert_eq!(Call::new(facts).answers(409, None), unknown, "an earlier process may have executed it");
     }
 
     #[test]

@@ -35,19 +35,19 @@ fn may_execute(outcome: Outcome) -> bool {
         ),
         Outcome::Answered { status, hint, throttled } => match status.as_u16() {
             _ if throttled => false,
-            429 | 401 => false,
+            429 | 401 | 409 | 412 => false,
             503 => hint.is_none(),
             _ => true,
         },
     }
 }
 
-/// Whether this answer settles what became of the call.
+/// Whether this answer settles what became of a call that may have been executed. A conflict may be with what it has done itself.
 fn settles(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Failed(_) => false,
         Outcome::Answered { status, throttled, .. } => {
-            !throttled && !matches!(status.as_u16(), 401 | 408 | 429 | 502 | 503 | 504)
+            !throttled && !matches!(status.as_u16(), 401 | 408 | 409 | 412 | 429 | 502 | 503 | 504)
         }
     }
 }
@@ -90,7 +90,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     let status = prop_oneof![
         6 => Just(429_u16),
         3 => prop::sample::select(vec![401_u16, 408, 502, 503, 504]),
-        1 => prop::sample::select(vec![200_u16, 404, 409, 500]),
+        1 => prop::sample::select(vec![200_u16, 404, 409, 412, 500]),
     ];
     let hint = prop::option::of(prop_oneof![0_u64..20_000, 0_u64..1_200_000]);
     let answer =

@@ -7,14 +7,11 @@
 //! held back, and then it never leaves. There is nothing in between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
-use tidegate::Profile;
 use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
-use tidegate_core::classify::{Delivery, Outcome};
+use tidegate_core::classify::Delivery;
 use tidegate_store::{Journal, fault};
 
 use crate::health::Health;
@@ -24,8 +21,6 @@ use crate::health::Health;
 pub(super) struct Exit {
     seq: u64,
     stage: Arc<Mutex<Stage>>,
-    /// An attempt that left may have been executed, and brought no final answer.
-    doubted: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -45,12 +40,7 @@ enum Stage {
 impl Exit {
     /// An item that has not left.
     pub(super) fn new(seq: u64) -> Self {
-        Self { seq, stage: Arc::new(Mutex::new(Stage::Waiting)), doubted: Arc::default() }
-    }
-
-    /// Whether an attempt of it may have been executed without a final answer.
-    pub(super) fn is_doubted(&self) -> bool {
-        self.doubted.load(Ordering::Relaxed)
+        Self { seq, stage: Arc::new(Mutex::new(Stage::Waiting)) }
     }
 
     /// Keeps it from leaving; false if it is too late for that.
@@ -103,20 +93,6 @@ impl Exit {
     }
 }
 
-/// Whether an attempt that ended so may have been executed, with more attempts to come.
-fn leaves_doubt(sent: &Result<Answered, AttemptError>, profile: &Profile) -> bool {
-    match sent {
-        Ok(answered) => {
-            let response = &answered.response;
-            let hint = response.headers().get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
-            let outcome = Outcome::answered(response.status(), hint);
-            profile.retry.delivery(&outcome) == Delivery::MaybeExecuted
-        }
-        Err(AttemptError::Send(error)) => error.failure.delivery() == Delivery::MaybeExecuted,
-        Err(_) => false,
-    }
-}
-
 /// A gateway in between sent nothing, and not for want of quota.
 fn is_away(response: &http::Response<tidegate::ResponseBody>) -> bool {
     response.headers().contains_key("tidegate-refused")
@@ -130,26 +106,21 @@ pub(super) struct Intent {
     pub(super) clock: Clock,
     /// What the attempts say about the upstream.
     pub(super) health: Arc<Health>,
-    /// What its answers mean.
-    pub(super) profile: Arc<Profile>,
 }
 
 impl<S: AttemptService> Around<S, Attempt> for Intent {
     type Below = Attempt;
 
     async fn handle(self, mut below: S, attempt: Attempt) -> Result<Answered, AttemptError> {
-        let Self { journal, clock, health, profile } = self;
+        let Self { journal, clock, health } = self;
         let exit = attempt.request.extensions().get::<Exit>().cloned();
         if let Some(exit) = &exit {
             exit.leave(&journal, &clock).await?;
             fault::point("bulk.sent");
         }
         let sent = below.call(attempt).await;
-        if let Some(exit) = &exit {
+        if exit.is_some() {
             fault::point("bulk.answered");
-            if leaves_doubt(&sent, &profile) {
-                exit.doubted.store(true, Ordering::Relaxed);
-            }
         }
         match &sent {
             Ok(answered) if is_away(&answered.response) => {

@@ -1,9 +1,8 @@
 //! What an answer, or its absence, means for an item and for the run.
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method, StatusCode};
-use tidegate::{CallReport, Error, ErrorKind, Profile, ResponseBody};
-use tidegate_core::classify::{self, Delivery};
+use http::{HeaderMap, StatusCode};
+use tidegate::{CallReport, Error, ErrorKind, ResponseBody};
+use tidegate_core::classify::Delivery;
 use tidegate_core::permission;
 use tidegate_store::{Event, Outcome};
 
@@ -59,20 +58,14 @@ impl Judged {
         Self { event, outcome, run, body: Vec::new() }
     }
 
-    /// Judges an answer. `doubted`: an earlier sending of the item may have been executed.
-    pub(super) async fn answer(
-        mut response: http::Response<ResponseBody>,
-        profile: &Profile,
-        method: &Method,
-        doubted: bool,
-    ) -> Self {
+    /// Judges an answer. What it says about execution is in its report: the profile's throttles and hints, and the marks of
+    /// a gateway in between, have been looked at there.
+    pub(super) async fn answer(mut response: http::Response<ResponseBody>) -> Self {
         let report = response.extensions_mut().remove::<CallReport>().unwrap_or_default();
         let status = response.status();
         let headers = response.headers();
         let unknown = headers.get("tidegate-outcome").is_some_and(|outcome| outcome == "unknown");
-        let hint = headers.get(RETRY_AFTER).map(|_| std::time::Duration::ZERO);
-        let unserved = headers.contains_key("tidegate-refused")
-            || profile.retry.delivery(&classify::Outcome::answered(status, hint)) == Delivery::Refused;
+        let unserved = matches!(report.delivery, Some(Delivery::NotSent | Delivery::Refused));
         // Read in every case. A body that is cut or too long takes nothing from what the status says.
         let (parts, body) = response.into_parts();
         let (headers, body) = (parts.headers, body.bytes(MAX_ANSWER).await.unwrap_or_default());
@@ -80,12 +73,9 @@ impl Judged {
         let (event, run) = match () {
             () if unknown => (Some(Event::LoseTrack), ForTheRun::Nothing),
             () if status.is_success() => (Some(Event::Succeed), ForTheRun::Nothing),
-            () if classify::is_already_deleted(method, status, doubted) => {
-                (Some(Event::Succeed), ForTheRun::Nothing)
-            }
             () if status == StatusCode::UNAUTHORIZED => (Some(Event::Unsent), ForTheRun::Stop),
             // The refusal is of this sending; an earlier one stays in doubt.
-            () if forbidden => ((!doubted).then_some(Event::Unsent), ForTheRun::Stop),
+            () if forbidden => ((!report.doubtful).then_some(Event::Unsent), ForTheRun::Stop),
             () if unserved => (Some(Event::Unsent), ForTheRun::Unserved),
             () => (Some(Event::Fail), ForTheRun::Nothing),
         };
@@ -149,17 +139,17 @@ mod tests {
         assert_eq!(told(&"x".repeat(5_000)).len(), "400 Bad Request: ".len() + MAX_TOLD);
     }
 
-    async fn judged(status: u16, headers: &[(&'static str, &'static str)]) -> (Option<Event>, ForTheRun) {
-        let judged = judge(Method::PATCH, status, headers, "", false).await;
+    async fn judged(status: u16, delivery: Delivery) -> (Option<Event>, ForTheRun) {
+        let report = CallReport { delivery: Some(delivery), ..CallReport::default() };
+        let judged = judge(status, &[], "", report).await;
         (judged.event, judged.run)
     }
 
     async fn judge(
-        method: Method,
         status: u16,
         headers: &[(&'static str, &'static str)],
         body: &'static str,
-        doubted: bool,
+        report: CallReport,
     ) -> Judged {
         let mut response =
             http::Response::new(ResponseBody::from(bytes::Bytes::from_static(body.as_bytes())));
@@ -167,51 +157,53 @@ mod tests {
         for (name, value) in headers {
             response.headers_mut().insert(*name, http::HeaderValue::from_static(value));
         }
-        let profile = Profile::builtin("genesys").unwrap();
-        Judged::answer(response, &profile, &method, doubted).await
+        response.extensions_mut().insert(report);
+        Judged::answer(response).await
+    }
+
+    fn answered(doubtful: bool) -> CallReport {
+        CallReport { delivery: Some(Delivery::Answered), doubtful, ..CallReport::default() }
     }
 
     #[tokio::test]
     async fn a_missing_permission_stops_the_run_and_is_named() {
         let body = r#"{"code":"missing.any.permissions","message":"You are missing: routing:skill:assign"}"#;
-        let judged = judge(Method::PATCH, 403, &[], body, false).await;
+        let judged = judge(403, &[], body, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Unsent), ForTheRun::Stop));
         assert!(judged.outcome.error.unwrap().contains("routing:skill:assign"));
-        let doubted = judge(Method::PATCH, 403, &[], body, true).await;
+        let doubted = judge(403, &[], body, answered(true)).await;
         assert_eq!(
             (doubted.event, doubted.run),
             (None, ForTheRun::Stop),
             "an earlier sending stays in doubt"
         );
         let division = r#"{"code":"missing.division.permission","message":"not in this division"}"#;
-        let judged = judge(Method::PATCH, 403, &[], division, false).await;
+        let judged = judge(403, &[], division, answered(false)).await;
         assert_eq!((judged.event, judged.run), (Some(Event::Fail), ForTheRun::Nothing));
-    }
-
-    #[tokio::test]
-    async fn what_is_gone_after_a_delete_in_doubt_is_deleted() {
-        for status in [404, 410] {
-            assert_eq!(judge(Method::DELETE, status, &[], "", true).await.event, Some(Event::Succeed));
-            assert_eq!(judge(Method::DELETE, status, &[], "", false).await.event, Some(Event::Fail));
-            assert_eq!(judge(Method::PATCH, status, &[], "", true).await.event, Some(Event::Fail));
-        }
     }
 
     #[tokio::test]
     async fn an_answer_that_proves_nothing_was_done_leaves_the_item_pending() {
         let unserved = (Some(Event::Unsent), ForTheRun::Unserved);
-        assert_eq!(judged(429, &[]).await, unserved);
-        assert_eq!(judged(503, &[("retry-after", "4000")]).await, unserved);
-        assert_eq!(judged(502, &[("tidegate-refused", "no-token")]).await, unserved);
-        assert_eq!(judged(401, &[]).await, (Some(Event::Unsent), ForTheRun::Stop));
+        for (status, delivery) in [
+            (429, Delivery::Refused),
+            (403, Delivery::Refused),
+            (503, Delivery::Refused),
+            (502, Delivery::Refused),
+            (429, Delivery::NotSent),
+        ] {
+            assert_eq!(judged(status, delivery).await, unserved, "{status}");
+        }
+        assert_eq!(judged(401, Delivery::Refused).await, (Some(Event::Unsent), ForTheRun::Stop));
     }
 
     #[tokio::test]
     async fn final_answers_end_the_item() {
-        assert_eq!(judged(200, &[]).await, (Some(Event::Succeed), ForTheRun::Nothing));
-        assert_eq!(judged(404, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        assert_eq!(judged(500, &[]).await, (Some(Event::Fail), ForTheRun::Nothing));
-        let unknown = judged(424, &[("tidegate-outcome", "unknown")]).await;
-        assert_eq!(unknown, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
+        assert_eq!(judged(200, Delivery::Answered).await, (Some(Event::Succeed), ForTheRun::Nothing));
+        assert_eq!(judged(404, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
+        assert_eq!(judged(500, Delivery::Answered).await, (Some(Event::Fail), ForTheRun::Nothing));
+        let unknown = judge(424, &[("tidegate-outcome", "unknown")], "", answered(false)).await;
+        let told = (unknown.event, unknown.run);
+        assert_eq!(told, (Some(Event::LoseTrack), ForTheRun::Nothing), "a gateway says so");
     }
 }

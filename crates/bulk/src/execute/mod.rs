@@ -113,6 +113,14 @@ pub enum Stopped {
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] tidegate_store::Error),
+    /// An item was accepted as a job, and nothing says how jobs are followed. It is never submitted again.
+    #[error(
+        "job `{job}` is open, and the run has no recipe that says how to follow it; nothing was sent: resume with the version of tidegate that began it"
+    )]
+    NoRecipe {
+        /// One such job.
+        job: String,
+    },
     /// The file of results cannot be written.
     #[error("the file of results cannot be written: {0}")]
     Results(String),
@@ -132,12 +140,13 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let intent = Intent {
-        journal: Arc::clone(&journal),
-        clock: *upstream.clock(),
-        health: Arc::clone(&health),
-        profile: Arc::clone(upstream.profile()),
-    };
+    let intent =
+        Intent { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
+    if options.jobs.is_none()
+        && let Some(job) = pages.open_jobs().await?.into_iter().find_map(|open| open.job)
+    {
+        return Err(Stopped::NoRecipe { job: job.id });
+    }
     let sink = open_sink(&journal, options.jobs.as_ref()).await?;
     let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
     let open = open.map(|most| Arc::new(Semaphore::new(most)));
@@ -284,12 +293,12 @@ impl Sender<'_> {
     /// Deals with one item; true if it has ended. `permit` is that of a job which is open already.
     async fn send(&self, pending: Pending, permit: Option<OwnedSemaphorePermit>) -> Result<bool, Stopped> {
         let rules = self.options.jobs.as_ref().map(|it| Arc::clone(&it.rules));
-        if let (Some(job), Some(rules)) = (pending.job, &rules) {
-            let followed = self.follow(&pending.item, job, rules).await;
+        if let Some(job) = &pending.job {
+            let Some(rules) = &rules else { return Err(Stopped::NoRecipe { job: job.id.clone() }) };
+            let followed = self.follow(&pending.item, job.clone(), rules).await;
             drop(permit);
             return followed.map(|()| false);
         }
-        let pending = Pending { job: None, ..pending };
         let exit = Exit::new(pending.item.request.seq);
         let (judged, _permit) = tokio::select! {
             biased;
@@ -407,10 +416,7 @@ impl Sender<'_> {
             call = call.header(name.clone(), value.clone());
         }
         match call.send().await {
-            Ok(response) => {
-                let doubted = pending.maybe_executed || exit.is_doubted();
-                Judged::answer(response, upstream.profile(), &method, doubted).await
-            }
+            Ok(response) => Judged::answer(response).await,
             Err(error) => Judged::error(&error),
         }
     }

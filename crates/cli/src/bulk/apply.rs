@@ -119,7 +119,9 @@ fn conclude(ended: Result<(), Stopped>, counts: &Counts, journal: &Path) -> Resu
         Err(Stopped::Interrupted) if counts.pending() == 0 => (Ending::Finished, None),
         Err(why @ Stopped::Interrupted) => (Ending::Interrupted, Some(why)),
         Err(why @ Stopped::Upstream(_)) => (Ending::UpstreamRefused, Some(why)),
-        Err(why @ (Stopped::Journal(_) | Stopped::Results(_))) => (Ending::Internal, Some(why)),
+        Err(why @ (Stopped::Journal(_) | Stopped::Results(_) | Stopped::NoRecipe { .. })) => {
+            (Ending::Internal, Some(why))
+        }
     };
     if let Some(why) = why {
         output::talk(&format!("tidegate: {why}"));

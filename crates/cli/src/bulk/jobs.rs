@@ -36,7 +36,7 @@ pub(super) fn of_journal(
     journal: &Path,
     common: &BulkCommon,
 ) -> Result<Option<Following>, Failure> {
-    let (text, results) = followed(options);
+    let (text, results) = followed(options)?;
     let Some(text) = text else {
         return no_jobs(common.results.as_deref()).map(|()| None);
     };

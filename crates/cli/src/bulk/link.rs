@@ -157,9 +157,19 @@ fn absolute(profile: &str) -> String {
 }
 
 /// The text of the recipe that a run goes on by, and where the results of its jobs go if that was said.
-pub(super) fn followed(options: &str) -> (Option<String>, Option<PathBuf>) {
-    let route: Route = serde_json::from_str(options).unwrap_or_default();
-    (route.recipe, route.results)
+///
+/// # Errors
+/// The journal's words are none of this version: without the recipe jobs could not be followed, nor doubts found out.
+pub(super) fn followed(options: &str) -> Result<(Option<String>, Option<PathBuf>), Failure> {
+    if options.is_empty() {
+        return Ok((None, None));
+    }
+    let route: Route = serde_json::from_str(options).map_err(|error| {
+        Failure::usage(format!(
+            "the journal's options cannot be read ({error}); nothing was sent: resume with the version of tidegate that began the run"
+        ))
+    })?;
+    Ok((route.recipe, route.results))
 }
 
 /// The flags of a resume, with what they do not say taken from where the run went.

@@ -97,7 +97,7 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     }
     let jobs = jobs::of_journal(&header.options, journal.path(), &args.common)?;
     let common = as_it_ran(&args.common, &header.options);
-    let recipe = followed(&header.options).0.map(|text| Recipe::parse(&header.recipe, &text));
+    let recipe = followed(&header.options)?.0.map(|text| Recipe::parse(&header.recipe, &text));
     let recipe = recipe.transpose().map_err(Failure::usage)?;
     let link = Link::new(&common)?;
     if link.upstream.tenant().as_str() != header.tenant {

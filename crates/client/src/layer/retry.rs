@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
 use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
 use tidegate_core::pace::{Refusal, RefusalReason};
-use tidegate_core::retry::{Attempts, Next, RetryPolicy};
+use tidegate_core::retry::{Attempts, Doubt, Next, RetryPolicy};
 use tidegate_core::time::Mono;
 use tower::{Layer, Service};
 
@@ -253,6 +253,8 @@ impl Run {
                 self.keep(response).await;
                 Step::Again(self.layer.clock.now(), TOKEN)
             }
+            // Who finds out needs the answer itself: it may stand.
+            Next::Unknown { why: Doubt::Conflict, .. } if self.call.looked_after => Step::Done(Ok(response)),
             Next::Unknown { .. } => {
                 let refused = self.layer.policy.matrix.delivery(&outcome) == Delivery::Refused;
                 let why = format!("the upstream answered {status}, which does not tell");
@@ -283,6 +285,11 @@ impl Run {
     }
 
     fn next(&mut self, outcome: &Outcome) -> Next {
+        let delivery = match outcome.status() {
+            Some(StatusCode::UNAUTHORIZED) => Delivery::Refused,
+            _ => self.layer.policy.matrix.delivery(outcome),
+        };
+        self.call.note_delivery(delivery);
         let now = self.layer.clock.now();
         let mut budget = self.layer.budget.lock();
         self.attempts.next(now, outcome, &mut budget, &self.layer.policy, &mut self.rng)

@@ -11,7 +11,7 @@ use tidegate_core::time::Mono;
 use tower::Service;
 
 use super::Reconciled;
-use super::quest::Quest;
+use super::quest::{Quest, is_final};
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::{CallOptions, CallReport, called_off};
 use crate::error::{Error, ErrorKind};
@@ -134,7 +134,7 @@ where
             ..CallOptions::default()
         });
         let response = self.call(request).await?;
-        if !self.is_final(&response) {
+        if !is_final(&response) {
             let why = format!("the read was answered {}", response.status());
             let report = response.extensions().get::<CallReport>().cloned().unwrap_or_default();
             return Err(Error::new(ErrorKind::NoAnswer, &read.method, &self.path, report).with_source(why));

@@ -9,9 +9,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::Value;
-use tidegate_core::classify::{Delivery, Outcome, is_already_deleted};
+use tidegate_core::classify::{Delivery, is_already_deleted, is_conflict};
 use tidegate_core::key::normalise;
-use tidegate_core::observe::observe;
 use tidegate_core::reconcile::{Conflict, Rule, Sight, Written, read_for, reapply, see};
 use tidegate_core::time::Mono;
 use tower::{Service, ServiceExt};
@@ -201,26 +200,16 @@ where
         }
         if self.lost_at.is_none() {
             Doubt::None(Ok(response))
-        } else if unknown || !self.is_final(&response) {
+        } else if unknown || !is_final(&response) {
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
             Doubt::Gone(Ok(response))
-        } else if self.conflict_rule().statuses.contains(&status.as_u16()) && self.rule().is_some() {
+        } else if is_conflict(status) || self.conflict_rule().statuses.contains(&status.as_u16()) {
             Doubt::Refused(Ok(response))
         } else {
             self.lost_at = None;
             Doubt::None(Ok(response))
         }
-    }
-
-    /// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
-    pub(super) fn is_final(&self, response: &Response<ResponseBody>) -> bool {
-        let profile = self.upstream.profile();
-        let (status, headers) = (response.status(), response.headers());
-        let hint = observe(&profile.headers, status, headers, self.upstream.clock().wall()).retry_after;
-        let throttled = headers.contains_key("tidegate-refused");
-        let outcome = Outcome::Answered { status, hint, throttled };
-        status != StatusCode::UNAUTHORIZED && profile.retry.delivery(&outcome) == Delivery::Answered
     }
 
     /// The write as it was sent last, read anew each time: hardly any call needs it.
@@ -298,7 +287,8 @@ where
         } else {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
-        response.extensions_mut().insert(self.total.clone());
+        let delivery = Some(Delivery::Answered);
+        response.extensions_mut().insert(CallReport { delivery, ..self.total.clone() });
         response.extensions_mut().insert(by);
         response
     }
@@ -353,6 +343,12 @@ where
         };
         self.tell(Err(error))
     }
+}
+
+/// Whether an answer is the upstream's word on a call, and not on its token, its haste or on nothing.
+pub(super) fn is_final(response: &Response<ResponseBody>) -> bool {
+    let report = response.extensions().get::<CallReport>();
+    report.is_some_and(|report| report.delivery == Some(Delivery::Answered))
 }
 
 /// Whether a gateway of ours in between could not find it out.
