@@ -195,6 +195,75 @@ fn files_that_meet_are_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn every_call_is_told_at_vv() {
+    let world = World::new("limit = 0\n");
+    world.write("a.csv", agents(3, 1));
+    let mut run = world.bulk_run(&RUN);
+    run.arg("-vv");
+    let told = ran(run);
+    told.assert(0, &["3 ok"]);
+    let calls = told.err.lines().filter(|line| line.contains("PATCH ") && line.ends_with(": 200"));
+    let calls = calls.count()
+        + told.err.lines().filter(|line| line.contains("PATCH ") && line.contains(": 200 ")).count();
+    assert_eq!(calls, 3, "{}", told.err);
+}
+
+#[test]
+fn a_copy_that_lacks_what_was_done_is_not_gone_on_with() {
+    let world = World::new("limit = 0\nlatency = \"20ms\"\n");
+    world.write("a.csv", agents(200, 1));
+    let mut run = world.bulk_run(&RUN);
+    run.args(["--concurrency", "4"]);
+    let running = Running::new(run.spawn().unwrap());
+    world.await_writes(20);
+    // Of the one file, while the run is at it; and of all of them.
+    std::fs::copy(world.path("a.csv.journal"), world.path("alone.journal")).unwrap();
+    for suffix in ["", "-wal"] {
+        let from = world.path(&format!("a.csv.journal{suffix}"));
+        std::fs::copy(from, world.path(&format!("old.journal{suffix}"))).unwrap();
+    }
+    world.await_writes(60);
+    running.signal("KILL");
+    assert_eq!(running.end().code, None);
+    let resume = |name: &str| ran(world.bulk(&["resume", "--journal", name, "--quiet"]));
+    let before = world.writes();
+    let alone = resume("alone.journal");
+    alone.assert(5, &["is damaged", "log"]);
+    // Put in the place of the journal it is older than what was acknowledged.
+    for suffix in ["", "-wal"] {
+        let to = world.path(&format!("a.csv.journal{suffix}"));
+        std::fs::rename(world.path(&format!("old.journal{suffix}")), to).unwrap();
+    }
+    drop(std::fs::remove_file(world.path("a.csv.journal-shm")));
+    resume("a.csv.journal").assert(5, &["is damaged"]);
+    ran(world.bulk(&["status", "--journal", "a.csv.journal"])).assert(5, &["is damaged"]);
+    assert_eq!(world.writes(), before, "nothing was sent on the word of either");
+}
+
+#[test]
+fn a_ledger_has_one_gateway_whatever_name_it_is_opened_by() {
+    let world = World::new("limit = 0\n");
+    let serve = |state: &str| {
+        let mut command = world.command(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--api", &world.sim.url(), "--no-fetch-limits", "--state", state]);
+        command
+    };
+    let first = Running::new(serve("keys.db").spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while !world.path("keys.db.mark").exists() {
+        assert!(begun.elapsed().as_secs() < 60, "the gateway does not start");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::os::unix::fs::symlink(world.path("keys.db"), world.path("link.db")).unwrap();
+    let pid = format!("process {}", first.pid());
+    ran(serve("link.db")).assert(2, &[&pid]);
+    std::fs::remove_file(world.path("keys.db.lock")).unwrap();
+    ran(serve("keys.db")).assert(2, &["another process"]);
+    first.signal("INT");
+    first.end();
+}
+
+#[test]
 fn a_file_that_may_not_grow_is_a_failed_disk_and_no_death() {
     let world = World::new("limit = 0\n");
     world.write("a.csv", agents(700, 1));

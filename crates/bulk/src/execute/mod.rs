@@ -140,8 +140,13 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let intent =
-        Intent { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
+    let (halt, halted) = watch::channel(false);
+    let intent = Intent {
+        journal: Arc::clone(&journal),
+        clock: *upstream.clock(),
+        health: Arc::clone(&health),
+        halt: halted,
+    };
     if options.jobs.is_none()
         && let Some(job) = pages.open_jobs().await?.into_iter().find_map(|open| open.job)
     {
@@ -151,7 +156,6 @@ pub async fn execute(
     let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
     let open = open.map(|most| Arc::new(Semaphore::new(most)));
     let client = Client::with_layer(upstream, around(intent));
-    let (halt, _) = watch::channel(false);
     let reason = Mutex::new(None);
     let sender = Sender { client, journal, options, progress, halt, health, reason, sink, open };
     let stopped = sender.stopped(stop);
