@@ -249,6 +249,12 @@ async fn what_is_there_is_neither_overwritten_nor_mixed() {
         told(world.run(&fives, &file, Existing::Resume, 9).await)
             .contains("is an export of /api/v2/users?pageSize=10")
     );
+    let single = Request { style: Some(Style::Single), ..tens.clone() };
+    assert!(
+        told(world.run(&single, &file, Existing::Resume, 9).await).contains("was begun with --paging pages")
+    );
+    let elsewhere = Request { items: Some("/elsewhere".to_owned()), ..tens.clone() };
+    assert!(told(world.run(&elsewhere, &file, Existing::Resume, 9).await).contains("--items /entities"));
     let mut rows = std::fs::read(beside(&file, ".part")).unwrap();
     rows[40] ^= 1;
     std::fs::write(beside(&file, ".part"), rows).unwrap();
@@ -256,6 +262,18 @@ async fn what_is_there_is_neither_overwritten_nor_mixed() {
         told(world.run(&tens, &file, Existing::Resume, 9).await).contains("is not what was written to it")
     );
     world.run(&fives, &file, Existing::Replace, u64::MAX).await.unwrap();
+    let already = world.run(&fives, &file, Existing::Resume, 9).await.unwrap();
+    assert!(matches!(already, Exported::Already(_)), "{already:?}");
+    let mut rows = std::fs::read(&file).unwrap();
+    rows[40] ^= 1;
+    std::fs::write(&file, rows).unwrap();
+    assert!(told(world.run(&fives, &file, Existing::Resume, 9).await).contains("not what its manifest says"));
+    // Rows that another credential sees are others.
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(beside(&file, ".manifest.json")).unwrap()).unwrap();
+    manifest["credential"] = "somebody-else".into();
+    std::fs::write(beside(&file, ".manifest.json"), manifest.to_string()).unwrap();
+    assert!(told(world.run(&fives, &file, Existing::Resume, 9).await).contains("credential somebody-else"));
     world.sim.shutdown().await;
 }
 

@@ -22,12 +22,14 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tidegate_core::backoff::{Backoff, HINT_FLOOR, Kind};
 use tidegate_core::budget::{Budget, BudgetRules, Refund};
 use tidegate_core::classify::{Facts, Outcome, RetryMatrix};
+use tidegate_core::observe::observe;
+use tidegate_core::profile::Profile;
 use tidegate_core::retry::{Attempts, Next, RetryPolicy, Stop};
-use tidegate_core::time::Mono;
+use tidegate_core::time::{Mono, Wall};
 
 /// A status and its hint.
 type Response = (u16, Option<Duration>);
@@ -210,8 +212,12 @@ fn a_long_hint_is_waited_out_where_aws_comes_back_early() {
 
 #[test]
 fn an_invalid_hint_falls_back_to_the_backoff() {
-    // What cannot be read is no hint: `rules.rs`, R4.
-    check("invalid hint", GIVEN, &[FAILED, OK], &[Retry(486, ms(50)), Success(500)]);
+    let mut headers = HeaderMap::new();
+    headers.insert("retry-after", HeaderValue::from_static("invalid"));
+    let rules = Profile::builtin("generic").unwrap().headers;
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let hint = observe(&rules, status, &headers, Wall::from_unix_millis(0)).retry_after;
+    check("invalid hint", GIVEN, &[(500, hint), OK], &[Retry(486, ms(50)), Success(500)]);
 }
 
 #[test]

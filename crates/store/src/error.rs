@@ -124,10 +124,14 @@ pub enum ErrorKind {
         illegal: Illegal,
     },
     /// The writer has stopped.
-    #[error("is closed")]
+    #[error(
+        "is closed, its writer has ended: the error before this one says why; resume when that is mended"
+    )]
     Closed,
     /// Any other error of the disk or of SQLite.
-    #[error("{0}")]
+    #[error(
+        "the disk or SQLite failed ({0}); check the disk, then resume: what was not written down was not sent"
+    )]
     Io(String),
 }
 

@@ -170,6 +170,13 @@ CREATE TABLE amend (
 -- SQLite has no checksums of its own outside of the log. Rows of an older format have none.
 ALTER TABLE item ADD COLUMN sum INTEGER;
 ALTER TABLE progress ADD COLUMN sum INTEGER;
+-- With the body and key in force.
+DROP VIEW report;
+CREATE VIEW report AS
+    SELECT seq, id, coalesce(state, 'planned') AS state, http_status, coalesce(attempts, 0) AS attempts,
+           lower(hex(coalesce(a.key, i.key))) AS key, error, method, target,
+           CAST(CASE WHEN a.seq IS NULL THEN i.body ELSE a.body END AS TEXT) AS body, lines
+    FROM item i LEFT JOIN progress USING (seq) LEFT JOIN amend a USING (seq);
 ";
 
 /// What the checksum of an item is made of.
@@ -286,13 +293,22 @@ fn prepare_for_writing(connection: &Connection) -> Result<(), ErrorKind> {
     if mode != "wal" {
         return Err(ErrorKind::Io(format!("SQLite refused write-ahead logging (mode is {mode})")));
     }
-    // Every commit reaches the disk before it is acknowledged: that is what "intent before send" stands on.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    durable(connection)?;
     // 16 MB between checkpoints: bulk appends then write mostly sequentially.
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     // 8 MB of page cache, enough for the hot end of both tables.
     connection.pragma_update(None, "cache_size", -8192)?;
     Ok(())
+}
+
+/// Every commit reaches the disk before it is acknowledged: that is what "intent before send" stands on.
+///
+/// On macOS `fsync` leaves data in the drive's cache; the `fullfsync` pragmas ask for `F_FULLFSYNC`, and do nothing elsewhere
+/// (<https://sqlite.org/pragma.html#pragma_fullfsync>).
+pub(crate) fn durable(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// Reads the run's row.

@@ -137,6 +137,13 @@ async fn an_amended_item_has_its_new_body_and_key_and_counts_as_not_sent() {
     journal.intend(vec![2], at(20)).await.unwrap();
     let key = Uuid::from_u128(77);
     journal.amend(2, Some(b"[9]".to_vec()), key, at(21)).await.unwrap();
+    // What a person sees in the sqlite3 shell.
+    let shell = rusqlite::Connection::open(journal.path()).unwrap();
+    let shown: (String, String) = shell
+        .query_row("SELECT key, body FROM report WHERE seq = 2", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(shown, (key.simple().to_string(), "[9]".to_owned()));
+    drop(shell);
     let reader = journal.reader().unwrap();
     let pending = reader.pending(0, 1).unwrap().remove(0);
     assert_eq!((pending.item.request.key, pending.item.rev), (key, 1));

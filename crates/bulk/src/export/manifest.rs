@@ -24,10 +24,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether `other` is the same export, begun at whatever time.
+    /// Whether `other` is the same export, begun at whatever time. Rows that another credential sees are others.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let place =
-            |head: &Self| (head.request.clone(), head.api.clone(), head.profile.clone(), head.tenant.clone());
+        let place = |head: &Self| {
+            let Self { request, api, profile, tenant, credential, .. } = head.clone();
+            (request, api, profile, tenant, credential)
+        };
         place(self) == place(other)
     }
 }

@@ -166,7 +166,7 @@ pub enum ExportError {
     #[error("{0}")]
     Unserved(String),
     /// What it answered is no page.
-    #[error("the answer is no page of a listing: {why}")]
+    #[error("the answer is no page of a listing: {why} (is it the path of a listing? GET it by hand to see)")]
     NoPage {
         /// What is wrong with it.
         why: String,
@@ -175,7 +175,9 @@ pub enum ExportError {
     #[error("{0} (name it with --items, a JSON pointer such as /entities)")]
     Items(String),
     /// The next page cannot be followed.
-    #[error("the paging cannot be followed: {0}")]
+    #[error(
+        "the paging cannot be followed: {0} (--paging says how a listing is paged; `single` takes its first page alone)"
+    )]
     Paging(String),
     /// It was stopped.
     #[error("stopped")]
@@ -190,6 +192,9 @@ pub enum ExportError {
 ///
 /// # Errors
 /// Why it ended; a file can then be gone on with.
+///
+/// # Panics
+/// On a runtime of one thread: the disk is waited for where it stands, which needs Tokio's multi-thread runtime.
 pub async fn export(
     client: &Client,
     request: &Request,
@@ -214,11 +219,20 @@ struct Run<'a> {
 
 /// What one try to read a page came to.
 enum Tried {
-    Page(Bytes, Option<String>),
+    Page(Fetched),
     /// The body did not come to its end.
     Cut(String),
     /// The upstream was not reached, or did not serve it.
     Unserved(String),
+}
+
+/// A page as it came.
+struct Fetched {
+    body: Bytes,
+    /// The upstream's id of the request.
+    correlation: Option<String>,
+    /// Its header says that another page follows (RFC 8288, `rel="next"`).
+    linked: bool,
 }
 
 /// What is known of the listing from one page to the next.
@@ -318,24 +332,45 @@ impl Run<'_> {
         let shown = path.display();
         let other = |what: &Head| {
             ExportError::Place(format!(
-                "{shown} is an export of {} from {} (tenant {}, profile {}): start again with --force",
-                what.request, what.api, what.tenant, what.profile
+                "{shown} is an export of {} from {} (tenant {}, profile {}, credential {}): start again with --force",
+                what.request, what.api, what.tenant, what.profile, what.credential
             ))
         };
         if existing == Existing::Replace {
             return Ok(Ok(Part::create(path, head)?));
         }
         match (Part::find(path)?, existing) {
-            (Found::Part(part), Existing::Resume) if part.head.is_same(&head) => Ok(Ok(*part)),
+            (Found::Part(part), Existing::Resume) if part.head.is_same(&head) => {
+                self.goes_on(part.pages.first(), &shown)?;
+                Ok(Ok(*part))
+            }
             (Found::Part(part), Existing::Resume) => Err(other(&part.head)),
             (Found::Part(part), Existing::Keep) => Err(ExportError::Place(format!(
                 "an export to {shown} was interrupted after {} pages: go on with --resume, or start again with --force",
                 part.pages.len()
             ))),
-            (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => Ok(Err(whole)),
+            (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => {
+                self.goes_on(whole.each.first(), &shown)?;
+                Ok(Err(whole))
+            }
             (Found::Whole(whole), Existing::Resume) => Err(other(&whole.head)),
             (Found::Nothing, _) if !path.exists() => Ok(Ok(Part::create(path, head)?)),
             _ => Err(ExportError::Place(format!("{shown} exists (replace it with --force)"))),
+        }
+    }
+
+    /// Whether an export that was begun so can be gone on with as it is asked for now.
+    fn goes_on(&self, begun: Option<&PageDone>, shown: &dyn std::fmt::Display) -> Result<(), ExportError> {
+        let Some(page) = begun else { return Ok(()) };
+        let other = |flag: &str, was: &str| {
+            Err(ExportError::Place(format!(
+                "{shown} was begun with {flag} {was}: leave the flag out, or start again with --force"
+            )))
+        };
+        match (self.request.style, &self.request.items) {
+            (Some(style), _) if style.name() != page.paging => other("--paging", &page.paging),
+            (_, Some(items)) if *items != page.items => other("--items", &page.items),
+            _ => Ok(()),
         }
     }
 
@@ -356,23 +391,23 @@ impl Run<'_> {
                 Err(ExportError::Unserved(why))
             }
         };
-        let (body, correlation) = fetched?;
+        let Fetched { body, correlation, linked } = fetched?;
         let segments = self.client.upstream().profile().family_segments;
-        let (text, mut page) = block_in_place(|| listing.read(&body, segments))?;
+        let (text, mut page) = block_in_place(|| listing.read(&body, linked, segments))?;
         page.at = manifest::rfc3339(self.client.upstream().clock().wall());
         page.correlation = correlation;
         Ok((text, page))
     }
 
     /// Reads a page, for as long as it takes.
-    async fn fetch(&self, target: &str, first: bool) -> Result<(Bytes, Option<String>), ExportError> {
+    async fn fetch(&self, target: &str, first: bool) -> Result<Fetched, ExportError> {
         let mut pause = PAUSE;
         let mut cuts = 0;
         loop {
             match self.try_page(target, first).await? {
-                Tried::Page(body, correlation) => {
+                Tried::Page(page) => {
                     self.health.served();
-                    return Ok((body, correlation));
+                    return Ok(page);
                 }
                 Tried::Cut(why) => {
                     cuts += 1;
@@ -418,24 +453,39 @@ impl Run<'_> {
         }
         if parts.status != StatusCode::OK {
             let missing = parts.extensions.get::<CallReport>().and_then(|report| report.missing.clone());
-            let why =
+            let mut why =
                 missing.map_or_else(|| text_of(&body), |missing| format!("the credential lacks {missing}"));
+            if !first && parts.status.is_client_error() && target.contains("cursor=") {
+                why.push_str(" (a cursor may have expired: start again with --force)");
+            }
             return Err(ExportError::Refused { target: target.to_owned(), status: parts.status, why, first });
         }
         let id = parts.headers.get("inin-correlation-id").and_then(|id| id.to_str().ok());
-        Ok(Tried::Page(body, id.map(str::to_owned)))
+        let links = parts.headers.get_all(http::header::LINK).iter().filter_map(|link| link.to_str().ok());
+        let linked = links.flat_map(|link| link.split([';', ','])).any(|part| {
+            matches!(part.trim().split_once('='), Some(("rel", rel)) if rel.trim_matches('"').split(' ').any(|rel| rel == "next"))
+        });
+        Ok(Tried::Page(Fetched { body, correlation: id.map(str::to_owned), linked }))
     }
 }
 
 impl Listing {
     /// Reads a page and moves on behind it.
-    fn read(&mut self, body: &[u8], segments: usize) -> Result<(Vec<u8>, PageDone), ExportError> {
+    fn read(
+        &mut self,
+        body: &[u8],
+        linked: bool,
+        segments: usize,
+    ) -> Result<(Vec<u8>, PageDone), ExportError> {
         let page = Page::read(body)?;
         let items = match &self.items {
             Some(items) => items.clone(),
             None => self.items.insert(page.find_items()?).clone(),
         };
-        let style = *self.style.get_or_insert_with(|| Style::of(&page));
+        let style = match self.style {
+            Some(style) => style,
+            None => *self.style.insert(Style::found(&page, linked)?),
+        };
         let rows = page.items(&items)?;
         let next = paging::next(style, &self.target, &page, rows.len(), segments)?;
         let mut text = Vec::with_capacity(body.len());

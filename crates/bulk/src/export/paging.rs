@@ -36,8 +36,28 @@ impl Style {
         Self::NAMES.iter().find(|(_, style)| *style == self).map_or("", |(name, _)| name)
     }
 
-    /// The style a first page shows.
-    pub(super) fn of(page: &Page<'_>) -> Self {
+    /// The style a first page shows. `linked`: its header says that another page follows.
+    ///
+    /// # Errors
+    /// Another page follows in a way that is not: one page would be taken for the whole listing.
+    pub(super) fn found(page: &Page<'_>, linked: bool) -> Result<Self, ExportError> {
+        const ELSEWHERE: [&str; 6] =
+            ["@odata.nextLink", "next", "nextLink", "next_page", "nextPageToken", "next_cursor"];
+        let style = Self::of(page);
+        let named = ELSEWHERE.iter().find(|name| page.text(name).is_some());
+        match (style, linked, named) {
+            (Self::Single, true, _) => Err(ExportError::Paging(
+                "the next page is named in a Link header, which is not followed".to_owned(),
+            )),
+            (Self::Single, _, Some(name)) => {
+                Err(ExportError::Paging(format!("the next page is named in `{name}`, which is not followed")))
+            }
+            _ => Ok(style),
+        }
+    }
+
+    /// The style a first page shows, among those that are followed.
+    fn of(page: &Page<'_>) -> Self {
         let any = |names: &[&str]| names.iter().any(|name| page.has(name));
         if any(&["nextUri", "pageNumber", "pageCount"]) {
             Self::Pages
@@ -161,6 +181,19 @@ mod tests {
         assert_eq!(follow(number).unwrap().unwrap(), "/api/v2/users?state=any&pageSize=2&pageNumber=2");
         assert_eq!(follow(r#"{"pageNumber":2,"pageCount":2}"#), Ok(None));
         assert_eq!(follow(r#"{"nextUri":"","pageNumber":2}"#), Ok(None));
+    }
+
+    #[test]
+    fn a_next_page_that_is_named_in_another_way_is_not_taken_for_the_end() {
+        let found = |body: &str, linked| {
+            Style::found(&Page::read(body.as_bytes()).unwrap(), linked).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(r#"{"value":[1]}"#, false), Ok(Style::Single));
+        assert_eq!(found(r#"{"value":[1],"next":null}"#, false), Ok(Style::Single));
+        assert!(found(r#"{"value":[1]}"#, true).unwrap_err().contains("a Link header"));
+        let odata = r#"{"value":[1],"@odata.nextLink":"https://x/y?$skip=1"}"#;
+        assert!(found(odata, false).unwrap_err().contains("`@odata.nextLink`"));
+        assert_eq!(found(r#"{"entities":[1],"pageNumber":1,"next":"x"}"#, true), Ok(Style::Pages));
     }
 
     #[test]

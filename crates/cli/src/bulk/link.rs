@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tidegate::observe::{Observer, Observers, Traced};
 use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
 use tidegate_bulk::Recipe;
@@ -15,6 +16,9 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::progress::Watch;
 use crate::settings::Settings;
+
+/// By whom a gateway in between is called.
+const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
 
 /// The way to the upstream.
 pub(crate) struct Link {
@@ -79,14 +83,11 @@ impl Link {
     fn through(mut profile: Profile, tenant: Tenant, gateway: &str) -> Result<Self, Failure> {
         profile.limits.clear();
         profile.limits_source = None;
-        // Several runs through one gateway share it; each is a caller of its own.
+        // Several runs through one gateway share it; each is a caller of its own. A run with a journal is named by that.
         let caller = HeaderValue::try_from(format!("tidegate bulk {}", std::process::id()));
         let headers = vec![
             (HeaderName::from_static("tidegate-class"), HeaderValue::from_static("bulk")),
-            (
-                HeaderName::from_static("tidegate-caller"),
-                caller.expect("digits and letters are a header's value"),
-            ),
+            (CALLER, caller.expect("digits and letters are a header's value")),
         ];
         let mut config = UpstreamConfig::new(Arc::new(profile), gateway, gateway);
         config.tenant = tenant;
@@ -120,6 +121,15 @@ impl Link {
         }
     }
 
+    /// Names the caller that a gateway in between sees by the run's journal, so that a resume is the same caller: what the
+    /// gateway followed to its end for a process that was killed is told to the next one.
+    pub(super) fn called_by(&mut self, journal: &Path) {
+        let name = caller_of(journal);
+        for (_, value) in self.headers.iter_mut().filter(|(header, _)| *header == CALLER) {
+            *value = name.clone();
+        }
+    }
+
     /// Where this goes, for the journal.
     pub(crate) fn route(&self) -> String {
         serde_json::to_string(&self.route).expect("texts serialise")
@@ -146,6 +156,19 @@ impl Link {
             Failure::upstream(format!("{error}; nothing was sent; {hint}"))
         })
     }
+}
+
+/// The name of the run whose journal that is, however the path to it is written.
+fn caller_of(journal: &Path) -> HeaderValue {
+    let path = std::path::absolute(journal).unwrap_or_else(|_| journal.to_owned());
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let path = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path,
+    };
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    let name = digest[..8].iter().fold("tidegate bulk ".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+    HeaderValue::try_from(name).expect("digits and letters are a header's value")
 }
 
 /// A profile file by its full path, so that it is found from another folder; a built-in one by its name.
@@ -185,4 +208,23 @@ pub(super) fn as_it_ran(common: &BulkCommon, options: &str) -> BulkCommon {
             Connection { api: route.api, login: given.login.clone().or(route.login), ..common.connection };
     }
     common
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_the_same_caller_however_its_journal_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let plain = caller_of(&inner.join("a.journal"));
+        assert_eq!(caller_of(&inner.join("../inner/./a.journal")), plain);
+        assert_ne!(caller_of(&inner.join("b.journal")), plain);
+        let mut link = Link::via(Profile::builtin("generic").unwrap(), "http://127.0.0.1:1").unwrap();
+        link.called_by(&inner.join("a.journal"));
+        let named: Vec<_> = link.headers.iter().filter(|(name, _)| *name == CALLER).collect();
+        assert_eq!(named, [&(CALLER, plain)]);
+    }
 }

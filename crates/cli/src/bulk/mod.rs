@@ -49,6 +49,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     let mut link = Link::new(&args.common)?;
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
     meet::check(&path, Some(&args.input), args.common.output.as_deref(), args.common.results.as_deref())?;
+    link.called_by(&path);
     let jobs = jobs::of_run(&input.recipe, &path, &args.common, args.dry_run)?;
     link.keep_recipe(&input.recipe, args.common.results.as_deref());
     if !args.dry_run {
@@ -99,7 +100,8 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     let common = as_it_ran(&args.common, &header.options);
     let recipe = followed(&header.options)?.0.map(|text| Recipe::parse(&header.recipe, &text));
     let recipe = recipe.transpose().map_err(Failure::usage)?;
-    let link = Link::new(&common)?;
+    let mut link = Link::new(&common)?;
+    link.called_by(journal.path());
     if link.upstream.tenant().as_str() != header.tenant {
         return Err(Failure::usage(format!(
             "{} is a run for tenant `{}`, not `{}` (set tenant in tidegate.toml or TIDEGATE_TENANT)",

@@ -62,10 +62,12 @@ pub enum LedgerProblem {
     #[error("cannot be written ({0}); check the permissions of the file and its folder")]
     ReadOnly(String),
     /// The writer has stopped.
-    #[error("is closed")]
+    #[error(
+        "is closed, its writer has ended: the error before this one says why; start the gateway again when that is mended"
+    )]
     Closed,
     /// Any other error of the disk or of SQLite.
-    #[error("{0}")]
+    #[error("the disk or SQLite failed ({0}); check the disk, then start the gateway again")]
     Io(String),
 }
 

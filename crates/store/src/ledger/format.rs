@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerProblem> {
         return Err(LedgerProblem::Io(format!("SQLite refused write-ahead logging (mode is {mode})")));
     }
     // Every commit reaches the disk before it is acknowledged: a write leaves only when its entry is there.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    crate::format::durable(&connection)?;
     Ok(connection)
 }
 

@@ -50,6 +50,8 @@ enum Ended {
     Failed(String),
     /// Some of it may have been done.
     Unknown(String),
+    /// Nobody can say yet: it stays open.
+    Open(String),
 }
 
 impl Sender<'_> {
@@ -75,7 +77,12 @@ impl Sender<'_> {
                 return self.lost(item, judged, why).await;
             };
             let item_rules = rules.item.clone().unwrap_or_default();
-            let parts = rows.into_iter().zip(told).map(|(row, told)| parts::told(row, told, &item_rules));
+            let names = parts::names(item, rules);
+            let parts = rows
+                .into_iter()
+                .zip(names)
+                .zip(told)
+                .map(|((row, name), told)| parts::told(row, name.as_deref(), told, &item_rules));
             let (job, state) = ("answer".to_owned(), "answered".to_owned());
             Accepted {
                 job,
@@ -144,6 +151,17 @@ impl Sender<'_> {
         }
         if matches!(ended, Ended::Well) && job.step != Step::Fetched && rules.results.is_some() {
             ended = self.fetch(item, &mut job, rules).await?;
+        }
+        if matches!(ended, Ended::Well)
+            && job.step == Step::Fetched
+            && rules.job.is_some()
+            && rules.item.is_some()
+        {
+            ended = self.in_place(item, &job).await?;
+        }
+        if let Ended::Open(why) = ended {
+            *self.reason.lock() = Some(why);
+            return Ok(());
         }
         self.settle(item, ended).await
     }
@@ -255,7 +273,7 @@ fn verdict(rows: &[Part], ended: Ended) -> (Event, Option<String>) {
     let of = |number: usize, what: &str| Some(format!("{number} of {} rows {what}", rows.len()));
     match ended {
         Ended::Failed(why) => (Event::Fail, Some(why)),
-        Ended::Unknown(why) => (Event::LoseTrack, Some(why)),
+        Ended::Unknown(why) | Ended::Open(why) => (Event::LoseTrack, Some(why)),
         Ended::Well if unknown > 0 => (Event::LoseTrack, of(unknown, "have no known outcome")),
         Ended::Well if failed > 0 => (Event::Fail, of(failed, "failed")),
         Ended::Well => (Event::Succeed, None),

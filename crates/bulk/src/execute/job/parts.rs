@@ -12,21 +12,27 @@ use super::text_at;
 use crate::recipe::Jobs;
 use crate::recipe::job::ItemRules;
 
+/// The names that the rows of a submission have of their own, by `[item] id`; none if it is not merged.
+pub(super) fn names(item: &Item, rules: &Jobs) -> Vec<Option<String>> {
+    let body = item.request.body.as_deref().and_then(|body| std::str::from_utf8(body).ok());
+    let rows = rules.into.as_ref().and_then(|into| elements(body.unwrap_or_default(), into));
+    let pointer = rules.item.as_ref().and_then(|it| it.id.as_ref());
+    let name = |row: &RawValue| {
+        let row: Value = serde_json::from_str(row.get()).ok()?;
+        text_at(&row, pointer?)
+    };
+    rows.unwrap_or_default().into_iter().map(name).collect()
+}
+
 /// The rows of a submission, of which nothing is known yet; none if it is not merged.
 pub(super) fn rows(item: &Item, rules: &Jobs) -> Vec<Part> {
     let request = &item.request;
-    let body = request.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default();
-    let Some(rows) = rules.into.as_ref().and_then(|into| elements(body, into)) else { return Vec::new() };
-    let pointer = rules.item.as_ref().and_then(|it| it.id.as_ref());
+    let rows = names(item, rules);
     // Repeated rows were dropped, and then nobody knows which line is whose.
     let lines = (request.lines.len() == rows.len()).then_some(&request.lines);
-    rows.iter()
+    rows.into_iter()
         .zip(0_u32..)
-        .map(|(row, ord)| {
-            let named = pointer.and_then(|pointer| {
-                let row: Value = serde_json::from_str(row.get()).ok()?;
-                text_at(&row, pointer)
-            });
+        .map(|(named, ord)| {
             let id = named.unwrap_or_else(|| format!("{}/{}", request.id, ord + 1));
             let line = lines.and_then(|lines| lines.get(ord as usize).copied());
             Part { ord, id, line, ..Part::default() }
@@ -34,8 +40,16 @@ pub(super) fn rows(item: &Item, rules: &Jobs) -> Vec<Part> {
         .collect()
 }
 
-/// A row with what the upstream told of it.
-pub(super) fn told(row: Part, told: &Value, rules: &ItemRules) -> Part {
+/// A row with what the upstream told of it. Results are matched to rows by their place; one that has another row's `name`
+/// tells nothing of this one, which is then unknown: sending it again, or calling it done, could be wrong.
+pub(super) fn told(row: Part, name: Option<&str>, told: &Value, rules: &ItemRules) -> Part {
+    let theirs = rules.id.as_ref().and_then(|pointer| text_at(told, pointer));
+    if let (Some(name), Some(theirs)) = (name, theirs)
+        && name != theirs
+    {
+        let error = Some(format!("the result in this row's place is that of `{theirs}`"));
+        return Part { state: Some(PartState::Unknown), error, ..row };
+    }
     let text = |pointer: &Option<String>| pointer.as_ref().and_then(|pointer| text_at(told, pointer));
     let message = match (text(&rules.code), text(&rules.message)) {
         (Some(code), Some(message)) => Some(format!("{code}: {message}")),
@@ -139,7 +153,7 @@ mod tests {
             retryable: Some("/error/retryable".to_owned()),
             id: None,
         };
-        let judge = |text: &str| told(part(0), &serde_json::from_str(text).unwrap(), &rules);
+        let judge = |text: &str| told(part(0), None, &serde_json::from_str(text).unwrap(), &rules);
         let good = judge(r#"{"success":true,"status":200}"#);
         assert_eq!((good.state, good.http_status, good.error), (Some(PartState::Ok), Some(200), None));
         let busy = judge(
@@ -152,9 +166,23 @@ mod tests {
             assert_eq!(bad.error.as_deref(), Some("the upstream tells no reason"));
         }
         let by_message = ItemRules { message: Some("/errorMsg".to_owned()), ..ItemRules::default() };
-        let judge = |text: &str| told(part(0), &serde_json::from_str(text).unwrap(), &by_message).state;
+        let judge = |text: &str| told(part(0), None, &serde_json::from_str(text).unwrap(), &by_message).state;
         assert_eq!(judge(r#"{"url":"x"}"#), Some(PartState::Ok));
         assert_eq!(judge(r#"{"errorMsg":"gone"}"#), Some(PartState::Failed));
+    }
+
+    #[test]
+    fn a_result_that_names_another_row_tells_nothing_of_this_one() {
+        let rules = ItemRules { id: Some("/email".to_owned()), ..ItemRules::default() };
+        let judge = |name: Option<&str>, text: &str| {
+            told(part(0), name, &serde_json::from_str(text).unwrap(), &rules).state
+        };
+        assert_eq!(judge(Some("a@x"), r#"{"email":"a@x"}"#), Some(PartState::Ok));
+        assert_eq!(judge(Some("a@x"), r#"{"email":"b@x"}"#), Some(PartState::Unknown));
+        let again = r#"{"email":"b@x","error":{"retryable":true}}"#;
+        assert_eq!(judge(Some("a@x"), again), Some(PartState::Unknown), "and is not sent again");
+        assert_eq!(judge(Some("a@x"), "{}"), Some(PartState::Ok), "only its place tells");
+        assert_eq!(judge(None, r#"{"email":"b@x"}"#), Some(PartState::Ok), "the row has no name");
     }
 
     #[test]

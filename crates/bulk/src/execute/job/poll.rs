@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tidegate::{Class, ErrorKind};
 use tidegate_core::poll::Sight;
+use tidegate_core::time::Mono;
 use tidegate_store::{Item, Job, Step};
 
 use super::{Ended, text_at};
@@ -51,6 +52,7 @@ impl Sender<'_> {
         };
         let mut rng = fastrand::Rng::with_seed(item.request.seq);
         let mut strange = 0;
+        let mut drought = Drought::default();
         // A job that an earlier process has left has been working since: it is looked at first.
         let mut sight = Sight { age: self.age(job), progress: None, hint: None };
         let mut at_once = sight.age > Duration::from_secs(5);
@@ -79,9 +81,15 @@ impl Sender<'_> {
                 Told::Refused(why) => Some(why),
                 Told::Later { hint } => {
                     sight.hint = hint;
-                    None
+                    if drought.goes_on(self.client.upstream().clock().now(), self.options.patience) {
+                        let why =
+                            format!("job {} cannot be looked at: the upstream does not serve it", job.id);
+                        return Ok(Ended::Open(why));
+                    }
+                    continue;
                 }
             };
+            drought = Drought::default();
             strange = if trouble.is_some() { strange + 1 } else { 0 };
             if let Some(what) = trouble.filter(|_| strange >= STRANGE) {
                 return Ok(Ended::Unknown(format!("job {}: {what}", job.id)));
@@ -213,6 +221,22 @@ enum Seen {
     Strange(String),
 }
 
+/// Looks in a row that the upstream did not serve, be it that it answered each of them with an error.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drought {
+    since: Option<Mono>,
+    looks: u32,
+}
+
+impl Drought {
+    /// Counts one more; whether it is time to leave the job to a resume: a run that polls for ever tells nobody.
+    fn goes_on(&mut self, now: Mono, patience: Duration) -> bool {
+        let since = *self.since.get_or_insert(now);
+        self.looks += 1;
+        self.looks >= STRANGE && now - since >= patience
+    }
+}
+
 /// A target of a job, with the values of its submission's.
 pub(super) fn target_of(
     template: &crate::recipe::Target,
@@ -228,4 +252,23 @@ pub(super) fn target_of(
 fn progress(answer: &Value, rules: &JobRules) -> Option<f64> {
     let percent = answer.pointer(rules.progress.as_ref()?)?.as_f64()?;
     Some(percent / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_not_served_is_left_after_ten_looks_and_no_sooner_than_patience() {
+        let minutes = |number| Duration::from_mins(number);
+        let mut often = Drought::default();
+        let mut seldom = Drought::default();
+        for look in 1..=30 {
+            let second = Mono::ZERO + Duration::from_secs(look);
+            assert!(!often.goes_on(second, minutes(1)), "{look} looks within a minute");
+            let left = seldom.goes_on(Mono::ZERO + minutes(look), minutes(1));
+            assert_eq!(left, look >= u64::from(STRANGE), "{look} looks, a minute each");
+        }
+        assert!(often.goes_on(Mono::ZERO + minutes(2), minutes(1)));
+    }
 }

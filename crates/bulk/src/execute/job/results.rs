@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tidegate::Class;
 use tidegate_core::poll::Sight;
 use tidegate_core::template::encode;
-use tidegate_store::{Item, Job, Page, Part, Step, fault};
+use tidegate_store::{Item, Job, Page, Part, PartState, Step, fault};
 use tokio::sync::Mutex;
 
 use super::poll::{MAX_PAGE, Told, target_of};
@@ -42,10 +42,15 @@ impl Sink {
             None => None,
             Some(path) => {
                 let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-                if file.metadata()?.len() < length {
-                    return Err(io::Error::other(
-                        "it is shorter than the journal says: results were taken from it",
-                    ));
+                // Its name has to outlive a power cut as well: the journal counts the bytes in it.
+                sync_folder(path)?;
+                let found = file.metadata()?.len();
+                if found < length {
+                    return Err(io::Error::other(format!(
+                        "{} has {found} bytes, and the journal knows of {length}: results are missing. Put back the file that \
+                         the run wrote, or a copy of it (--results says where it is); to go on without those results, make a file of {length} bytes in its place",
+                        path.display()
+                    )));
                 }
                 file.set_len(length)?;
                 file.seek(SeekFrom::End(0))?;
@@ -65,6 +70,16 @@ impl Sink {
         file.sync_data()?;
         Ok(self.length + text.len() as u64)
     }
+}
+
+/// Makes a file's name durable, not only its contents.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    // Only Unix can open a folder as a file; elsewhere the file system sees to it.
+    if cfg!(unix) {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Results, one a line, however the upstream lays its JSON out.
@@ -87,6 +102,7 @@ impl Sender<'_> {
             return Ok(Ended::Unknown(format!("job {} ended, but its results have no path", job.id)));
         };
         let rows = if rules.item.is_some() { self.parts_of(item.request.seq).await? } else { Vec::new() };
+        let names = parts::names(item, rules);
         while job.step != Step::Fetched {
             let body = match self.page(&target, job, results).await? {
                 Ok(body) => body,
@@ -106,10 +122,10 @@ impl Sender<'_> {
                 None => Vec::new(),
                 Some(item_rules) => {
                     let first = usize::try_from(job.fetched).unwrap_or(usize::MAX);
-                    let rows = rows.iter().skip(first).zip(&told);
-                    rows.map(|(row, told)| {
+                    let rows = rows.iter().zip(&names).skip(first).zip(&told);
+                    rows.map(|((row, name), told)| {
                         let told: Value = serde_json::from_str(told.get()).unwrap_or_default();
-                        parts::told(row.clone(), &told, item_rules)
+                        parts::told(row.clone(), name.as_deref(), &told, item_rules)
                     })
                     .collect::<Vec<Part>>()
                 }
@@ -117,6 +133,21 @@ impl Sender<'_> {
             self.keep(item, job, &told, cursor, parts).await?;
         }
         Ok(Ended::Well)
+    }
+
+    /// Results are matched to rows by their place: where there are not as many of them as rows, none of them tells anything.
+    pub(super) async fn in_place(&self, item: &Item, job: &Job) -> Result<Ended, Stopped> {
+        let seq = item.request.seq;
+        let mut parts = self.parts_of(seq).await?;
+        if job.fetched == parts.len() as u64 {
+            return Ok(Ended::Well);
+        }
+        let why = format!("job {} told {} results for {} rows", job.id, job.fetched, parts.len());
+        for part in &mut parts {
+            *part = Part { state: Some(PartState::Unknown), error: Some(why.clone()), ..part.clone() };
+        }
+        self.journal.fetched(seq, Page { parts, ..Page::default() }).await?;
+        Ok(Ended::Unknown(why))
     }
 
     /// Puts a page into the file, then into the journal.
@@ -236,8 +267,11 @@ mod tests {
         sink.append(&lines(&[&two])).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"a\":1}\n{ \"b\": 2}\n{ \"b\": 2}\n");
-        let short = Sink::open(Some(&path), 1000).unwrap_err();
-        assert!(short.to_string().contains("shorter than the journal says"), "{short}");
+        let short = Sink::open(Some(&path), 1000).unwrap_err().to_string();
+        assert!(short.contains("28 bytes, and the journal knows of 1000"), "{short}");
+        // The way on that the message names.
+        File::create(&path).unwrap().set_len(1000).unwrap();
+        Sink::open(Some(&path), 1000).unwrap();
     }
 
     #[test]
