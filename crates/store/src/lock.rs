@@ -26,7 +26,7 @@ const A_LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Lock {
     _file: File,
     /// The journal itself, once there is one.
-    _journal: Option<File>,
+    journal: Option<File>,
 }
 
 /// The file that `journal` names, behind all links; as it is where there is none yet.
@@ -60,14 +60,14 @@ impl Lock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self { _file: file, _journal: journal })
+        Ok(Self { _file: file, journal })
     }
 
     /// Locks the journal itself, which was made since.
     pub(crate) fn made(self, journal: &Path) -> Result<Self, ErrorKind> {
-        match self._journal {
+        match self.journal {
             Some(_) => Ok(self),
-            None => Ok(Self { _journal: itself(journal)?, ..self }),
+            None => Ok(Self { journal: itself(journal)?, ..self }),
         }
     }
 }

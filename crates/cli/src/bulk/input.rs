@@ -84,8 +84,12 @@ impl Input {
         };
         let journal = Journal::create(path, &header).map_err(|error| Failure::journal(&error))?;
         let key_for = |request: &PlannedRequest| key(request, tenant, profile);
-        load(&planner, self.open()?, &self.survey, lookups, &journal, now, key_for)
-            .map_err(Failure::internal)?;
+        load(&planner, self.open()?, &self.survey, lookups, &journal, now, key_for).map_err(|error| {
+            let path = path.display();
+            Failure::internal(format!(
+                "{error}\nplanning did not end and nothing was sent: delete {path} and run again"
+            ))
+        })?;
         Ok(journal)
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
                 (Some(_), _) => {}
                 (None, Held::By(_)) => text.push_str("; it is being planned"),
                 (None, Held::No) => {
-                    text.push_str("; its planning did not end; nothing was sent: delete it and run again")
+                    text.push_str("; its planning did not end; nothing was sent: delete it and run again");
                 }
             }
             match (run.cancelled, running) {
