@@ -11,7 +11,7 @@ use crate::mix::{Kind, Write};
 /// How an upstream helps to find out what became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
-    /// It recognises writes it has executed by their keys: nothing may be left unknown.
+    /// It recognises writes it has executed by their keys: nothing may be left unknown but a conflict after a doubt.
     Recognises,
     /// It does not, but shows what it holds: nothing may be left unknown.
     Shows,
