@@ -3,7 +3,10 @@
 //! An item whose upstream tells each row's outcome (see [`recipe::job`](crate::recipe::job)) has a row for each of those
 //! instead of one for itself; a row that was sent again stands where it was sent last.
 //!
-//! The columns are `id,status,http_status,attempts,key,error`. The status is what a person acts on: `ok`; `failed`, not
+//! An item made of several rows of which nobody knows what became has a line for each of them, too: they are what a person
+//! has to look at.
+//!
+//! The columns are `id,status,http_status,attempts,key,error,lines`, the last of them lines of the input. The status is what a person acts on: `ok`; `failed`, not
 //! applied, can be run again; `unknown`, must be looked at; `pending`, a resume will deal with it. Rows come in the order
 //! of the input.
 
@@ -74,7 +77,7 @@ impl ReportError {
 /// [`ReportError`].
 pub fn write_csv(journal: &Reader, out: impl Write) -> Result<Counts, ReportError> {
     let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(["id", "status", "http_status", "attempts", "key", "error"])?;
+    csv.write_record(["id", "status", "http_status", "attempts", "key", "error", "lines"])?;
     journal.results(|item| {
         if item.parts == 0 {
             return write_item(&mut csv, &item);
@@ -109,12 +112,26 @@ fn write_part(csv: &mut csv::Writer<impl Write>, item: &ItemResult, part: &Part)
         &item.attempts.to_string(),
         &item.key.hyphenated().to_string(),
         &error,
+        &part.line.map_or_else(String::new, |line| line.to_string()),
     ])?;
     Ok(())
 }
 
 fn write_item(csv: &mut csv::Writer<impl Write>, item: &ItemResult) -> Result<(), ReportError> {
+    if item.state == State::Unknown && item.lines.len() > 1 {
+        return item.lines.chunks(1).try_for_each(|line| write_rows(csv, item, line));
+    }
+    write_rows(csv, item, &item.lines)
+}
+
+/// Writes a line of the report about some lines of the input.
+fn write_rows(
+    csv: &mut csv::Writer<impl Write>,
+    item: &ItemResult,
+    lines: &[u64],
+) -> Result<(), ReportError> {
     let status = item.http_status.map_or_else(String::new, |it| it.to_string());
+    let lines: Vec<String> = lines.iter().map(u64::to_string).collect();
     csv.write_record([
         item.id.as_str(),
         Status::from(item.state).name(),
@@ -122,6 +139,7 @@ fn write_item(csv: &mut csv::Writer<impl Write>, item: &ItemResult) -> Result<()
         &item.attempts.to_string(),
         &item.key.hyphenated().to_string(),
         &reason(item),
+        &lines.join(" "),
     ])?;
     Ok(())
 }
@@ -161,7 +179,7 @@ mod tests {
         let csv = String::from_utf8(csv).unwrap();
         let reasons: Vec<_> = csv.lines().skip(1).filter_map(|line| line.splitn(6, ',').nth(5)).collect();
         let expected =
-            ["\"cancelled before it was sent again, after: overloaded\"", "cancelled before it was sent"];
+            ["\"cancelled before it was sent again, after: overloaded\",", "cancelled before it was sent,"];
         assert_eq!(reasons, expected);
     }
 }

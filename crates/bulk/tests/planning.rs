@@ -207,11 +207,11 @@ fn a_run_goes_from_file_to_journal_to_report() {
     let mut csv = Vec::new();
     let counts = report::write_csv(&journal.reader().unwrap(), &mut csv).unwrap();
     assert_eq!((counts.ok, counts.failed, counts.unknown, counts.planned), (1, 1, 1, 1));
-    let expected = "id,status,http_status,attempts,key,error\n\
-        u1,ok,200,1,00000000-0000-0000-0000-000000000002,\n\
-        u2,failed,404,2,00000000-0000-0000-0000-000000000003,\"not.found: no user \"\"u2\"\", sorry\"\n\
-        u3,unknown,,1,00000000-0000-0000-0000-000000000005,connection lost after sending\n\
-        u4,pending,,0,00000000-0000-0000-0000-000000000006,\n";
+    let expected = "id,status,http_status,attempts,key,error,lines\n\
+        u1,ok,200,1,00000000-0000-0000-0000-000000000002,,2 4\n\
+        u2,failed,404,2,00000000-0000-0000-0000-000000000003,\"not.found: no user \"\"u2\"\", sorry\",3\n\
+        u3,unknown,,1,00000000-0000-0000-0000-000000000005,connection lost after sending,5\n\
+        u4,pending,,0,00000000-0000-0000-0000-000000000006,,6\n";
     assert_eq!(String::from_utf8(csv).unwrap(), expected);
 
     journal.cancel_blocking(now).unwrap();
@@ -220,7 +220,7 @@ fn a_run_goes_from_file_to_journal_to_report() {
     assert!(
         String::from_utf8(csv)
             .unwrap()
-            .ends_with("u4,failed,,0,00000000-0000-0000-0000-000000000006,cancelled before it was sent\n")
+            .ends_with("u4,failed,,0,00000000-0000-0000-0000-000000000006,cancelled before it was sent,6\n")
     );
 }
 

@@ -139,7 +139,7 @@ pub(crate) struct BulkCommon {
     /// How long an upstream that cannot be reached is waited for before the run stops, resumable.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(crate) patience: Duration,
-    /// Result file, CSV: id,status,http_status,attempts,key,error.
+    /// Result file, CSV: id,status,http_status,attempts,key,error,lines.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Where the results of jobs go, NDJSON; default: beside the journal, its name with .results.ndjson. For recipes
@@ -232,7 +232,7 @@ pub(crate) struct ExportArgs {
     /// Go on behind the last complete page of an export that was interrupted.
     #[arg(long, requires = "out")]
     pub(crate) resume: bool,
-    /// Begin again, and replace what is there.
+    /// Begin again, and replace what is there: also what an interrupted export has read so far.
     #[arg(long, requires = "out", conflicts_with = "resume")]
     pub(crate) force: bool,
     /// How the listing is paged: auto, pages (nextUri, pageNumber), cursor, scim, or single.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tidegate::probe::{Probed, Recognised, probe_dedup};
 use tidegate::{CallReport, Client, Credential, NotReady, ResponseBody, Upstream};
 use tidegate_bulk::Exit;
+use tidegate_bulk::recipe::check_target;
 use tidegate_core::observe::observe;
 use tokio::task::block_in_place;
 
@@ -73,6 +74,11 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(lines.join("\n"))
     })?;
+    for (flag, path) in [("--get", args.get.as_ref()), ("--probe-path", Some(&args.probe_path))] {
+        if let Some(Err(why)) = path.map(|path| check_target(path)) {
+            return Err(Failure::usage(format!("{flag}: {why}")));
+        }
+    }
     if args.probe_dedup && !args.yes {
         ask(&upstream, &args.probe_path)?;
     }
@@ -244,11 +250,11 @@ async fn probe(client: &Client, path: &str) -> (Vec<Finding>, Exit) {
     let name = format!("tidegate probe {:016x}", fastrand::u64(..));
     let (asked, other, path) = (interrupted(), client.clone(), path.to_owned());
     let mut probing = tokio::spawn(async move { probe_dedup(&other, &path, &name).await });
-    let probed = tokio::select! {
-        probed = &mut probing => probed,
+    let (probed, exit) = tokio::select! {
+        probed = &mut probing => (probed, Exit::Done),
         () = asked => {
             output::talk("stopping: what was created is deleted first");
-            (&mut probing).await
+            ((&mut probing).await, Exit::Interrupted)
         }
     };
     let Probed { found, left } = match probed {
@@ -283,7 +289,7 @@ async fn probe(client: &Client, path: &str) -> (Vec<Finding>, Exit) {
     if !left.is_empty() {
         findings.push(finding("cleanup", How::Bad, format!("could not be deleted: {}", left.join(", "))));
     }
-    (findings, Exit::Done)
+    (findings, exit)
 }
 
 fn show(findings: &[Finding], format: OutputFormat) {

@@ -112,16 +112,31 @@ fn conclude(ended: Result<Exported, ExportError>, out: Option<&Path>, watch: &Wa
             if manifest.total_changed {
                 output::talk("the listing changed while it was read: rows may be missing, or be there twice");
             }
-            Ok(())
+            complete(manifest.contradiction.as_deref())
         }
         (Ok(Exported::Already(manifest)), Some(path)) => {
-            output::talk(&format!("complete already: {}", told(&manifest, path)));
-            Ok(())
+            let how = if manifest.complete { "complete already" } else { "read already" };
+            output::talk(&format!("{how}: {}", told(&manifest, path)));
+            complete(manifest.contradiction.as_deref())
         }
+        (Ok(Exported::Stream(_, contradiction)), _) => complete(contradiction.as_deref()),
         (Ok(_), _) => Ok(()),
         // A closed pipe means that the reader has what it wanted.
         (Err(ExportError::Disk(error)), None) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         (Err(error), path) => Err(failure(&error, path)),
+    }
+}
+
+/// Ends well if the whole listing was read.
+fn complete(contradiction: Option<&str>) -> Result<(), Failure> {
+    match contradiction {
+        None => Ok(()),
+        Some(why) => Err(Failure {
+            exit: Exit::ItemsFailed,
+            message: format!(
+                "NOT COMPLETE: {why} (look at how it is paged, --paging, and whether the credential may see all of it)"
+            ),
+        }),
     }
 }
 
@@ -149,7 +164,9 @@ fn failure(error: &ExportError, path: Option<&Path>) -> Failure {
         _ => Exit::UpstreamRefused,
     };
     let resumable = !matches!(error, ExportError::Usage(_) | ExportError::Place(_)) && exit != Exit::Usage;
-    let hint = match path.filter(|_| resumable) {
+    // Of which nothing was read there is nothing to go on with.
+    let begun = |path: &&Path| path.with_added_extension("part").exists();
+    let hint = match path.filter(|_| resumable).filter(begun) {
         Some(path) => {
             format!("\ngo on with the same command and --resume; what was read is in {}.part", path.display())
         }

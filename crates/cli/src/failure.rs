@@ -41,6 +41,17 @@ impl Failure {
         Self::new(exit, "")
     }
 
+    /// What a journal says: the disk's failures are its own (exit code 5), the rest the user can mend.
+    pub(crate) fn journal(error: &tidegate_store::Error) -> Self {
+        use tidegate_store::ErrorKind as Kind;
+        match error.kind() {
+            Kind::DiskFull | Kind::ReadOnly(_) | Kind::Corrupt(_) | Kind::Io(_) | Kind::Closed => {
+                Self::internal(error)
+            }
+            _ => Self::usage(error),
+        }
+    }
+
     /// Should not happen.
     pub(crate) fn internal(message: impl fmt::Display) -> Self {
         Self::new(Exit::Internal, message)

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<(), Failure> {
+    signals::outlive_file_limits();
     match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Bulk(command) => bulk::run(command).await,
@@ -70,7 +71,7 @@ fn start_logging(verbose: u8) -> Result<(), Failure> {
     let default = match verbose {
         0 => "warn",
         1 => "info,tidegate=debug",
-        _ => "debug",
+        _ => "debug,tidegate=trace",
     };
     let given = std::env::var("TIDEGATE_LOG").ok().filter(|given| !given.is_empty());
     let filter = given.as_deref().unwrap_or(default).parse::<EnvFilter>().map_err(|error| {

@@ -14,6 +14,19 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
     }
 }
 
+/// A file that may not grow any more (`ulimit -f`) is a failure of the disk, which is told as one: without this its signal
+/// would end the process without a word.
+#[cfg(unix)]
+pub(crate) fn outlive_file_limits() {
+    /// `SIGXFSZ`, on Linux and on the BSDs.
+    const FILE_SIZE: i32 = 25;
+    // Heard once it is heard for good. An error means that it cannot be, and then the limit ends the process.
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(FILE_SIZE)));
+}
+
+#[cfg(not(unix))]
+pub(crate) fn outlive_file_limits() {}
+
 #[cfg(unix)]
 fn heard() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

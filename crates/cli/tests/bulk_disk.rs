@@ -101,7 +101,7 @@ fn a_damaged_journal_is_named_and_nothing_is_sent() {
         bytes[page * 4096..page * 4096 + 64].fill(0xa5);
     }
     std::fs::write(&path, bytes).unwrap();
-    resume(&world).assert(5, &["is damaged", "restore it from a copy"]);
+    resume(&world).assert(5, &["is damaged", "compare the upstream with the input"]);
     assert_eq!(world.writes(), 0, "nothing is sent on the word of a damaged file");
     ran(world.bulk(&["report", "--journal", "a.csv.journal"])).assert(5, &["is damaged"]);
 }
@@ -120,7 +120,7 @@ fn a_folder_or_file_that_cannot_be_written_is_told_before_anything_is_sent() {
     if writable {
         ended.assert(0, &["30 ok"]);
     } else {
-        ended.assert(2, &["cannot be written", "check the permissions of the file and its folder"]);
+        ended.assert(5, &["cannot be written", "check the permissions of the file and its folder"]);
         assert_eq!(world.writes(), 0);
     }
 }

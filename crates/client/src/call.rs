@@ -1,10 +1,10 @@
 //! One logical request: what its caller wants of it, what is known while it runs, what is reported at its end.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::classify::Delivery;
 use tidegate_core::key::Family;
@@ -73,6 +73,8 @@ pub struct CallReport {
     pub limit: Option<Arc<str>>,
     /// The idempotency key that was sent.
     pub key: Option<String>,
+    /// The latest status an attempt was answered with, also where that does not tell what became of the call.
+    pub status: Option<u16>,
     /// What the end of the last attempt says about execution; `None` if none was sent. A 401 counts as refused: it was not
     /// executed.
     pub delivery: Option<Delivery>,
@@ -126,6 +128,8 @@ pub(crate) struct Call {
     pub(crate) fresh_for: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
+    /// 0 until there is one.
+    status: AtomicU16,
     delivery: Mutex<Option<Delivery>>,
     doubtful: AtomicBool,
     unauthorized: AtomicBool,
@@ -165,6 +169,7 @@ impl Call {
             fresh_for: None,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
+            status: AtomicU16::new(0),
             delivery: Mutex::new(None),
             doubtful: AtomicBool::new(false),
             unauthorized: AtomicBool::new(false),
@@ -187,6 +192,10 @@ impl Call {
 
     pub(crate) fn count_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_status(&self, status: StatusCode) {
+        self.status.store(status.as_u16(), Ordering::Relaxed);
     }
 
     pub(crate) fn note_delivery(&self, delivery: Delivery) {
@@ -242,6 +251,7 @@ impl Call {
                 None => self.limit.lock().as_ref().map(|(_, limit)| Arc::clone(limit)),
             },
             key: self.key.clone(),
+            status: Some(self.status.load(Ordering::Relaxed)).filter(|status| *status != 0),
             delivery: *self.delivery.lock(),
             doubtful: self.doubtful.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),

@@ -154,7 +154,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, method, path, report, retry_after, source, .. } = &*self.inner;
+        let Inner { kind, method, path, report, retry_after, source, token, .. } = &*self.inner;
+        // Only another credential helps then, whenever it is tried.
+        let refused = token.as_ref().is_some_and(|token| token.refused);
         write!(f, "{method} {path}: ")?;
         match kind {
             ErrorKind::Refused => f.write_str("not sent, the quota does not allow it in time")?,
@@ -169,12 +171,16 @@ impl fmt::Display for Error {
         if report.attempts > 0 {
             write!(f, " (after {} attempt{})", report.attempts, if report.attempts == 1 { "" } else { "s" })?;
         }
-        if let Some(after) = retry_after {
+        if let Some(after) = retry_after.filter(|_| !refused) {
             write!(f, "; try again in {:.1} s", after.as_secs_f64())?;
         }
-        match source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        if let Some(source) = source {
+            write!(f, ": {source}")?;
+        }
+        if refused {
+            f.write_str("; trying again does not help, the credential has to be mended")
+        } else {
+            Ok(())
         }
     }
 }

@@ -211,6 +211,19 @@ impl Observer for Traced {
         }
     }
 
+    fn call(&self, call: &CallDone<'_>) {
+        let CallDone { method, family, class, outcome, attempts, waited, took, .. } = call;
+        let class = class.name();
+        match outcome {
+            Outcome::Status(status) => {
+                tracing::trace!(target: "tidegate", class, attempts, ?waited, ?took, "{method} {family}: {status}");
+            }
+            Outcome::Failed(why) => {
+                tracing::trace!(target: "tidegate", class, attempts, ?waited, ?took, "{method} {family}: {why}");
+            }
+        }
+    }
+
     fn doubt(&self, doubt: &DoubtDone<'_>) {
         let DoubtDone { method, path, ending, reads, why } = doubt;
         match ending {

@@ -252,7 +252,9 @@ impl Attempts {
             Verdict::Retry(why) => self.again(now, outcome, delivery, why, budget, policy, rng),
             Verdict::Forbidden(why) if delivery != Delivery::Answered => self.forbidden(outcome, why),
             Verdict::Forbidden(_) | Verdict::NoOpinion
-                if self.in_doubt() && outcome.status().is_some_and(is_conflict) =>
+                if self.in_doubt()
+                    && outcome.status().is_some_and(is_conflict)
+                    && !self.is_recognised(now) =>
             {
                 Next::Unknown { retry_at: None, why: Doubt::Conflict }
             }
@@ -393,6 +395,11 @@ impl Attempts {
     }
 
     /// The time since the first send, at most: the call began before it.
+    /// Whether the upstream answers a repeat as it answered the first: a conflict is then with somebody else's write.
+    fn is_recognised(&self, now: Mono) -> bool {
+        self.facts.dedup_trust().is_some_and(|trust| self.age(now) < trust)
+    }
+
     fn age(&self, now: Mono) -> Duration {
         (now - self.started).saturating_add(self.facts.sent_before.unwrap_or_default())
     }
@@ -602,6 +609,17 @@ mod tests {
         facts.sent_before = Some(S);
         let unknown = Next::Unknown { retry_at: None, why: Doubt::Conflict };
         assert_eq!(Call::new(facts).answers(409, None), unknown, "an earlier process may have executed it");
+    }
+
+    #[test]
+    fn a_conflict_under_a_key_that_is_recognised_is_with_somebody_else() {
+        let mut facts = Facts::new(Method::PATCH);
+        facts.dedup = Some(Duration::from_hours(24));
+        facts.sent_before = Some(S);
+        assert_eq!(Call::new(facts.clone()).answers(409, None), DELIVERED);
+        facts.sent_before = Some(Duration::from_hours(25));
+        let unknown = Next::Unknown { retry_at: None, why: Doubt::Conflict };
+        assert_eq!(Call::new(facts).answers(409, None), unknown, "forgotten by now");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub enum ErrorKind {
     /// No space left.
     #[error("the disk is full; nothing unjournaled was sent: free some space and resume")]
     DiskFull,
+    /// There is no folder for it.
+    #[error("cannot be written (its folder does not exist); make the folder, or name another one")]
+    NoFolder,
     /// The file or its folder cannot be written.
     #[error("cannot be written ({0}); check the permissions of the file and its folder")]
     ReadOnly(String),

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind};
 use crate::format::{self, Access};
 use crate::guard::{self, Guard};
-use crate::lock::{Held, Lock, beside};
+use crate::lock::{self, Held, Lock, beside};
 use crate::reader::Reader;
 use crate::record::{Accepted, Change, NewItem, Page, Part, Run, RunHeader, Step};
 use crate::writer::{Command, Op, Writer};
@@ -47,6 +47,7 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Exists`], [`ErrorKind::Locked`], or what the disk said.
     pub fn create(path: &Path, header: &RunHeader) -> Result<Self, Error> {
+        let path = &lock::real(path);
         let create = || {
             let lock = Lock::take(path)?;
             if path.try_exists()? {
@@ -65,7 +66,7 @@ impl Journal {
             format::build(&draft, header)?;
             fs::rename(&draft, path)?;
             sync_folder(path)?;
-            Self::start(path, lock)
+            Self::start(path, lock.made(path)?)
         };
         create().map_err(|kind| Error::new(path, kind))
     }
@@ -76,13 +77,15 @@ impl Journal {
     /// [`ErrorKind::Locked`] if a run is writing to the one that is there, [`ErrorKind::PlanIncomplete`] if it may be
     /// deleted, otherwise [`ErrorKind::Exists`].
     pub fn vacant(path: &Path) -> Result<(), Error> {
+        let path = &lock::real(path);
         let look = || {
             if !path.try_exists()? {
                 return Ok(());
             }
             let Ok(connection) = format::open(path, Access::Read) else { return Err(ErrorKind::Exists) };
-            drop(Lock::take(path)?);
             let planned = format::run(&connection)?.planned.is_some();
+            drop(connection);
+            drop(Lock::take(path)?);
             Err(if planned { ErrorKind::Exists } else { ErrorKind::PlanIncomplete })
         };
         look().map_err(|kind| Error::new(path, kind))
@@ -93,7 +96,7 @@ impl Journal {
     /// # Errors
     /// What the disk said.
     pub fn holder(path: &Path) -> Result<Held, Error> {
-        crate::lock::held(path).map_err(|kind| Error::new(path, kind))
+        lock::held(&lock::real(path)).map_err(|kind| Error::new(path, kind))
     }
 
     /// Opens an existing journal to continue its run.
@@ -102,6 +105,7 @@ impl Journal {
     /// [`ErrorKind::Missing`], [`ErrorKind::Locked`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`],
     /// [`ErrorKind::TooNewToWrite`], [`ErrorKind::Corrupt`] if it does not know all that was acknowledged, or what the disk said.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let path = &lock::real(path);
         let open = || {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             drop(format::open(path, Access::Read)?);
@@ -130,6 +134,17 @@ impl Journal {
     /// The run as it stood when the journal was opened.
     pub fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Whether the run was completely planned: before that nothing of it was sent, and nothing may be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PlanIncomplete`].
+    pub fn planned(&self) -> Result<(), Error> {
+        match self.run.planned {
+            Some(_) => Ok(()),
+            None => Err(Error::new(&self.path, ErrorKind::PlanIncomplete)),
+        }
     }
 
     /// Where the journal is.

@@ -1,10 +1,14 @@
 //! One writer per journal: an operating system lock on a file beside it.
 //!
-//! The lock lives in `<journal>.lock` and not in the journal itself, for two reasons. Closing any descriptor of an
-//! SQLite file drops every POSIX lock the process holds on it, which would break SQLite's own locking. And readers
-//! (`status`, `report`) must be able to look while a run writes. The operating system releases the lock when its
-//! holder dies, however it dies; the process id inside is only there to be named in the error. The file is left in
-//! place: removing it would let two processes lock two different files of the same name.
+//! The lock lives in `<journal>.lock`, beside the file itself whatever link it was named by, so that readers (`status`,
+//! `report`) can look while a run writes, and see who does. The operating system releases the lock when its holder dies,
+//! however it dies; the process id inside is only there to be named in the error. The file is left in place: removing it
+//! would let two processes lock two different files of the same name.
+//!
+//! Somebody may remove it all the same, or have a second hard link to the journal. So the journal itself is locked, too,
+//! where that is of another kind than SQLite's own locks (`flock` beside POSIX locks). Closing any descriptor of an SQLite
+//! file drops every POSIX lock of the process on it: this one is opened when the first lock is held, before SQLite, and
+//! closed behind it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -21,6 +25,14 @@ const A_LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    /// The journal itself, once there is one.
+    journal: Option<File>,
+}
+
+/// The file that `journal` names, behind all links; as it is where there is none yet.
+pub(crate) fn real(journal: &Path) -> PathBuf {
+    let link = journal.is_symlink();
+    link.then(|| std::fs::canonicalize(journal).ok()).flatten().unwrap_or_else(|| journal.to_owned())
 }
 
 /// `<journal>` with `suffix` appended to its name.
@@ -37,30 +49,59 @@ impl Lock {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(
                 |error| match error.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        ErrorKind::ReadOnly("its folder does not exist".to_owned())
-                    }
+                    std::io::ErrorKind::NotFound => ErrorKind::NoFolder,
                     _ => error.into(),
                 },
             )?;
-        let mut tries = 0;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                // Somebody who only looks holds it for a moment.
-                Err(TryLockError::WouldBlock) if tries < LOOKS => {
-                    tries += 1;
-                    #[expect(clippy::disallowed_methods, reason = "no runtime here, and it is a moment")]
-                    std::thread::sleep(A_LOOK);
-                }
-                Err(TryLockError::WouldBlock) => return Err(ErrorKind::Locked { pid: holder(&mut file) }),
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-            }
+        if !locked(&file)? {
+            return Err(ErrorKind::Locked { pid: holder(&mut file) });
         }
+        let journal = itself(journal)?;
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, journal })
+    }
+
+    /// Locks the journal itself, which was made since.
+    pub(crate) fn made(self, journal: &Path) -> Result<Self, ErrorKind> {
+        match self.journal {
+            Some(_) => Ok(self),
+            None => Ok(Self { journal: itself(journal)?, ..self }),
+        }
+    }
+}
+
+/// Locks a file; false if another holds it.
+fn locked(file: &File) -> Result<bool, ErrorKind> {
+    let mut tries = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            // Somebody who only looks holds it for a moment.
+            Err(TryLockError::WouldBlock) if tries < LOOKS => {
+                tries += 1;
+                #[expect(clippy::disallowed_methods, reason = "no runtime here, and it is a moment")]
+                std::thread::sleep(A_LOOK);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}
+
+/// Locks the journal itself, if there is one.
+fn itself(journal: &Path) -> Result<Option<File>, ErrorKind> {
+    // Elsewhere such a lock would keep SQLite from reading.
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let Ok(file) = File::open(journal) else { return Ok(None) };
+    match locked(&file) {
+        Ok(true) => Ok(Some(file)),
+        Ok(false) => Err(ErrorKind::Locked { pid: None }),
+        // A file system that has no such locks; on NFS they are POSIX ones, and a file open for reading cannot have this one.
+        Err(_) => Ok(None),
     }
 }
 
@@ -166,10 +207,31 @@ mod tests {
         assert_eq!(left.trim(), std::process::id().to_string());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_journal_has_one_writer_by_whatever_name_also_without_the_lock_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("run.journal");
+        let link = folder.path().join("link.journal");
+        let lock = Lock::take(&journal).unwrap();
+        std::fs::write(&journal, "a journal").unwrap();
+        let lock = lock.made(&journal).unwrap();
+        std::os::unix::fs::symlink(&journal, &link).unwrap();
+        assert_eq!(real(&link), std::fs::canonicalize(&journal).unwrap());
+        std::fs::remove_file(beside(&journal, ".lock")).unwrap();
+        let hard = folder.path().join("hard.journal");
+        std::fs::hard_link(&journal, &hard).unwrap();
+        for name in [&journal, &hard] {
+            assert_eq!(Lock::take(name).unwrap_err(), ErrorKind::Locked { pid: None });
+        }
+        drop(lock);
+        Lock::take(&journal).unwrap();
+    }
+
     #[test]
     fn a_missing_folder_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let refused = Lock::take(&folder.path().join("none/run.journal")).unwrap_err();
-        assert_eq!(refused, ErrorKind::ReadOnly("its folder does not exist".to_owned()));
+        assert_eq!(refused, ErrorKind::NoFolder);
     }
 }

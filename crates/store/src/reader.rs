@@ -34,6 +34,7 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::NotAJournal`], [`ErrorKind::TooNewToRead`], or what the disk said.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let path = &lock::real(path);
         let open = || {
             let connection = format::open(path, Access::Read)?;
             // While a process writes, its own commits are the measure.
@@ -43,9 +44,13 @@ impl Reader {
             Ok(connection)
         };
         let connection = open().map_err(|kind| Error::new(path, kind))?;
-        let (version, path) = (format::version(&connection), path.to_owned());
-        let has_sums = version.map_err(|kind| Error::new(&path, kind))?.minor > 0;
-        Ok(Self { path, connection, has_sums })
+        let version = format::version(&connection).map_err(|kind| Error::new(path, kind))?;
+        Ok(Self { path: path.clone(), connection, has_sums: version.minor > 0 })
+    }
+
+    /// Where the journal is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The format of its file.
@@ -56,6 +61,17 @@ impl Reader {
     /// The run.
     pub fn run(&self) -> Result<Run, Error> {
         self.named(format::run(&self.connection))
+    }
+
+    /// Whether the run was completely planned: before that nothing of it was sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PlanIncomplete`], or what the disk said.
+    pub fn planned(&self) -> Result<(), Error> {
+        match self.run()?.planned {
+            Some(_) => Ok(()),
+            None => self.named(Err(ErrorKind::PlanIncomplete)),
+        }
     }
 
     /// How many items stand where.
@@ -166,7 +182,7 @@ impl Reader {
             .connection
             .prepare(
                 "SELECT i.seq, i.id, coalesce(a.key, i.key) AS key, p.state, p.attempts, p.http_status, p.error,
-                        (SELECT count(*) FROM part WHERE part.seq = i.seq) AS parts
+                        i.lines, (SELECT count(*) FROM part WHERE part.seq = i.seq) AS parts
                  FROM item i LEFT JOIN progress p USING (seq) LEFT JOIN amend a USING (seq) ORDER BY i.seq",
             )
             .map_err(|error| failed(error.into()))?;
@@ -316,6 +332,7 @@ fn result(row: &Row<'_>) -> Result<ItemResult, ErrorKind> {
         attempts: row.get::<_, Option<u32>>("attempts")?.unwrap_or(0),
         key: Uuid::from_bytes(row.get("key")?),
         error: row.get("error")?,
+        lines: lines_from_text(&row.get::<_, String>("lines")?)?,
         parts: row.get("parts")?,
     })
 }

@@ -291,6 +291,8 @@ pub struct ItemResult {
     pub key: Uuid,
     /// Why it did not succeed.
     pub error: Option<String>,
+    /// Input lines merged into it, ascending.
+    pub lines: Vec<u64>,
     /// How many parts it has whose outcomes are known apart; see [`Reader::parts`](crate::Reader::parts).
     pub parts: u32,
 }

@@ -78,6 +78,9 @@ async fn every_acknowledged_change_is_there_after_a_crash() {
     assert_eq!(found(&crash("6"), "k").await, None);
 }
 
+/// What is done to the bytes of a log.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[tokio::test]
 async fn a_log_that_is_damaged_in_its_middle_or_missing_is_not_taken_for_a_shorter_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +101,6 @@ async fn a_log_that_is_damaged_in_its_middle_or_missing_is_not_taken_for_a_short
         }
         copy
     };
-    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
     let damages: [Damage<'_>; 3] = [
         &|bytes| {
             let middle = bytes.len() / 2;

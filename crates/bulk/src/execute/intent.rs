@@ -13,6 +13,7 @@ use tidegate::clock::Clock;
 use tidegate::layer::{Answered, Around, Attempt, AttemptError, AttemptService};
 use tidegate_core::classify::Delivery;
 use tidegate_store::{Journal, fault};
+use tokio::sync::watch;
 
 use crate::health::Health;
 
@@ -106,15 +107,21 @@ pub(super) struct Intent {
     pub(super) clock: Clock,
     /// What the attempts say about the upstream.
     pub(super) health: Arc<Health>,
+    /// Given when nothing more is to leave.
+    pub(super) halt: watch::Receiver<bool>,
 }
 
 impl<S: AttemptService> Around<S, Attempt> for Intent {
     type Below = Attempt;
 
     async fn handle(self, mut below: S, attempt: Attempt) -> Result<Answered, AttemptError> {
-        let Self { journal, clock, health } = self;
+        let Self { journal, clock, health, halt } = self;
         let exit = attempt.request.extensions().get::<Exit>().cloned();
         if let Some(exit) = &exit {
+            // Also of an attempt that repeats an earlier one.
+            if *halt.borrow() {
+                return Err(AttemptError::Stopped("the run is stopping".into()));
+            }
             exit.leave(&journal, &clock).await?;
             fault::point("bulk.sent");
         }

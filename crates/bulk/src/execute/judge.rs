@@ -1,5 +1,6 @@
 //! What an answer, or its absence, means for an item and for the run.
 
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use tidegate::{CallReport, Error, ErrorKind, ResponseBody};
 use tidegate_core::classify::Delivery;
@@ -54,7 +55,9 @@ impl Judged {
             ErrorKind::Unreachable => (Some(Event::Unsent), ForTheRun::Unserved),
             _ => (Some(Event::Unsent), ForTheRun::Nothing),
         };
-        Self { event, outcome: outcome(error.report(), None, Some(error.to_string())), run, body: Vec::new() }
+        let report = error.report();
+        let outcome = outcome(report, report.status, Some(error.to_string()));
+        Self { event, outcome, run, body: Vec::new() }
     }
 
     /// Judges an answer. What it says about execution is in its report: the profile's throttles and hints, and the marks of
@@ -87,6 +90,7 @@ impl Judged {
                 let told = reason(status, &body);
                 Some(format!("{told}; no item would fare better: grant it to the client, then resume"))
             }
+            _ if unserved => Some(format!("{}{}", reason(status, &body), come_back(&headers))),
             _ => Some(reason(status, &body)),
         };
         let body = if status.is_success() { body.to_vec() } else { Vec::new() };
@@ -109,6 +113,15 @@ fn told_by_a_gateway(mark: OutcomeMark, status: StatusCode) -> Option<(Option<Ev
         }
         OutcomeMark::AnswerLost | OutcomeMark::ConfirmedByRead | OutcomeMark::AlreadyDone => None,
     }
+}
+
+/// When the upstream wants to be asked again, as it says it.
+fn come_back(headers: &HeaderMap) -> String {
+    let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+    after.map_or_else(String::new, |after| match after.parse::<u64>() {
+        Ok(seconds) => format!("; it asks not to be called again for {seconds} s: resume then"),
+        Err(_) => format!("; it asks not to be called again before {after}: resume then"),
+    })
 }
 
 /// Whether the credential lacks a permission that the other items need as well.
@@ -175,6 +188,19 @@ mod tests {
         }
         response.extensions_mut().insert(report);
         Judged::answer(response).await
+    }
+
+    #[tokio::test]
+    async fn one_that_asks_to_be_left_alone_says_for_how_long() {
+        let report = || CallReport { delivery: Some(Delivery::Refused), ..CallReport::default() };
+        let told = judge(429, &[("retry-after", "4000")], r#"{"message":"slow"}"#, report()).await;
+        assert_eq!(
+            told.outcome.error.unwrap(),
+            "slow; it asks not to be called again for 4000 s: resume then"
+        );
+        let date = "Wed, 21 Oct 2026 07:28:00 GMT";
+        let told = judge(503, &[("retry-after", date)], "", report()).await.outcome.error.unwrap();
+        assert!(told.ends_with("again before Wed, 21 Oct 2026 07:28:00 GMT: resume then"), "{told}");
     }
 
     fn answered(doubtful: bool) -> CallReport {

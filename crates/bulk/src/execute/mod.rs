@@ -12,6 +12,8 @@
 //! Where a rule of the recipe or the profile says how, the upstream is asked what became of an item in doubt: it is then done, or
 //! sent again, and only what cannot be told is unknown.
 //!
+//! Items about the same thing leave in the order of the input, one after the other (`order`).
+//!
 //! An item stays pending, for a later pass or a resume, where it is proven not to have been executed, and also where an
 //! earlier sending is in doubt but a later one can still settle that.
 
@@ -19,6 +21,7 @@ mod amend;
 mod intent;
 mod job;
 mod judge;
+mod order;
 mod pages;
 
 use std::sync::Arc;
@@ -42,6 +45,7 @@ use self::intent::{Exit, Intent};
 pub use self::job::Following;
 use self::job::Sink;
 use self::judge::{ForTheRun, Judged};
+use self::order::{Ended, Order, Turn};
 use self::pages::Pages;
 use crate::health::Health;
 
@@ -136,8 +140,13 @@ pub async fn execute(
 ) -> Result<(), Stopped> {
     let mut pages = Pages::new(&journal)?;
     let health = Arc::new(Health::default());
-    let intent =
-        Intent { journal: Arc::clone(&journal), clock: *upstream.clock(), health: Arc::clone(&health) };
+    let (halt, halted) = watch::channel(false);
+    let intent = Intent {
+        journal: Arc::clone(&journal),
+        clock: *upstream.clock(),
+        health: Arc::clone(&health),
+        halt: halted,
+    };
     if options.jobs.is_none()
         && let Some(job) = pages.open_jobs().await?.into_iter().find_map(|open| open.job)
     {
@@ -147,7 +156,6 @@ pub async fn execute(
     let open = options.jobs.as_ref().and_then(|it| it.rules.concurrent());
     let open = open.map(|most| Arc::new(Semaphore::new(most)));
     let client = Client::with_layer(upstream, around(intent));
-    let (halt, _) = watch::channel(false);
     let reason = Mutex::new(None);
     let sender = Sender { client, journal, options, progress, halt, health, reason, sink, open };
     let stopped = sender.stopped(stop);
@@ -227,11 +235,12 @@ impl Sender<'_> {
     async fn pass(&self, pages: &mut Pages) -> Result<(), Stopped> {
         let mut after = 0;
         let mut in_flight = FuturesUnordered::new();
+        let mut order = Order::default();
         let mut ended = Ok(());
         // Jobs that an earlier process left open come first: they count to those the upstream allows at once.
         for pending in pages.open_jobs().await? {
             let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
-            in_flight.push(self.send(pending, permit));
+            in_flight.push(self.in_turn(pending, permit, Turn::default()));
         }
         'pages: loop {
             let page = pages.after(after).await?;
@@ -242,12 +251,13 @@ impl Sender<'_> {
                     continue;
                 }
                 while in_flight.len() >= self.options.concurrency && ended.is_ok() {
-                    ended = in_flight.next().await.unwrap_or(Ok(()));
+                    ended = taken(in_flight.next().await, &mut order);
                 }
                 if ended.is_err() || *self.halt.borrow() {
                     break 'pages;
                 }
-                in_flight.push(self.send(pending, None));
+                let turn = self.turn(&mut order, &pending);
+                in_flight.push(self.in_turn(pending, None, turn));
             }
         }
         loop {
@@ -255,41 +265,68 @@ impl Sender<'_> {
                 self.halt.send_replace(true);
             }
             let Some(result) = in_flight.next().await else { return ended };
-            ended = ended.and(result);
+            ended = ended.and(taken(Some(result), &mut order));
         }
     }
 
-    /// Deals with one item. `permit` is that of a job which is open already.
-    async fn send(&self, pending: Pending, permit: Option<OwnedSemaphorePermit>) -> Result<(), Stopped> {
+    /// The place of an item among those about the same thing. Submissions of jobs are about nothing that is there yet.
+    fn turn(&self, order: &mut Order, pending: &Pending) -> Turn {
+        if self.options.jobs.is_some() { Turn::default() } else { order.turn(&pending.item) }
+    }
+
+    /// Deals with one item when the one before it about the same thing has ended. Returns what has ended, if it did.
+    async fn in_turn(
+        &self,
+        pending: Pending,
+        permit: Option<OwnedSemaphorePermit>,
+        mut turn: Turn,
+    ) -> Result<Option<Ended>, Stopped> {
+        let mut halt = self.halt.subscribe();
+        let comes = tokio::select! {
+            biased;
+            () = told(&mut halt) => false,
+            comes = turn.comes() => comes,
+        };
+        // A job that is open goes on by itself; it is let go where it is followed.
+        if !comes && pending.job.is_none() {
+            return Ok(None);
+        }
+        Ok(self.send(pending, permit).await?.then(|| turn.end()))
+    }
+
+    /// Deals with one item; true if it has ended. `permit` is that of a job which is open already.
+    async fn send(&self, pending: Pending, permit: Option<OwnedSemaphorePermit>) -> Result<bool, Stopped> {
         let rules = self.options.jobs.as_ref().map(|it| Arc::clone(&it.rules));
         if let Some(job) = &pending.job {
             let Some(rules) = &rules else { return Err(Stopped::NoRecipe { job: job.id.clone() }) };
             let followed = self.follow(&pending.item, job.clone(), rules).await;
             drop(permit);
-            return followed;
+            return followed.map(|()| false);
         }
         let exit = Exit::new(pending.item.request.seq);
         let (judged, _permit) = tokio::select! {
             biased;
+            // It has not left and never will: it is what the journal says it is. Asked first: the place of a job that is let go
+            // is free at once, and none that waits for one may take it after the stop.
+            () = self.held(&exit) => return Ok(false),
             judged = async {
                 let permit = self.permit().await;
                 (self.call(&pending, &exit).await, permit)
             } => judged,
-            // It has not left and never will: it is what the journal says it is.
-            () = self.held(&exit) => return Ok(()),
         };
         if let Some(error) = exit.failure() {
             return Err(Stopped::Journal(error));
         }
         let seen = self.consider(&judged);
         if let (Some(Event::Succeed), Some(rules)) = (judged.event, &rules) {
-            return self.accepted(&pending.item, judged, rules).await;
+            return self.accepted(&pending.item, judged, rules).await.map(|()| true);
         }
+        let ends = matches!(judged.event, Some(Event::Succeed | Event::Fail | Event::LoseTrack));
         if let Some(event) = judged.event {
             self.write(&pending, &exit, event, judged).await?;
             self.progress.count(event);
         }
-        seen
+        seen.map(|()| ends)
     }
 
     /// Leave to have one more job open, where the upstream bounds them.
@@ -319,6 +356,9 @@ impl Sender<'_> {
                 // An end is told of an intent, also where the request turned out to be one that cannot be sent.
                 self.journal.intend(vec![seq], self.wall()).await?;
             }
+        }
+        if event == Event::LoseTrack {
+            self.name_rows(&pending.item).await?;
         }
         let change = Change { seq, event, outcome: judged.outcome };
         Ok(self.journal.record(vec![change], self.wall()).await?)
@@ -385,6 +425,14 @@ impl Sender<'_> {
             Err(error) => Judged::error(&error),
         }
     }
+}
+
+/// Takes what became of an item.
+fn taken(ended: Option<Result<Option<Ended>, Stopped>>, order: &mut Order) -> Result<(), Stopped> {
+    if let Some(ended) = ended.transpose()?.flatten() {
+        order.forget(ended);
+    }
+    Ok(())
 }
 
 /// Returns when `signal` is given; never if nobody can give it any more.

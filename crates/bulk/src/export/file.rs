@@ -83,7 +83,12 @@ impl Part {
     /// Begins an export to `path`; what an earlier one left is removed.
     pub(super) fn create(path: &Path, head: Head) -> Result<Self, ExportError> {
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).to_owned();
-        let mut log = open().open(log_of(path))?;
+        let mut log = open().open(log_of(path)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                ExportError::Place(format!("{}: its folder does not exist (make it)", path.display()))
+            }
+            _ => error.into(),
+        })?;
         lock(&log, path)?;
         log.set_len(0)?;
         let rows = open().open(part_of(path))?;
@@ -98,7 +103,7 @@ impl Part {
     pub(super) fn find(path: &Path) -> Result<Found, ExportError> {
         let log = match OpenOptions::new().read(true).write(true).open(log_of(path)) {
             Ok(log) => log,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::find_whole(path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::find_whole(path),
             Err(error) => return Err(error.into()),
         };
         lock(&log, path)?;
@@ -112,7 +117,13 @@ impl Part {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && manifest_of(path).exists() => {
                 drop(log);
                 std::fs::remove_file(log_of(path))?;
-                return Ok(Self::find_whole(path));
+                return Self::find_whole(path);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ExportError::Place(format!(
+                    "{} is gone, and the log beside it says what was in it: start again with --force",
+                    part_of(path).display()
+                )));
             }
             Err(error) => return Err(error.into()),
         };
@@ -123,12 +134,32 @@ impl Part {
         Ok(Found::Part(Box::new(part)))
     }
 
-    fn find_whole(path: &Path) -> Found {
+    fn find_whole(path: &Path) -> Result<Found, ExportError> {
         if !path.exists() {
-            return Found::Nothing;
+            return Ok(Found::Nothing);
         }
-        let whole = std::fs::read(manifest_of(path)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        whole.map_or(Found::Nothing, |manifest| Found::Whole(Box::new(manifest)))
+        let text = match std::fs::read(manifest_of(path)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error.into()),
+        };
+        let damaged = |error| {
+            ExportError::Place(format!(
+                "{} is damaged ({error}), so nothing says what {} is: replace both with --force",
+                manifest_of(path).display(),
+                path.display()
+            ))
+        };
+        Ok(Found::Whole(serde_json::from_slice(&text).map_err(damaged)?))
+    }
+
+    /// Takes away an export of which nothing was read yet: there is nothing to go on with.
+    pub(super) fn discard(self) {
+        let Self { path, rows, log, .. } = self;
+        drop((rows, log));
+        // What cannot be removed is begun again by whoever comes next.
+        drop(std::fs::remove_file(part_of(&path)));
+        drop(std::fs::remove_file(log_of(&path)));
     }
 
     /// Takes the rows of a page, and then its line. Both are on the disk when this returns.
@@ -144,9 +175,9 @@ impl Part {
     }
 
     /// Puts the file in place, with its manifest beside it, and takes the log away.
-    pub(super) fn finish(self) -> Result<Manifest, ExportError> {
+    pub(super) fn finish(self, contradiction: Option<String>) -> Result<Manifest, ExportError> {
         let Self { path, rows, log, head, pages, hash } = self;
-        let manifest = Manifest::new(head, pages, hex(&hash.finalize()));
+        let manifest = Manifest::new(head, pages, hex(&hash.finalize()), contradiction);
         let draft = beside(&path, ".manifest.json.new");
         let mut file = File::create(&draft)?;
         serde_json::to_writer_pretty(&mut file, &manifest).map_err(std::io::Error::from)?;
@@ -163,6 +194,30 @@ impl Part {
         std::fs::remove_file(log_of(&path))?;
         Ok(manifest)
     }
+}
+
+/// Compares a finished file with its manifest; `told` hears how many rows were compared so far.
+pub(super) fn verify(path: &Path, manifest: &Manifest, told: &mut dyn FnMut(u64)) -> Result<(), ExportError> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut chunk, mut rows) = (Sha256::new(), vec![0; CHUNK], 0);
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&chunk[..read]);
+        rows += chunk[..read].split(|byte| *byte == b'\n').count() as u64 - 1;
+        told(rows);
+    }
+    if hex(&hash.finalize()) == manifest.sha256 {
+        return Ok(());
+    }
+    Err(ExportError::Place(format!(
+        "{} is not what its manifest says ({} rows, sha256 {}): it was changed after it was written; start again with --force",
+        path.display(),
+        manifest.rows,
+        manifest.sha256
+    )))
 }
 
 fn write_line(log: &mut File, line: &impl serde::Serialize) -> Result<(), ExportError> {

@@ -1,16 +1,8 @@
 //! What an export tells about itself: the line per page of its log, and the manifest at its end.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tidegate_core::time::Wall;
-
-use super::ExportError;
-use super::file::hex;
 
 /// What was asked for, of whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +53,9 @@ pub struct PageDone {
     pub sha256: String,
     /// How many rows the listing said it has, if it said so.
     pub total: Option<u64>,
+    /// How many pages the listing said it has, if it said so.
+    #[serde(default)]
+    pub of_pages: Option<u64>,
     /// When it was read, RFC 3339.
     pub at: String,
     /// What the upstream calls the request, for its support.
@@ -89,12 +84,23 @@ pub struct Manifest {
     pub sha256: String,
     /// Whether the total that the listing tells changed while it was read: rows may be missing or there twice.
     pub total_changed: bool,
+    /// What contradicts that this is all of the listing; nothing if all of it was read.
+    #[serde(default)]
+    pub contradiction: Option<String>,
+    /// Whether all of the listing was read, by what it told of itself.
+    #[serde(default = "not_contradicted")]
+    pub complete: bool,
     /// Each page.
     pub each: Vec<PageDone>,
 }
 
 impl Manifest {
-    pub(super) fn new(head: Head, each: Vec<PageDone>, sha256: String) -> Self {
+    pub(super) fn new(
+        head: Head,
+        each: Vec<PageDone>,
+        sha256: String,
+        contradiction: Option<String>,
+    ) -> Self {
         let last = each.last();
         let totals = || each.iter().filter_map(|page| page.total);
         Self {
@@ -106,29 +112,17 @@ impl Manifest {
             bytes: each.iter().map(|page| page.bytes).sum(),
             total_changed: totals().min() != totals().max(),
             sha256,
+            complete: contradiction.is_none(),
+            contradiction,
             head,
             each,
         }
     }
+}
 
-    /// Whether the file at `path` is still the one that was written.
-    pub(super) fn check(&self, path: &Path) -> Result<(), ExportError> {
-        let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-        let mut chunk = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut chunk)? {
-                0 => break,
-                read => hash.update(&chunk[..read]),
-            }
-        }
-        if hex(&hash.finalize()) == self.sha256 {
-            return Ok(());
-        }
-        Err(ExportError::Place(format!(
-            "{} is not what its manifest says: it was changed or is not whole; start again with --force",
-            path.display()
-        )))
-    }
+/// Manifests of earlier versions do not tell, and nothing was compared.
+const fn not_contradicted() -> bool {
+    true
 }
 
 /// A wall-clock instant as RFC 3339 writes it.

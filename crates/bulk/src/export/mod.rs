@@ -5,6 +5,8 @@
 //! paged (`paging`), asks for each page until it is served (`fetch`), takes rows over byte for byte (`page`), and writes so that a killed export goes on behind its
 //! last complete page (`file`). A manifest tells what was read when, with a hash.
 //!
+//! A listing that tells how many rows or pages it has is taken at its word: an export that read others is not called complete.
+//!
 //! What it cannot give is a snapshot: rows that come or go while pages are read can be missing, or be there twice. The
 //! manifest says when the listing's own total changed meanwhile.
 
@@ -27,7 +29,7 @@ use tokio::task::block_in_place;
 
 use self::fetch::Fetched;
 pub use self::file::manifest_of;
-use self::file::{Found, Part, hex};
+use self::file::{Found, Part, hex, verify};
 pub use self::manifest::{Head, Manifest, PageDone};
 use self::page::{Page, line};
 pub use self::paging::Style;
@@ -121,10 +123,10 @@ pub struct Progress {
 pub enum Exported {
     /// A file and its manifest.
     File(Box<Manifest>),
-    /// It was complete already; nothing was sent.
+    /// It was there already, as its manifest says; nothing was sent.
     Already(Box<Manifest>),
-    /// A stream.
-    Stream(Progress),
+    /// A stream, and what contradicts that it is all of the listing.
+    Stream(Progress, Option<String>),
 }
 
 /// Why an export ended before its end.
@@ -211,6 +213,10 @@ struct Listing {
     /// Targets that were read, so that a circle ends.
     seen: HashSet<String>,
     progress: Progress,
+    /// The least and the most rows that a page said there are.
+    totals: Option<(u64, u64)>,
+    /// How many pages the latest one said there are.
+    of_pages: Option<u64>,
 }
 
 impl Run<'_> {
@@ -221,6 +227,8 @@ impl Run<'_> {
             items: self.request.items.clone(),
             seen: HashSet::new(),
             progress: Progress::default(),
+            totals: None,
+            of_pages: None,
         }
     }
 
@@ -232,7 +240,7 @@ impl Run<'_> {
             (self.told)(listing.progress);
             match page.next {
                 Some(next) => listing.target = next,
-                None => return Ok(Exported::Stream(listing.progress)),
+                None => return Ok(Exported::Stream(listing.progress, self.contradiction(&listing))),
             }
         }
     }
@@ -241,7 +249,12 @@ impl Run<'_> {
         let mut listing = self.listing();
         let mut part = match block_in_place(|| self.place(path, existing))? {
             Ok(part) => part,
-            Err(whole) => return Ok(Exported::Already(whole)),
+            Err(whole) => {
+                let (pages, total) = (whole.pages, Some(whole.rows));
+                let told = &mut self.told;
+                block_in_place(|| verify(path, &whole, &mut |rows| told(Progress { pages, rows, total })))?;
+                return Ok(Exported::Already(whole));
+            }
         };
         let mut next = Some(listing.target.clone());
         for page in &part.pages {
@@ -253,12 +266,25 @@ impl Run<'_> {
         }
         while let Some(target) = next.take() {
             listing.target = target;
-            let (text, page) = self.page(&mut listing).await?;
+            let (text, page) = match self.page(&mut listing).await {
+                Ok(read) => read,
+                Err(error) if part.pages.is_empty() => {
+                    block_in_place(|| part.discard());
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            };
             next.clone_from(&page.next);
             block_in_place(|| part.append(&text, page))?;
             (self.told)(listing.progress);
         }
-        Ok(Exported::File(Box::new(block_in_place(|| part.finish())?)))
+        let contradiction = self.contradiction(&listing);
+        Ok(Exported::File(Box::new(block_in_place(|| part.finish(contradiction))?)))
+    }
+
+    /// What contradicts that the whole listing was read; nothing where a part of it was asked for.
+    fn contradiction(&self, listing: &Listing) -> Option<String> {
+        if paging::begins_late(&self.request.target) { None } else { listing.contradiction() }
     }
 
     /// The file to write to; the manifest instead if it is complete already.
@@ -295,7 +321,6 @@ impl Run<'_> {
             ))),
             (Found::Whole(whole), Existing::Resume) if whole.head.is_same(&head) => {
                 self.goes_on(whole.each.first(), &shown)?;
-                whole.check(path)?;
                 Ok(Err(whole))
             }
             (Found::Whole(whole), Existing::Resume) => Err(other(&whole.head)),
@@ -378,6 +403,7 @@ impl Listing {
             bytes: text.len() as u64,
             sha256: hex(&Sha256::digest(&text)),
             total: paging::total(&page),
+            of_pages: page.number("pageCount"),
             at: String::new(),
             correlation: None,
         };
@@ -398,5 +424,22 @@ impl Listing {
         self.progress.pages += 1;
         self.progress.rows += page.rows;
         self.progress.total = page.total.or(self.progress.total);
+        self.of_pages = page.of_pages.or(self.of_pages);
+        if let Some(total) = page.total {
+            let (least, most) = self.totals.unwrap_or((total, total));
+            self.totals = Some((least.min(total), most.max(total)));
+        }
+    }
+
+    /// What the listing told of itself beside what was read. A total that changed meanwhile allows for all between.
+    fn contradiction(&self) -> Option<String> {
+        let Progress { rows, pages, .. } = self.progress;
+        if let Some((least, most)) = self.totals
+            && !(least..=most).contains(&rows)
+        {
+            return Some(format!("the listing tells of {most} rows, its pages had {rows}"));
+        }
+        let told = self.of_pages.filter(|told| *told > pages)?;
+        Some(format!("the listing tells of {told} pages, {pages} were there to be followed"))
     }
 }

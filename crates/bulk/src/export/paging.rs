@@ -91,6 +91,16 @@ pub(super) fn total(page: &Page<'_>) -> Option<u64> {
     page.number("total").or_else(|| page.number("totalResults"))
 }
 
+/// Whether a request is for a later page of a listing, so that what is read from there on is not all of it.
+pub(super) fn begins_late(target: &str) -> bool {
+    let pairs = target.split_once('?').map_or("", |(_, query)| query).split('&');
+    pairs.filter_map(|pair| pair.split_once('=')).any(|(name, value)| match name {
+        "pageNumber" | "startIndex" => !matches!(value, "" | "0" | "1"),
+        "cursor" => !value.is_empty(),
+        _ => false,
+    })
+}
+
 /// The target of the page after `page`, which was read from `target` and has `rows` rows; `None` at the end.
 pub(super) fn next(
     style: Style,
@@ -228,6 +238,18 @@ mod tests {
     fn an_empty_page_that_promises_more_is_no_loop() {
         let told = after(Style::Pages, "/api/v2/users", r#"{"nextUri":"/api/v2/users?pageNumber=2"}"#, 0);
         assert!(told.unwrap_err().contains("promises more"));
+    }
+
+    #[test]
+    fn a_later_page_is_not_all_of_a_listing() {
+        for late in ["/x?pageNumber=3", "/x?pageSize=5&startIndex=11", "/x?cursor=abc"] {
+            assert!(begins_late(late), "{late}");
+        }
+        for whole in
+            ["/x", "/x?pageNumber=1&pageSize=5", "/x?startIndex=1", "/x?cursor=", "/x?sortBy=pageNumber"]
+        {
+            assert!(!begins_late(whole), "{whole}");
+        }
     }
 
     #[test]

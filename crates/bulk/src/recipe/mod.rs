@@ -63,7 +63,8 @@ pub(crate) use self::job::Next;
 pub(crate) use self::node::{Node, Values};
 pub(crate) use self::read::method;
 pub(crate) use self::slot::{Slot, Type as SlotType};
-pub(crate) use self::target::{Target, check_target};
+pub(crate) use self::target::Target;
+pub use self::target::check_target;
 use crate::near;
 use crate::problem::Problems;
 

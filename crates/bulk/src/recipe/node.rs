@@ -47,6 +47,21 @@ impl Node {
         }
     }
 
+    /// The first member on the way of a JSON pointer that no body of this template has, and the members there are instead;
+    /// `None` if the pointer leads somewhere, or into a value that only the input knows.
+    pub(super) fn lacks(&self, pointer: &str) -> Option<(String, Vec<&str>)> {
+        let mut here = self;
+        for name in pointer.split('/').skip(1) {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            let Self::Object(members) = here else { return None };
+            match members.iter().find(|(there, _)| *there == name) {
+                Some((_, inner)) => here = inner,
+                None => return Some((name, members.iter().map(|(there, _)| there.as_str()).collect())),
+            }
+        }
+        None
+    }
+
     /// Puts the array of merged items at a JSON pointer, creating objects on the way.
     pub(super) fn put_items(self, pointer: &str) -> Result<Self, String> {
         let Some(path) = pointer.strip_prefix('/') else {

@@ -44,25 +44,38 @@ pub(super) fn recipe(file: &str, text: &str) -> Result<Recipe, Problems> {
     let name = document.required(&table, "name").map(|it| it.0).unwrap_or_default();
     let description = document.string(&table, "description").map(|it| it.0).unwrap_or_default();
     let method = read_method(&mut document, &table);
-    let target = document.required(&table, "path").and_then(|(text, line)| {
-        Target::parse(&text).map_err(|message| document.problem(line, message)).ok()
+    let path = document.required(&table, "path");
+    let target = path.as_ref().and_then(|(text, line)| {
+        Target::parse(text).map_err(|message| document.problem(*line, message)).ok()
     });
     let id = document.string(&table, "id");
     let body = document.get(&table, "body").and_then(|place| read_body(&mut document, place));
     let lookups = read_lookups(&mut document, &table);
     let rules = read_rules(&mut document, &table);
+    let readable = body.is_some() || document.get(&table, "body").is_none();
     let (body, merge) = read_merge(&mut document, &table, body);
+    let readable = readable && (merge.is_some() || document.get(&table, "merge").is_none());
     let jobs = job::read(&mut document, &table, target.as_ref());
     if let (Some(_), Some((_, line))) = (&merge, &id) {
         document
             .problem(*line, "`id` has no meaning beside `merge`: a merged request is named by `merge.by`");
     }
-    let (Some(method), Some(target)) = (method, target) else { return Err(document.problems) };
+    // What is wrong with these hides nothing of the rest, which is looked at by what they most likely were to be.
+    let likely = || Target::parse(&format!("/{}", path?.0.trim_start_matches('/'))).ok();
+    let guessed = method.is_none() || target.is_none();
+    let Some(target) = target.or_else(likely) else { return Err(document.problems) };
+    let method = method.unwrap_or(http::Method::POST);
     let finding_out = document.get(&table, "reconcile").is_some();
     let reconcile = finding_out.then(|| reconcile::read(&mut document, text, &method, &target)).flatten();
     let id = id.map(|it| it.0);
     let template = Template { method, target, body, id, merge, rules, lookups, jobs };
-    check_use(&mut document, &table, &template);
+    // Beside a guess, what could not be read may be what would be said to be missing.
+    if readable || !guessed {
+        check_use(&mut document, &table, &template);
+    }
+    if let (Some(rule), Some(body)) = (&reconcile, &template.body) {
+        reconcile::check_body(&mut document, &table, rule, body);
+    }
     let digest = Digest(sha2::Sha256::digest(text).into());
     let kind = Kind::Template(Box::new(template));
     let text = text.to_owned();

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use http::Method;
 use tidegate_core::glob::PathGlob;
 use tidegate_core::profile::{read_recipe_rule, reader};
-use tidegate_core::reconcile::Rule;
+use tidegate_core::reconcile::{Pair, Rule, Same};
 
 use super::Target;
-use super::view::Document;
+use super::node::Node;
+use super::view::{Document, Table};
+use crate::near;
 
 /// Reads the rule of a recipe that has one; its problems become the recipe's.
 pub(super) fn read(
@@ -38,6 +40,23 @@ pub(super) fn read(
             }
             None
         }
+    }
+}
+
+/// Finds what the rule compares and no request of the recipe has: such a rule would never tell anything.
+pub(super) fn check_body<'t>(document: &mut Document<'t>, table: &Table<'_, 't>, rule: &Rule, body: &Node) {
+    let same: &[Pair] = match &rule.same {
+        Same::Members(members) => members,
+        _ => &[],
+    };
+    let named =
+        rule.version.iter().map(|it| ("version", it)).chain(same.iter().map(|it| ("same", &it.request)));
+    let Some(section) = document.table(table, "reconcile") else { return };
+    for (key, pointer) in named {
+        let Some((missing, there)) = body.lacks(pointer.as_str()) else { continue };
+        let hint = near::hint(&missing, there);
+        let line = document.get(&section, key).map_or(1, |it| it.line);
+        document.problem(line, format!("`reconcile.{key}`: the body has no `{pointer}`{hint}"));
     }
 }
 

@@ -127,7 +127,7 @@ impl Target {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check_target(target: &str) -> Result<(), String> {
+pub fn check_target(target: &str) -> Result<(), String> {
     if !target.starts_with('/') || target.starts_with("//") {
         return Err(format!("path `{target}` must start with one `/`, without scheme or host"));
     }

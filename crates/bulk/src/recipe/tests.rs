@@ -76,6 +76,39 @@ fn all_problems_are_reported_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_wrong_method_and_path_hide_nothing_of_the_rest() {
+    let text = RENAME
+        .replace("method = \"PATCH\"", "method = \"PACTH\"")
+        .replace("/api/v2/users/{user_id}", "api/v2/users/{user_id}")
+        .replace("[column.version]", "[column.vresion]")
+        + "[reconcile]\nversion = \"/vresion\"\nsame = [\"/nme\", \"/title\"]\nsettel = \"5s\"\n";
+    let told = problems(&text);
+    let expected = [
+        "unknown method `PACTH`",
+        "must start with one `/`",
+        "`reconcile.settel`",
+        "`column.vresion`: no placeholder uses `vresion`; did you mean `version`?",
+    ];
+    for part in expected {
+        assert!(told.iter().any(|it| it.contains(part)), "{part}: {told:#?}");
+    }
+    assert_eq!(told.len(), 4, "{told:#?}");
+}
+
+#[test]
+fn a_rule_about_members_that_no_body_has_is_refused() {
+    let text = |rule: &str| format!("{RENAME}[reconcile]\n{rule}");
+    assert_eq!(
+        problems(&text("version = \"/vresion\"\nsame = [\"/nme\", \"/title\"]\n")),
+        [
+            "line 11: `reconcile.version`: the body has no `/vresion`; did you mean `version`?",
+            "line 12: `reconcile.same`: the body has no `/nme`; did you mean `name`?",
+        ]
+    );
+    Recipe::parse("r.toml", &text("version = \"/version\"\nsame = [\"/name\", \"/title\"]\n")).unwrap();
+}
+
+#[test]
 fn a_syntax_error_names_its_line() {
     let found = changed("id = \"user_id\"", "id = \"user_id");
     assert!(found[0].starts_with("line 5: "), "{found:?}");

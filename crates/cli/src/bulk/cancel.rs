@@ -27,12 +27,14 @@ pub(super) fn request(journal: &Path) -> PathBuf {
 
 /// Cancels a run.
 pub(super) async fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let reader = Reader::open(&args.journal).map_err(|error| Failure::journal(&error))?;
     let counts = reader.counts().map_err(Failure::internal)?;
     if reader.run().map_err(Failure::internal)?.cancelled.is_some() {
         output::talk(&format!("{} was cancelled before", args.journal.display()));
         return look::exit_as(&counts);
     }
+    let marker = request(reader.path());
+    drop(reader);
     if !args.yes {
         ask(&format!(
             "{} of {} items were not sent and never will be; {} were sent and have no outcome yet. Cancel? [y/N] ",
@@ -41,7 +43,6 @@ pub(super) async fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
             counts.sent
         ))?;
     }
-    let marker = request(&args.journal);
     let mut told = false;
     let journal = loop {
         match block_in_place(|| Journal::open(&args.journal)) {
@@ -60,14 +61,18 @@ pub(super) async fn cancel(args: &BulkCancelArgs) -> Result<(), Failure> {
                     })?;
                     tokio::time::sleep(LOOK).await;
                 }
-                _ => return Err(Failure::usage(error)),
+                _ => return Err(Failure::journal(&error)),
             },
         }
     };
+    journal.planned().map_err(|error| {
+        take_away(&marker);
+        Failure::usage(error)
+    })?;
     let cancelled = block_in_place(|| journal.cancel_blocking(Clock::start().wall()));
     take_away(&marker);
     cancelled.map_err(Failure::internal)?;
-    let counts = reader.counts().map_err(Failure::internal)?;
+    let counts = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?;
     output::talk(&look::summary_of(&counts));
     look::exit_as(&counts)
 }

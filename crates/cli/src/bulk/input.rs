@@ -82,10 +82,14 @@ impl Input {
             options: route,
             created: now,
         };
-        let journal = Journal::create(path, &header).map_err(Failure::usage)?;
+        let journal = Journal::create(path, &header).map_err(|error| Failure::journal(&error))?;
         let key_for = |request: &PlannedRequest| key(request, tenant, profile);
-        load(&planner, self.open()?, &self.survey, lookups, &journal, now, key_for)
-            .map_err(Failure::internal)?;
+        load(&planner, self.open()?, &self.survey, lookups, &journal, now, key_for).map_err(|error| {
+            let path = path.display();
+            Failure::internal(format!(
+                "{error}\nplanning did not end and nothing was sent: delete {path} and run again"
+            ))
+        })?;
         Ok(journal)
     }
 }

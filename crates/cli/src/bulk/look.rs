@@ -9,12 +9,13 @@ use tidegate_bulk::exit::exit;
 use tidegate_bulk::{Ending, Exit, report};
 use tidegate_store::{Counts, Held, Journal, Reader};
 
+use super::meet;
 use crate::args::{BulkReportArgs, BulkStatusArgs, OutputFormat};
 use crate::failure::Failure;
 
 /// Says how far a run is, also while it runs.
 pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let reader = Reader::open(&args.journal).map_err(|error| Failure::journal(&error))?;
     let run = reader.run().map_err(Failure::internal)?;
     let counts = reader.counts().map_err(Failure::internal)?;
     let parts = reader.part_counts().map_err(Failure::internal)?;
@@ -62,6 +63,13 @@ pub(super) fn status(args: &BulkStatusArgs) -> Result<(), Failure> {
             }
             if let Some(parts) = parts_summary(&reader)? {
                 write!(text, "; {parts}").expect("a string takes everything");
+            }
+            match (run.planned, running) {
+                (Some(_), _) => {}
+                (None, Held::By(_)) => text.push_str("; it is being planned"),
+                (None, Held::No) => {
+                    text.push_str("; its planning did not end; nothing was sent: delete it and run again");
+                }
             }
             match (run.cancelled, running) {
                 (Some(_), _) => text.push_str("; cancelled"),
@@ -117,7 +125,9 @@ pub(super) fn exit_as(counts: &Counts) -> Result<(), Failure> {
 
 /// Writes the result of every item.
 pub(super) fn write_report(args: &BulkReportArgs) -> Result<(), Failure> {
-    let reader = Reader::open(&args.journal).map_err(Failure::usage)?;
+    let reader = Reader::open(&args.journal).map_err(|error| Failure::journal(&error))?;
+    reader.planned().map_err(Failure::usage)?;
+    meet::check(reader.path(), None, args.output.as_deref(), None)?;
     let counts = match &args.output {
         Some(path) => {
             ResultFile::open(path)?.write(&reader, &args.journal)?;
@@ -135,14 +145,21 @@ pub(super) fn write_report(args: &BulkReportArgs) -> Result<(), Failure> {
 /// A result file that appears under its name when it is complete, and replaces what was there only then. Opened
 /// before the run, so that a folder that cannot be written is known before anything is sent.
 pub(super) struct ResultFile {
-    file: File,
     path: PathBuf,
-    /// Where it is written until then; `None` for what is not a regular file, such as a pipe.
-    draft: Option<PathBuf>,
+    way: Way,
+}
+
+/// How a result gets into its place.
+enum Way {
+    /// At once: it is no regular file, such as a pipe.
+    Special(File),
+    /// By way of a draft of this process alone: what has another name like it is somebody else's. It is there only while
+    /// it is written, so that a run that is killed leaves none.
+    Draft(PathBuf),
 }
 
 impl ResultFile {
-    /// Opens the draft of `path`.
+    /// Finds out whether `path` can be written.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| {
             Failure::usage(format!("--output: cannot write {}: {error}", path.display()))
@@ -157,35 +174,26 @@ impl ResultFile {
             Ok(there) => !there.is_file(),
             Err(_) => false,
         };
-        if special {
-            let file = File::options().write(true).open(path).map_err(cannot)?;
-            return Ok(Self { file, path: path.to_owned(), draft: None });
-        }
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        let file = File::create(&draft).map_err(cannot)?;
-        Ok(Self { file, path: path.to_owned(), draft: Some(draft) })
+        let way = if special {
+            Way::Special(File::options().write(true).open(path).map_err(cannot)?)
+        } else {
+            let draft = path.with_added_extension(format!("{}.new", std::process::id()));
+            drop(File::create_new(&draft).map_err(cannot)?);
+            std::fs::remove_file(&draft).map_err(cannot)?;
+            Way::Draft(draft)
+        };
+        Ok(Self { path: path.to_owned(), way })
     }
 
     /// Writes it and puts it in place.
-    pub(super) fn write(mut self, reader: &Reader, journal: &Path) -> Result<(), Failure> {
-        let written = (|| {
-            let mut out = BufWriter::new(&self.file);
-            report::write_csv(reader, &mut out).map_err(|error| error.to_string())?;
-            out.flush().map_err(|error| error.to_string())?;
-            drop(out);
-            match &self.draft {
-                None => Ok(()),
-                Some(draft) => {
-                    self.file.sync_all().map_err(|error| error.to_string())?;
-                    std::fs::rename(draft, &self.path).map_err(|error| error.to_string())
-                }
-            }
-        })();
-        if written.is_ok() {
-            self.draft = None;
-        }
+    pub(super) fn write(self, reader: &Reader, journal: &Path) -> Result<(), Failure> {
+        let written = match &self.way {
+            Way::Special(file) => fill(file, reader),
+            Way::Draft(draft) => self.replace(draft, reader).inspect_err(|_| {
+                // Nothing in it that anybody needs; what cannot be removed does no harm.
+                drop(std::fs::remove_file(draft));
+            }),
+        };
         written.map_err(|why| {
             Failure::internal(format!(
                 "cannot write {}: {why}; the journal has everything: tidegate bulk report --journal {} --output FILE",
@@ -194,13 +202,18 @@ impl ResultFile {
             ))
         })
     }
+
+    fn replace(&self, draft: &Path, reader: &Reader) -> Result<(), String> {
+        let told = |error: std::io::Error| error.to_string();
+        let file = File::create_new(draft).map_err(told)?;
+        fill(&file, reader)?;
+        file.sync_all().map_err(told)?;
+        std::fs::rename(draft, &self.path).map_err(told)
+    }
 }
 
-impl Drop for ResultFile {
-    fn drop(&mut self) {
-        if let Some(draft) = &self.draft {
-            // Nothing was written that anybody needs; what cannot be removed does no harm.
-            drop(std::fs::remove_file(draft));
-        }
-    }
+fn fill(file: &File, reader: &Reader) -> Result<(), String> {
+    let mut out = BufWriter::new(file);
+    report::write_csv(reader, &mut out).map_err(|error| error.to_string())?;
+    out.flush().map_err(|error| error.to_string())
 }

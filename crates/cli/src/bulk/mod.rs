@@ -7,6 +7,7 @@ pub(crate) mod input;
 mod jobs;
 pub(crate) mod link;
 mod look;
+mod meet;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,12 +48,13 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     })?;
     let mut link = Link::new(&args.common)?;
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
+    meet::check(&path, Some(&args.input), args.common.output.as_deref(), args.common.results.as_deref())?;
     link.called_by(&path);
     let jobs = jobs::of_run(&input.recipe, &path, &args.common, args.dry_run)?;
     link.keep_recipe(&input.recipe, args.common.results.as_deref());
     if !args.dry_run {
         // Told before the upstream is asked for anything.
-        Journal::vacant(&path).map_err(Failure::usage)?;
+        Journal::vacant(&path).map_err(|error| Failure::journal(&error))?;
     }
     if !args.dry_run || input.has_names() {
         link.check().await?;
@@ -84,19 +86,22 @@ fn default_journal(input: &Path) -> PathBuf {
 }
 
 async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
-    let journal = block_in_place(|| Journal::open(&args.journal)).map_err(Failure::usage)?;
+    let journal =
+        block_in_place(|| Journal::open(&args.journal)).map_err(|error| Failure::journal(&error))?;
+    journal.planned().map_err(Failure::usage)?;
+    meet::check(journal.path(), None, args.common.output.as_deref(), args.common.results.as_deref())?;
     let header = &journal.run().header;
     if journal.run().cancelled.is_some() {
         let counts = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?;
         output::talk(&format!("{} was cancelled; nothing is left to do", args.journal.display()));
         return look::exit_as(&counts);
     }
-    let jobs = jobs::of_journal(&header.options, &args.journal, &args.common)?;
+    let jobs = jobs::of_journal(&header.options, journal.path(), &args.common)?;
     let common = as_it_ran(&args.common, &header.options);
     let recipe = followed(&header.options)?.0.map(|text| Recipe::parse(&header.recipe, &text));
     let recipe = recipe.transpose().map_err(Failure::usage)?;
     let mut link = Link::new(&common)?;
-    link.called_by(&args.journal);
+    link.called_by(journal.path());
     if link.upstream.tenant().as_str() != header.tenant {
         return Err(Failure::usage(format!(
             "{} is a run for tenant `{}`, not `{}` (set tenant in tidegate.toml or TIDEGATE_TENANT)",

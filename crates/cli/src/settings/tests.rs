@@ -86,6 +86,14 @@ fn time_outs_retries_and_breaker_come_from_file_and_environment() {
 }
 
 #[test]
+fn a_connection_is_not_waited_for_longer_than_an_attempt_is_put_off() {
+    let told = |pairs: &[(&str, &str)]| Settings::load(&connection(), &env(pairs)).unwrap().upstream();
+    let refused = told(&[("TIDEGATE_TIMEOUTS_CONNECT", "90s")]).map(drop).unwrap_err().message;
+    assert!(refused.starts_with("timeouts.connect: 90s is above the backoff cap of 60s"), "{refused}");
+    assert!(told(&[("TIDEGATE_TIMEOUTS_CONNECT", "60s")]).is_ok());
+}
+
+#[test]
 fn numbers_out_of_range_are_told_with_their_place() {
     let (_folder, in_file) = file("[breaker]\nthreshold = 0\ncool_down = \"soon\"\n[retries]\nmax = 101\n");
     let set = [("TIDEGATE_BREAKER_THRESHOLD", "many")];

@@ -30,7 +30,16 @@ impl Settings {
     /// The profile with the time-outs of the configuration.
     pub(crate) fn profile(&self) -> Result<Profile, Failure> {
         let mut profile = self.named_profile()?;
+        let (own, cap) = (profile.timeouts.connect, profile.backoff.cap());
         self.lay_over_timeouts(&mut profile.timeouts);
+        let connect = profile.timeouts.connect;
+        // What a profile is refused for. One that says that it means it may be given another such time.
+        if connect > cap && own <= cap {
+            return Err(Failure::usage(format!(
+                "{}: {connect:?} is above the backoff cap of {cap:?} of profile `{}`: it only delays the discovery that a host is away (lower it)",
+                CONNECT_TIMEOUT.name, profile.name
+            )));
+        }
         Ok(profile)
     }
 

@@ -117,12 +117,6 @@ fn one(
     // The last attempt decides: an earlier one that left doubt was followed by another only where that does no harm.
     let silent = book.and_then(|book| book.attempts.last()).is_some_and(is_silent);
     let doubt = upstream == Upstream::Forgets && !write.kind.is_repeatable() && (silent || cut);
-    // Sent again with its key, perhaps by the process after a kill, and refused as a conflict: perhaps with itself. Without a rule
-    // nobody can tell.
-    let attempts = book.map_or(&[][..], |book| &book.attempts);
-    let of_itself = upstream == Upstream::Recognises
-        && (attempts.len() > 1 || cut)
-        && attempts.last().is_some_and(|last| last.status == Some(409));
     let rules = [
         (once && executed > 1, "executed more than once"),
         (row.status == "ok" && executed == 0, "never executed"),
@@ -130,7 +124,7 @@ fn one(
         (row.status == "failed" && write.kind != Kind::Stale, "nothing is wrong with it"),
         (row.status == "ok" && write.kind == Kind::Stale, "its version is wrong"),
         (row.status == "pending", "the run has ended"),
-        (row.status == "unknown" && !doubt && !of_itself, "it can be known"),
+        (row.status == "unknown" && !doubt, "it can be known"),
         (row.status != "unknown" && doubt, "nobody can know this"),
     ];
     rules.into_iter().filter_map(|(broken, what)| broken.then_some(what)).collect()

@@ -272,10 +272,11 @@ pub(crate) fn skilled(stats: &Stats) -> BTreeMap<String, BTreeMap<String, f64>> 
 /// The result file by status.
 pub(crate) fn by_status(csv: &str) -> BTreeMap<String, Vec<Vec<String>>> {
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("id,status,http_status,attempts,key,error"));
+    assert_eq!(lines.next(), Some("id,status,http_status,attempts,key,error,lines"));
     let mut statuses: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
     for line in lines {
-        let fields: Vec<String> = line.splitn(6, ',').map(str::to_owned).collect();
+        let (line, lines) = line.rsplit_once(',').unwrap();
+        let fields: Vec<String> = line.splitn(6, ',').chain([lines]).map(str::to_owned).collect();
         statuses.entry(fields[1].clone()).or_default().push(fields);
     }
     statuses

@@ -242,6 +242,7 @@ impl Run {
     async fn judge_answer(&mut self, answered: Answered, replayable: bool) -> Step {
         let Answered { response, seen, throttled, .. } = answered;
         let status = response.status();
+        self.call.note_status(status);
         // A gateway of ours that holds a call back has not sent anything, whatever the status would say otherwise.
         let throttled = throttled || is_held_back(status, response.headers());
         let outcome = Outcome::Answered { status, hint: seen.retry_after, throttled };

@@ -91,6 +91,7 @@ impl From<ErrorKind> for LedgerProblem {
             ErrorKind::Corrupt(why) => Self::Corrupt(why),
             ErrorKind::DiskFull => Self::DiskFull,
             ErrorKind::ReadOnly(why) => Self::ReadOnly(why),
+            ErrorKind::NoFolder => Self::ReadOnly("its folder does not exist".to_owned()),
             ErrorKind::Closed => Self::Closed,
             ErrorKind::Io(why) => Self::Io(why),
             other => Self::Io(other.to_string()),

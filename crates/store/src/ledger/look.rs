@@ -33,6 +33,7 @@ impl Ledger {
 }
 
 fn look(path: &Path) -> Result<Option<Look>, LedgerProblem> {
+    let path = &lock::real(path);
     format::could_be_at(path)?;
     if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
         return Ok(None);

@@ -54,7 +54,7 @@ pub use self::look::Look;
 pub use self::record::{BearerDigest, Entry, EntryId, Kept, NewEntry, Now, Scope, Standing, Tally};
 use self::writer::{Command, Op, Reply, Writer};
 use crate::guard::{self, Guard};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 
 /// Questions that may wait for the writer. More would only move the waiting from who asks into memory.
 const QUEUE: usize = 1024;
@@ -78,6 +78,7 @@ impl Ledger {
     /// [`LedgerProblem::Locked`] with the holder's process id, [`LedgerProblem::NotALedger`],
     /// [`LedgerProblem::TooNew`], or what the disk said.
     pub fn open(path: &Path, now: Now) -> Result<Self, LedgerError> {
+        let path = &lock::real(path);
         let open = || {
             // Looked at first, so that a mistyped name leaves no lock file beside somebody else's file.
             format::could_be_at(path)?;
@@ -85,6 +86,7 @@ impl Ledger {
             // Before SQLite may write: it would throw away what it takes for the end of its log.
             guard::check(path)?;
             let connection = format::open(path)?;
+            let lock = lock.made(path)?;
             let guard = Guard::begin(&connection, path)?;
             let writer = Writer::new(connection, Bounds::default(), now)?.guarded(guard);
             Self::start(path, writer, Some(lock))

@@ -110,9 +110,21 @@ impl Sender<'_> {
         self.follow(&item, job, rules).await
     }
 
+    /// Writes down the names of a submission's rows, so that a report can tell each of them when nobody knows what became
+    /// of the whole.
+    pub(super) async fn name_rows(&self, item: &Item) -> Result<(), Stopped> {
+        let Some(rules) = self.options.jobs.as_ref().map(|it| &it.rules) else { return Ok(()) };
+        if rules.item.is_none() || !self.parts_of(item.request.seq).await?.is_empty() {
+            return Ok(());
+        }
+        let page = Page { parts: parts::rows(item, rules), ..Page::default() };
+        Ok(self.journal.fetched(item.request.seq, page).await?)
+    }
+
     /// Writes that a submission was accepted and cannot be followed.
     async fn lost(&self, item: &Item, judged: Judged, why: String) -> Result<(), Stopped> {
         let outcome = Outcome { error: Some(why), ..judged.outcome };
+        self.name_rows(item).await?;
         let change = Change { seq: item.request.seq, event: Event::LoseTrack, outcome };
         self.journal.record(vec![change], self.wall()).await?;
         self.progress.count(Event::LoseTrack);
