@@ -84,7 +84,10 @@ fn default_journal(input: &Path) -> PathBuf {
 }
 
 async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
-    let journal = block_in_place(|| Journal::open(&args.journal)).map_err(Failure::usage)?;
+    let journal = block_in_place(|| Journal::open(&args.journal)).map_err(|error| match error.kind() {
+        tidegate_store::ErrorKind::Corrupt(_) | tidegate_store::ErrorKind::Io(_) => Failure::internal(error),
+        _ => Failure::usage(error),
+    })?;
     let header = &journal.run().header;
     if journal.run().cancelled.is_some() {
         let counts = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?;
