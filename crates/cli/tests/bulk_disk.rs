@@ -101,7 +101,8 @@ fn a_damaged_journal_is_named_and_nothing_is_sent() {
         bytes[page * 4096..page * 4096 + 64].fill(0xa5);
     }
     std::fs::write(&path, bytes).unwrap();
-    resume(&world).assert(5, &["is damaged", "compare the upstream with the input"]);
+    resume(&world)
+        .assert(5, &["is damaged", "nothing was sent on its word", "compare the upstream with the input"]);
     assert_eq!(world.writes(), 0, "nothing is sent on the word of a damaged file");
     ran(world.bulk(&["report", "--journal", "a.csv.journal"])).assert(5, &["is damaged"]);
 }
