@@ -6,6 +6,12 @@
 //! trip after it left, from averages over short bins; and **believed** where it stands out of what such a count can err by.
 //! Where nothing is in flight the count is exact and takes the place of the estimate, and one permit is believed.
 //!
+//! A machine with too much to do sends late and reads late, in batches and in any order, and that is nobody else's draw:
+//! * what ended before another left was counted before it, and nothing is forgotten as long as it is under way;
+//! * what is overdue may have arrived at any instant until now, and all that is may be on one side;
+//! * remaining and own attempts never add up to more than they may have before: a count that does was too high, and its
+//!   fall is no draw.
+//!
 //! Rules: arrivals are taken for Poisson at a rate that is itself uncertain, so the margin is that of a negative
 //! binomial: draw, and deviations of the draw and of its rate. A bin, or a few, far above or below the rate replace what
 //! was known: a burst is met by its first evidence and forgotten by its first lull, not by its average. Every throttle adds a few permits
@@ -24,16 +30,45 @@ struct Bin {
     handled: f64,
     /// Remaining and the own attempts counted: it falls by what others take.
     ledger: f64,
+    /// Deviations by which one count may err, each by chance of its own.
     blur: f64,
+    /// By how much all may err together.
+    bias: f64,
 }
 
 impl Bin {
-    fn add(&mut self, handled: f64, ledger: f64, blur: f64) {
+    fn add(&mut self, handled: f64, ledger: f64, counted: &Counted) {
         self.count += 1.0;
-        self.blur = self.blur.max(blur);
+        self.blur = self.blur.max(Strangers::MISPLACED * counted.doubtful);
+        self.bias = self.bias.max(counted.loose);
         self.handled += (handled - self.handled) / self.count;
         self.ledger += (ledger - self.ledger) / self.count;
     }
+}
+
+/// An own attempt whose order still matters.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    sent: f64,
+    /// When it was answered or lost; infinite while it is under way.
+    ended: f64,
+}
+
+impl Own {
+    fn is_under_way(&self) -> bool {
+        self.ended.is_infinite()
+    }
+}
+
+/// Own attempts that an answer includes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    /// As an estimate.
+    arrived: f64,
+    /// Of these it is not sure.
+    doubtful: f64,
+    /// Among them those that are overdue, or told of by an answer that is: they may all be on one side.
+    loose: f64,
 }
 
 /// The draw of strangers on one limit.
@@ -48,14 +83,18 @@ pub(super) struct Strangers {
     average: (f64, f64),
     /// Permits per second where it is not seen in a drop.
     known: f64,
-    /// When own attempts left, of late, and how many before those.
-    sends: VecDeque<f64>,
+    /// Own attempts of late by when they left, and how many before those.
+    sends: VecDeque<Own>,
     before: u64,
     bin: Bin,
     /// The last complete bin of this window.
     last: Option<Bin>,
     /// The last answer with nothing in flight: what it left is exact, so is what went since the one before.
     exact: Option<Bin>,
+    /// No count of this window can be higher.
+    highest: f64,
+    /// Something was counted in this window, so what is known is not from one that has passed.
+    counted: bool,
     /// The draw and its average as they were known then.
     then: [(f64, f64); 2],
     /// Others were certainly there, within memory.
@@ -92,6 +131,8 @@ impl Strangers {
             bin: Bin::default(),
             last: None,
             exact: None,
+            highest: f64::INFINITY,
+            counted: false,
             then: [(0.0, 0.0); 2],
             believed: false,
             pad: 0.0,
@@ -102,6 +143,16 @@ impl Strangers {
 
     pub(super) fn rate(&self) -> f64 {
         if self.believed && self.over > 0.0 { self.draw / self.over } else { self.known }
+    }
+
+    /// The rate over a window: nobody takes more than `quota_rate`, all that there is.
+    pub(super) fn overall(&self, quota_rate: f64) -> f64 {
+        self.rate().min(quota_rate)
+    }
+
+    /// Nothing of this window was counted yet: what is known is of windows that have passed.
+    pub(super) fn is_hearsay(&self) -> bool {
+        self.believed && !self.counted
     }
 
     /// For how many seconds the draw was seen that is taken for their rate; none where none was.
@@ -124,29 +175,45 @@ impl Strangers {
         self.bin = Bin::default();
         self.last = None;
         self.exact = None;
+        self.highest = f64::INFINITY;
+        self.counted = false;
     }
 
     /// An own attempt left.
     pub(super) fn sent(&mut self, now: f64) {
-        self.sends.push_back(now);
+        self.sends.push_back(Own { sent: now, ended: f64::INFINITY });
         if self.sends.len() > Self::UNDER_WAY {
             self.forget(1);
         }
     }
 
+    /// Own attempts that have left, ever.
+    fn left(&self) -> f64 {
+        num(self.before + self.sends.len() as u64)
+    }
+
+    fn under_way_since(&self, sent: f64) -> Option<usize> {
+        let first = self.sends.partition_point(|own| own.sent < sent);
+        let same = self.sends.range(first..).take_while(|own| own.sent <= sent);
+        same.zip(first..).find(|(own, _)| own.is_under_way()).map(|(_, at)| at)
+    }
+
     /// An own attempt that had left was surely not counted.
     pub(super) fn not_counted(&mut self, sent: f64) {
-        let at = self.sends.partition_point(|&other| other < sent);
-        if at < self.sends.len() {
-            self.sends.remove(at);
-        } else {
-            self.before = self.before.saturating_sub(1);
+        match self.under_way_since(sent) {
+            Some(at) => drop(self.sends.remove(at)),
+            None => self.before = self.before.saturating_sub(1),
         }
     }
 
-    /// Forgets the order of what left before `then`: all of it has arrived.
-    pub(super) fn arrived_before(&mut self, then: f64) {
-        let old = self.sends.partition_point(|&sent| sent < then);
+    /// An own attempt that left at `sent` is no longer under way.
+    pub(super) fn ended(&mut self, sent: f64, now: f64) {
+        if let Some(at) = self.under_way_since(sent) {
+            self.sends[at].ended = now;
+        }
+        // What ended before the oldest under way had left is counted by every answer to come, and by the present one.
+        let oldest = self.sends.iter().find(|own| own.is_under_way()).map_or(sent, |own| own.sent.min(sent));
+        let old = self.sends.iter().take_while(|own| own.ended <= oldest).count();
         self.forget(old);
     }
 
@@ -158,20 +225,21 @@ impl Strangers {
     pub(super) fn observe(&mut self, seen: &Seen) {
         let handled = f64::midpoint(seen.sent, seen.answered);
         if let Some(level) = seen.settled {
-            self.settle(handled, level + num(self.before + self.sends.len() as u64), seen);
+            self.settle(handled, level + self.left(), seen);
             return;
         }
         if self.bin.count > 0.0 && handled > self.bin.handled + seen.stretch {
             self.close(seen);
         }
-        let (arrived, doubtful) = self.arrived(handled, seen);
-        self.bin.add(handled, seen.remaining + arrived, Self::MISPLACED * doubtful);
+        let counted = self.counted(handled, seen);
+        self.highest = self.highest.min(seen.remaining + self.left());
+        self.bin.add(handled, (seen.remaining + counted.arrived).min(self.highest), &counted);
     }
 
     /// Own attempts that had left but not arrived by the instant `handled`, as an estimate; and how many are in doubt.
     pub(super) fn under_way(&self, handled: f64, seen: &Seen) -> (f64, f64) {
-        let (arrived, doubtful) = self.arrived(handled, seen);
-        (num(self.before + self.sends.len() as u64) - arrived, doubtful)
+        let counted = self.counted(handled, seen);
+        (self.left() - counted.arrived, counted.doubtful)
     }
 
     /// The extra permits that throttles taught to leave.
@@ -179,25 +247,38 @@ impl Strangers {
         self.pad
     }
 
-    /// Own attempts counted by the instant `handled`, each half a trip after it left, give or take `seen.doubt`; and how
-    /// many of them are in doubt.
-    fn arrived(&self, handled: f64, seen: &Seen) -> (f64, f64) {
+    /// Own attempts counted by the instant `handled`, each half a trip after it left, give or take `seen.doubt` and what it or
+    /// the answer is overdue.
+    fn counted(&self, handled: f64, seen: &Seen) -> Counted {
         let middle = handled - seen.trip / 2.0;
-        let sure = self.sends.partition_point(|&sent| sent <= middle - seen.doubt);
-        let late = self.sends.range(sure..).take_while(|&&sent| sent < middle + seen.doubt);
-        let (mut arrived, mut doubtful) = (num(self.before + sure as u64), 0.0);
-        for sent in late {
-            arrived += (middle + seen.doubt - sent) / (2.0 * seen.doubt);
-            doubtful += 1.0;
+        let late = |took: f64| ((took - seen.trip) / 2.0 - seen.doubt).max(0.0);
+        let answer = late(seen.answered - seen.sent);
+        let mut counted = Counted { arrived: num(self.before), ..Counted::default() };
+        for own in &self.sends {
+            if own.ended <= seen.sent {
+                counted.arrived += 1.0;
+                continue;
+            }
+            let overdue = late(own.ended.min(seen.answered) - own.sent);
+            let doubt = (seen.doubt + answer + overdue).max(1e-9);
+            let sure = (middle - own.sent - overdue) / doubt;
+            if sure > -1.0 {
+                counted.arrived += f64::midpoint(1.0, sure).min(1.0);
+            }
+            if sure.abs() < 1.0 {
+                counted.doubtful += 1.0;
+                counted.loose += if answer + overdue > 0.0 { 1.0 } else { 0.0 };
+            }
         }
-        (arrived, doubtful)
+        counted
     }
 
     /// Nothing is in flight: `ledger` is exact, and takes the place of what was estimated since the last that was.
     fn settle(&mut self, handled: f64, ledger: f64, seen: &Seen) {
-        let now = Bin { count: 1.0, handled, ledger, blur: 0.0 };
+        let now = Bin { count: 1.0, handled, ledger, ..Bin::default() };
         self.bin = Bin::default();
         self.last = Some(now);
+        self.highest = ledger;
         if let Some(exact) = self.exact.replace(now) {
             let gone = (exact.ledger - now.ledger).max(0.0);
             [(self.draw, self.over), self.average] = self.then;
@@ -210,7 +291,8 @@ impl Strangers {
     fn close(&mut self, seen: &Seen) {
         let bin = std::mem::take(&mut self.bin);
         let Some(last) = self.last.replace(bin) else { return };
-        let errs = Self::SURPRISE * (bin.blur + last.blur) / bin.count.min(last.count).max(1.0).sqrt();
+        let chance = Self::SURPRISE * (bin.blur + last.blur) / bin.count.min(last.count).max(1.0).sqrt();
+        let errs = chance + bin.bias + last.bias;
         let surprised =
             self.count(last.ledger - bin.ledger, (bin.handled - last.handled).max(0.0), errs, seen.memory);
         let gone = self.exact.map_or(0.0, |exact| exact.ledger - bin.ledger);
@@ -219,6 +301,7 @@ impl Strangers {
 
     /// `drop` permits went within `took` seconds, give or take `errs`. True if the draw has changed and the past is void.
     fn count(&mut self, drop: f64, took: f64, errs: f64, memory: f64) -> bool {
+        self.counted = true;
         let fade = |pair: (f64, f64), memory: f64| {
             let keep = (-took / memory).exp();
             ((pair.0 * keep + drop).max(0.0), pair.1 * keep + took)
@@ -311,6 +394,8 @@ impl Strangers {
             bin: _,
             last: _,
             exact: _,
+            highest: _,
+            counted: _,
             then: _,
             believed: _,
             told: _,
@@ -325,7 +410,7 @@ impl Strangers {
 
     /// The rate, if it is worth reporting: more than a twentieth of the quota and twice what was reported last.
     pub(super) fn news(&mut self, quota_rate: f64) -> Option<f64> {
-        let rate = self.rate();
+        let rate = self.overall(quota_rate);
         if rate > 0.05 * quota_rate && rate > 2.0 * self.told {
             self.told = rate;
             return Some(rate);
@@ -392,6 +477,7 @@ mod tests {
         for step in from..from + steps {
             let at = f64::from(step) * 0.1;
             strangers.sent(at - 0.01);
+            strangers.ended(at - 0.01, at + 0.01);
             strangers.observe(&seen(at - 0.01, at + 0.01, left(at) - f64::from(step + 1), true));
         }
     }
@@ -446,8 +532,57 @@ mod tests {
             let Some(step) = step.checked_sub(40) else { continue };
             let at = handled(step);
             let left = 300.0 - f64::from(step + 1) - (25.0 * (at - 0.1)).floor();
+            strangers.ended(at - 0.1, at + 0.1);
             strangers.observe(&seen(at - 0.1, at + 0.1, left, step == 0));
         }
         assert!((strangers.rate() - 25.0).abs() < 4.0, "{}", strangers.rate());
+    }
+
+    #[test]
+    fn a_burst_that_is_read_late_is_nobody_elses() {
+        // As a loaded machine gave it: after a scout of a millisecond ten attempts at once take a tenth of a second and more.
+        let sends = [1.1209, 1.1214, 1.1386, 1.1392, 1.1398, 1.1402, 1.1407, 1.1421, 1.1426, 1.1431];
+        // Answered, sent, remaining; the usual trip and the doubt as they were known then.
+        let answers = [
+            (1.2385, 1.1214, 98.0, 0.0128, 0.0178),
+            (1.2390, 1.1431, 97.0, 0.0211, 0.0285),
+            (1.2395, 1.1209, 96.0, 0.0309, 0.0402),
+            (1.2399, 1.1421, 95.0, 0.0376, 0.0462),
+            (1.2403, 1.1426, 94.0, 0.0436, 0.0506),
+            (1.2408, 1.1392, 93.0, 0.0494, 0.0543),
+            (1.2513, 1.1407, 89.0, 0.0555, 0.0580),
+            (1.2520, 1.1386, 92.0, 0.0613, 0.0609),
+            (1.2525, 1.1398, 91.0, 0.0664, 0.0625),
+            (1.6377, 1.2377, 88.0, 0.1040, 0.1062),
+        ];
+        let mut strangers = Strangers::new();
+        strangers.sent(0.9330);
+        strangers.ended(0.9330, 0.9342);
+        strangers.observe(&seen(0.9330, 0.9342, 99.0, true));
+        for sent in sends {
+            strangers.sent(sent);
+        }
+        for (answered, sent, remaining, trip, doubt) in answers {
+            if sent > 1.2 {
+                strangers.sent(sent);
+            }
+            strangers.ended(sent, answered);
+            let seen = seen(sent, answered, remaining, false);
+            strangers.observe(&Seen { trip, doubt, stretch: (trip / 2.0).max(0.0065), memory: 1.3, ..seen });
+            assert!(strangers.rate() <= 0.0, "{} per second after {remaining}", strangers.rate());
+        }
+    }
+
+    #[test]
+    fn nobody_draws_more_than_there_is_and_what_was_seen_in_another_window_is_hearsay() {
+        let mut strangers = Strangers::new();
+        watch(&mut strangers, 0, 50, |_| 600.0);
+        watch(&mut strangers, 50, 2, |at| 600.0 - 120.0 * (at - 4.9));
+        assert!(strangers.rate() > 100.0 && !strangers.is_hearsay());
+        assert!(strangers.overall(60.0) <= 60.0);
+        strangers.new_window();
+        assert!(strangers.is_hearsay());
+        watch(&mut strangers, 60, 2, |at| 1200.0 - 120.0 * (at - 5.0));
+        assert!(!strangers.is_hearsay());
     }
 }

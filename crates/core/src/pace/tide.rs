@@ -92,8 +92,9 @@ impl Tide {
         self.refill.rule()
     }
 
+    /// What strangers draw, permits per second over a window.
     pub(super) fn strangers(&self) -> f64 {
-        self.strangers.rate()
+        self.strangers.overall(self.limit / self.length())
     }
 
     pub(super) fn has_gone_silent(&self) -> bool {
@@ -154,7 +155,13 @@ impl Tide {
         let age = (now - self.last_answer).clamp(0.0, self.length());
         match self.refill.rule() {
             Rule::Continuous => self.strangers.margin_of_flow(self.trip.long() + age, self.refill.rate()),
-            Rule::Step | Rule::Log => self.strangers.margin(self.trip.long() + age),
+            Rule::Step | Rule::Log => {
+                let margin = self.strangers.margin(self.trip.long() + age);
+                // What was seen in a window that has passed may be false, and whoever leaves all to it is never told.
+                let half =
+                    self.certificate.level().filter(|_| self.strangers.is_hearsay()).map(|level| level / 2.0);
+                margin.min(half.unwrap_or(f64::INFINITY))
+            }
         }
     }
 
@@ -213,6 +220,7 @@ impl Tide {
     /// An attempt ended without a word about this limit, or was lost: the server may have counted it.
     pub(super) fn ended_unseen(&mut self, now: f64, attempt: &Attempt, answered: bool) {
         self.ended(attempt);
+        self.strangers.ended(attempt.sent, now);
         self.certificate.ended_unseen(now);
         self.ride.company(now, self.length());
         self.last_event = now;

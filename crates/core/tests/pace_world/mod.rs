@@ -86,6 +86,8 @@ pub(crate) struct World {
     pub(crate) callers: usize,
     pub(crate) requests: usize,
     pub(crate) trip: f64,
+    /// Seconds by which a way may be longer, mostly by far less: a machine with too much to do.
+    pub(crate) stall: f64,
     pub(crate) seed: u64,
     pub(crate) class: Class,
     /// Attempts the server handles at once; the rest is throttled though quota is left.
@@ -103,6 +105,8 @@ pub(crate) struct Outcome {
     pub(crate) answers: Vec<(f64, bool)>,
     pub(crate) stranger_times: Vec<f64>,
     pub(crate) stranger_throttled: usize,
+    /// The highest draw of strangers that was ever believed, requests per second.
+    pub(crate) strangers: f64,
     /// When attempts left.
     pub(crate) sends: Vec<f64>,
     pub(crate) states: Vec<&'static str>,
@@ -225,6 +229,7 @@ impl World {
             callers: 40,
             requests: 1500,
             trip: 0.02,
+            stall: 0.0,
             seed,
             class: Class::Bulk,
             cap: None,
@@ -381,7 +386,7 @@ impl Play<'_> {
         self.out.sends.push(now);
         self.names += 1;
         self.tickets.insert(self.names, ticket);
-        let at = now + one_way(&mut self.rng, self.world.trip);
+        let at = self.way(now);
         self.agenda.push(at, What::Arrive(caller, self.names));
     }
 
@@ -409,7 +414,24 @@ impl Play<'_> {
         if handling > 0.0 {
             self.agenda.push(at, What::Handled);
         }
-        self.agenda.push(at + one_way(&mut self.rng, self.world.trip), What::Answer(caller, name));
+        let at = self.way(at);
+        self.agenda.push(at, What::Answer(caller, name));
+    }
+
+    /// When what leaves at `now` is there. Where it stalls, a machine comes to nothing for a part of each turn, none of some,
+    /// and what it comes to is late in any order.
+    fn way(&mut self, now: f64) -> f64 {
+        let at = now + one_way(&mut self.rng, self.world.trip);
+        let turn = self.world.stall;
+        if turn <= 0.0 {
+            return at;
+        }
+        let busy = |at: f64| {
+            let seed = self.world.seed.wrapping_mul(1000).wrapping_add((at / turn) as u64);
+            (fastrand::Rng::with_seed(seed).f64() * 1.6 - 0.6).max(0.0)
+        };
+        let at = at + busy(at) * turn * self.rng.f64().powi(3);
+        at.max(((at / turn).floor() + busy(at)) * turn)
     }
 
     fn answer(&mut self, now: f64, caller: usize, name: u64) {
@@ -418,6 +440,9 @@ impl Play<'_> {
         let kind = if fits { AnswerKind::Accepted } else { AnswerKind::Throttled };
         self.bank.answered(mono(now), ticket, &Answer { kind, observation: &observation });
         self.out.answers.push((now, fits));
+        for gate in self.bank.snapshot(mono(now)).gates {
+            self.out.strangers = self.out.strangers.max(gate.strangers_per_second);
+        }
         if fits {
             self.out.accepted += 1;
             if self.todo == 0 {

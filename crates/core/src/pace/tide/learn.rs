@@ -34,6 +34,7 @@ impl Tide {
             return Lesson::default();
         };
         self.ended(attempt);
+        self.strangers.ended(attempt.sent, now);
         self.unread = 0;
         self.trip.observe(now - attempt.sent);
         self.strangers.accepted();
@@ -63,14 +64,14 @@ impl Tide {
             self.strangers.new_window();
         }
         self.certificate.certify(attempt.sent, now, num(remaining));
-        self.strangers.arrived_before(now - 4.0 * self.trip.mean());
         let seen = self.seen(attempt, now, num(remaining), in_flight);
         self.watch_log(&seen, in_flight);
         self.certify_ride(attempt, now, num(remaining));
         if self.refill.rule() == Rule::Continuous {
             self.strangers.is_known(if self.strangers.met() { self.missing_refill() } else { 0.0 });
         }
-        if self.refill.rule() == Rule::Step {
+        // Of one that was out for a whole window nobody can say to which it belongs.
+        if self.refill.rule() == Rule::Step && now - attempt.sent < self.length() {
             self.strangers.observe(&seen);
         }
         let after = self.available(now, in_flight);
