@@ -18,7 +18,7 @@ use tidegate_core::backoff::{Backoff, Kind};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::CredentialId;
 use tidegate_core::pace::{LimitKind, LimitSpec, Observes};
-use tidegate_core::reconcile::Rule;
+use tidegate_core::reconcile::{Absent, Rule};
 use tidegate_core::time::Wall;
 use tidegate_sim::model::fault::Fault;
 use tidegate_sim::{Faults, Sim, SimConfig};
@@ -309,13 +309,21 @@ async fn a_write_in_doubt_is_done_where_a_read_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_in_doubt_that_was_never_executed_is_sent_once() {
-    let world = World::new("limit = 0\n").await;
-    let journal = world.planned(1);
-    journal.intend(vec![1], now()).await.unwrap();
-    run(&journal, upstream("genesys", &world.sim.url(), "demo-secret")).await.unwrap();
-    assert_eq!(world.state(1).0, State::Ok);
-    assert_eq!((world.writes(), world.sim.stats().duplicates), (1, 0));
+async fn a_write_that_a_dead_process_may_have_sent_is_sent_once_where_its_rule_vouches_for_it() {
+    for (absent, state, writes) in
+        [(Absent::Unchanged, State::Unknown, 0), (Absent::NotApplied, State::Ok, 1)]
+    {
+        let world = World::new("limit = 0\n").await;
+        let journal = world.planned(1);
+        journal.intend(vec![1], now()).await.unwrap();
+        let mut profile = Profile::builtin("genesys").unwrap();
+        for rule in &mut profile.reconcile {
+            rule.absent = absent;
+        }
+        run(&journal, upstream_by(profile, &world.sim.url(), "demo-secret")).await.unwrap();
+        assert_eq!(world.state(1).0, state, "others may have changed it since: {absent:?}");
+        assert_eq!((world.writes(), world.sim.stats().duplicates), (writes, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,7 +159,7 @@ read = "GET /api/v2/recording/jobs?pageSize=100"
 items = "/entities"
 total = "/total"
 key = "/recordingJobsQuery/conversationQuery/interval = /conversationQuery/interval"
-same = ["/recordingJobsQuery/action = /action"]
+same = ["/recordingJobsQuery/action = /action", "/recordingJobsQuery/actionDate = /actionDate", "/recordingJobsQuery/conversationQuery = /conversationQuery"]
 absent = "not-applied"
 settle = "1s"
 "#
