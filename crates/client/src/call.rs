@@ -80,6 +80,9 @@ pub struct CallReport {
     pub delivery: Option<Delivery>,
     /// An attempt may have been executed before the one that was answered.
     pub doubtful: bool,
+    /// The answer settles that doubt though it is a conflict: the upstream recognises the key, and would have answered as it did
+    /// then.
+    pub settled: bool,
     /// The answer is a 401: another token of the credential did not help, or could not be tried.
     pub unauthorized: bool,
     /// The answer is a 403 that says so: the permissions its credential lacks, as the upstream names them, separated by
@@ -132,6 +135,7 @@ pub(crate) struct Call {
     status: AtomicU16,
     delivery: Mutex<Option<Delivery>>,
     doubtful: AtomicBool,
+    settled: AtomicBool,
     unauthorized: AtomicBool,
     waited_nanos: AtomicU64,
     limit: Mutex<Option<(Duration, Arc<str>)>>,
@@ -172,6 +176,7 @@ impl Call {
             status: AtomicU16::new(0),
             delivery: Mutex::new(None),
             doubtful: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             unauthorized: AtomicBool::new(false),
             waited_nanos: AtomicU64::new(0),
             limit: Mutex::new(None),
@@ -204,6 +209,10 @@ impl Call {
 
     pub(crate) fn note_doubtful(&self) {
         self.doubtful.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_settled(&self) {
+        self.settled.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn note_unauthorized(&self) {
@@ -254,6 +263,7 @@ impl Call {
             status: Some(self.status.load(Ordering::Relaxed)).filter(|status| *status != 0),
             delivery: *self.delivery.lock(),
             doubtful: self.doubtful.load(Ordering::Relaxed),
+            settled: self.settled.load(Ordering::Relaxed),
             unauthorized: self.unauthorized.load(Ordering::Relaxed),
             missing: self.missing.get().cloned(),
         }

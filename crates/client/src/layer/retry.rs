@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tidegate_core::budget::Budget;
-use tidegate_core::classify::{Delivery, Facts, Failure, Outcome};
+use tidegate_core::classify::{Delivery, Facts, Failure, Outcome, is_conflict};
 use tidegate_core::pace::{Refusal, RefusalReason};
 use tidegate_core::retry::{Attempts, Doubt, Next, RetryPolicy};
 use tidegate_core::time::Mono;
@@ -249,6 +249,9 @@ impl Run {
         let next = self.next(&outcome);
         if self.attempts.in_doubt() {
             self.call.note_doubtful();
+            if is_conflict(status) && matches!(next, Next::Deliver { .. }) {
+                self.call.note_settled();
+            }
         }
         match next {
             Next::Retry { at, ordered, .. } if replayable => {

@@ -285,6 +285,9 @@ where
             Doubt::Lost(Ok(response))
         } else if is_already_deleted(self.request.method(), status, self.lost_at.is_some()) {
             Doubt::Gone(Ok(response))
+        } else if self.total.settled {
+            self.lost_at = None;
+            Doubt::None(Ok(response))
         } else if is_conflict(status) || self.conflict_rule().statuses.contains(&status.as_u16()) {
             Doubt::Refused(Ok(response))
         } else {
