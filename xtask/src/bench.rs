@@ -4,7 +4,11 @@ use crate::{
     command::Program,
     failure::Failure,
     metadata::{Metadata, Package},
+    redis,
 };
+
+/// The benchmark that needs a Redis server.
+const SHARED: &str = "fleet";
 
 /// Prints every benchmark of the workspace.
 pub(crate) fn list() -> Result<(), Failure> {
@@ -28,7 +32,10 @@ pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<(), Failure> {
         return Err(Failure::new(format!("there is no benchmark `{name}`"))
             .hint(format!("the workspace has: {}", names.join(", "))));
     };
-    let bench = Program::cargo().args(["bench", "--locked", "-p", &package.name, "--bench", name, "--"]);
+    let mut bench = Program::cargo().args(["bench", "--locked", "-p", &package.name, "--bench", name, "--"]);
+    if name == SHARED {
+        bench = bench.env(redis::VARIABLE, &redis::server()?.to_string_lossy());
+    }
     bench.args(arguments).run()
 }
 

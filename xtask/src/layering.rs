@@ -21,6 +21,9 @@ const CORE: &str = "tidegate-core";
 /// The package that plays the server.
 const SIMULATOR: &str = "tidegate-sim";
 
+/// The package that says what a store of shared quota is.
+const QUOTA: &str = "tidegate-quota";
+
 /// What a package of ours may depend on among our packages.
 enum May {
     /// These and no others.
@@ -34,13 +37,16 @@ const ALLOWED: &[(&str, May)] = &[
     (CORE, May::Only(&[])),
     // The independent oracle: if it used the core's types, one mistake would hide in both.
     (SIMULATOR, May::Only(&[])),
-    ("tidegate", May::Only(&[CORE])),
+    (QUOTA, May::Only(&[CORE])),
+    // Nobody but the program knows a backend.
+    ("tidegate-quota-redis", May::Only(&[CORE, QUOTA])),
+    ("tidegate", May::Only(&[CORE, QUOTA])),
     ("tidegate-telemetry", May::Only(&[CORE, "tidegate"])),
     ("tidegate-store", May::Only(&[CORE])),
     ("tidegate-bulk", May::Only(&[CORE, "tidegate", "tidegate-store"])),
     ("tidegate-gateway", May::Only(&[CORE, "tidegate", "tidegate-store", "tidegate-telemetry"])),
     // The lab joins the core to the simulator's models in virtual time, and the client to the simulator on sockets.
-    ("tidegate-lab", May::Only(&[CORE, "tidegate", SIMULATOR])),
+    ("tidegate-lab", May::Only(&[CORE, QUOTA, "tidegate", SIMULATOR])),
     ("tidegate-cli", May::All),
     ("xtask", May::Only(&[])),
 ];

@@ -14,6 +14,8 @@ use crate::metadata::{Metadata, Package};
 const ACCEPTED: &[&str] = &[
     "Apache-2.0",
     "BSD-3-Clause",
+    // Boost's, which asks for its text in sources only: a hash function under the Redis client.
+    "BSL-1.0",
     // The list of web root certificates, which is data.
     "CDLA-Permissive-2.0",
     "ISC",
@@ -164,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(satisfied(fine), Ok(true), "{fine}");
         }
-        for refused in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR ISC) AND AGPL-3.0", "BSL-1.0"] {
+        for refused in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR ISC) AND AGPL-3.0", "MPL-2.0"] {
             assert_eq!(satisfied(refused), Ok(false), "{refused}");
         }
     }

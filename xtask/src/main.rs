@@ -18,6 +18,7 @@ mod layering;
 mod licences;
 mod metadata;
 mod purity;
+mod redis;
 mod sdk;
 mod step;
 mod steps;
@@ -44,6 +45,7 @@ const COMMANDS: &[Command] = &[
             steps::LICENCES,
             steps::CLIPPY,
             steps::DOC,
+            steps::REDIS,
             steps::NEXTEST,
             steps::DOCTEST,
             steps::SDK_PYTHON,
@@ -56,6 +58,7 @@ const COMMANDS: &[Command] = &[
         name: "test",
         about: "all tests; installs what they need",
         steps: &[
+            steps::REDIS,
             steps::NEXTEST,
             steps::DOCTEST,
             steps::SDK_PYTHON,
@@ -85,6 +88,11 @@ const COMMANDS: &[Command] = &[
         name: "sdk",
         about: "the official SDKs and the examples, against simulator and gateway",
         steps: &[steps::SDK_PYTHON, steps::SDK_NODE, steps::BINARY, steps::SDK],
+    },
+    Command {
+        name: "stores",
+        about: "the shared quota against every Redis that can be had",
+        steps: &[steps::STORES],
     },
 ];
 
@@ -132,7 +140,8 @@ fn help() {
     println!("  {:<10} run one benchmark of the workspace; without a name, list them", "bench");
     println!("  {:<10} {}", "chaos", chaos::about());
     println!(
-        "\nenvironment:\n  TIDEGATE_TEST_BINARY  the tidegate program that `sdk` drives, instead of building one"
+        "\nenvironment:\n  TIDEGATE_TEST_BINARY  the tidegate program that `sdk` drives, instead of building one\n  \
+         TIDEGATE_TEST_REDIS   the redis-server or valkey-server that tests start, instead of finding or installing one"
     );
 }
 

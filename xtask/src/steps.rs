@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     layering, licences,
     metadata::Metadata,
-    purity, sdk,
+    purity, redis, sdk,
     step::Step,
 };
 
@@ -19,6 +19,10 @@ pub(crate) const LICENCES: Step = Step { name: "licences", run: check_licences }
 pub(crate) const CLIPPY: Step = Step { name: "clippy", run: clippy };
 /// API documentation.
 pub(crate) const DOC: Step = Step { name: "doc", run: doc };
+/// The Redis server that tests start, installed where there is none.
+pub(crate) const REDIS: Step = Step { name: "redis", run: redis_server };
+/// The store's tests against every Redis server that can be had.
+pub(crate) const STORES: Step = Step { name: "stores", run: redis::every };
 /// Unit and integration tests.
 pub(crate) const NEXTEST: Step = Step { name: "nextest", run: nextest };
 /// Examples in documentation.
@@ -67,6 +71,10 @@ fn doc() -> Result<(), Failure> {
         .run()
 }
 
+fn redis_server() -> Result<(), Failure> {
+    Program::new(redis::server()?).args(["--version"]).run()
+}
+
 fn nextest() -> Result<(), Failure> {
     if !command::starts("cargo-nextest", &["nextest", "--version"]) {
         eprintln!("cargo-nextest is not installed; building it once takes several minutes");
@@ -76,7 +84,11 @@ fn nextest() -> Result<(), Failure> {
             .args(["--no-default-features", "--features", "default-no-update"])
             .run()?;
     }
-    Program::cargo().args(["nextest", "run", "--workspace", "--locked"]).run()
+    let server = redis::server()?;
+    Program::cargo()
+        .args(["nextest", "run", "--workspace", "--locked"])
+        .env(redis::VARIABLE, &server.to_string_lossy())
+        .run()
 }
 
 fn doctest() -> Result<(), Failure> {

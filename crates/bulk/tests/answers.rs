@@ -105,6 +105,7 @@ async fn run(journal: &Arc<Journal>, profile: &str, api: &str) -> Result<(), Sto
         headers: Vec::new(),
         reconcile: None,
         jobs: None,
+        spread: None,
     };
     let (_stop, stopping) = watch::channel(false);
     execute(Arc::clone(journal), upstream, options, &Progress::default(), stopping).await

@@ -123,6 +123,7 @@ async fn run_by(
 ) -> Result<(), Stopped> {
     let (_stop, stopping) = watch::channel(false);
     let options = Options {
+        spread: None,
         concurrency: 8,
         patience: Duration::from_millis(400),
         headers: Vec::new(),
@@ -253,6 +254,7 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
     let upstream = Upstream::new(config).unwrap();
     let (stop, stopping) = watch::channel(false);
     let options = Options {
+        spread: None,
         concurrency: 8,
         patience: Duration::from_mins(1),
         headers: Vec::new(),

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Lab(LabCommand),
     /// See it work on this machine: simulator, gateway, and a 500-agent job beside a naive client's.
     Demo(DemoArgs),
+    /// Look at a quota that is shared with other processes.
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Look at vendors' rules.
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -342,6 +345,21 @@ impl LabRunArgs {
 
 fn is_stdout(file: Option<&Path>) -> bool {
     file.is_some_and(|file| file.as_os_str() == "-")
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuotaCommand {
+    /// Show what the store knows of each limit: what is available, what is out with instances, and how many these are.
+    Show(QuotaShowArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuotaShowArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use tidegate::probe::{Probed, Recognised, probe_dedup};
+use tidegate::share::StoreError;
 use tidegate::{CallReport, Client, Credential, NotReady, ResponseBody, Upstream};
 use tidegate_bulk::Exit;
 use tidegate_bulk::recipe::check_target;
@@ -82,7 +83,9 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
     if args.probe_dedup && !args.yes {
         ask(&upstream, &args.probe_path)?;
     }
-    let (mut findings, exit) = look(&upstream, &args).await;
+    let mut findings = shared(&upstream).await;
+    let (of_upstream, exit) = look(&upstream, &args).await;
+    findings.extend(of_upstream);
     findings.extend(block_in_place(|| files.look(upstream.clock().wall())));
     show(&findings, args.format);
     match exit {
@@ -127,6 +130,34 @@ async fn look(upstream: &Arc<Upstream>, args: &DoctorArgs) -> (Vec<Finding>, Exi
     let (probed, exit) = probe(&client, &args.probe_path).await;
     findings.extend(probed);
     (findings, exit)
+}
+
+/// The store of a shared quota, where there is one.
+async fn shared(upstream: &Upstream) -> Vec<Finding> {
+    let Some(quota) = upstream.quota() else { return Vec::new() };
+    let about = match quota.store.check().await {
+        Ok(about) => about,
+        Err(error @ StoreError::Away { .. }) => {
+            let told = format!(
+                "{error} (check quota.store and the way there: until it is back, each instance keeps to its part)"
+            );
+            return vec![finding("store", How::Bad, told)];
+        }
+        Err(error) => return vec![finding("store", How::Bad, error.to_string())],
+    };
+    match quota.store.view(upstream.bank()).await {
+        Err(error) => vec![finding("store", How::Bad, error.to_string())],
+        Ok(limits) => {
+            let instances = limits.iter().map(|limit| limit.holders).max().unwrap_or_default();
+            let told = match (limits.len(), instances) {
+                (0, _) => format!("{}; nobody shares this quota now", about.what),
+                (limits, instances) => {
+                    format!("{}; {instances} instances share {limits} limits now", about.what)
+                }
+            };
+            vec![finding("store", How::Ok, told)]
+        }
+    }
 }
 
 /// The way to the API, and the login.

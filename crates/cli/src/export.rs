@@ -22,7 +22,7 @@ use crate::signals::interrupted;
 pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let request = request(&args)?;
     let link = Link::of(&args.connection, args.via.as_deref())?;
-    link.check().await?;
+    link.begin().await?;
     let request = Request { headers: link.headers.clone(), ..request };
     let client = Client::over(Arc::clone(&link.upstream));
     let mut out = Out;

@@ -13,6 +13,7 @@ mod listen;
 mod output;
 mod profile;
 mod progress;
+mod quota;
 mod serve;
 mod settings;
 mod signals;
@@ -50,6 +51,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Sim(args) => sim::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Lab(command) => lab::run(&command).await,
+        Command::Quota(command) => quota::run(command).await,
         Command::Profile(command) => profile::run(command),
     }
 }

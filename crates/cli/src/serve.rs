@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, all};
 use crate::listen::{bind, could_bind};
 use crate::output;
+use crate::quota::refuse_unusable;
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
@@ -30,6 +31,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut config = GatewayConfig::new(settings.upstream()?);
+    if let Some(quota) = &config.upstream.quota {
+        refuse_unusable(&quota.store).await?;
+    }
     config.doors = settings.doors();
     config.max_wait = max_wait;
     let api = config.upstream.api.clone();
@@ -82,10 +86,15 @@ async fn check(
     if let KeepKeys::In(file) = keys {
         found.push(Ledger::could_be_at(file).map_err(Failure::usage));
     }
-    let upstream = settings.upstream();
-    found.push(upstream.and_then(|config| {
-        tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems))
-    }));
+    match settings.upstream() {
+        Err(failure) => found.push(Err(failure)),
+        Ok(config) => {
+            if let Some(quota) = &config.quota {
+                found.push(refuse_unusable(&quota.store).await);
+            }
+            found.push(tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems)));
+        }
+    }
     all(found).map(drop)
 }
 

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod keys;
+mod quota;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, together};
 
 pub(crate) use self::keys::wait;
+pub(crate) use self::quota::{Stagger, unusable};
 
 /// Everything that was set, as text by key, and what has no flag.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     texts: BTreeMap<&'static str, String>,
     limits: Vec<LimitSpec>,
     secret: Option<SecretString>,
+    quota_password: Option<SecretString>,
+    token_key: Option<SecretString>,
 }
 
 impl Settings {
@@ -39,6 +43,8 @@ impl Settings {
         let (mut settings, environment) = together((from_config(connection, env), from_env(env)))?;
         settings.texts.extend(environment.texts);
         settings.secret = environment.secret;
+        settings.quota_password = environment.quota_password;
+        settings.token_key = environment.token_key;
         let flags = [
             (&PROFILE, connection.profile.clone()),
             (&REGION, connection.region.clone()),

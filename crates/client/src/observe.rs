@@ -124,6 +124,21 @@ pub struct Denied<'a> {
     pub missing: &'a str,
 }
 
+/// One exchange with the store of a shared quota that has ended.
+#[derive(Clone, Debug)]
+pub struct StoreDone<'a> {
+    /// `answered`, `away`, `unusable` or `refused`.
+    pub outcome: &'static str,
+    /// Why there is no answer.
+    pub why: Option<&'a str>,
+    /// How long it took.
+    pub took: Duration,
+    /// Processes that share the quota, this one included; `None` without an answer.
+    pub holders: Option<u32>,
+    /// Permits that it brought, by the name of their limit.
+    pub granted: Vec<(&'a str, u32)>,
+}
+
 /// Somebody who is told. All methods are called from the request path and must return at once.
 pub trait Observer: Send + Sync {
     /// The core decided or noticed something.
@@ -138,6 +153,8 @@ pub trait Observer: Send + Sync {
     fn doubt(&self, _doubt: &DoubtDone<'_>) {}
     /// A credential of ours lacks a permission.
     fn denied(&self, _denied: &Denied<'_>) {}
+    /// An exchange with the store of a shared quota ended.
+    fn store(&self, _store: &StoreDone<'_>) {}
 }
 
 /// Everybody who is told.
@@ -180,6 +197,10 @@ impl Observers {
 
     pub(crate) fn denied(&self, denied: &Denied<'_>) {
         self.each(|observer| observer.denied(denied));
+    }
+
+    pub(crate) fn store(&self, store: &StoreDone<'_>) {
+        self.each(|observer| observer.store(store));
     }
 
     fn each(&self, tell: impl Fn(&dyn Observer)) {
@@ -237,6 +258,13 @@ impl Observer for Traced {
             DoubtEnd::Resent => {
                 tracing::info!(target: "tidegate", reads, "{method} {path}: was lost, and found not to have been executed; it is sent again");
             }
+        }
+    }
+
+    fn store(&self, store: &StoreDone<'_>) {
+        // What it means is an event; here stands what an operator needs to find the cause.
+        if let StoreDone { outcome, why: Some(why), took, .. } = store {
+            tracing::debug!(target: "tidegate", ?took, "no answer from the store of the shared quota ({outcome}): {why}");
         }
     }
 }

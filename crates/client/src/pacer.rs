@@ -9,7 +9,7 @@
 //! it sleeps, or is woken by it. There is one timer at most, so no other task can take its permit.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,11 +20,14 @@ use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, BankSnapshot, Kept, Named, Quoted, Refusal, Restored,
     SpecProblem, TicketId, WaiterId, Woken,
 };
+use tidegate_core::share::{Away, BankKey, Exchange, Reply};
 use tidegate_core::time::{Mono, Wall};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::observe::Observers;
+use crate::observe::{Observers, StoreDone};
+use crate::share::{Courier, Link, SharedQuota};
 
 /// Families whose answer times are remembered; beyond it the estimate of the profile's floor is used.
 const MAX_TIMED_FAMILIES: usize = 1024;
@@ -35,7 +38,7 @@ pub struct Pacer {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Notify,
     /// The state should be stored soon: a gate closed, a breaker changed, or the upstream told a quota.
@@ -44,6 +47,8 @@ struct Shared {
     to_lease: Notify,
     clock: Clock,
     observers: Observers,
+    /// Where the quota is shared with other processes.
+    link: OnceLock<Link>,
     /// Attempts that go on when their caller has gone.
     outliving: watch::Sender<usize>,
 }
@@ -56,6 +61,9 @@ struct State {
     timer_runs: bool,
     /// What the timer sleeps for.
     wake: Option<Mono>,
+    courier_runs: bool,
+    /// What the courier sleeps for.
+    exchange: Option<Mono>,
     answer_times: HashMap<Family, Recent>,
 }
 
@@ -79,6 +87,8 @@ impl Pacer {
             woken: Vec::new(),
             timer_runs: false,
             wake: None,
+            courier_runs: false,
+            exchange: None,
             answer_times: HashMap::new(),
         };
         let outliving = watch::Sender::new(0);
@@ -89,9 +99,19 @@ impl Pacer {
             to_lease: Notify::new(),
             clock,
             observers,
+            link: OnceLock::new(),
             outliving,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Paces by permits from a store from now on, together with all who speak of `bank` there. To be called once, after
+    /// [`restore`](Pacer::restore) and before the first [`acquire`](Pacer::acquire); a second call changes nothing.
+    pub fn share(&self, quota: &SharedQuota, bank: BankKey) {
+        let link = Link { store: Arc::clone(&quota.store), bank, changed: Arc::default() };
+        if self.shared.link.set(link).is_ok() {
+            self.shared.state.lock().bank.share(quota.config);
+        }
     }
 
     /// Waits for a ticket.
@@ -225,7 +245,7 @@ impl Pacer {
     /// Runs `change` under the lock, then hands out what it made possible. Grants and events leave after the lock
     /// is released: a grant whose waiter is gone comes back through [`Ticket`]'s drop, which locks again.
     fn locked<R>(&self, change: impl FnOnce(&mut State, Mono) -> R) -> R {
-        let (now, result, woken, events, timer_moves, lease_low) = {
+        let (now, result, woken, events, timer_moves, lease_low, courier) = {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
@@ -235,7 +255,8 @@ impl Pacer {
             let woken: Vec<_> =
                 woken.drain(..).map(|(waiter, woken)| (waiting.remove(&waiter), woken)).collect();
             let timer_moves = state.timer_runs && (state.waiting.is_empty() | state.plan_wake(now));
-            (now, result, woken, state.bank.drain_events(), timer_moves, state.bank.is_store_due())
+            let courier = state.plan_exchange(now);
+            (now, result, woken, state.bank.drain_events(), timer_moves, state.bank.is_store_due(), courier)
         };
         for (waiter, woken) in woken {
             let (since, tell) = waiter.unzip();
@@ -259,7 +280,61 @@ impl Pacer {
         if timer_moves {
             self.shared.changed.notify_one();
         }
+        match courier {
+            Some(ToCourier::Start) => self.start_courier(),
+            Some(ToCourier::Look) => drop(self.shared.link.get().map(|link| link.changed.notify_one())),
+            None => {}
+        }
         result
+    }
+
+    /// Starts the courier, on whatever runtime this is called. Where there is none, the next call that is on one does.
+    fn start_courier(&self) {
+        let (Some(link), Ok(runtime)) = (self.shared.link.get(), tokio::runtime::Handle::try_current())
+        else {
+            self.courier_is_gone();
+            return;
+        };
+        drop(runtime.spawn(Courier::new(Arc::downgrade(&self.shared), link.clone()).run()));
+    }
+
+    /// Nobody makes exchanges any more.
+    pub(crate) fn courier_is_gone(&self) {
+        self.shared.state.lock().courier_runs = false;
+    }
+
+    /// When the next exchange is due. `None` ends the courier.
+    pub(crate) fn exchange_due(&self) -> Option<Instant> {
+        let now = self.now();
+        let mut state = self.shared.state.lock();
+        state.exchange = state.bank.exchange_due(now);
+        state.courier_runs = state.exchange.is_some();
+        state.exchange.map(|at| self.shared.clock.instant(at))
+    }
+
+    pub(crate) fn begin_exchange(&self) -> Option<Exchange> {
+        self.locked(|state, now| state.bank.begin_exchange(now))
+    }
+
+    pub(crate) fn end_exchange(&self, said: &Exchange, answer: Result<&Reply, Away>) {
+        self.locked(|state, now| state.bank.end_exchange(now, said, answer));
+    }
+
+    pub(crate) fn store_done(&self, done: &StoreDone<'_>) {
+        self.shared.observers.store(done);
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn now(&self) -> Mono {
+        self.shared.clock.now()
+    }
+
+    /// Since when this process paces by itself because the store is away; see [`Bank::share_mode_since`].
+    pub fn share_mode_since(&self) -> Option<Mono> {
+        self.shared.state.lock().bank.share_mode_since()
     }
 
     /// Starts the timer task unless it runs.
@@ -278,6 +353,26 @@ impl State {
         let wake = self.bank.next_wake(now);
         std::mem::replace(&mut self.wake, wake) != wake
     }
+
+    /// What to do about the courier, now that an exchange may be due at another time.
+    fn plan_exchange(&mut self, now: Mono) -> Option<ToCourier> {
+        let due = self.bank.exchange_due(now)?;
+        if !std::mem::replace(&mut self.courier_runs, true) {
+            return Some(ToCourier::Start);
+        }
+        // Later than it sleeps for: it finds out when it wakes.
+        let earlier = self.exchange.is_some_and(|known| due < known);
+        if earlier {
+            self.exchange = Some(due);
+        }
+        earlier.then_some(ToCourier::Look)
+    }
+}
+
+/// What the courier has to be told.
+enum ToCourier {
+    Start,
+    Look,
 }
 
 /// Wakes the bank at the instants it names, for as long as somebody waits.

@@ -25,7 +25,8 @@ use crate::layer::fresh::Fresh;
 use crate::limits::{Fetching, Listing};
 use crate::observe::Observers;
 use crate::pacer::Pacer;
-use crate::token::{ClientCredentials, TokenEndpoint, TokenError, TokenManager};
+use crate::share::{BankKey, SharedQuota};
+use crate::token::{ClientCredentials, SharedTokens, TokenEndpoint, TokenError, TokenManager};
 use crate::transport::{SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
@@ -63,6 +64,8 @@ pub struct UpstreamConfig {
     pub queue_bound: usize,
     /// Ask the upstream which limits it enforces, where the profile says how (see [`limits`](crate::limits)).
     pub fetch_limits: bool,
+    /// Where the quota is shared with other processes; `None`: it is this process's alone.
+    pub quota: Option<SharedQuota>,
     /// Who is told what happens.
     pub observers: Observers,
 }
@@ -89,6 +92,7 @@ impl UpstreamConfig {
             hint_ceiling: Duration::from_mins(15),
             queue_bound: Self::QUEUE_BOUND,
             fetch_limits: true,
+            quota: None,
             observers: Observers::default(),
         }
     }
@@ -149,6 +153,7 @@ pub struct Upstream {
     budget: Arc<Mutex<Budget>>,
     fetching: Option<Fetching>,
     fresh: Option<Fresh>,
+    quota: Option<SharedQuota>,
 }
 
 impl Upstream {
@@ -203,6 +208,9 @@ impl Upstream {
             };
             problems.iter().map(problem).collect::<Vec<_>>()
         })?;
+        if let Some(quota) = &config.quota {
+            pacer.share(quota, BankKey::of(&api_base, config.tenant.as_str()));
+        }
         let retry_policy = Arc::new(RetryPolicy {
             max_retries: config.max_retries,
             hint_ceiling: config.hint_ceiling,
@@ -220,6 +228,7 @@ impl Upstream {
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
             fresh: profile.after_create.map(Fresh::new),
             tenant: config.tenant,
+            quota: config.quota,
             observers: config.observers,
             api_base,
             token_uri,
@@ -229,16 +238,32 @@ impl Upstream {
             profile,
         };
         if let Some((id, credentials)) = config.credential {
-            upstream.credential = Credential::Managed(upstream.manager(id, credentials));
+            let manager = upstream.new_manager(id, credentials.clone());
+            let manager = match &upstream.quota {
+                Some(quota) => manager.sharing(upstream.shared_tokens(quota, &credentials)),
+                None => manager,
+            };
+            upstream.credential = Credential::Managed(Arc::new(manager));
         }
         Ok(Arc::new(upstream))
     }
 
-    /// A manager for another credential of this tenant.
+    /// A manager for another credential of this tenant. Its tokens are this process's alone.
     pub fn manager(&self, id: CredentialId, credentials: ClientCredentials) -> Arc<TokenManager> {
-        let rules = TokenRules::default();
+        Arc::new(self.new_manager(id, credentials))
+    }
+
+    fn new_manager(&self, id: CredentialId, credentials: ClientCredentials) -> TokenManager {
         let endpoint = self.token_endpoint.clone();
-        Arc::new(TokenManager::new(id, credentials, endpoint, rules, self.clock, self.observers.clone()))
+        let rules = TokenRules::default();
+        TokenManager::new(id, credentials, endpoint, rules, self.clock, self.observers.clone())
+    }
+
+    /// Where the configured credential's tokens are renewed together with other processes.
+    fn shared_tokens(&self, quota: &SharedQuota, credentials: &ClientCredentials) -> SharedTokens {
+        // A fetch may take its time-out twice: to the head of the answer, and to the end of its body.
+        let fetch = self.profile.timeouts.read * 2;
+        SharedTokens::new(quota, self.bank(), credentials, fetch, TokenRules::default().default_life)
     }
 
     /// The tenant's token endpoint.
@@ -321,6 +346,16 @@ impl Upstream {
     /// What the upstream listed of its limits; `None` if it is not asked.
     pub fn listing(&self) -> Option<Listing> {
         self.fetching.as_ref().map(Fetching::listing)
+    }
+
+    /// Where the quota is shared with other processes.
+    pub fn quota(&self) -> Option<&SharedQuota> {
+        self.quota.as_ref()
+    }
+
+    /// Who this upstream is in the store of a shared quota.
+    pub fn bank(&self) -> BankKey {
+        BankKey::of(&self.api_base, self.tenant.as_str())
     }
 
     /// The clock all of this upstream's decisions are made by.

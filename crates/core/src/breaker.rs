@@ -87,6 +87,32 @@ pub struct Breaker {
     openings: u32,
     /// Attempts that left before this belong to a burst already counted.
     counted_until: Mono,
+    /// Whose probe it is, where others share the breaker.
+    probing: Probing,
+}
+
+/// What others know of a breaker that they share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Others {
+    /// It refuses for so long.
+    pub(crate) refuses_for: Duration,
+    /// How often it opened in a row.
+    pub(crate) openings: u32,
+    /// The probe is ours.
+    pub(crate) may_probe: bool,
+    /// They have not lost what they were told.
+    pub(crate) remember: bool,
+}
+
+/// Who may probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probing {
+    /// Whoever comes first here: nobody shares the breaker.
+    Own,
+    /// Whoever the others agree on; not to be asked for before.
+    Asked(Mono),
+    /// We, until then.
+    Granted(Mono),
 }
 
 impl Breaker {
@@ -94,10 +120,23 @@ impl Breaker {
     const UNREACHABLE: Duration = Duration::from_secs(1);
     /// An unanswered probe holds up the next no longer than this.
     const PROBE_PATIENCE: Duration = Duration::from_secs(15);
+    /// A probe that the others gave us, and one that another has, is waited for so long.
+    const SHARED_PROBE: Duration = Duration::from_secs(3);
+    /// They remember an opening for so long after its cool-down, at least.
+    const REMEMBERED: Duration = Duration::from_secs(55);
+    /// They are asked again no sooner.
+    const ASKED_AGAIN: Duration = Duration::from_millis(250);
 
     /// A closed breaker.
     pub fn new(config: BreakerConfig) -> Self {
-        Self { config, state: State::Closed, run: 0, openings: 0, counted_until: Mono::ZERO }
+        Self {
+            config,
+            state: State::Closed,
+            run: 0,
+            openings: 0,
+            counted_until: Mono::ZERO,
+            probing: Probing::Own,
+        }
     }
 
     /// The state at `now`: an open breaker whose cool-down has ended is half-open.
@@ -117,11 +156,81 @@ impl Breaker {
             State::HalfOpen { probe: Some(left), .. } if now < left + Self::PROBE_PATIENCE => {
                 Admission::AwaitProbe
             }
+            State::Open { .. } | State::HalfOpen { .. } if self.asks(now).is_some() => Admission::AwaitProbe,
             State::Open { .. } | State::HalfOpen { .. } => Admission::Probe,
         }
     }
 
-    /// Until when an unanswered probe is waited for.
+    /// From when on the others are to be asked for the probe, if they are.
+    fn asks(&self, now: Mono) -> Option<Mono> {
+        match self.probing {
+            Probing::Asked(at) => Some(at),
+            Probing::Granted(until) if now >= until => Some(until),
+            Probing::Own | Probing::Granted(_) => None,
+        }
+    }
+
+    /// Others share the breaker, or no longer.
+    pub(crate) fn share(&mut self, now: Mono, shared: bool) {
+        self.probing = if shared { Probing::Asked(now) } else { Probing::Own };
+    }
+
+    /// When the others are to be asked about it: for the probe, once the cool-down has ended and none of ours is on its way, and
+    /// what they know, while failures run.
+    pub(crate) fn asks_others(&self, now: Mono) -> Option<Mono> {
+        let asks = self.asks(now)?;
+        match self.state {
+            State::Closed if self.run == 0 => None,
+            State::Closed => Some(asks),
+            State::Open { until, .. } => Some(asks.max(until)),
+            State::HalfOpen { probe, .. } => {
+                Some(probe.map_or(asks, |left| asks.max(left + Self::PROBE_PATIENCE)))
+            }
+        }
+    }
+
+    /// How often it opened in a row.
+    pub(crate) fn openings(&self) -> u32 {
+        self.openings
+    }
+
+    /// What the others know of it: for how long it refuses, how often it opened in a row, and whether the probe is ours. One
+    /// that they remember as never opened, though it was told, is closed: somebody was answered.
+    pub(crate) fn heard(&mut self, now: Mono, others: &Others) -> Option<Transition> {
+        let &Others { refuses_for, openings, may_probe, remember } = others;
+        self.probing = if may_probe {
+            Probing::Granted(now + Self::SHARED_PROBE)
+        } else {
+            Probing::Asked(now + Self::ASKED_AGAIN)
+        };
+        if refuses_for.is_zero() {
+            let told = match self.state {
+                State::Closed => false,
+                State::Open { until, .. } => now >= until && now < until + Self::REMEMBERED,
+                State::HalfOpen { probe, .. } => probe.is_none(),
+            };
+            if !(told && remember && openings == 0) {
+                return None;
+            }
+            (self.state, self.run, self.openings) = (State::Closed, 0, 0);
+            return Some(Transition { state: BreakerState::Closed, cause: "another process was answered" });
+        }
+        let until = now + refuses_for;
+        match self.state {
+            State::Closed => {
+                (self.openings, self.run) = (openings, 0);
+                self.state = State::Open { since: now, until };
+                Some(Transition { state: BreakerState::Open, cause: "opened by another process" })
+            }
+            State::Open { since, until: own } => {
+                self.state = State::Open { since, until: own.max(until) };
+                None
+            }
+            State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Until when an unanswered probe is waited for. None where the others have to be asked first.
     pub fn probe_until(&self) -> Option<Mono> {
         match self.state {
             State::HalfOpen { probe: Some(left), .. } => Some(left + Self::PROBE_PATIENCE),
@@ -362,5 +471,44 @@ mod tests {
         assert_eq!(breaker.admission(at(36)), Admission::Probe, "a lost probe is replaced");
         breaker.admitted(at(36));
         assert_eq!(breaker.alive(at(36)).map(|change| change.state), Some(BreakerState::Closed));
+    }
+
+    fn others(refuses_for: u64, openings: u32, may_probe: bool) -> Others {
+        Others { refuses_for: Duration::from_secs(refuses_for), openings, may_probe, remember: true }
+    }
+
+    #[test]
+    fn a_shared_breaker_probes_only_when_the_others_let_it() {
+        let mut breaker = Breaker::new(BreakerConfig { threshold: 1, ..BreakerConfig::default() });
+        breaker.share(at(0), true);
+        assert_eq!(breaker.asks_others(at(0)), None, "nothing failed");
+        breaker.failed(at(1), at(0), HINT);
+        assert_eq!(breaker.asks_others(at(2)), Some(at(11)), "when its cool-down ends");
+        assert_eq!(breaker.admission(at(11)), Admission::AwaitProbe);
+        assert_eq!(breaker.heard(at(11), &others(0, 1, false)), None);
+        assert_eq!(breaker.admission(at(12)), Admission::AwaitProbe, "another probes");
+        breaker.heard(at(12), &others(0, 1, true));
+        assert_eq!(breaker.admission(at(12)), Admission::Probe);
+        assert_eq!(breaker.admission(at(15)), Admission::AwaitProbe, "it was not used in time");
+        breaker.share(at(15), false);
+        assert_eq!(breaker.admission(at(15)), Admission::Probe, "without the store it does as if alone");
+    }
+
+    #[test]
+    fn a_shared_breaker_opens_and_closes_with_the_others() {
+        let mut breaker = Breaker::new(BreakerConfig::default());
+        breaker.share(at(0), true);
+        breaker.failed(at(1), at(0), None);
+        assert_eq!(breaker.asks_others(at(1)), Some(at(0)), "one failure is enough to ask");
+        let opened = breaker.heard(at(1), &others(30, 2, false)).unwrap();
+        assert_eq!(opened.state, BreakerState::Open);
+        assert_eq!(breaker.admission(at(2)), Admission::Refuse(at(31)));
+        assert_eq!(breaker.openings(), 2, "the next cool-down is as long as theirs");
+        assert_eq!(breaker.heard(at(20), &others(0, 0, true)), None, "its own cool-down goes on");
+        let forgot = Others { remember: false, ..others(0, 0, false) };
+        assert_eq!(breaker.heard(at(32), &forgot), None, "a store that forgot proves nothing");
+        let closed = breaker.heard(at(32), &others(0, 0, false)).unwrap();
+        assert_eq!(closed.state, BreakerState::Closed);
+        assert_eq!(breaker.admission(at(32)), Admission::Serve);
     }
 }

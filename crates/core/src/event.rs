@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::key::{CredentialId, Family};
 use crate::pace::DriftSnapshot;
 use crate::schedule::Class;
+use crate::share::OnStoreLoss;
 
 /// How loudly an event is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +132,22 @@ pub enum Event {
         /// In how long it is tried again.
         again_in: Duration,
     },
+    /// The store of the shared quota has not answered for so long that this process goes on by itself.
+    StoreAway {
+        /// Among how many processes the quota is divided.
+        among: u32,
+        /// What the process does.
+        on_store_loss: OnStoreLoss,
+    },
+    /// The store answers again.
+    StoreBack {
+        /// For how long this process went on by itself.
+        away_for: Duration,
+    },
+    /// The store has forgotten what this process told it, all or the latest.
+    StoreForgot,
+    /// The store will not answer before somebody changes something.
+    StoreUnusable,
     /// A header field that should have said something about limits could not be read.
     HeaderIgnored {
         /// The field's name.
@@ -152,7 +169,13 @@ impl Event {
             | Self::LimitsDenied { .. }
             | Self::LimitsUnread { .. }
             | Self::HeaderIgnored { .. } => Level::Info,
-            Self::HintMismatch { .. } | Self::StrangersSeen { .. } | Self::Breaker { .. } => Level::Warn,
+            Self::HintMismatch { .. }
+            | Self::StrangersSeen { .. }
+            | Self::Breaker { .. }
+            | Self::StoreAway { .. }
+            | Self::StoreBack { .. }
+            | Self::StoreForgot
+            | Self::StoreUnusable => Level::Warn,
         }
     }
 }
@@ -208,6 +231,32 @@ impl fmt::Display for Event {
                 f,
                 "the upstream's limits could not be read as credential {credential}: {why}; again in {:.0} s",
                 again_in.as_secs_f64()
+            ),
+            Self::StoreAway { among, on_store_loss: OnStoreLoss::Share } => write!(
+                f,
+                "the store of the shared quota is away: this process keeps to its part, one of {among}"
+            ),
+            Self::StoreAway { on_store_loss: OnStoreLoss::Closed, .. } => {
+                write!(f, "the store of the shared quota is away: nothing leaves until it is back")
+            }
+            Self::StoreAway { on_store_loss: OnStoreLoss::Open, .. } => write!(
+                f,
+                "the store of the shared quota is away: this process goes on as if there were no others"
+            ),
+            Self::StoreBack { away_for } => write!(
+                f,
+                "the store of the shared quota is back after {:.1} s on our own: permits come from it again",
+                away_for.as_secs_f64()
+            ),
+            Self::StoreForgot => {
+                write!(
+                    f,
+                    "the store of the shared quota has lost its latest state: it is told again what is known here"
+                )
+            }
+            Self::StoreUnusable => write!(
+                f,
+                "the store of the shared quota cannot be used as it is: `tidegate doctor` says what to change"
             ),
             Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }

@@ -14,6 +14,7 @@
 //! | [`observe`] | what one response said about limits, in relative durations |
 //! | [`pace`] | when an attempt may leave: gates, tickets and the bank that holds them |
 //! | [`schedule`] | who goes next among those who wait: classes, callers, deadlines |
+//! | [`share`] | how many attempts each of several processes may send: the arithmetic of a shared quota
 //! | [`breaker`] | when a family is refused for a while |
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
@@ -51,6 +52,7 @@ pub mod profile;
 pub mod reconcile;
 pub mod retry;
 pub mod schedule;
+pub mod share;
 pub mod template;
 pub mod time;
 pub mod token;

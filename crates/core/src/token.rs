@@ -233,17 +233,50 @@ impl TokenLife {
             // that the org shortened must be believed, else the old token would be refreshed again and again.
             return None;
         }
+        Some(self.hold(requested_at, expires, life, now - requested_at, rng))
+    }
+
+    /// A token that somebody else had fetched was taken over: `left` is left of its `life`. Answers the generation under
+    /// which to keep it, or `None` as [`refreshed`](Self::refreshed) does. How long its fetch took is not known, so it is due
+    /// by its life alone.
+    pub fn adopted(
+        &mut self,
+        now: Mono,
+        life: Duration,
+        left: Duration,
+        rng: &mut Rng,
+    ) -> Option<Generation> {
+        self.refreshing = None;
+        let requested_at = now.back(life.saturating_sub(left));
+        if left.is_zero() {
+            self.fail(now, TokenFailure::ExpiredOnArrival);
+            return None;
+        }
+        if self.serving(now).is_some_and(|held| held.requested > requested_at) {
+            return None;
+        }
+        Some(self.hold(requested_at, now + left, life, Duration::ZERO, rng))
+    }
+
+    fn hold(
+        &mut self,
+        requested: Mono,
+        expires: Mono,
+        life: Duration,
+        took: Duration,
+        rng: &mut Rng,
+    ) -> Generation {
         let tenth = life / 10;
         let jitter = u64::try_from(self.rules.jitter.min(tenth).as_nanos()).unwrap_or(u64::MAX);
         let margin = self.rules.margin.min(tenth) + Duration::from_nanos(rng.u64(0..=jitter));
         // The next fetch is expected to take as long as this one, and is given as much again.
-        let twice = (now - requested_at).saturating_mul(2);
+        let twice = took.saturating_mul(2);
         let margin = margin.max(twice.min(life / 2));
         self.newest.0 += 1;
-        self.held = Some(Held { requested: requested_at, due: expires.back(margin), expires });
+        self.held = Some(Held { requested, due: expires.back(margin), expires });
         self.remembered = None;
         self.failures = 0;
-        Some(self.newest)
+        self.newest
     }
 
     /// The refresh in flight ended without a token. What is still held goes on serving.
@@ -560,6 +593,28 @@ mod tests {
         assert_eq!(life.plan(at(86_302)), Plan::Use(Generation(2)));
         assert_eq!(life.plan(at(86_360)), Plan::UseAndRefresh(Generation(2)));
         assert_eq!(life.plan(at(86_361)), Plan::Wait);
+    }
+
+    #[test]
+    fn a_token_that_was_taken_over_is_due_by_its_end_and_not_by_when_it_was_taken() {
+        let mut life = TokenLife::new(TokenRules::default());
+        assert_eq!(life.plan(at(1)), Plan::Refresh);
+        let hour = Duration::from_hours(1);
+        assert_eq!(life.adopted(at(1), DAY, hour, &mut Rng::with_seed(3)), Some(Generation(1)));
+        assert_eq!(life.plan(at(2_999)), Plan::Use(Generation(1)));
+        assert_eq!(life.plan(at(3_302)), Plan::UseAndRefresh(Generation(1)));
+        assert_eq!(life.plan(at(3_601)), Plan::Wait, "not past its end");
+        assert_eq!(renew(&mut life, at(3_602), DAY), Some(Generation(2)));
+        assert_eq!(life.adopted(at(3_603), DAY, hour, &mut Rng::with_seed(3)), None, "what is held is newer");
+        assert_eq!(life.plan(at(3_603)), Plan::Use(Generation(2)));
+    }
+
+    #[test]
+    fn a_token_without_anything_left_is_not_taken_over() {
+        let mut life = TokenLife::new(TokenRules::default());
+        assert_eq!(life.plan(at(0)), Plan::Refresh);
+        assert_eq!(life.adopted(at(0), DAY, Duration::ZERO, &mut Rng::with_seed(1)), None);
+        assert_eq!(life.plan(at(0)), Plan::Fail { until: at(1), why: TokenFailure::ExpiredOnArrival });
     }
 
     #[test]

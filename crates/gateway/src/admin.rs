@@ -18,6 +18,7 @@ use tidegate_core::pace::BankSnapshot;
 use tidegate_store::ledger::Tally;
 use tidegate_telemetry::Metrics;
 
+use crate::fleet::{self, Fleet, QuotaBody};
 use crate::hygiene::Doors;
 use crate::once::Once;
 use crate::tenant::Tenant;
@@ -31,6 +32,7 @@ pub(crate) struct Admin {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) once: Arc<Once>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) doors: Doors,
 }
 
@@ -59,6 +61,10 @@ async fn healthz() -> &'static str {
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
     match tokio::time::timeout(READY_TIMEOUT, admin.tenant.upstream.check()).await {
+        Ok(Ok(())) if fleet::is_closed(&admin.tenant.upstream) => {
+            let why = "not ready: the store of the shared quota is away, and quota.on_store_loss is closed\n";
+            (StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+        }
         Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
         Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         Err(_) => {
@@ -97,6 +103,8 @@ struct TenantBody {
     ledger: Option<LedgerBody>,
     /// What the upstream lists of its limits.
     listing: Listing,
+    /// How the quota is shared with other processes.
+    quota: Option<QuotaBody>,
     #[serde(flatten)]
     bank: BankSnapshot,
 }
@@ -134,6 +142,7 @@ async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
             orphans: admin.once.orphans(),
             ledger: ledger(&admin.once).await,
             listing: upstream.listing().unwrap_or(NOT_FETCHED),
+            quota: admin.fleet.body(upstream).await,
             bank: upstream.pacer().snapshot(),
         }],
     })
@@ -196,6 +205,7 @@ mod tests {
                 orphans: 0,
                 ledger: Some(LedgerBody { file: String::new(), entries: 0, unknown: 0, problem: None }),
                 listing,
+                quota: Some(QuotaBody::default()),
                 bank: BankSnapshot {
                     gates: vec![gate],
                     breakers: vec![breaker],

@@ -7,6 +7,7 @@
 //! [`start`] serves two listeners: the data port, and an admin port that is read-only.
 
 mod admin;
+mod fleet;
 mod hygiene;
 mod learnt;
 mod login;
@@ -34,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::fleet::Fleet;
 pub use crate::hygiene::Doors;
 pub use crate::once::KeepKeys;
 use crate::once::Once;
@@ -141,7 +143,9 @@ pub fn start(
     let data_addr = loopback("the data port", &data)?;
     let admin_addr = loopback("the admin port", &admin)?;
     let metrics = Arc::new(Metrics::new());
-    let told = observers.into_iter().chain([Arc::clone(&metrics) as Arc<dyn Observer>]);
+    let fleet = Arc::new(Fleet::default());
+    let own: [Arc<dyn Observer>; 2] = [Arc::clone(&metrics) as _, Arc::clone(&fleet) as _];
+    let told = observers.into_iter().chain(own);
     config.upstream.observers = tidegate::observe::Observers::new(told);
     // A hint that outlasts the caller's patience is delivered, not waited for.
     config.upstream.hint_ceiling = config.max_wait;
@@ -157,7 +161,7 @@ pub fn start(
         once: Arc::clone(&once),
     });
     let (stop, stopping) = watch::channel(false);
-    let router = admin::router(admin::Admin { tenant, once, metrics, doors: config.doors });
+    let router = admin::router(admin::Admin { tenant, once, metrics, fleet, doors: config.doors });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
     Ok(Gateway { data_addr, admin_addr, stop, data, admin, state })

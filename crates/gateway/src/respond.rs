@@ -107,6 +107,7 @@ pub(crate) fn too_many_requests(
 fn sentence(reason: &'static str) -> &'static str {
     match reason {
         "breaker-open" => "The upstream keeps failing for this family of resources, nothing was sent",
+        "quota-store" => "The store of the shared quota is away, nothing was sent",
         "queue-full" => "Too many calls wait for their turn already, nothing was sent",
         "login-throttled" => "The token endpoint throttles logins, nothing was sent",
         _ => "Rate limit exceeded the maximum",

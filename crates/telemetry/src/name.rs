@@ -27,12 +27,20 @@ pub enum Metric {
     HeadersIgnored,
     /// Changes of a breaker's state.
     BreakerTransitions,
-    /// Calls of the token endpoint.
+    /// Renewals of a token.
     TokenRequests,
     /// Calls refused before they were sent, or between their attempts.
     Refusals,
     /// Fetches of the upstream's own listing of its limits.
     LimitListings,
+    /// Exchanges with the store of a shared quota.
+    QuotaExchanges,
+    /// How long they took.
+    QuotaExchangeDuration,
+    /// Permits that they brought.
+    QuotaGranted,
+    /// Losses of the store, and what else happened to it.
+    QuotaEvents,
     /// Requests per window.
     LimitQuota,
     /// What a gate believes is left in its window.
@@ -63,7 +71,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -77,6 +85,10 @@ impl Metric {
         Self::TokenRequests,
         Self::Refusals,
         Self::LimitListings,
+        Self::QuotaExchanges,
+        Self::QuotaExchangeDuration,
+        Self::QuotaGranted,
+        Self::QuotaEvents,
         Self::LimitQuota,
         Self::LimitRemaining,
         Self::LimitInFlight,
@@ -108,6 +120,10 @@ impl Metric {
             Self::TokenRequests => "tidegate_token_requests",
             Self::Refusals => "tidegate_refusals",
             Self::LimitListings => "tidegate_limit_listings",
+            Self::QuotaExchanges => "tidegate_quota_exchanges",
+            Self::QuotaExchangeDuration => "tidegate_quota_exchange_seconds",
+            Self::QuotaGranted => "tidegate_quota_granted",
+            Self::QuotaEvents => "tidegate_quota_store_events",
             Self::LimitQuota => "tidegate_limit_quota",
             Self::LimitRemaining => "tidegate_limit_remaining",
             Self::LimitInFlight => "tidegate_limit_in_flight",
@@ -141,11 +157,17 @@ impl Metric {
             }
             Self::HeadersIgnored => "Header fields about limits that could not be read",
             Self::BreakerTransitions => "Changes of a breaker's state",
-            Self::TokenRequests => "Calls of the token endpoint",
+            Self::TokenRequests => "Renewals of a token",
             Self::Refusals => {
                 "Calls that ended because an attempt could not leave in time, by reason and by the limit or family that explains it"
             }
             Self::LimitListings => "Fetches of the upstream's own listing of its limits",
+            Self::QuotaExchanges => "Exchanges with the store of a shared quota, by how they ended",
+            Self::QuotaExchangeDuration => "Time an exchange with the store of a shared quota took",
+            Self::QuotaGranted => "Permits of a limit that exchanges brought",
+            Self::QuotaEvents => {
+                "Times the store of a shared quota went away, came back, had lost its state, or could not be used"
+            }
             Self::LimitQuota => "Requests a limit allows per window, as declared or learnt",
             Self::LimitRemaining => "Requests that a limit's gate would let leave now",
             Self::LimitInFlight => "Attempts counted against a limit and not yet answered",
@@ -185,6 +207,7 @@ impl Metric {
             Self::Attempts => &["family", "status"],
             Self::CallWait | Self::CallDuration | Self::Waiting => &["class"],
             Self::Throttles
+            | Self::QuotaGranted
             | Self::LimitQuota
             | Self::LimitRemaining
             | Self::LimitInFlight
@@ -196,6 +219,8 @@ impl Metric {
             Self::HeadersIgnored => &["field"],
             Self::BreakerTransitions => &["family", "state"],
             Self::Refusals => &["limit", "reason"],
+            Self::QuotaExchanges | Self::QuotaExchangeDuration => &["outcome"],
+            Self::QuotaEvents => &["event"],
             Self::TokenRequests | Self::LimitListings => &["credential", "outcome"],
             Self::WritesInDoubt => &["ending"],
             Self::Replays | Self::Joins => &["by"],

@@ -15,7 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tidegate::Class;
-use tidegate::observe::{AttemptDone, CallDone, Denied, DoubtDone, Observer, Outcome, Refused, TokenDone};
+use tidegate::observe::{
+    AttemptDone, CallDone, Denied, DoubtDone, Observer, Outcome, Refused, StoreDone, TokenDone,
+};
 use tidegate_core::event::Event;
 use tidegate_core::key::CredentialId;
 use tidegate_core::pace::BankSnapshot;
@@ -62,6 +64,10 @@ pub struct Metrics {
     token_requests: Counters,
     refusals: Counters,
     limit_listings: Counters,
+    quota_exchanges: Counters,
+    quota_exchange_duration: Histograms,
+    quota_granted: Counters,
+    quota_events: Counters,
     limit_quota: Gauges,
     limit_remaining: Gauges,
     limit_in_flight: Gauges,
@@ -126,6 +132,10 @@ impl Metrics {
             token_requests: counters(&mut registry, Metric::TokenRequests),
             refusals: counters(&mut registry, Metric::Refusals),
             limit_listings: counters(&mut registry, Metric::LimitListings),
+            quota_exchanges: counters(&mut registry, Metric::QuotaExchanges),
+            quota_exchange_duration: histograms(&mut registry, Metric::QuotaExchangeDuration),
+            quota_granted: counters(&mut registry, Metric::QuotaGranted),
+            quota_events: counters(&mut registry, Metric::QuotaEvents),
             limit_quota: gauges(&mut registry, Metric::LimitQuota),
             limit_remaining: gauges(&mut registry, Metric::LimitRemaining),
             limit_in_flight: gauges(&mut registry, Metric::LimitInFlight),
@@ -180,6 +190,10 @@ impl Metrics {
         let credential = self.fields.value(credential.as_str());
         let labels = vec![("credential", credential), ("outcome", outcome.to_owned())];
         self.limit_listings.get_or_create(&labels).inc();
+    }
+
+    fn store_event(&self, event: &'static str) {
+        self.quota_events.get_or_create(&vec![("event", event.to_owned())]).inc();
     }
 
     fn set_gauges(&self, snapshot: &BankSnapshot) {
@@ -369,6 +383,10 @@ impl Observer for Metrics {
             Event::LimitsListed { credential, .. } => self.listing(credential, "fetched"),
             Event::LimitsDenied { credential, .. } => self.listing(credential, "denied"),
             Event::LimitsUnread { credential, .. } => self.listing(credential, "failed"),
+            Event::StoreAway { .. } => self.store_event("away"),
+            Event::StoreBack { .. } => self.store_event("back"),
+            Event::StoreForgot => self.store_event("forgot"),
+            Event::StoreUnusable => self.store_event("unusable"),
             Event::LimitLearnt { .. } | Event::ReserveCut { .. } | Event::StrangersSeen { .. } => {}
         }
     }
@@ -412,6 +430,16 @@ impl Observer for Metrics {
         let credential = self.fields.value(denied.credential.as_str());
         self.permission_denials.get_or_create(&vec![("credential", credential)]).inc();
     }
+
+    fn store(&self, store: &StoreDone<'_>) {
+        let labels = vec![("outcome", store.outcome.to_owned())];
+        self.quota_exchanges.get_or_create(&labels).inc();
+        self.quota_exchange_duration.get_or_create(&labels).observe(store.took.as_secs_f64());
+        for &(limit, permits) in &store.granted {
+            let labels = vec![("limit", self.families.value(limit))];
+            self.quota_granted.get_or_create(&labels).inc_by(u64::from(permits));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -434,6 +462,32 @@ mod tests {
             throttles: 0,
             accepted: 1,
             strangers_per_second: 0.0,
+        }
+    }
+
+    #[test]
+    fn permits_are_counted_by_their_limit_and_exchanges_by_their_end() {
+        let metrics = Metrics::new();
+        let done = |outcome, granted| StoreDone {
+            outcome,
+            why: None,
+            took: std::time::Duration::from_millis(2),
+            holders: None,
+            granted,
+        };
+        metrics.store(&done("answered", vec![("users", 7), ("routing", 1)]));
+        metrics.store(&done("answered", vec![("users", 5)]));
+        metrics.store(&done("away", Vec::new()));
+        metrics.event(&Event::StoreForgot);
+        let text = metrics.render(&BankSnapshot::default());
+        for line in [
+            "tidegate_quota_granted_total{limit=\"users\"} 12",
+            "tidegate_quota_granted_total{limit=\"routing\"} 1",
+            "tidegate_quota_exchanges_total{outcome=\"answered\"} 2",
+            "tidegate_quota_exchange_seconds_count{outcome=\"away\"} 1",
+            "tidegate_quota_store_events_total{event=\"forgot\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
         }
     }
 

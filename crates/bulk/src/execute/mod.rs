@@ -62,6 +62,9 @@ pub struct Options {
     pub reconcile: Option<Arc<Rule>>,
     /// How accepted items are followed, where the upstream is not done with its answer.
     pub jobs: Option<Following>,
+    /// The shortest and the longest wait before jobs of an earlier process are first looked at, where other processes
+    /// share the quota; `None`: at once.
+    pub spread: Option<(Duration, Duration)>,
 }
 
 /// How far a run is, live.

@@ -57,7 +57,9 @@ pub(super) async fn carry_out(
         interrupted().await;
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
+    let spread = link.spread();
     let options = Options {
+        spread,
         concurrency: usize::from(common.concurrency),
         patience: common.patience,
         headers: link.headers,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,8 @@ use crate::args::{BulkCommon, Connection};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::progress::Watch;
-use crate::settings::Settings;
+use crate::quota;
+use crate::settings::{Settings, Stagger};
 
 /// By whom a gateway in between is called.
 const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
@@ -26,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) watch: Arc<Watch>,
     /// What every request carries for a gateway in between.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// By how much starts are spread where others share the quota.
+    stagger: Option<Stagger>,
     route: Route,
 }
 
@@ -71,6 +75,7 @@ impl Link {
             Some(gateway) => Self::through(settings.profile()?, settings.tenant(), gateway)?,
         };
         link.route.profile = Some(absolute(settings.profile_name()));
+        link.stagger = settings.stagger();
         Ok(link)
     }
 
@@ -107,7 +112,7 @@ impl Link {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::usage(lines.join("\n"))
         })?;
-        Ok(Self { upstream, watch, headers, route })
+        Ok(Self { upstream, watch, headers, stagger: None, route })
     }
 
     /// What a resume needs of a recipe whose upstream works on after its answer, or that says how to find out what became
@@ -135,8 +140,23 @@ impl Link {
         serde_json::to_string(&self.route).expect("texts serialise")
     }
 
-    /// Finds out whether calls can be served at all, before there is a journal or an intent.
-    pub(crate) async fn check(&self) -> Result<(), Failure> {
+    /// Begins: waits for a chance of its own where other processes share the quota, then finds out whether calls can be
+    /// served at all, before there is a journal or an intent. The gateway that calls go through, if there is one, shares
+    /// for them.
+    pub(crate) async fn begin(&self) -> Result<(), Failure> {
+        if let Some(quota) = self.upstream.quota() {
+            quota::wait_for_a_start(quota, self.upstream.bank(), self.stagger).await?;
+        }
+        self.check().await
+    }
+
+    /// What keeps polls of jobs from beginning together; `None`: nothing has to.
+    pub(super) fn spread(&self) -> Option<(Duration, Duration)> {
+        self.upstream.quota()?;
+        self.stagger.map(|Stagger { least, most }| (least, most))
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
         let upstream = &self.upstream;
         let anonymous = matches!(upstream.credential(), Credential::Anonymous);
         if anonymous && self.headers.is_empty() && upstream.profile().oauth.is_some() {

@@ -57,7 +57,7 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         Journal::vacant(&path).map_err(|error| Failure::journal(&error))?;
     }
     if !args.dry_run || input.has_names() {
-        link.check().await?;
+        link.begin().await?;
     }
     let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
     if args.dry_run {
@@ -113,7 +113,7 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     let result = common.output.as_deref().map(ResultFile::open).transpose()?;
     let pending = block_in_place(|| journal.reader()?.counts()).map_err(Failure::internal)?.pending();
     if pending > 0 {
-        link.check().await?;
+        link.begin().await?;
     }
     let reconcile = recipe.as_ref().and_then(Recipe::reconcile).cloned();
     carry_out(journal, link, &common, reconcile, jobs, result).await

@@ -148,6 +148,7 @@ async fn tidegate_run(
     let look = progress::of_run(0, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("agents", writes, false, look);
     let options = Options {
+        spread: None,
         concurrency: CONCURRENCY,
         patience: PATIENCE,
         headers: link.headers,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_core::pace::{Class, Taking};
 use tidegate_core::profile::parse_duration;
+use tidegate_core::share::OnStoreLoss;
 
 /// Names the configuration file where no flag does.
 pub(super) const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
@@ -108,8 +109,49 @@ pub(super) const THRESHOLD: RangeInclusive<u64> = 1..=100;
 
 pub(super) const STATE_FILE: Key = Key { name: "state.file", env: &["TIDEGATE_STATE_FILE"], check: some };
 
+pub(super) const QUOTA_STORE: Key = Key { name: "quota.store", env: &["TIDEGATE_QUOTA_STORE"], check: store };
+pub(super) const QUOTA_PREFIX: Key =
+    Key { name: "quota.prefix", env: &["TIDEGATE_QUOTA_PREFIX"], check: prefix };
+pub(super) const ON_STORE_LOSS: Key =
+    Key { name: "quota.on_store_loss", env: &["TIDEGATE_QUOTA_ON_STORE_LOSS"], check: on_loss };
+pub(super) const MAX_INSTANCES: Key = Key {
+    name: "quota.max_instances",
+    env: &["TIDEGATE_QUOTA_MAX_INSTANCES"],
+    check: |text| within(text, &INSTANCES),
+};
+pub(super) const QUOTA_TIMEOUT: Key =
+    Key { name: "quota.timeout", env: &["TIDEGATE_QUOTA_TIMEOUT"], check: |text| patience(text).map(drop) };
+pub(super) const STAGGER: Key =
+    Key { name: "quota.stagger", env: &["TIDEGATE_QUOTA_STAGGER"], check: |text| stagger(text).map(drop) };
+pub(super) const QUOTA_USER: Key = Key { name: "quota.user", env: &["TIDEGATE_QUOTA_USER"], check: some };
+pub(super) const QUOTA_PASSWORD_FILE: Key =
+    Key { name: "quota.password_file", env: &["TIDEGATE_QUOTA_PASSWORD_FILE"], check: some };
+pub(super) const QUOTA_CA_FILE: Key =
+    Key { name: "quota.ca_file", env: &["TIDEGATE_QUOTA_CA_FILE"], check: some };
+pub(super) const TOKEN_KEY_FILE: Key =
+    Key { name: "quota.token_key_file", env: &["TIDEGATE_QUOTA_TOKEN_KEY_FILE"], check: some };
+
+/// What stands in the table `quota` as text.
+pub(super) const QUOTA_TEXTS: [&Key; 9] = [
+    &QUOTA_STORE,
+    &QUOTA_PREFIX,
+    &ON_STORE_LOSS,
+    &QUOTA_TIMEOUT,
+    &STAGGER,
+    &QUOTA_USER,
+    &QUOTA_PASSWORD_FILE,
+    &QUOTA_CA_FILE,
+    &TOKEN_KEY_FILE,
+];
+
+/// Processes that may share one quota.
+pub(super) const INSTANCES: RangeInclusive<u64> = 1..=10_000;
+
+/// An exchange that takes longer brings permits whose lease is nearly over.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(2);
+
 /// All keys with an environment form, in the order they are documented.
-pub(super) const KEYS: [&Key; 34] = [
+pub(super) const KEYS: [&Key; 44] = [
     &PROFILE,
     &REGION,
     &API,
@@ -144,11 +186,27 @@ pub(super) const KEYS: [&Key; 34] = [
     &STATE_DIR,
     &STATE_UNKNOWN,
     &STATE_FILE,
+    &QUOTA_STORE,
+    &QUOTA_PREFIX,
+    &ON_STORE_LOSS,
+    &MAX_INSTANCES,
+    &QUOTA_TIMEOUT,
+    &STAGGER,
+    &QUOTA_USER,
+    &QUOTA_PASSWORD_FILE,
+    &QUOTA_CA_FILE,
+    &TOKEN_KEY_FILE,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
 pub(super) const SECRET_ENV: [&str; 2] =
     ["TIDEGATE_CREDENTIAL_CLIENT_SECRET", "GENESYSCLOUD_OAUTHCLIENT_SECRET"];
+
+/// The password of the store has no key in the file either.
+pub(super) const QUOTA_PASSWORD_ENV: &str = "TIDEGATE_QUOTA_PASSWORD";
+
+/// Nor has the secret that seals tokens.
+pub(super) const TOKEN_KEY_ENV: &str = "TIDEGATE_QUOTA_TOKEN_KEY";
 
 /// Variables that are no key: where the file is, what is logged, and which program the tools of the project drive.
 pub(super) const OTHER_ENV: [&str; 3] = [CONFIG_ENV, "TIDEGATE_LOG", "TIDEGATE_TEST_BINARY"];
@@ -201,6 +259,81 @@ fn within(text: &str, range: &RangeInclusive<u64>) -> Result<(), String> {
         Ok(number) if range.contains(&number) => Ok(()),
         _ => Err(format!("`{text}` is no whole number from {least} to {most}")),
     }
+}
+
+/// Where a quota can be shared, by the beginning of the address.
+pub(super) fn store(text: &str) -> Result<(), String> {
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "" if text == "memory" => Ok(()),
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => Ok(()),
+        // The rest of the address is not repeated: a password may stand in it.
+        "" => Err(format!("is no address of a store ({STORES})")),
+        scheme => Err(format!("`{scheme}://` is not a store ({STORES})")),
+    }
+}
+
+const STORES: &str = "write redis://HOST:PORT, rediss://HOST:PORT with TLS, redis+cluster://HOST,HOST, or memory for a \
+                      quota that is this process's alone";
+
+/// As `store`, for the file: a password in it would end up in a repository.
+pub(super) fn store_without_password(text: &str) -> Result<(), String> {
+    store(text)?;
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest);
+    match authority.rsplit_once('@') {
+        Some((login, _)) if login.contains(':') => Err(format!(
+            "carries a password, which does not belong into this file (set {QUOTA_PASSWORD_ENV}, or name a quota.password_file)"
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn prefix(text: &str) -> Result<(), String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
+    if !text.is_empty() && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("`{text}` is no prefix (write letters, digits and -_./: only, such as tidegate)"))
+}
+
+pub(super) fn on_loss(text: &str) -> Result<(), String> {
+    loss(text).map(drop)
+}
+
+/// What to do while the store is away.
+pub(super) fn loss(text: &str) -> Result<OnStoreLoss, String> {
+    match text {
+        "share" => Ok(OnStoreLoss::Share),
+        "closed" => Ok(OnStoreLoss::Closed),
+        "open" => Ok(OnStoreLoss::Open),
+        _ => Err(format!("`{text}` is none of share, closed and open")),
+    }
+}
+
+/// How long an exchange is waited for.
+pub(super) fn patience(text: &str) -> Result<Duration, String> {
+    let patience = wait(text)?;
+    if patience > LONGEST_EXCHANGE {
+        return Err(format!(
+            "{text} is longer than {LONGEST_EXCHANGE:?}, and permits do not live long enough for that"
+        ));
+    }
+    Ok(patience)
+}
+
+/// By how much starts are spread; `None`: they are not.
+pub(super) fn stagger(text: &str) -> Result<Option<(Duration, Duration)>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let (least, most) = text
+        .split_once("..")
+        .ok_or_else(|| format!("`{text}` is no range (write it like \"1s..5s\", or \"off\")"))?;
+    let (least, most) = (parse_duration(least)?, parse_duration(most)?);
+    if least > most {
+        return Err(format!("`{text}` ends before it begins (write the shorter one first)"));
+    }
+    Ok(Some((least, most)))
 }
 
 pub(super) fn fresh_or_spent(text: &str) -> Result<(), String> {

@@ -7,13 +7,14 @@ use tidegate_core::pace::Class;
 use tidegate_core::profile::read_limits;
 use tidegate_core::profile::reader::{self, Section};
 
-use super::Settings;
 use super::keys::{
     ADMIN, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV,
     CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS, KEYS, Key, LISTEN, LOGIN,
-    LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, READ_TIMEOUT, REGION, RETRIES,
-    RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, WRITE_TIMEOUT,
+    LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, QUOTA_PASSWORD_ENV, READ_TIMEOUT,
+    REGION, RETRIES, RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD,
+    TOKEN_KEY_ENV, WRITE_TIMEOUT,
 };
+use super::{Settings, quota};
 use crate::args::Connection;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -24,7 +25,7 @@ const DEFAULT_FILE: &str = "tidegate.toml";
 /// Every variable that the program, or a tool of its own, reads.
 pub(super) fn known_variables() -> impl Iterator<Item = &'static str> + Clone {
     let of_keys = KEYS.into_iter().flat_map(|key| key.env).copied();
-    of_keys.chain(SECRET_ENV).chain(OTHER_ENV)
+    of_keys.chain(SECRET_ENV).chain([QUOTA_PASSWORD_ENV, TOKEN_KEY_ENV]).chain(OTHER_ENV)
 }
 
 pub(super) fn from_env(env: &Environment) -> Result<Settings, Failure> {
@@ -40,10 +41,16 @@ pub(super) fn from_env(env: &Environment) -> Result<Settings, Failure> {
             },
         }
     }
-    match env.first(&SECRET_ENV) {
-        Err(problem) => problems.push(problem),
-        Ok(secret) => settings.secret = secret.map(|(_, secret)| SecretString::from(secret)),
-    }
+    let mut secret = |names: &[&'static str]| match env.first(names) {
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+        Ok(secret) => secret.map(|(_, secret)| SecretString::from(secret)),
+    };
+    settings.secret = secret(&SECRET_ENV);
+    settings.quota_password = secret(&[QUOTA_PASSWORD_ENV]);
+    settings.token_key = secret(&[TOKEN_KEY_ENV]);
     if problems.is_empty() { Ok(settings) } else { Err(Failure::usage(problems.join("\n"))) }
 }
 
@@ -63,6 +70,15 @@ pub(super) fn from_config(connection: &Connection, env: &Environment) -> Result<
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The secret in a file, without the line break that editors put behind it.
+pub(super) fn secret_in(path: &str, whose: &str) -> Result<SecretString, Failure> {
+    let text = read(Path::new(path))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::usage(format!("{whose}: {path} is empty (write the secret into it)"))),
+        text => Ok(SecretString::from(text)),
+    }
 }
 
 fn from_file(file: &Section<'_>) -> Settings {
@@ -122,10 +138,13 @@ fn from_file(file: &Section<'_>) -> Settings {
             settings.set(key, text(&state, key));
         }
     }
+    if let Some(section) = file.section("quota") {
+        quota::read(&section, &mut settings);
+    }
     settings.limits = read_limits(file);
     settings
 }
 
-fn last(name: &'static str) -> &'static str {
+pub(super) fn last(name: &'static str) -> &'static str {
     name.rsplit('.').next().unwrap_or(name)
 }

@@ -293,7 +293,7 @@ fn every_key_and_variable_is_documented() {
         assert!(text.contains(&format!("`{}`", key.name)), "{}", key.name);
         key.env.iter().for_each(|name| assert!(text.contains(&format!("`{name}`")), "{name}"));
     }
-    for name in SECRET_ENV.iter().chain(&OTHER_ENV) {
+    for name in SECRET_ENV.iter().chain(&[QUOTA_PASSWORD_ENV, TOKEN_KEY_ENV]).chain(&OTHER_ENV) {
         assert!(text.contains(&format!("`{name}`")), "{name}");
     }
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
 use tidegate_core::breaker::BreakerConfig;
@@ -18,7 +17,7 @@ use super::keys::{
     CREDENTIAL_NAME, FETCH_LIMITS, Key, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, PROFILE, READ_TIMEOUT, REGION,
     RETRY_BUDGET, SECRET_ENV, STATE_UNKNOWN, TENANT, WRITE_TIMEOUT,
 };
-use super::sources::read;
+use super::sources::{read, secret_in};
 use crate::failure::{Failure, together};
 
 impl Settings {
@@ -68,8 +67,8 @@ impl Settings {
     /// Where the upstream is and who calls it.
     pub(crate) fn upstream(&self) -> Result<UpstreamConfig, Failure> {
         let place = self.profile().and_then(|profile| self.hosts(&profile).map(|hosts| (profile, hosts)));
-        let who = together((self.credential(), self.breaker()));
-        let ((profile, (api, login)), (credential, breaker)) = together((place, who))?;
+        let who = together((self.credential(), together((self.breaker(), self.quota()))));
+        let ((profile, (api, login)), (credential, (breaker, quota))) = together((place, who))?;
         let mut config = UpstreamConfig::new(Arc::new(profile), api, login);
         config.tenant = self.tenant();
         config.limits.clone_from(&self.limits);
@@ -80,6 +79,10 @@ impl Settings {
             self.lay_over(policy, keys);
         }
         for told in self.cut_reserves(&config) {
+            tracing::warn!(target: "tidegate", "{told}");
+        }
+        config.quota = quota;
+        if let Some(told) = super::quota::per_token(&config) {
             tracing::warn!(target: "tidegate", "{told}");
         }
         config.credential = credential;
@@ -184,16 +187,7 @@ impl Settings {
         let name = CredentialId::new(self.get(&CREDENTIAL_NAME).unwrap_or("default"));
         let secret = match (&self.secret, self.get(&CLIENT_SECRET_FILE)) {
             (Some(secret), _) => Some(secret.clone()),
-            (None, Some(path)) => {
-                let text = read(Path::new(path))?;
-                let text = text.trim_end_matches(['\r', '\n']);
-                if text.is_empty() {
-                    return Err(Failure::usage(format!(
-                        "credential `{name}`: {path} is empty (write the secret into it)"
-                    )));
-                }
-                Some(SecretString::from(text))
-            }
+            (None, Some(path)) => Some(secret_in(path, &format!("credential `{name}`"))?),
             (None, None) => None,
         };
         match (self.get(&CLIENT_ID), secret) {

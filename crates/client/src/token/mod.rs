@@ -5,6 +5,7 @@
 
 mod denials;
 mod grant;
+mod shared;
 mod throttled;
 
 use std::fmt;
@@ -21,6 +22,8 @@ use tokio::sync::Notify;
 
 use self::denials::Denials;
 pub use self::grant::{ClientCredentials, Grant, GrantError, TokenEndpoint};
+pub(crate) use self::shared::SharedTokens;
+use self::shared::{Renewed, Taken};
 use crate::clock::Clock;
 use crate::observe::{Denied, Observers, TokenDone};
 
@@ -66,6 +69,8 @@ pub struct TokenManager {
     state: Mutex<State>,
     denials: Mutex<Denials>,
     settled: Notify,
+    /// The same credential's tokens in other processes.
+    shared: Option<SharedTokens>,
 }
 
 struct State {
@@ -82,6 +87,14 @@ impl State {
         self.failure = None;
         if life.refreshed(now, requested_at, grant.expires_in, rng).is_some() {
             self.value = Some(grant.bearer.clone());
+        }
+    }
+
+    fn take_over(&mut self, now: Mono, taken: &Taken) {
+        let Self { life, rng, .. } = self;
+        self.failure = None;
+        if life.adopted(now, taken.life, taken.left, rng).is_some() {
+            self.value = Some(taken.bearer.clone());
         }
     }
 }
@@ -117,7 +130,14 @@ impl TokenManager {
             state: Mutex::new(state),
             denials: Mutex::new(Denials::default()),
             settled: Notify::new(),
+            shared: None,
         }
+    }
+
+    /// Renews together with other processes.
+    #[must_use]
+    pub(crate) fn sharing(self, shared: SharedTokens) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// The credential's name.
@@ -227,14 +247,26 @@ impl TokenManager {
         }
     }
 
-    fn settle(&self, requested_at: Mono, outcome: Result<Grant, GrantError>) {
+    /// A token: another process's where tokens are shared, else one from the endpoint.
+    async fn renew(&self) -> Renewed {
+        let fetch = async {
+            let requested_at = self.clock.now();
+            (requested_at, self.endpoint.fetch(&self.credentials).await)
+        };
+        if let Some(shared) = &self.shared {
+            return shared.renew(&self.clock, fetch).await;
+        }
+        let (requested_at, outcome) = fetch.await;
+        Renewed::Fetched(requested_at, outcome)
+    }
+
+    fn settle(&self, renewed: Renewed) {
         let mut state = self.state.lock();
         let now = self.clock.now();
-        match outcome {
-            Ok(grant) => {
-                state.keep(now, requested_at, &grant);
-            }
-            Err(error) => {
+        match renewed {
+            Renewed::Taken(taken) => state.take_over(now, &taken),
+            Renewed::Fetched(requested_at, Ok(grant)) => state.keep(now, requested_at, &grant),
+            Renewed::Fetched(_, Err(error)) => {
                 state.life.refresh_failed(now, error.as_failure());
                 state.failure = Some(error.to_string());
             }
@@ -254,14 +286,17 @@ struct Flight {
 impl Flight {
     async fn run(mut self) {
         let manager = Arc::clone(&self.manager);
-        let requested_at = manager.clock.now();
-        let outcome = manager.endpoint.fetch(&manager.credentials).await;
-        let took = manager.clock.now() - requested_at;
-        let name = outcome.as_ref().map_or_else(GrantError::name, |_| "granted");
-        let asked = !matches!(outcome, Err(GrantError::Throttled { asked: false, .. }));
-        let why = outcome.as_ref().err().map(ToString::to_string);
+        let began = manager.clock.now();
+        let renewed = manager.renew().await;
+        let took = manager.clock.now() - began;
+        let (name, why) = match &renewed {
+            Renewed::Taken(_) => ("shared", None),
+            Renewed::Fetched(_, Ok(_)) => ("granted", None),
+            Renewed::Fetched(_, Err(error)) => (error.name(), Some(error.to_string())),
+        };
+        let asked = !matches!(&renewed, Renewed::Fetched(_, Err(GrantError::Throttled { asked: false, .. })));
         self.landed = true;
-        manager.settle(requested_at, outcome);
+        manager.settle(renewed);
         if !asked {
             return;
         }

@@ -81,6 +81,8 @@ pub enum RefusalReason {
     QueueFull,
     /// The family's breaker is open.
     Breaker,
+    /// The store of the shared quota is away, and nothing is to leave without it.
+    QuotaStore,
     /// It could not leave, or not be answered, in time.
     CannotMeet {
         /// When it could leave at the earliest, from now.
@@ -94,6 +96,7 @@ impl RefusalReason {
         match self {
             Self::QueueFull => "queue-full",
             Self::Breaker => "breaker-open",
+            Self::QuotaStore => "quota-store",
             Self::CannotMeet { .. } => "cannot-meet",
         }
     }

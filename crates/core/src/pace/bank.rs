@@ -14,6 +14,7 @@
 pub(super) mod barriers;
 mod quotas;
 mod refuse;
+mod share;
 mod view;
 
 pub use quotas::{Named, Quoted};
@@ -25,7 +26,7 @@ use crate::breaker::Admission;
 use crate::event::Event;
 use crate::pace::ask::{Ask, Asked, RefusalReason, WaiterId, Woken};
 use crate::pace::drift::Drift;
-use crate::pace::keep::Storing;
+use crate::pace::keep::{KeptFleet, Storing};
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
 use crate::pace::spec::{BankConfig, SpecProblem};
@@ -82,6 +83,10 @@ pub struct Bank {
     pub(super) storing: Storing,
     pub(super) rng: fastrand::Rng,
     pub(super) events: Vec<Event>,
+    /// Its part in a fleet, if its quotas are shared.
+    pub(super) sharing: Option<Box<share::Sharing>>,
+    /// The fleet that an earlier process was part of.
+    pub(super) fleet_kept: Option<KeptFleet>,
     spare: Vec<Vec<Hold>>,
 }
 
@@ -110,6 +115,8 @@ impl Bank {
             storing: Storing::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             events: Vec::new(),
+            sharing: None,
+            fleet_kept: None,
             spare: Vec::new(),
             config,
         })
@@ -119,6 +126,11 @@ impl Bank {
     pub fn ask(&mut self, now: Mono, ask: &Ask<'_>) -> Asked {
         self.storing.asked(now);
         let lane = self.lane_of(now, ask);
+        self.note_ask(now, lane, ask.class);
+        if self.is_closed() {
+            let back = now + Self::STORE_RETRY;
+            return Asked::Refused(self.refuse(now, (lane, ask.class), RefusalReason::QuotaStore, back));
+        }
         if let Admission::Refuse(until) = self.admission(lane, now)
             && !refuse::can_wait(ask.class, last_moment(ask.deadline, ask.give_up_at), until)
         {
@@ -170,6 +182,7 @@ impl Bank {
         let payload = Waiter { give_up_at: ask.give_up_at, limit };
         let entry = Entry { lane, class: ask.class, caller: ask.caller, deadline: ask.deadline, payload };
         self.schedule.enter(now, id, barriers::of(state), entry);
+        self.note_waiter(lane, ask.class);
         WaiterId(id)
     }
 
@@ -219,6 +232,11 @@ impl Bank {
         state.tickets += 1;
         for &gate in &state.gates {
             let state = &mut self.registry.gates[gate];
+            if state.shared().is_some()
+                && let Some(sharing) = &mut self.sharing
+            {
+                sharing.note_gate(gate);
+            }
             holds.push(Hold { gate, attempt: state.take(now) });
             self.storing.due |= state.wants_store();
         }
@@ -233,6 +251,7 @@ impl Bank {
 
     /// Hands permits to waiters and refuses those without hope. Changes the next wake-up.
     pub fn advance(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
+        self.look_for_store(now);
         self.refuse_late(now, out);
         self.refuse_hopeless(now, out);
         while let Some((id, waiter)) = self.next_to_go(now) {
@@ -241,6 +260,7 @@ impl Bank {
             out.push((WaiterId(id), Woken::Granted(ticket)));
         }
         self.registry.tidy(now, 1);
+        self.plan_exchange(now);
         if self.events.len() > Self::MAX_EVENTS {
             self.events.drain(..self.events.len() - Self::MAX_EVENTS);
         }
@@ -256,7 +276,7 @@ impl Bank {
     pub fn next_wake(&self, now: Mono) -> Option<Mono> {
         let moment = self.moments.first().map(|&(moment, _)| moment);
         let opens = self.schedule.next_wake(now);
-        [moment, opens].into_iter().flatten().min()
+        [moment, opens, self.store_is_lost_at(now)].into_iter().flatten().min()
     }
 
     /// The waiter is gone.

@@ -32,6 +32,11 @@ impl Certificate {
         self.latest_sent
     }
 
+    /// Answers that may have been handled last: (answered, remaining), both ascending.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.candidates.iter().copied()
+    }
+
     /// Attempts that ended without being included in the level for certain.
     pub(super) fn unseen(&self) -> usize {
         self.unseen.len()

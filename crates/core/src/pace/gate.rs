@@ -3,16 +3,19 @@
 //! A gate is, in this order of trust: *told* (answers describe the limit), *declared* (a number from the profile, paced as
 //! a sliding log), *capped* (a bound on attempts in flight), *unknown* (a scout is asked first) or *silent* (the answers say
 //! nothing: a rate is learnt from throttles). On top of each lies the closing after a throttle, a learnt bound on
-//! concurrency, and the spreading of what a refill releases at once.
+//! concurrency, and the spreading of what a refill releases at once. A limit that is shared with other processes is paced by
+//! permits from their store instead ([`share`]).
 
 mod draw;
 mod forecast;
 mod gist;
 mod leave;
+mod share;
 mod throttle;
 mod view;
 
 pub(super) use leave::Wish;
+pub(super) use share::{Mode, Shared};
 pub(super) use throttle::{Closed, Throttle};
 
 use std::sync::Arc;
@@ -81,6 +84,8 @@ pub(super) struct Gate {
     pub(super) throttles: u64,
     /// The last place in the queue that was told to a refused caller.
     last_slot: f64,
+    /// The part of it in a fleet, if its limit is shared.
+    shared: Option<Box<Shared>>,
 }
 
 impl Gate {
@@ -109,6 +114,7 @@ impl Gate {
             accepted: 0,
             throttles: 0,
             last_slot: 0.0,
+            shared: None,
         }
     }
 
@@ -153,6 +159,11 @@ impl Gate {
         if let Some(until) = self.closing.closed_until(now) {
             return When::At(secs(until));
         }
+        self.by_share(now, wish).unwrap_or_else(|| self.by_itself(now, wish))
+    }
+
+    /// When one more attempt may go, as far as this process knows alone.
+    fn by_itself(&self, now: Mono, wish: &Wish) -> When {
         let at = secs(now);
         if self.closing.scouting() || matches!(self.knowledge, Knowledge::Unknown) {
             // What answers told is void; what was declared still holds.
@@ -204,12 +215,14 @@ impl Gate {
         self.concurrency.taken(self.in_flight);
         self.last_taken = at;
         self.release.next = at + self.release.gap;
+        self.share_took(now);
         attempt
     }
 
     /// A permit comes back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.share_gave_back(mono(attempt.sent));
         match &mut self.knowledge {
             Knowledge::Told(tide) => tide.give_back(attempt),
             Knowledge::Silent(learnt) => learnt.given_back(attempt.sent),
@@ -227,8 +240,9 @@ impl Gate {
     }
 
     /// An attempt already in flight counts here from now on.
-    pub(super) fn adopt(&mut self) {
+    pub(super) fn adopt(&mut self, now: Mono) {
         self.in_flight += 1;
+        self.share_took(now);
         if let Some(lease) = self.lease() {
             lease.taken();
         }
@@ -254,6 +268,7 @@ impl Gate {
 
     fn ended(&mut self, now: Mono, attempt: &Attempt, answered: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.share_ended(now, false);
         match &mut self.knowledge {
             Knowledge::Told(tide) => {
                 tide.ended_unseen(secs(now), attempt, answered);
@@ -286,6 +301,7 @@ impl Gate {
             (Knowledge::Told(tide), Some(reading)) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 lesson = tide.accepted(attempt, secs(now), reading, date, self.in_flight);
+                self.share_ended(now, reading.remaining.is_some());
             }
             _ => self.ended(now, attempt, true),
         }
@@ -315,7 +331,9 @@ impl Gate {
         match (&self.knowledge, reading.remaining) {
             (Knowledge::Told(_) | Knowledge::Capped(_), _) | (Knowledge::Declared(_), None) => {}
             (_, Some(_)) => {
-                self.knowledge = Knowledge::Told(Box::new(Tide::new()));
+                let mut tide = Tide::new();
+                tide.has_siblings(self.may_have_siblings());
+                self.knowledge = Knowledge::Told(Box::new(tide));
                 self.concurrency = Concurrency::boundless();
             }
             (Knowledge::Unknown | Knowledge::Silent(_), None) => {
@@ -354,6 +372,7 @@ impl Gate {
     }
 
     pub(super) fn closed_for(&self, now: Mono) -> Option<Duration> {
-        self.closing.closed_until(now).map(|until| until - now)
+        let until = self.closing.closed_until(now).max(self.paused_until(now));
+        until.map(|until| until - now)
     }
 }

@@ -30,7 +30,7 @@ mod parts;
 mod storing;
 mod unseen;
 
-pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptGate, KeptLimit, KeptLimitKind};
+pub(super) use parts::{KeptBreaker, KeptCrash, KeptFamily, KeptFleet, KeptGate, KeptLimit, KeptLimitKind};
 pub(super) use storing::Storing;
 use unseen::Assumed;
 pub(super) use unseen::Unseen;
@@ -68,6 +68,9 @@ pub struct Kept {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) crashes: Vec<KeptCrash>,
     drift: Drift,
+    /// Among whom quotas are divided while their store is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fleet: Option<KeptFleet>,
     /// What could not be read.
     #[serde(skip)]
     pub(super) lost: Vec<Lost>,
@@ -129,7 +132,9 @@ pub struct Restored {
 }
 
 impl Kept {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
+    /// The version before knew of no fleet, and says nothing else differently.
+    const BEFORE: u32 = 2;
     /// How long a bank that left no state may have been at work.
     pub const LOST: Duration = Duration::from_mins(5);
 
@@ -146,6 +151,7 @@ impl Kept {
             families: Vec::new(),
             crashes: Vec::new(),
             drift: Drift::default(),
+            fleet: None,
             lost: Vec::new(),
         }
     }
@@ -160,10 +166,11 @@ impl Kept {
             version: u32,
         }
         let Versioned { version } = serde_json::from_str(text)?;
-        if version != Self::VERSION {
+        if !(Self::BEFORE..=Self::VERSION).contains(&version) {
             return Err(KeptProblem::Version { found: version });
         }
         let mut all: serde_json::Value = serde_json::from_str(text)?;
+        all["version"] = Self::VERSION.into();
         let gates = all.get_mut("gates").map(serde_json::Value::take);
         all["gates"] = serde_json::Value::Array(Vec::new());
         let mut kept: Self = serde_json::from_value(all)?;
@@ -341,6 +348,7 @@ impl Bank {
             families: self.registry.keep_families(now, by),
             crashes: self.registry.keep_crashes(now, by),
             drift: self.drift.keep(now),
+            fleet: self.keep_fleet(),
         }
     }
 
@@ -374,6 +382,7 @@ impl Bank {
         let uncovered = if kept.leased { Lease::ENDED } else { uncovered };
         let ended = (then + uncovered.as_secs_f64()).min(today) + by;
         self.registry.restore_named(&kept.named);
+        self.restore_fleet(kept.fleet);
         self.registry.restore_families(kept, now, by);
         self.drift.restore(now, Duration::from_secs_f64(today - then), &kept.drift);
         self.registry.restore_gates(kept, now, by, Unseen { ended, spent })

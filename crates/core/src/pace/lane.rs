@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
+use crate::pace::wanting::Wanting;
 use crate::time::Mono;
 
 /// What callers of one lane have in common.
@@ -39,6 +40,8 @@ pub(super) struct Lane {
     pub(super) member: Option<u32>,
     /// When it was last asked for.
     pub(super) used: Mono,
+    /// What its calls want of shared limits.
+    pub(super) wanting: Option<Box<Wanting>>,
 }
 
 impl Lane {
@@ -54,6 +57,7 @@ impl Lane {
             credential,
             member: None,
             used: now,
+            wanting: None,
         }
     }
 

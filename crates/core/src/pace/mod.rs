@@ -55,6 +55,7 @@ mod strangers;
 mod ticket;
 mod tide;
 mod trip;
+mod wanting;
 mod when;
 
 pub use crate::schedule::{CallerId, Class, UnknownClass};

@@ -14,7 +14,10 @@
 mod keep;
 mod lanes;
 mod room;
+mod share;
 mod told;
+
+pub(super) use share::Partaking;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -26,7 +29,7 @@ use hashbrown::{HashMap, HashTable};
 use crate::breaker::Breaker;
 use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
-use crate::pace::gate::{Gate, Knowledge};
+use crate::pace::gate::{Gate, Knowledge, Mode};
 use crate::pace::gist::{Gist, Known};
 use crate::pace::keep::Unseen;
 use crate::pace::lane::Lane;
@@ -149,6 +152,8 @@ pub(super) struct Registry {
     crashes: Option<Vec<Crash>>,
     /// Until when what is stored holds; infinite where nothing is.
     pub(super) leased_until: f64,
+    /// How gates that are made take part in a fleet.
+    pub(super) sharing: Option<Partaking>,
     lane_hand: usize,
     rest_hand: usize,
     family_hand: usize,
@@ -185,6 +190,7 @@ impl Registry {
             began: None,
             crashes: None,
             leased_until: f64::INFINITY,
+            sharing: None,
             lane_hand: 0,
             rest_hand: 0,
             family_hand: 0,
@@ -200,7 +206,9 @@ impl Registry {
 
     /// One more family, in the place of a forgotten one if there is one.
     fn add_family(&mut self, family: &Family, place: Option<usize>) -> usize {
-        let state = FamilyState::new(family, &self.config);
+        let mut state = FamilyState::new(family, &self.config);
+        let joined = self.sharing.as_ref().is_some_and(|partaking| partaking.mode == Mode::Joined);
+        state.breaker.share(Mono::ZERO, joined);
         let index = place.unwrap_or(self.families.len());
         match self.families.get_mut(index) {
             Some(forgotten) => *forgotten = state,
@@ -318,6 +326,7 @@ impl Registry {
             Limit::Named(name) => gate.header_name = Some(self.header_names.name(name).to_string()),
             Limit::Declared(_) | Limit::Implicit => {}
         }
+        self.share(now, &mut gate);
         gate
     }
 

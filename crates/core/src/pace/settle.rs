@@ -55,6 +55,7 @@ impl Bank {
         lane.tickets -= 1;
         self.registry.families[lane.family].breaker.lost(ticket.granted);
         self.touch_lane(ticket.lane);
+        self.note_holds(&ticket);
         self.recycle(ticket.holds);
     }
 
@@ -89,6 +90,7 @@ impl Bank {
         };
         self.tell_breaker(now, &ticket, answer.kind, hint);
         self.touch_lane(ticket.lane);
+        self.note_holds(&ticket);
         self.recycle(ticket.holds);
     }
 
@@ -111,7 +113,7 @@ impl Bank {
                     self.registry.gates[hold.gate].moved_on(&hold.attempt);
                     self.schedule.touch(barriers::gate(hold.gate));
                     hold.gate = gate;
-                    self.registry.gates[gate].adopt();
+                    self.registry.gates[gate].adopt(now);
                 }
             }
         }
@@ -149,7 +151,7 @@ impl Bank {
             attempt.level_alone = None;
             attempt.promised = None;
             ticket.holds.push(Hold { gate, attempt });
-            self.registry.gates[gate].adopt();
+            self.registry.gates[gate].adopt(now);
         }
         self.rewire(now, &joined);
         Some(gate)
@@ -197,6 +199,9 @@ impl Bank {
         };
         let Closed { news, stay_away: closed_for, contradicted_by } =
             gate.throttled(now, &hold.attempt, &throttle);
+        if !closed_for.is_zero() {
+            gate.share_refused(now, &hold.attempt);
+        }
         let limit = gate.name.to_string();
         self.doubt_until(now, ticket.lane, before, closed_for);
         let mut baseline = DriftSnapshot::default();
@@ -277,10 +282,14 @@ impl Bank {
             AnswerKind::HardFailure => state.breaker.failed(now, sent, hint),
             AnswerKind::NotSent => state.breaker.unreachable(now, sent),
         };
+        let refused_now = refuses(state.breaker.admission(now));
         if let Some(Transition { state: to, cause }) = change {
             self.events.push(Event::Breaker { family: state.family.clone(), state: to, cause });
         }
-        if let Some(refuses) = refuses(state.breaker.admission(now)) {
+        if self.sharing.is_some() {
+            self.note_breaker(family, sent, change.map(|change| change.state));
+        }
+        if let Some(refuses) = refused_now {
             if before.is_none() {
                 self.doubt_unbounded();
             }

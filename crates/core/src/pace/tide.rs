@@ -11,6 +11,7 @@
 
 mod learn;
 mod lore;
+mod share;
 mod wait;
 
 pub(super) use lore::Lore;
@@ -55,6 +56,8 @@ pub(super) struct Tide {
     /// A scout left before the promise that nothing had proven.
     looked: bool,
     unread: u32,
+    /// Others that are no strangers draw from it.
+    siblings: bool,
 }
 
 impl Tide {
@@ -81,6 +84,7 @@ impl Tide {
             scout_left: None,
             looked: false,
             unread: 0,
+            siblings: false,
         }
     }
 

@@ -162,6 +162,12 @@ impl<T> Schedule<T> {
         Some(std::array::from_fn(|class| lane.lines[class].len()))
     }
 
+    /// Waiters of a lane by [`Class::ALL`].
+    pub fn waiting_in(&self, lane: usize) -> [u32; Class::COUNT] {
+        let lane = self.lanes.get(lane).and_then(Option::as_ref);
+        lane.map_or([0; Class::COUNT], |lane| std::array::from_fn(|class| lane.lines[class].len()))
+    }
+
     /// One waiter.
     pub fn get(&self, id: u64) -> Option<&Entry<T>> {
         self.waiters.get(&id)

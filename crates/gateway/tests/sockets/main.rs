@@ -5,6 +5,7 @@
 mod bodies;
 mod door;
 mod doubt;
+mod fleet;
 mod framing;
 mod keys;
 mod listing;

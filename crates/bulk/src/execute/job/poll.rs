@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tidegate::{Class, ErrorKind};
 use tidegate_core::poll::Sight;
+use tidegate_core::share::stagger;
 use tidegate_core::time::Mono;
 use tidegate_store::{Item, Job, Step};
 
@@ -22,6 +24,17 @@ const STRANGE: u32 = 10;
 
 /// How long after its acceptance a job may not be found yet: what was created is visible everywhere only after a while.
 const AFTER_CREATE: Duration = Duration::from_mins(1);
+
+/// A job that is older was not accepted by this run.
+const JUST_ACCEPTED: Duration = Duration::from_secs(5);
+
+/// The wait before the first look at a job of that age; `None`: by the recipe's plan. A job that an earlier process has left
+/// has been working since, so it is looked at first; where others share the quota not at the same time as theirs, because a
+/// fleet that was started anew has many such jobs.
+fn first_wait(age: Duration, spread: Option<(Duration, Duration)>, chance: &mut Rng) -> Option<Duration> {
+    let wait = || spread.map_or(Duration::ZERO, |(least, most)| stagger(chance, least, most));
+    (age > JUST_ACCEPTED).then(wait)
+}
 
 /// The most of an answer that is read. Pages of results are large.
 pub(super) const MAX_PAGE: usize = 64 << 20;
@@ -50,17 +63,15 @@ impl Sender<'_> {
         let Some(target) = target_of(&job_rules.poll, rules, item, job) else {
             return Ok(Ended::Unknown(format!("job {} cannot be polled: its path is none", job.id)));
         };
-        let mut rng = fastrand::Rng::with_seed(item.request.seq);
+        let mut rng = Rng::with_seed(item.request.seq);
         let mut strange = 0;
         let mut drought = Drought::default();
-        // A job that an earlier process has left has been working since: it is looked at first.
         let mut sight = Sight { age: self.age(job), progress: None, hint: None };
-        let mut at_once = sight.age > Duration::from_secs(5);
+        let mut chance = Rng::with_seed(self.client.upstream().clock().seed());
+        let mut first = first_wait(sight.age, self.options.spread, &mut chance);
         loop {
-            if !at_once {
-                tokio::time::sleep(job_rules.plan.next(&sight, &mut rng)).await;
-            }
-            at_once = false;
+            let wait = first.take().unwrap_or_else(|| job_rules.plan.next(&sight, &mut rng));
+            tokio::time::sleep(wait).await;
             let told = self.ask(Method::GET, &target, None, Class::Poll, MAX_ANSWER).await?;
             sight = Sight { age: self.age(job), progress: None, hint: None };
             let trouble = match told {
@@ -256,7 +267,21 @@ fn progress(answer: &Value, rules: &JobRules) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn first_looks_at_jobs_of_an_earlier_process_are_spread_where_others_share() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        let wait = |age, spread, seed| first_wait(age, spread, &mut Rng::with_seed(seed));
+        assert_eq!(wait(minute, None, 1), Some(Duration::ZERO), "alone it looks at once");
+        let spread = Some((second, 5 * second));
+        assert_eq!(wait(second, spread, 1), None, "it was just accepted: by the plan");
+        let waits: BTreeSet<Duration> = (0..50).filter_map(|seed| wait(minute, spread, seed)).collect();
+        assert!(waits.len() > 40, "{waits:?}");
+        assert!(waits.iter().all(|wait| (second..=5 * second).contains(wait)), "{waits:?}");
+    }
 
     #[test]
     fn a_job_that_is_not_served_is_left_after_ten_looks_and_no_sooner_than_patience() {

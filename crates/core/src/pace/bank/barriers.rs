@@ -16,7 +16,7 @@ pub(in crate::pace) const fn gate(gate: usize) -> usize {
 }
 
 /// The barrier of a family's breaker.
-const fn family(family: usize) -> usize {
+pub(super) const fn family(family: usize) -> usize {
     2 * family + 1
 }
 

@@ -54,7 +54,9 @@ impl Bank {
             let (admission, opens) =
                 *closed.entry(lane).or_insert_with(|| (self.admission(lane, now), self.opens(now, lane)));
             let give_up_at = waiter.payload.give_up_at;
-            if let Admission::Refuse(until) = admission
+            if self.is_closed() {
+                hopeless.push((id, RefusalReason::QuotaStore, now + Self::STORE_RETRY));
+            } else if let Admission::Refuse(until) = admission
                 && !can_wait(waiter.class, last_moment(waiter.deadline, give_up_at), until)
             {
                 hopeless.push((id, RefusalReason::Breaker, until));
@@ -97,6 +99,11 @@ impl Bank {
             self.doubts.moments =
                 Some(known.map_or((from, to), |known| (known.0.min(from), known.1.max(to))));
         }
+    }
+
+    /// Nobody may leave any more.
+    pub(super) fn doubt_all(&mut self, now: Mono) {
+        self.doubts = Doubts { moments: Some((now, Mono::MAX)), unbounded: true };
     }
 
     /// A breaker refuses that did not.
@@ -173,7 +180,9 @@ impl Bank {
         let slot = gate.slot(now, earliest);
         let limit = match reason {
             RefusalReason::Breaker => Arc::from(self.registry.lanes[lane].key.family.as_str()),
-            RefusalReason::QueueFull | RefusalReason::CannotMeet { .. } => Arc::clone(&gate.name),
+            RefusalReason::QueueFull | RefusalReason::QuotaStore | RefusalReason::CannotMeet { .. } => {
+                Arc::clone(&gate.name)
+            }
         };
         Refusal { reason, retry_after: slot - now, limit }
     }

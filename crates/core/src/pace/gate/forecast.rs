@@ -11,7 +11,7 @@ impl Gate {
     /// When the `place`-th waiter may go at the earliest, as far as one can tell, with what its class leaves to others.
     pub(in crate::pace) fn forecast(&self, now: Mono, place: u32, wish: &Wish) -> Mono {
         let at = secs(now);
-        let opens = self.closing.closed_until(now).map_or(at, secs);
+        let opens = self.closed_for(now).map_or(at, |left| secs(now + left));
         let kept = self.kept(at, wish);
         let held = match kept.until.or(kept.presumed) {
             When::At(at) => at.min(secs(wish.starving_at)),
@@ -23,6 +23,9 @@ impl Gate {
         if self.closing.scouting() {
             // What the scout will find is not known.
             return mono(opens);
+        }
+        if let Some(by_fleet) = self.forecast_shared(now, wanted) {
+            return by_fleet.max(mono(opens));
         }
         let by_rate = match &self.knowledge {
             Knowledge::Told(tide) => tide.forecast(at, self.in_flight, wanted),
@@ -54,6 +57,7 @@ impl Gate {
             }
             Knowledge::Unknown | Knowledge::Capped(_) => (self.spread / 32.0, 1.0),
         };
+        let spacing = self.spread_among(now, spacing);
         let first = secs(earliest.max(now));
         let next = self.last_slot + spacing;
         self.last_slot = if next > first && next < first + 2.0 * window { next } else { first };

@@ -38,6 +38,7 @@ impl Gate {
             lanes: _,
             members: _,
             last_slot: _,
+            shared: _,
         } = self;
         let known = match knowledge {
             Knowledge::Told(tide) => Known::Told(tide.keep()),
@@ -96,7 +97,9 @@ impl Gate {
         } = gist;
         match (known, &self.knowledge) {
             (Known::Told(lore), _) if !self.pinned && !matches!(self.knowledge, Knowledge::Capped(_)) => {
-                self.knowledge = Knowledge::Told(Box::new(Tide::restore(secs(now), lore)));
+                let mut tide = Tide::restore(secs(now), lore);
+                tide.has_siblings(self.may_have_siblings());
+                self.knowledge = Knowledge::Told(Box::new(tide));
                 self.concurrency = Concurrency::boundless();
             }
             (Known::Declared(spent), Knowledge::Declared(of_today)) => {

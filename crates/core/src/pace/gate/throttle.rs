@@ -46,6 +46,7 @@ impl Gate {
         let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
         self.throttles += 1;
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.share_ended(now, false);
         let blind = quota_left || !self.knows_rate(at);
         if let Some(cap) = throttle.cap {
             self.crowd.believe(cap);

@@ -22,6 +22,9 @@ impl Gate {
     }
 
     pub(in crate::pace) fn remaining(&self, now: Mono) -> Option<f64> {
+        if let Some(fleet) = self.fleet_remaining(now) {
+            return Some(fleet);
+        }
         match &self.knowledge {
             Knowledge::Told(tide) => Some(tide.available(secs(now), self.in_flight).max(0.0)),
             Knowledge::Declared(sliding) => Some(sliding.available(secs(now), self.in_flight).max(0.0)),
@@ -30,6 +33,9 @@ impl Gate {
     }
 
     pub(in crate::pace) fn strangers(&self) -> f64 {
+        if let Some(fleet) = self.fleet_strangers() {
+            return fleet;
+        }
         match &self.knowledge {
             Knowledge::Told(tide) => tide.strangers(),
             _ => 0.0,

@@ -56,6 +56,16 @@ pub(in crate::pace) struct KeptLimitKind {
     pub(in crate::pace) window: f64,
 }
 
+/// The fleet that a process was part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::pace) struct KeptFleet {
+    /// Processes, as last heard.
+    pub(in crate::pace) holders: u32,
+    /// The least share of a quota that the fleet used of a limit, in thousandths.
+    pub(in crate::pace) share: u32,
+}
+
 /// A family that proved to exist, with its breaker if that is not closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -115,7 +115,7 @@ impl Registry {
     fn settle_orphan(&mut self, now: Mono, gate: usize) {
         match self.gates.get(gate) {
             Some(orphan) if orphan.lanes > 0 => {}
-            Some(orphan) if orphan.in_flight() > 0 => self.orphans.push_back(gate),
+            Some(orphan) if orphan.in_flight() > 0 || orphan.is_held(now) => self.orphans.push_back(gate),
             Some(_) => self.fold(now, gate),
             None => {}
         }

@@ -49,9 +49,11 @@ impl Tide {
             self.trip.arrived_early();
         }
         let evidence = self.evidence(attempt, now, num(remaining), change, in_flight);
-        self.refill.weigh(&evidence);
+        if !self.siblings {
+            self.refill.weigh(&evidence);
+        }
         let moved = foretold.zip(self.promise.due()).is_some_and(|(foretold, due)| due.up >= foretold);
-        if moved && change == (Change::Later { early: true }) {
+        if moved && !self.siblings && change == (Change::Later { early: true }) {
             self.refill.is_counter();
         }
         self.last_answer = now;
@@ -64,6 +66,9 @@ impl Tide {
             self.strangers.new_window();
         }
         self.certificate.certify(attempt.sent, now, num(remaining));
+        if self.siblings {
+            return Lesson { quota, ..Lesson::default() };
+        }
         let seen = self.seen(attempt, now, num(remaining), in_flight);
         self.watch_log(&seen, in_flight);
         self.certify_ride(attempt, now, num(remaining));

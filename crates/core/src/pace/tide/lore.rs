@@ -40,6 +40,7 @@ impl Tide {
             scout_left: _,
             looked: _,
             unread: _,
+            siblings: _,
         } = self;
         let (step, log) = refill.keep();
         Lore {

@@ -146,6 +146,16 @@ impl Tide {
         When::at(at, now)
     }
 
+    /// How much later than a reset a scout goes while the rule is unproven: late enough that a continuous refill has given one
+    /// back too.
+    pub(super) fn doubtful(&self, under_way: bool) -> f64 {
+        let length = self.length();
+        let permit = length / self.limit.max(1.0);
+        let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
+        let longer = if under_way { Self::LONGER_YET } else { 1.0 };
+        (longer * 1.5 * permit).min(length / 4.0).max(coarse)
+    }
+
     pub(super) fn next_permit(&self) -> f64 {
         let send = self.promise.send_at(&self.trip, self.refill.is_proven_step());
         let Some(send) = send else {
@@ -155,12 +165,7 @@ impl Tide {
         let permit = length / self.limit.max(1.0);
         match self.refill.rule() {
             Rule::Step if self.refill.is_proven_step() => send,
-            Rule::Step => {
-                // Unproven: late enough that a continuous refill has given one back too.
-                let coarse = if self.blurred() { (length / 8.0).min(0.05) } else { 0.0 };
-                let longer = if self.seems_under_way() { Self::LONGER_YET } else { 1.0 };
-                send + (longer * 1.5 * permit).min(length / 4.0).max(coarse)
-            }
+            Rule::Step => send + self.doubtful(self.seems_under_way()),
             Rule::Log => {
                 let spare = self.strangers.margin(self.trip.long());
                 let standing = self.limit - self.certificate.level().unwrap_or(0.0);

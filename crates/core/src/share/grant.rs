@@ -1,0 +1,265 @@
+//! Who gets how many permits, and when.
+//!
+//! One ask draws from all of its limits or from none. What is there is given at once, an equal part of half of it at a time,
+//! so that grants are large while much is left and shrink to one near the end. Where attempts come back one by one, what is
+//! there at once is never much: then permits are *dated*, for when the log gives back within the lease. Without that each
+//! call of a busy fleet would cost exchanges.
+
+use std::collections::BTreeMap;
+
+use crate::schedule::Class;
+use crate::share::limit::Limit;
+use crate::share::wire::{At, Exchange, Grant, HolderId, LimitKey, Ms, Want};
+
+/// One ask, its limits, and who asks.
+pub(super) struct Granting<'a> {
+    pub(super) now: At,
+    pub(super) holder: HolderId,
+    pub(super) want: &'a Want,
+    /// Its limits, each once.
+    pub(super) keys: Vec<LimitKey>,
+    pub(super) limits: &'a mut BTreeMap<LimitKey, Limit>,
+}
+
+/// Permits and what they are made of.
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    permits: u32,
+    from: Ms,
+    gap: Ms,
+}
+
+impl Granting<'_> {
+    /// The limits of an ask, each once; places that name no limit are left out.
+    pub(super) fn keys(said: &Exchange, want: &Want) -> Vec<LimitKey> {
+        let mut keys: Vec<LimitKey> = Vec::with_capacity(want.limits.len());
+        for side in want.limits.iter().filter_map(|&place| said.limits.get(usize::from(place))) {
+            if !keys.contains(&side.key) {
+                keys.push(side.key);
+            }
+        }
+        keys
+    }
+
+    /// Answers the ask, and takes what it grants.
+    pub(super) fn grant(mut self) -> Grant {
+        let grant = self.decide();
+        for key in &self.keys {
+            if let Some(limit) = self.limits.get_mut(key) {
+                limit.expect(self.now, self.holder, grant.come_back);
+            }
+        }
+        grant
+    }
+
+    fn decide(&mut self) -> Grant {
+        let paused = self.all().map(|limit| limit.pause.saturating_sub(self.now)).max().unwrap_or(0);
+        if self.keys.is_empty() {
+            return none(Limit::LEASE);
+        }
+        if paused > 0 {
+            return none(paused + self.place());
+        }
+        if self.all().any(|limit| limit.rows.get(&self.holder).is_some_and(|row| row.owes)) {
+            // What it knows comes first; it is asked for it by the same answer.
+            return none(0);
+        }
+        if self.all().any(|limit| limit.needs_scout(self.now)) {
+            return self.scout();
+        }
+        let slow = self.all().any(|limit| self.now < limit.slow_until);
+        if slow && self.all().any(|limit| limit.rows.get(&self.holder).is_some_and(|row| row.out() > 0)) {
+            return none(self.trip());
+        }
+        let at_once = self.at_once(if slow { 1 } else { i64::from(u32::MAX) });
+        let dated = if slow { Plan::default() } else { self.dated(at_once.permits) };
+        let plan = if dated.permits > at_once.permits { dated } else { at_once };
+        if plan.permits == 0 {
+            return none(self.come_back());
+        }
+        self.take(plan.permits);
+        Grant { permits: plan.permits, from: plan.from, gap: plan.gap, scout: false, come_back: 0 }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Limit> {
+        self.keys.iter().filter_map(|key| self.limits.get(key))
+    }
+
+    fn take(&mut self, permits: u32) {
+        let urgent = Class::ALL.into_iter().filter(|class| class.is_urgent());
+        let wanted = urgent.map(|class| self.want.now[class.index()]).fold(0, u32::saturating_add);
+        for key in &self.keys {
+            if let Some(limit) = self.limits.get_mut(key) {
+                limit.take(self.now, self.holder, permits, wanted.min(permits));
+            }
+        }
+    }
+
+    /// One attempt alone for the fleet, if nobody has it already.
+    fn scout(&mut self) -> Grant {
+        let waits = self.want.now.iter().any(|&waiting| waiting > 0);
+        let ready = self.all().all(|limit| {
+            if limit.needs_scout(self.now) {
+                limit.may_scout(self.now)
+            } else {
+                limit.available(self.now, self.now) >= 1
+            }
+        });
+        if !waits {
+            return none(Limit::LEASE);
+        }
+        if !ready {
+            let scouting = self.all().any(|limit| limit.scout.is_some());
+            return none(if scouting { self.trip() + self.place() } else { self.come_back() });
+        }
+        for key in &self.keys {
+            if let Some(limit) = self.limits.get_mut(key).filter(|limit| limit.needs_scout(self.now)) {
+                limit.scout = Some((self.holder, self.now));
+            }
+        }
+        self.take(1);
+        Grant { permits: 1, from: 0, gap: 0, scout: true, come_back: self.trip() }
+    }
+
+    /// What each class may take of what is there now, waiting calls first.
+    fn at_once(&self, most: i64) -> Plan {
+        let mut chunk = most;
+        for limit in self.all() {
+            chunk = chunk.min(limit.chunk(self.now, limit.available(self.now, self.now)));
+        }
+        let mut taken = 0;
+        for (class, wanted) in self.wanted() {
+            let room = self.room(self.now, class) - taken;
+            taken += i64::from(wanted).min(chunk - taken).min(room).max(0);
+        }
+        Plan { permits: u32::try_from(taken).unwrap_or(0), from: 0, gap: 0 }
+    }
+
+    /// Classes with what they want: those that wait, by importance, then what is expected.
+    fn wanted(&self) -> impl Iterator<Item = (Class, u32)> {
+        let now = Class::ALL.into_iter().map(|class| (class, self.want.now[class.index()]));
+        now.chain(Class::ALL.into_iter().map(|class| (class, self.want.soon[class.index()])))
+    }
+
+    /// What a class may take at `at` of all limits.
+    fn room(&self, at: At, class: Class) -> i64 {
+        let (leave, fair) = (self.want.leave[class.index()], self.want.fair[class.index()]);
+        let rooms =
+            self.all().map(|limit| limit.for_class(self.now, limit.available(self.now, at), leave, fair));
+        rooms.min().unwrap_or(0)
+    }
+
+    /// Permits for when attempts come back within the lease; better than `at_once` or nothing.
+    fn dated(&self, at_once: u32) -> Plan {
+        let lease = self.all().map(Limit::horizon).min().unwrap_or(0);
+        let until = self.now + lease;
+        let most = |limit: &Limit| {
+            let unspent = limit.rows.get(&self.holder).map_or(0, |row| i64::from(row.unspent));
+            limit.dated_chunk(self.now, until) - unspent
+        };
+        let mut most = self.all().map(most).min().unwrap_or(0);
+        let mut times = vec![self.now];
+        for limit in self.all().filter(|limit| limit.counts_log(self.now)) {
+            if let Some((_, window)) = limit.rate() {
+                times.extend(limit.log.returns(self.now, until, window));
+            }
+        }
+        times.sort_unstable();
+        times.dedup();
+        // When each further permit is there: (how many by then, since when), ascending.
+        let mut steps: Vec<(i64, Ms)> = Vec::new();
+        let mut taken = 0;
+        let mut place = 0;
+        for (class, wanted) in self.wanted() {
+            let mut rest = i64::from(wanted).min(most);
+            while rest > 0 && place < times.len() {
+                let there = (self.room(times[place], class) - taken).min(rest);
+                if there > 0 {
+                    (taken, rest, most) = (taken + there, rest - there, most - there);
+                    steps.push((taken, times[place] - self.now));
+                }
+                if rest > 0 {
+                    place += 1;
+                }
+            }
+            // Further back nothing is there for this class; a less important one has no more.
+            if place == times.len() {
+                break;
+            }
+        }
+        let Some(&(_, first)) = steps.first() else { return Plan::default() };
+        let line = line(&steps, first, lease);
+        let (count, last) = steps.last().map_or((0, 0), |&(count, at)| (small(count), at));
+        // Where all comes back at once and late, a line from the first would be far too flat; but of many at one moment many
+        // would be refused where strangers come just before.
+        let alone = self.all().all(|limit| limit.foreign.rate == 0);
+        if alone && at_once == 0 && count > 2 * line.permits {
+            Plan { permits: count, from: last, gap: 0 }
+        } else {
+            line
+        }
+    }
+
+    /// How long a scout takes.
+    fn trip(&self) -> Ms {
+        self.all().map(|limit| limit.trip).max().unwrap_or(0)
+    }
+
+    /// The holder's place among all, in milliseconds, so that they do not return together.
+    fn place(&self) -> Ms {
+        self.all()
+            .map(|limit| (self.holder.0 & 0xffff) % u64::from(limit.holders(self.now)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// When something is there again, if nobody gives anything back before.
+    fn come_back(&self) -> Ms {
+        self.all().map(|limit| self.returns(limit)).max().unwrap_or(0)
+    }
+
+    fn returns(&self, limit: &Limit) -> Ms {
+        let lease = limit.lease();
+        let place = (self.holder.0 & 0xffff) % u64::from(limit.holders(self.now));
+        let Some((quota, window)) = limit.rate() else { return limit.trip + place };
+        if limit.available(self.now, self.now) >= 1 && !limit.needs_scout(self.now) {
+            return 0;
+        }
+        if limit.is_stepped(self.now) && limit.available(self.now, self.now + window) < 1 {
+            // Others may give back what they do not use; else the epoch must end.
+            let unspent: u64 = limit.rows.values().map(|row| u64::from(row.unspent)).sum();
+            let refill = limit.refill_at().unwrap_or(self.now).saturating_sub(self.now);
+            let wait = if unspent > 0 { refill.min(lease / 2) } else { refill };
+            // One comes when the scout is due, the others when it is back.
+            return if place == 0 && wait > 0 { wait } else { wait + limit.trip + 2 * place };
+        }
+        let back = limit.log.returns(self.now, self.now + window, window);
+        let first = back.into_iter().find(|&at| limit.available(self.now, at) >= 1);
+        let wait = first.map_or(lease, |at| at - self.now);
+        wait + place * (window / u64::from(quota.max(1)))
+    }
+}
+
+/// The steepest straight line from `first` on which no permit is used before its step, cut at the lease.
+fn line(steps: &[(i64, Ms)], first: Ms, lease: Ms) -> Plan {
+    let mut before = 0;
+    let mut gap = 0;
+    for &(count, at) in steps {
+        // The permit after `before` others is the first of this step.
+        if before > 0 {
+            gap = gap.max((at - first).div_ceil(u64::try_from(before).unwrap_or(1)));
+        }
+        before = count;
+    }
+    let all = u64::try_from(before).unwrap_or(0);
+    let fit = (lease - first).checked_div(gap).map_or(all, |fit| all.min(fit + 1));
+    Plan { permits: u32::try_from(fit).unwrap_or(u32::MAX), from: first, gap }
+}
+
+fn none(come_back: Ms) -> Grant {
+    Grant { permits: 0, from: 0, gap: 0, scout: false, come_back }
+}
+
+fn small(count: i64) -> u32 {
+    u32::try_from(count).unwrap_or(0)
+}

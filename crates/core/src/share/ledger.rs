@@ -1,0 +1,207 @@
+//! One bank's state in a store.
+//!
+//! The reference of the arithmetic: whole numbers only, so that a script in another language gives the same answers.
+//! [`Ledger::exchange`] is all that changes it, in this order:
+//!
+//! 1. time passes for what the exchange names: what nobody needs is forgotten, silent holders are given up;
+//! 2. the holder's report is merged, limit by limit;
+//! 3. its asks are answered one after the other;
+//! 4. doors are merged and answered;
+//! 5. the answer is kept for a repetition of the same exchange.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::share::door::Door;
+use crate::share::grant::Granting;
+use crate::share::hex;
+use crate::share::limit::Limit;
+use crate::share::wire::{
+    At, DoorReply, DoorSide, Exchange, Grant, HolderId, LimitKey, LimitView, Ms, PROTOCOL, Reply, Unanswered,
+};
+
+/// One bank's state.
+///
+/// ```
+/// use tidegate_core::share::{Exchange, HolderId, Kind, Ledger, LimitKey, LimitSide, PROTOCOL, Refill, Terms, Want};
+///
+/// let mut ledger = Ledger::new(1_000, 42);
+/// let users = LimitSide {
+///     key: LimitKey::of(&["users"]),
+///     name: "users".to_owned(),
+///     terms: Terms {
+///         kind: Kind::Rate { quota: 300, window: 60_000, told: false },
+///         rule: Refill::Log,
+///         proven: false,
+///         pinned: false,
+///     },
+///     generation: 0,
+///     unspent: 0,
+///     in_flight: 0,
+///     told: 0,
+///     told_unseen: 0,
+///     ended: Vec::new(),
+///     seen: None,
+///     refused: None,
+///     recall: None,
+/// };
+/// let want = Want { limits: vec![0], now: [5, 0, 0, 0], soon: [0; 4], leave: [0; 4], fair: [false; 4] };
+/// let said = Exchange {
+///     protocol: PROTOCOL,
+///     holder: HolderId(7),
+///     seq: 1,
+///     incarnation: None,
+///     salt: 0,
+///     slack: 2,
+///     heard: None,
+///     limits: vec![users],
+///     asks: vec![want],
+///     doors: Vec::new(),
+/// };
+/// let reply = ledger.exchange(1_005, &said).unwrap();
+/// assert!(reply.grants[0].scout, "nothing is known yet: one attempt alone");
+/// assert_eq!(ledger.exchange(1_009, &said).unwrap(), reply, "said again, answered the same");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    protocol: u16,
+    #[serde(with = "hex::number")]
+    incarnation: u64,
+    /// The latest instant it has seen.
+    at: At,
+    holders: BTreeMap<HolderId, Holder>,
+    limits: BTreeMap<LimitKey, Limit>,
+    doors: BTreeMap<LimitKey, Door>,
+}
+
+/// Who spoke, and what it was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    seq: u64,
+    at: At,
+    reply: Reply,
+}
+
+impl Ledger {
+    /// A holder is remembered for so long after its last exchange.
+    const REMEMBERED: Ms = 60_000;
+    /// It counts as one of the fleet for so long.
+    const ACTIVE: Ms = 10_000;
+
+    /// An empty state: nothing is known. `salt` names its life.
+    pub fn new(now: At, salt: u64) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            incarnation: salt,
+            at: now,
+            holders: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            doors: BTreeMap::new(),
+        }
+    }
+
+    /// Hears what a holder says and answers it. `now` may stand still; where it is set back, no time has passed.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; nothing was changed then.
+    pub fn exchange(&mut self, now: At, said: &Exchange) -> Result<Reply, Unanswered> {
+        if said.protocol != self.protocol {
+            return Err(Unanswered::Protocol { found: self.protocol, known: said.protocol });
+        }
+        let now = now.max(self.at);
+        self.at = now;
+        self.holders.retain(|_, holder| holder.at + Self::REMEMBERED > now);
+        self.limits.retain(|_, limit| limit.expires > now);
+        self.doors.retain(|_, door| door.expires() > now);
+        let before = self.holders.get(&said.holder);
+        let knew_seq = before.map_or(0, |holder| holder.seq);
+        if let Some(holder) = before.filter(|holder| holder.seq >= said.seq) {
+            return if holder.seq == said.seq { Ok(holder.reply.clone()) } else { Err(Unanswered::Stale) };
+        }
+        let slack = self.slack(now, said);
+        self.hear(now, slack, said);
+        let mut reply = Reply {
+            incarnation: self.incarnation,
+            knew_seq,
+            holders: self.active(now, said.holder),
+            limits: Vec::new(),
+            grants: self.grant(now, said),
+            doors: self.doors(now, slack, said),
+        };
+        for side in &said.limits {
+            let limit = self.limits.get_mut(&side.key).expect("it was just heard");
+            limit.keep(now);
+            let recall = limit.rows.get(&said.holder).is_some_and(|row| row.owes);
+            reply.limits.push(limit.reply(now, recall));
+        }
+        self.holders.insert(said.holder, Holder { seq: said.seq, at: now, reply: reply.clone() });
+        Ok(reply)
+    }
+
+    /// How long the exchange may have been on its way: no longer than since the answer before, less the time that the holder
+    /// says has passed since it heard that; and what whole milliseconds may hide.
+    fn slack(&self, now: At, said: &Exchange) -> Ms {
+        let answered = self.holders.get(&said.holder).map(|holder| holder.at);
+        let known =
+            answered.zip(said.heard).map_or(0, |(at, heard)| now.saturating_sub(at).saturating_sub(heard));
+        known.max(said.slack).saturating_add(2)
+    }
+
+    fn hear(&mut self, now: At, slack: Ms, said: &Exchange) {
+        let bereft = said.incarnation.is_some_and(|life| life != self.incarnation);
+        for side in &said.limits {
+            let limit =
+                self.limits.entry(side.key).or_insert_with(|| Limit::new(now, &side.name, side.terms));
+            limit.roll(now);
+            limit.reap(now, said.holder);
+            limit.hear(now, said.holder, slack, side, bereft);
+        }
+    }
+
+    fn grant(&mut self, now: At, said: &Exchange) -> Vec<Grant> {
+        let limits = &mut self.limits;
+        let answer = |want| {
+            let keys = Granting::keys(said, want);
+            Granting { now, holder: said.holder, want, keys, limits: &mut *limits }.grant()
+        };
+        said.asks.iter().map(answer).collect()
+    }
+
+    fn doors(&mut self, now: At, slack: Ms, said: &Exchange) -> Vec<DoorReply> {
+        let doors = &mut self.doors;
+        let answer = |side: &DoorSide| {
+            let door = doors.entry(side.key).or_default();
+            door.hear(now, slack, said.holder, side)
+        };
+        let replies = said.doors.iter().map(answer).collect();
+        doors.retain(|_, door| door.expires() > now);
+        replies
+    }
+
+    /// Holders that spoke of late, with the one that speaks now.
+    fn active(&self, now: At, speaker: HolderId) -> u32 {
+        let others = self.holders.iter().filter(|&(&holder, _)| holder != speaker);
+        let active = others.filter(|(_, holder)| holder.at + Self::ACTIVE > now).count();
+        u32::try_from(active).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// From then on the state may be dropped: nothing in it holds any more.
+    pub fn expires(&self) -> At {
+        let limits = self.limits.values().map(|limit| limit.expires);
+        let doors = self.doors.values().map(Door::expires);
+        let holders = self.holders.values().map(|holder| holder.at + Self::REMEMBERED);
+        limits.chain(doors).chain(holders).max().unwrap_or(self.at)
+    }
+
+    /// Protocol of the state.
+    pub fn protocol(&self) -> u16 {
+        self.protocol
+    }
+
+    /// What is known of each limit, for people.
+    pub fn view(&self, now: At) -> Vec<LimitView> {
+        let now = now.max(self.at);
+        self.limits.values().filter(|limit| limit.expires > now).map(|limit| limit.view(now)).collect()
+    }
+}

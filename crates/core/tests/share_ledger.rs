@@ -1,0 +1,453 @@
+//! What the ledger promises, shown at the ledger itself: exchanges are made up, time is an argument.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::cast_possible_truncation, reason = "small counts and times")]
+
+use proptest::prelude::*;
+use tidegate_core::share::{
+    Away, DoorChange, DoorSide, Ended, Exchange, Fallback, Grant, HolderId, Kind, Ledger, LimitKey,
+    LimitSide, Ms, PROTOCOL, Recall, Refill, Refusal, Reply, Sight, Terms, Unanswered, Want,
+};
+use tidegate_core::time::Mono;
+
+const T: u64 = 1_700_000_000_000;
+const KEY: LimitKey = LimitKey([7; 8]);
+
+fn told(rule: Refill, proven: bool) -> Terms {
+    Terms { kind: Kind::Rate { quota: 300, window: 60_000, told: true }, rule, proven, pinned: false }
+}
+
+fn declared() -> Terms {
+    Terms {
+        kind: Kind::Rate { quota: 300, window: 60_000, told: false },
+        rule: Refill::Log,
+        proven: false,
+        pinned: false,
+    }
+}
+
+fn side(terms: Terms) -> LimitSide {
+    LimitSide {
+        key: KEY,
+        name: "users".to_owned(),
+        terms,
+        generation: 1,
+        unspent: 0,
+        in_flight: 0,
+        told: 0,
+        told_unseen: 0,
+        ended: Vec::new(),
+        seen: None,
+        refused: None,
+        recall: None,
+    }
+}
+
+/// Sent and answered so long ago, with `left`; the epoch ends in `ends`.
+#[expect(clippy::unnecessary_wraps, reason = "it stands where there may be none")]
+fn sight(sent: Ms, answered: Ms, left: u32, ends: i64) -> Option<Sight> {
+    Some(Sight {
+        latest_sent: sent,
+        left: vec![(answered, left)],
+        ends: Some((ends - 5, ends)),
+        scout_in: None,
+    })
+}
+
+fn want(now: [u32; 4], soon: [u32; 4]) -> Want {
+    Want { limits: vec![0], now, soon, leave: [0; 4], fair: [false; 4] }
+}
+
+fn exchange(holder: u64, seq: u64, side: LimitSide, ask: Option<Want>) -> Exchange {
+    Exchange {
+        protocol: PROTOCOL,
+        holder: HolderId(holder),
+        seq,
+        incarnation: None,
+        salt: 0,
+        slack: 2,
+        heard: None,
+        limits: vec![side],
+        asks: ask.into_iter().collect(),
+        doors: Vec::new(),
+    }
+}
+
+/// A ledger in which one holder's scout found `left` of 300, and the epoch has half a minute to go.
+fn open(terms: Terms, left: u32) -> Ledger {
+    let mut ledger = Ledger::new(T, 1);
+    let scout = ledger.exchange(T, &exchange(99, 1, side(terms), Some(want([1, 0, 0, 0], [0; 4])))).unwrap();
+    assert!(scout.grants[0].scout);
+    let back = LimitSide {
+        ended: vec![Ended { age: 1, all: 1, unseen: 0 }],
+        seen: sight(20, 1, left, 30_000),
+        ..side(terms)
+    };
+    ledger.exchange(T + 50, &exchange(99, 2, back, None)).unwrap();
+    ledger
+}
+
+fn available(ledger: &Ledger, now: u64) -> i64 {
+    ledger.view(now)[0].available
+}
+
+#[test]
+fn i9_a_replay_returns_the_first_answer() {
+    let mut ledger = open(told(Refill::Step, true), 200);
+    let said = exchange(1, 1, side(told(Refill::Step, true)), Some(want([9, 0, 0, 0], [0; 4])));
+    let first = ledger.exchange(T + 60, &said).unwrap();
+    assert!(first.grants[0].permits > 0);
+    let after = ledger.clone();
+    assert_eq!(ledger.exchange(T + 4_000, &said).unwrap(), first, "word for word, however late");
+    assert_eq!(available(&ledger, T + 4_000), available(&after, T + 4_000), "and nothing is granted twice");
+    let next = exchange(1, 2, LimitSide { unspent: 9, ..side(told(Refill::Step, true)) }, None);
+    assert_eq!(ledger.exchange(T + 4_100, &next).unwrap().knew_seq, 1);
+    assert_eq!(ledger.exchange(T + 4_200, &said), Err(Unanswered::Stale));
+}
+
+#[test]
+fn a_holder_may_begin_with_number_zero() {
+    let mut ledger = open(told(Refill::Step, true), 200);
+    let hello = Exchange { limits: Vec::new(), ..exchange(1, 0, side(declared()), None) };
+    let reply = ledger.exchange(T + 60, &hello).unwrap();
+    assert_eq!((reply.knew_seq, reply.holders), (0, 2));
+    assert_eq!(ledger.exchange(T + 61, &hello).unwrap(), reply);
+    assert!(ledger.exchange(T + 62, &exchange(1, 1, side(told(Refill::Step, true)), None)).is_ok());
+}
+
+#[test]
+fn another_protocol_is_refused_with_both_versions_and_changes_nothing() {
+    let mut ledger = open(told(Refill::Step, true), 200);
+    let before = ledger.clone();
+    let said = Exchange { protocol: PROTOCOL + 1, ..exchange(1, 1, side(declared()), None) };
+    let refused = ledger.exchange(T + 60, &said).unwrap_err();
+    assert_eq!(refused, Unanswered::Protocol { found: PROTOCOL, known: PROTOCOL + 1 });
+    assert!(refused.to_string().contains(&format!("{PROTOCOL}")));
+    assert_eq!(ledger, before);
+}
+
+#[test]
+fn one_holder_scouts_for_the_fleet_and_the_others_return_when_it_is_back() {
+    let mut ledger = Ledger::new(T, 1);
+    let terms = told(Refill::Step, false);
+    let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([5, 0, 0, 0], [0; 4])));
+    let Grant { permits: 1, scout: true, .. } = ledger.exchange(T, &ask(1, 1)).unwrap().grants[0] else {
+        panic!("the first scouts")
+    };
+    let other = ledger.exchange(T + 1, &ask(2, 1)).unwrap().grants[0];
+    assert_eq!((other.permits, other.scout), (0, false));
+    assert!((1..200).contains(&other.come_back), "after about a round trip: {}", other.come_back);
+    assert!(ledger.exchange(T + 3_100, &ask(2, 2)).unwrap().grants[0].scout, "the first was lost");
+}
+
+#[test]
+fn a_throttle_voids_every_lease_and_a_scout_goes_first_after_it() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let refused = Refusal { sent: 40, age: 5, stay_away: 5_000, blames_quota: false };
+    let said = exchange(1, 1, LimitSide { refused: Some(refused), ..side(terms) }, None);
+    let reply = ledger.exchange(T + 100, &said).unwrap();
+    assert_eq!((reply.limits[0].generation, reply.limits[0].pause), (2, 5_000));
+    // Another of the same burst.
+    let late = Refusal { sent: 70, age: 5, stay_away: 5_500, blames_quota: false };
+    let said = exchange(2, 1, LimitSide { refused: Some(late), ..side(terms) }, None);
+    let reply = ledger.exchange(T + 130, &said).unwrap();
+    assert_eq!((reply.limits[0].generation, reply.limits[0].pause), (2, 5_500), "no further generation");
+    let ask = |seq| exchange(3, seq, side(terms), Some(want([5, 0, 0, 0], [0; 4])));
+    assert_eq!(ledger.exchange(T + 5_000, &ask(1)).unwrap().grants[0].permits, 0);
+    let grant = ledger.exchange(T + 5_640, &ask(2)).unwrap().grants[0];
+    assert!(grant.scout && grant.permits == 1, "{grant:?}");
+}
+
+#[test]
+fn a_rise_before_the_end_refutes_the_step_whoever_draws() {
+    for proven in [false, true] {
+        let terms = told(Refill::Step, proven);
+        let mut ledger = open(terms, 10);
+        // Another holder's attempt left after that was answered, and shows more left, long before the end.
+        let seen = sight(30, 5, 14, 29_400);
+        let said = exchange(1, 1, LimitSide { seen, ..side(terms) }, None);
+        let rule = ledger.exchange(T + 600, &said).unwrap().limits[0].terms;
+        assert_eq!((rule.rule, rule.proven), (Refill::Log, true));
+    }
+}
+
+#[test]
+fn an_end_that_moves_with_each_answer_refutes_the_step() {
+    let terms = told(Refill::Step, false);
+    let mut ledger = open(terms, 200);
+    for step in 1..=20_u64 {
+        let seen = sight(30, 5, 200 - u32::try_from(step).unwrap(), 30_000);
+        let said = exchange(1, step, LimitSide { seen, ..side(terms) }, None);
+        ledger.exchange(T + 50 + 200 * step, &said).unwrap();
+    }
+    let said = exchange(1, 21, side(terms), None);
+    assert_eq!(ledger.exchange(T + 5_000, &said).unwrap().limits[0].terms.rule, Refill::Log);
+}
+
+#[test]
+fn a_certificate_of_an_epoch_that_is_over_opens_nothing_and_what_it_was_about_stays_spent() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let stale =
+        Sight { latest_sent: 30, left: vec![(5, 290)], ends: Some((-30_000, -29_000)), scout_in: None };
+    let before = available(&ledger, T + 100);
+    let ended = vec![Ended { age: 5, all: 3, unseen: 0 }];
+    let said = exchange(1, 1, LimitSide { seen: Some(stale), ended, ..side(terms) }, None);
+    ledger.exchange(T + 100, &said).unwrap();
+    assert_eq!(available(&ledger, T + 100), before - 3);
+}
+
+#[test]
+fn declared_quotas_shrink_on_throttles_and_recover_in_clean_windows() {
+    let terms = declared();
+    let mut ledger = Ledger::new(T, 1);
+    let refused = Refusal { sent: 40, age: 5, stay_away: 1_000, blames_quota: true };
+    let said = exchange(1, 1, LimitSide { refused: Some(refused), ..side(terms) }, None);
+    assert_eq!(ledger.exchange(T + 100, &said).unwrap().limits[0].share, 850);
+    let quiet = |seq| exchange(1, seq, side(terms), None);
+    assert_eq!(ledger.exchange(T + 60_000, &quiet(2)).unwrap().limits[0].share, 850);
+    assert_eq!(ledger.exchange(T + 60_100, &quiet(3)).unwrap().limits[0].share, 875);
+    assert_eq!(ledger.exchange(T + 160_000, &quiet(4)).unwrap().limits[0].share, 901);
+}
+
+#[test]
+fn the_smaller_of_two_declared_quotas_counts_while_somebody_declares_it() {
+    let terms = |quota| Terms { kind: Kind::Rate { quota, window: 60_000, told: false }, ..declared() };
+    let mut ledger = Ledger::new(T, 1);
+    let mut say = |now: u64, holder, seq, quota| {
+        let kind = ledger.exchange(now, &exchange(holder, seq, side(terms(quota)), None)).unwrap().limits[0]
+            .terms
+            .kind;
+        let Kind::Rate { quota, .. } = kind else { panic!("{kind:?}") };
+        quota
+    };
+    assert_eq!(say(T, 1, 1, 500), 500);
+    assert_eq!(say(T + 1, 2, 1, 300), 300);
+    assert_eq!(say(T + 2, 1, 2, 500), 300);
+    assert_eq!(say(T + 20_000, 1, 3, 500), 500, "the other has not been heard for long");
+}
+
+#[test]
+fn a_cap_is_shared_by_what_is_out() {
+    let terms = Terms { kind: Kind::Cap { cap: 4 }, rule: Refill::Log, proven: true, pinned: false };
+    let mut ledger = Ledger::new(T, 1);
+    let ask = |holder, seq, in_flight, all| {
+        let ended = vec![Ended { age: 0, all, unseen: 0 }];
+        let side = LimitSide { in_flight, ended, ..side(terms) };
+        exchange(holder, seq, side, Some(want([9, 0, 0, 0], [0; 4])))
+    };
+    assert!(ledger.exchange(T, &ask(1, 1, 0, 0)).unwrap().grants[0].scout);
+    let mut granted = 0;
+    for seq in 2..20 {
+        granted += ledger.exchange(T + 10 * seq, &ask(1, seq, granted, 1)).unwrap().grants[0].permits;
+    }
+    assert_eq!(granted, 4);
+    assert_eq!(ledger.exchange(T + 300, &ask(2, 1, 0, 0)).unwrap().grants[0].permits, 0);
+    assert_eq!(ledger.exchange(T + 310, &ask(1, 20, 2, 3)).unwrap().grants[0].permits, 1);
+}
+
+#[test]
+fn an_ask_takes_from_all_of_its_limits_or_from_none() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let other = LimitKey([8; 8]);
+    let closed = Refusal { sent: 40, age: 5, stay_away: 5_000, blames_quota: false };
+    let second = LimitSide { key: other, refused: Some(closed), ..side(terms) };
+    let mut said =
+        exchange(1, 1, side(terms), Some(Want { limits: vec![0, 1], ..want([5, 0, 0, 0], [0; 4]) }));
+    said.limits.push(second);
+    let before = available(&ledger, T + 100);
+    let reply = ledger.exchange(T + 100, &said).unwrap();
+    assert_eq!(reply.grants[0].permits, 0);
+    assert!(reply.grants[0].come_back >= 5_000);
+    assert_eq!(available(&ledger, T + 100), before);
+}
+
+#[test]
+fn reserves_are_left_and_urgent_classes_see_neither_strangers_nor_each_other() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 10);
+    let ask = |holder, seq, now, leave, fair| {
+        let want =
+            Want { leave: [0, 0, leave, leave], fair: [false, false, fair, fair], ..want(now, [0; 4]) };
+        exchange(holder, seq, side(terms), Some(want))
+    };
+    let bulk = ledger.exchange(T + 100, &ask(1, 1, [0, 0, 5, 0], 10, false)).unwrap().grants[0];
+    assert_eq!(bulk.permits, 0, "ten are left to others");
+    let urgent = ledger.exchange(T + 101, &ask(1, 2, [1, 0, 0, 0], 10, true)).unwrap().grants[0];
+    assert_eq!(urgent.permits, 1);
+}
+
+#[test]
+fn a_door_is_answered_with_what_the_fleet_knows() {
+    let mut ledger = open(told(Refill::Step, true), 10);
+    let tell = |holder, change| Exchange {
+        limits: Vec::new(),
+        doors: vec![DoorSide { key: KEY, sent: 10, change }],
+        ..exchange(holder, 1, side(declared()), None)
+    };
+    let opened = DoorChange::Opened { stay_away: 3_000, openings: 2 };
+    ledger.exchange(T + 100, &tell(1, opened)).unwrap();
+    let reply = ledger.exchange(T + 1_100, &tell(2, DoorChange::MayIProbe)).unwrap();
+    assert_eq!(
+        (reply.doors[0].refuses_for, reply.doors[0].openings, reply.doors[0].may_probe),
+        (2_000, 2, false)
+    );
+}
+
+#[test]
+fn a_state_that_nobody_uses_expires_and_not_before() {
+    let mut ledger = open(told(Refill::Step, true), 10);
+    let expires = ledger.expires();
+    assert!(expires > T + 2 * 60_000, "own attempts of two windows may still count");
+    assert!(expires <= T + 4 * 60_000);
+    let said = exchange(1, 1, side(declared()), Some(want([1, 0, 0, 0], [0; 4])));
+    assert!(ledger.exchange(expires, &said).unwrap().grants[0].scout, "nothing is known any more");
+}
+
+#[test]
+fn time_that_is_set_back_has_not_passed() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let said = exchange(1, 1, side(terms), Some(want([5, 0, 0, 0], [0; 4])));
+    let mut other = ledger.clone();
+    let back = ledger.exchange(T - 3_600_000, &said).unwrap();
+    assert_eq!(back, other.exchange(T + 50, &said).unwrap());
+}
+
+#[test]
+fn a_holder_of_an_earlier_life_tells_all_before_it_gets_anything() {
+    let mut ledger = Ledger::new(T, 5);
+    let terms = told(Refill::Log, true);
+    let mut said = exchange(1, 7, LimitSide { told: 40, ..side(terms) }, Some(want([3, 0, 0, 0], [0; 4])));
+    said.incarnation = Some(4);
+    let reply = ledger.exchange(T, &said).unwrap();
+    assert!(reply.limits[0].recall && reply.incarnation == 5 && reply.knew_seq == 0);
+    assert_eq!((reply.grants[0].permits, reply.grants[0].come_back), (0, 0));
+    let recall = Recall { log: vec![(50_000, 30), (2_000, 10)], share: 1_000, holders: 1, generation: 6 };
+    let side = LimitSide { told: 40, recall: Some(recall), ..side(terms) };
+    let said = Exchange { incarnation: Some(5), ..exchange(1, 8, side, Some(want([3, 0, 0, 0], [0; 4]))) };
+    let reply = ledger.exchange(T + 5, &said).unwrap();
+    assert!(!reply.limits[0].recall);
+    assert_eq!(reply.limits[0].generation, 6);
+    assert!(reply.grants[0].scout, "the server's word is needed");
+}
+
+/// A report of another holder, as it may come at any time.
+fn report() -> impl Strategy<Value = LimitSide> {
+    let sights = prop::collection::vec((0..3_000_u64, 0..300_u32), 1..4);
+    (0..3_000_u64, sights, 0..20_u32, 0..20_u32).prop_map(|(sent, left, unspent, in_flight)| LimitSide {
+        unspent,
+        in_flight,
+        seen: Some(Sight {
+            latest_sent: sent.max(left.iter().map(|&(age, _)| age).max().unwrap()),
+            left,
+            ends: Some((29_000, 30_000)),
+            scout_in: None,
+        }),
+        ..side(told(Refill::Step, true))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn merging_commutes(reports in prop::collection::vec(report(), 2..6), order in any::<u64>()) {
+        let mut rng = fastrand::Rng::with_seed(order);
+        let mut shuffled: Vec<usize> = (0..reports.len()).collect();
+        rng.shuffle(&mut shuffled);
+        let run = |places: &[usize]| {
+            let mut ledger = open(told(Refill::Step, true), 299);
+            for &place in places {
+                let said = exchange(place as u64, 1, reports[place].clone(), None);
+                ledger.exchange(T + 3_100, &said).unwrap();
+            }
+            ledger.view(T + 3_100)
+        };
+        let straight: Vec<usize> = (0..reports.len()).collect();
+        prop_assert_eq!(run(&straight), run(&shuffled));
+    }
+
+    #[test]
+    fn i4_a_stale_sight_never_raises_what_is_available(reports in prop::collection::vec(report(), 1..6), which in any::<usize>(), late in 0..20_000_u64) {
+        let mut ledger = open(told(Refill::Step, true), 299);
+        for (place, side) in reports.iter().enumerate() {
+            ledger.exchange(T + 3_100, &exchange(place as u64, 1, side.clone(), None)).unwrap();
+        }
+        let now = T + 3_100 + late;
+        let old = &reports[which % reports.len()];
+        let mut seen = old.seen.clone().unwrap();
+        seen.latest_sent += late;
+        seen.left.iter_mut().for_each(|(age, _)| *age += late);
+        seen.ends = seen.ends.map(|(lo, up)| (lo - late.cast_signed(), up - late.cast_signed()));
+        let mut without = ledger.clone();
+        let quiet = side(told(Refill::Step, true));
+        without.exchange(now, &exchange(50, 1, quiet.clone(), None)).unwrap();
+        ledger.exchange(now, &exchange(50, 1, LimitSide { seen: Some(seen), ..quiet }, None)).unwrap();
+        prop_assert!(available(&ledger, now) <= available(&without, now));
+    }
+
+    #[test]
+    fn i7_an_urgent_ask_is_granted_in_one_exchange(reports in prop::collection::vec(report(), 0..6), class in 0..2_usize, fair in any::<bool>(), bulk in 0..500_u32) {
+        let mut ledger = open(told(Refill::Step, true), 299);
+        for (place, side) in reports.iter().enumerate() {
+            // All of them ask for bulk as well.
+            let ask = Want { fair: [fair; 4], ..want([0, 0, bulk, 0], [0; 4]) };
+            ledger.exchange(T + 3_100, &exchange(place as u64, 1, side.clone(), Some(ask))).unwrap();
+        }
+        let there = available(&ledger, T + 3_100);
+        let mut now = [0; 4];
+        now[class] = 1;
+        let ask = want(now, [0; 4]);
+        let grant = ledger.exchange(T + 3_100, &exchange(60, 1, side(told(Refill::Step, true)), Some(ask))).unwrap().grants[0];
+        prop_assert_eq!(grant.permits == 1 && grant.from == 0, there >= 1, "{} there, {:?}", there, grant);
+    }
+
+    #[test]
+    fn i5_without_a_store_the_fleet_keeps_to_its_shares(quota in 1..100_000_u32, share in 50..=1_000_u32, last in 1..200_u32, most in 1..200_u32, processes in 1..400_u64) {
+        let mut fallback = Fallback::new(most, None);
+        fallback.heard(last);
+        fallback.away(Mono::ZERO, Away::Until(None));
+        let part = u64::from(fallback.part(quota, share));
+        let known = u64::from(last.min(most));
+        // Nine tenths of the quota, scaled by how many there are for each that was known; at least one for each.
+        let fair = u64::from(quota) * u64::from(share) * 9 * processes / (10_000 * known);
+        prop_assert!(part * processes <= fair.max(processes));
+    }
+
+    #[test]
+    fn dated_permits_never_leave_before_their_entries_came_back(groups in prop::collection::vec((1..59_000_u64, 1..40_u32), 1..20), wanted in 1..200_u32, left in 0..300_u32) {
+        let terms = declared();
+        let mut ledger = Ledger::new(T, 1);
+        let ask = |now| want([now, 0, 0, 0], [0; 4]);
+        ledger.exchange(T, &exchange(1, 1, side(terms), Some(ask(1)))).unwrap();
+        // What others sent in the last window, up to the quota.
+        let mut groups = groups;
+        groups.sort_unstable_by(|one, other| other.cmp(one));
+        let mut all = 0;
+        let mut ended = Vec::new();
+        for &(age, count) in groups.iter().take(LimitSide::MAX_ENDED) {
+            let count = count.min(300 - left.min(300) - all as u32);
+            all += u64::from(count);
+            ended.push(Ended { age, all, unseen: 0 });
+        }
+        let now = T + 59_500;
+        let reported = LimitSide { ended: ended.clone(), ..side(terms) };
+        let Reply { grants, .. } = ledger.exchange(now, &exchange(1, 2, reported, Some(ask(wanted)))).unwrap();
+        let grant = grants[0];
+        for place in 0..u64::from(grant.permits) {
+            let leaves = now + grant.from + grant.gap * place;
+            let mut before = 0;
+            let mut held = 0;
+            for group in &ended {
+                if now - group.age + 60_000 > leaves {
+                    held += group.all - before;
+                }
+                before = group.all;
+            }
+            prop_assert!(held + place < 300, "{place} of {grant:?} leaves beside {held}");
+        }
+    }
+}

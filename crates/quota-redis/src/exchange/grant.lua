@@ -1,0 +1,186 @@
+
+-- Who gets how many permits, and when.
+
+local CLASSES, URGENT = 4, 2
+
+local function none(come_back)
+    return { permits = 0, from = 0, gap = 0, scout = false, come_back = come_back }
+end
+
+local function most_of(list, value)
+    local most = 0
+    for _, l in ipairs(list) do most = max(most, value(l)) end
+    return most
+end
+
+local function any(list, fact)
+    for _, l in ipairs(list) do
+        if fact(l) then return true end
+    end
+    return false
+end
+
+local function place_among(l, holder) return tonumber(string.sub(holder, -4), 16) % holders(l) end
+
+local function place(ask)
+    return most_of(ask.limits, function(l) return place_among(l, ask.holder) end)
+end
+
+local function trip(ask)
+    return most_of(ask.limits, function(l) return l.trip end)
+end
+
+local function take_all(ask, permits)
+    local wanted = 0
+    for class = 1, URGENT do wanted = small(wanted + ask.want.now[class]) end
+    for _, l in ipairs(ask.limits) do take(l, permits, min(wanted, permits)) end
+end
+
+-- What a class may take at `at` of all limits.
+local function room(ask, at, class)
+    local least
+    for _, l in ipairs(ask.limits) do
+        local rest = for_class(l, available(l, at), ask.want.leave[class], ask.want.fair[class])
+        if not least or rest < least then least = rest end
+    end
+    return least or 0
+end
+
+local function returns_of(l, holder)
+    local quota, window = rate(l)
+    local behind = place_among(l, holder)
+    if not quota then return l.trip + behind end
+    if available(l, now) >= 1 and not needs_scout(l) then return 0 end
+    if is_stepped(l) and available(l, now + window) < 1 then
+        local wait = less(refill_at(l), now)
+        if l.unspent > 0 then wait = min(wait, div(lease(l), 2)) end
+        return behind == 0 and wait > 0 and wait or wait + l.trip + 2 * behind
+    end
+    local wait = lease(l)
+    for _, at in ipairs(returns(l, now, now + window, window)) do
+        if available(l, at) >= 1 then
+            wait = at - now
+            break
+        end
+    end
+    return wait + behind * div(window, max(quota, 1))
+end
+
+local function come_back(ask)
+    return most_of(ask.limits, function(l) return returns_of(l, ask.holder) end)
+end
+
+-- One attempt alone for the fleet, if nobody has it already.
+local function scout(ask)
+    local waits, ready = false, true
+    for class = 1, CLASSES do waits = waits or ask.want.now[class] > 0 end
+    for _, l in ipairs(ask.limits) do
+        if needs_scout(l) then ready = ready and may_scout(l) else ready = ready and available(l, now) >= 1 end
+    end
+    if not waits then return none(LEASE) end
+    if not ready then
+        local scouting = any(ask.limits, function(l) return l.scout end)
+        return none(scouting and trip(ask) + place(ask) or come_back(ask))
+    end
+    for _, l in ipairs(ask.limits) do
+        if needs_scout(l) then l.scout = { ask.holder, now } end
+    end
+    take_all(ask, 1)
+    return { permits = 1, from = 0, gap = 0, scout = true, come_back = trip(ask) }
+end
+
+-- Classes with what they want: those that wait, by importance, then what is expected.
+local function wanted(ask)
+    local list = {}
+    for class = 1, CLASSES do insert(list, { class, ask.want.now[class] }) end
+    for class = 1, CLASSES do insert(list, { class, ask.want.soon[class] }) end
+    return list
+end
+
+local function at_once(ask, most)
+    local part, taken = most, 0
+    for _, l in ipairs(ask.limits) do part = min(part, chunk(l, available(l, now))) end
+    for _, one in ipairs(wanted(ask)) do
+        local rest = room(ask, now, one[1]) - taken
+        taken = taken + max(min(one[2], part - taken, rest), 0)
+    end
+    return { permits = taken, from = 0, gap = 0 }
+end
+
+-- The steepest straight line from `first` on which no permit is used before its step, cut at the lease.
+local function line(steps, first, life)
+    local before, gap = 0, 0
+    for _, step in ipairs(steps) do
+        if before > 0 then gap = max(gap, div_up(step[2] - first, before)) end
+        before = step[1]
+    end
+    local fit = gap == 0 and before or min(before, div(life - first, gap) + 1)
+    return { permits = fit, from = first, gap = gap }
+end
+
+-- Permits for when attempts come back within the lease.
+local function dated(ask, have)
+    local life, times, most = nil, { now }, nil
+    for _, l in ipairs(ask.limits) do life = min(life or LEASE, horizon(l)) end
+    local till = now + life
+    for _, l in ipairs(ask.limits) do
+        local part = dated_chunk(l, till) - (l.run.row and l.run.row.unspent or 0)
+        most = most and min(most, part) or part
+        local quota, window = rate(l)
+        if quota and counts_log(l) then
+            for _, at in ipairs(returns(l, now, till, window)) do insert(times, at) end
+        end
+    end
+    sort(times)
+    local distinct = {}
+    for _, at in ipairs(times) do
+        if distinct[#distinct] ~= at then insert(distinct, at) end
+    end
+    times = distinct
+    local steps, taken, at_place = {}, 0, 1
+    for _, one in ipairs(wanted(ask)) do
+        local rest = min(one[2], most)
+        while rest > 0 and at_place <= #times do
+            local there = min(room(ask, times[at_place], one[1]) - taken, rest)
+            if there > 0 then
+                taken, rest, most = taken + there, rest - there, most - there
+                insert(steps, { taken, times[at_place] - now })
+            end
+            if rest > 0 then at_place = at_place + 1 end
+        end
+        if at_place > #times then break end
+    end
+    if #steps == 0 then return { permits = 0, from = 0, gap = 0 } end
+    local plan, last = line(steps, steps[1][2], life), steps[#steps]
+    local alone = not any(ask.limits, function(l) return l.foreign > 0 end)
+    if alone and have == 0 and last[1] > 2 * plan.permits then
+        return { permits = last[1], from = last[2], gap = 0 }
+    end
+    return plan
+end
+
+local function decide(ask)
+    if #ask.limits == 0 then return none(LEASE) end
+    local paused = most_of(ask.limits, function(l) return less(l.pause, now) end)
+    if paused > 0 then return none(paused + place(ask)) end
+    if any(ask.limits, function(l) return l.run.row and l.run.row.owes end) then return none(0) end
+    if any(ask.limits, needs_scout) then return scout(ask) end
+    local careful = any(ask.limits, function(l) return now < l.slow_until end)
+    if careful and any(ask.limits, function(l) return l.run.row and row_out(l.run.row) > 0 end) then
+        return none(trip(ask))
+    end
+    local plan = at_once(ask, careful and 1 or U32)
+    if not careful then
+        local later = dated(ask, plan.permits)
+        if later.permits > plan.permits then plan = later end
+    end
+    if plan.permits == 0 then return none(come_back(ask)) end
+    take_all(ask, plan.permits)
+    return { permits = plan.permits, from = plan.from, gap = plan.gap, scout = false, come_back = 0 }
+end
+
+local function grant(ask)
+    local answer = decide(ask)
+    for _, l in ipairs(ask.limits) do expect(l, answer.come_back) end
+    return answer
+end

@@ -1,0 +1,108 @@
+//! What an error means: whether it may pass by itself, and otherwise what somebody has to do.
+//!
+//! Servers word the same error differently (6.2 wraps what a script met in a sentence of its own), so the text is searched
+//! for the codes of <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError};
+use tidegate_quota::StoreError;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It may come back. `broken`: the connection is of no use any more.
+    Away { why: String, broken: bool },
+    /// Somebody has to change something.
+    Unusable { why: String, hint: String },
+}
+
+/// Codes and phrases of what somebody has to change, and how.
+const UNUSABLE: &[(&str, &str)] = &[
+    ("WRONGPASS", "check quota.user and quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
+    ("invalid password", "check quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
+    ("AUTH failed", "check quota.user and quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
+    ("without any password", "the server has no password: leave out quota.password_file"),
+    ("NOAUTH", "the server wants a password: set quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
+    ("NOPERM", "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix"),
+    ("ACL failure", "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix"),
+    (
+        "user executing the script can't",
+        "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix",
+    ),
+    (
+        "No permissions to access a key",
+        "give the ACL user the keys under quota.prefix, as docs/fleet.md says",
+    ),
+    ("WRONGTYPE", "another program has a key under quota.prefix: choose another prefix, or delete that key"),
+    (
+        "unknown command",
+        "scripts are needed: Redis 6.2 or newer, or Valkey, with EVALSHA and EVAL not renamed",
+    ),
+    ("MOVED", "the server is a cluster: quota.store is redis+cluster://HOST,HOST"),
+    ("cluster support disabled", "the server is no cluster: quota.store is redis://HOST"),
+    ("DB index is out of range", "the server has fewer databases than the number in quota.store"),
+    ("SELECT is not allowed", "a cluster has no databases: leave the number out of quota.store"),
+    ("CROSSSLOT", "this is a mistake in Tidegate: please report it"),
+    ("user_script", "this is a mistake in Tidegate: please report it"),
+    ("running script", "this is a mistake in Tidegate: please report it"),
+    ("certificate", "set quota.ca_file to the authority that signed the server's certificate"),
+];
+
+/// Codes of what passes.
+const PASSING: &[&str] =
+    &["LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "OOM", "NOREPLICAS", "MISCONF"];
+
+impl Fault {
+    /// What an error of the library means.
+    pub(crate) fn of(error: &RedisError) -> Self {
+        let text = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
+        if let Some(code) = PASSING.iter().find(|code| has_word(&text, code)) {
+            // A server that has become a replica stays one: the next connection may find its successor.
+            return Self::Away { why: text.clone(), broken: *code == "READONLY" };
+        }
+        if let Some(&(_, hint)) = UNUSABLE.iter().find(|(words, _)| text.contains(words)) {
+            return Self::Unusable { why: text, hint: hint.to_owned() };
+        }
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return Self::Unusable { why: text, hint: UNUSABLE[0].1.to_owned() };
+        }
+        let broken = error.is_unrecoverable_error() || error.kind() == ErrorKind::Io;
+        Self::Away { why: text, broken }
+    }
+
+    /// The answer is not what this program expects.
+    pub(crate) fn strange(why: impl std::fmt::Display) -> Self {
+        Self::Unusable {
+            why: format!("its answer is not understood: {why}"),
+            hint: "is another version of Tidegate's scripts loaded, or another server at this address?"
+                .to_owned(),
+        }
+    }
+
+    /// There was no answer in time.
+    pub(crate) fn late(patience: Duration) -> Self {
+        Self::Away { why: format!("no answer within {} ms", patience.as_millis()), broken: false }
+    }
+
+    pub(crate) fn is_wrong_type(&self) -> bool {
+        matches!(self, Self::Unusable { why, .. } if why.contains("WRONGTYPE"))
+    }
+
+    /// For the caller.
+    pub(crate) fn told(self, store: &str, retry_after: Option<Duration>) -> StoreError {
+        let store = store.to_owned();
+        match self {
+            Self::Away { why, .. } => StoreError::Away { store, why, retry_after },
+            Self::Unusable { why, hint } => StoreError::Unusable { store, why, hint },
+        }
+    }
+}
+
+/// Whether a code stands in a text as a word of its own: `BUSY` is not `BUSYKEY`.
+fn has_word(text: &str, code: &str) -> bool {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == code)
+}

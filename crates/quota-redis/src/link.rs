@@ -1,0 +1,184 @@
+//! The one connection to a server: made and mended in the background, never in a call's way.
+//!
+//! It is also the breaker. A connection that breaks, or on which three answers in a row are late, is given up; until
+//! another one has answered, calls are refused at once. The next attempt follows at once, further ones after 200 ms and then
+//! twice as long each, up to one second: a server that is back is found within two. A new connection counts only when it has
+//! answered, so a server that is stopped and still accepts connections is not taken for one that is back.
+//!
+//! Attempts end when nobody has asked for a while; the next call begins them again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::fault::Fault;
+use crate::target::{Target, Wire};
+
+/// Answers in a row that may be late.
+const LATE: u32 = 3;
+/// Between attempts, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// Nobody asked for so long: attempts end.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The connection.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Target,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    phase: Phase,
+    /// Connections made so far: what is said of an older one is no news.
+    made: u64,
+    /// Late answers in a row.
+    late: u32,
+    asked: Instant,
+}
+
+enum Phase {
+    /// Nothing is under way.
+    Apart,
+    /// The first attempt is under way: it is waited for.
+    First,
+    Up(Wire),
+    /// Attempts are made in the background; the next one begins then.
+    Down(Fault, Instant),
+}
+
+/// A connection in use.
+pub(crate) struct Lent {
+    pub(crate) wire: Wire,
+    number: u64,
+}
+
+/// Why none is lent, and when to ask again.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Link {
+    pub(crate) fn new(target: Target) -> Self {
+        let state = State { phase: Phase::Apart, made: 0, late: 0, asked: Instant::now() };
+        Self { shared: Arc::new(Shared { target, state: Mutex::new(state), changed: Notify::new() }) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.shared.target.name()
+    }
+
+    /// The connection. Only the first attempt is waited for, and for no longer than `patience`.
+    pub(crate) async fn lend(&self, patience: Duration) -> Result<Lent, Refused> {
+        let by = Instant::now() + patience;
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(found) = self.look() {
+                return found;
+            }
+            if timeout_at(by, changed).await.is_err() {
+                return Err(Refused { fault: Fault::late(patience), retry_after: None });
+            }
+        }
+    }
+
+    fn look(&self) -> Option<Result<Lent, Refused>> {
+        let now = Instant::now();
+        let mut state = self.shared.state.lock();
+        state.asked = now;
+        match &state.phase {
+            Phase::Up(wire) => Some(Ok(Lent { wire: wire.clone(), number: state.made })),
+            Phase::Down(fault, until) => {
+                let retry_after = Some(until.saturating_duration_since(now));
+                Some(Err(Refused { fault: fault.clone(), retry_after }))
+            }
+            Phase::First => None,
+            Phase::Apart => {
+                state.phase = Phase::First;
+                tokio::spawn(connect(Arc::clone(&self.shared)));
+                None
+            }
+        }
+    }
+
+    /// A connection has answered, whatever it said.
+    pub(crate) fn answered(&self, lent: &Lent) {
+        let mut state = self.shared.state.lock();
+        if state.made == lent.number {
+            state.late = 0;
+        }
+    }
+
+    /// A connection did not answer in time.
+    pub(crate) fn was_late(&self, lent: &Lent, patience: Duration) {
+        let mut state = self.shared.state.lock();
+        if state.made == lent.number {
+            state.late += 1;
+            if state.late >= LATE {
+                give_up(&self.shared, &mut state, Fault::late(patience));
+            }
+        }
+    }
+
+    /// A connection is of no use any more.
+    pub(crate) fn broke(&self, lent: &Lent, fault: &Fault) {
+        let mut state = self.shared.state.lock();
+        if state.made == lent.number {
+            give_up(&self.shared, &mut state, fault.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("to", &self.name()).finish_non_exhaustive()
+    }
+}
+
+fn give_up(shared: &Arc<Shared>, state: &mut State, fault: Fault) {
+    if matches!(state.phase, Phase::Up(_)) {
+        state.phase = Phase::Down(fault, Instant::now());
+        tokio::spawn(connect(Arc::clone(shared)));
+    }
+}
+
+/// Makes a connection, however often it takes.
+async fn connect(shared: Arc<Shared>) {
+    let mut pause = PAUSE.0;
+    loop {
+        let fault = match timeout(Target::CONNECT, shared.target.connect()).await {
+            Ok(Ok(wire)) => {
+                let mut state = shared.state.lock();
+                state.phase = Phase::Up(wire);
+                state.made += 1;
+                state.late = 0;
+                shared.changed.notify_waiters();
+                return;
+            }
+            Ok(Err(error)) => Fault::of(&error),
+            Err(_) => Fault::late(Target::CONNECT),
+        };
+        tracing::debug!(store = shared.target.name(), ?fault, "no connection");
+        shared.state.lock().phase = Phase::Down(fault, Instant::now() + pause);
+        shared.changed.notify_waiters();
+        sleep(pause).await;
+        pause = (2 * pause).min(PAUSE.1);
+        let mut state = shared.state.lock();
+        if state.asked.elapsed() > IDLE {
+            state.phase = Phase::Apart;
+            return;
+        }
+    }
+}
