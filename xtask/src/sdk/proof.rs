@@ -7,7 +7,7 @@ use super::{
     cutter::Cutter,
     program::{Finished, clean, make_empty, run_to_end, tail},
     server::Server,
-    verdict::{Claim, LOST, Record, UNKNOWN, judge_duplicate, judge_failure, judge_once, judge_success},
+    verdict::{Claim, Record, UNKNOWN, judge_duplicate, judge_failure, judge_once, judge_success},
     wire,
 };
 use crate::{command::root, failure::Failure};
@@ -125,11 +125,9 @@ impl Proof {
             (Kind::PythonExample | Kind::NodeExample, ..) => ["--users", "100", "--proficiency", "4"],
             (_, Scene::Skills, Way::Gateway) => ["--scene", "skills", "--expect", "pass"],
             (_, Scene::Skills, Way::Straight) => ["--scene", "skills", "--expect", "fail"],
-            (_, Scene::LostAnswer | Scene::CutAnswer, Way::Gateway) => {
-                ["--scene", "create", "--expect", "fail"]
-            }
-            // The worst of it: the program believes that all went well.
-            (_, Scene::LostAnswer | Scene::CutAnswer, Way::Straight) => {
+            (_, Scene::LostAnswer, Way::Gateway) => ["--scene", "create", "--expect", "fail"],
+            // The answer was read back; or, straight, the worst of it: the program believes that all went well.
+            (_, Scene::CutAnswer, _) | (_, Scene::LostAnswer, Way::Straight) => {
                 ["--scene", "create", "--expect", "pass"]
             }
         };
@@ -146,8 +144,8 @@ impl Proof {
         let mut problems = match (self.scene, self.way) {
             (Scene::Skills, Way::Gateway) => judge_success(&claim, record),
             (Scene::Skills, Way::Straight) => judge_failure(&claim),
-            (Scene::LostAnswer, Way::Gateway) => judge_once(&claim, record, UNKNOWN),
-            (Scene::CutAnswer, Way::Gateway) => judge_once(&claim, record, LOST),
+            (Scene::LostAnswer, Way::Gateway) => judge_once(&claim, record, Some(UNKNOWN)),
+            (Scene::CutAnswer, Way::Gateway) => judge_once(&claim, record, None),
             (Scene::LostAnswer | Scene::CutAnswer, Way::Straight) => judge_duplicate(record),
         };
         if !finished.status.success() {

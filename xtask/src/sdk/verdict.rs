@@ -13,9 +13,6 @@ use crate::failure::Failure;
 /// How the programs name the gateway's word for "nobody knows whether it was done".
 pub(super) const UNKNOWN: &str = "424 outcome.unknown";
 
-/// How they name its word for "it was done, and the answer is lost".
-pub(super) const LOST: &str = "424 answer.lost";
-
 /// User to skill to proficiency.
 type Skills = BTreeMap<String, BTreeMap<String, f64>>;
 
@@ -139,11 +136,14 @@ pub(super) fn judge_failure(claim: &Claim) -> Vec<String> {
 
 /// What is wrong with a run whose only write was executed and whose answer did not come, or not wholly.
 ///
-/// The program must have been told so, by `word`, in a way that its SDK does not answer by sending again.
-pub(super) fn judge_once(claim: &Claim, record: &Record, word: &str) -> Vec<String> {
+/// The program must have been told so, by `word`, in a way that its SDK does not answer by sending again; without one it must not
+/// have noticed, because the gateway read back what was written.
+pub(super) fn judge_once(claim: &Claim, record: &Record, word: Option<&str>) -> Vec<String> {
     let mut problems = Vec::new();
-    if claim.errors != BTreeMap::from([(word.to_owned(), 1)]) {
-        problems.push(format!("the program should have seen 1 x {word}, but saw {}", listed(&claim.errors)));
+    let expected: BTreeMap<String, u64> = word.map(|word| (word.to_owned(), 1)).into_iter().collect();
+    if claim.errors != expected {
+        let (expected, saw) = (listed(&expected), listed(&claim.errors));
+        problems.push(format!("the program should have seen [{expected}], but saw [{saw}]"));
     }
     if record.writes() != 1 || record.duplicates != 0 {
         let (writes, duplicates) = (record.writes(), record.duplicates);
@@ -288,14 +288,16 @@ mod tests {
     fn an_unknown_outcome_is_told_once_and_applied_once() {
         let told = claim(&json!({}), &json!({ "424 outcome.unknown": 1 }));
         let once = record(&json!({ "writes": { "POST users": 1 } }));
-        assert_eq!(judge_once(&told, &once, UNKNOWN), Vec::<String>::new());
+        assert_eq!(judge_once(&told, &once, Some(UNKNOWN)), Vec::<String>::new());
         assert_eq!(
-            judge_once(&good_claim(), &once, UNKNOWN).len(),
+            judge_once(&good_claim(), &once, Some(UNKNOWN)).len(),
             1,
             "the program was told that all is well"
         );
         let twice = record(&json!({ "writes": { "POST users": 2 }, "duplicates": 1 }));
-        assert_eq!(judge_once(&told, &twice, UNKNOWN).len(), 1);
+        assert_eq!(judge_once(&told, &twice, Some(UNKNOWN)).len(), 1);
+        assert_eq!(judge_once(&good_claim(), &once, None), Vec::<String>::new());
+        assert_eq!(judge_once(&told, &once, None).len(), 1, "it was to be completed");
         assert!(judge_duplicate(&twice).is_empty());
         assert_eq!(judge_duplicate(&once).len(), 1);
     }
