@@ -209,44 +209,36 @@ async fn run(setup: &Setup, processes: u64, demand: f64, windows: u32) -> Told {
     told
 }
 
-#[tokio::test(start_paused = true)]
-async fn two_pacers_use_one_fixed_window_and_are_never_throttled() {
-    let setup = Setup::new(Rule::Fixed, Telling::Headers, 300, 5_000 * MS);
-    let told = run(&setup, 2, 1.5, 20).await;
+/// 300 per 5 s, half as much again in demand, and nobody else.
+async fn share_alone(rule: Rule, telling: Telling, processes: u64) {
+    let told = run(&Setup::new(rule, telling, 300, 5_000 * MS), processes, 1.5, 20).await;
     assert_eq!(told.throttled, 0, "{told:?}");
     assert!(told.used >= 0.95, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_pacers_use_one_fixed_window_and_are_never_throttled() {
+    share_alone(Rule::Fixed, Telling::Headers, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_pacers_use_one_sliding_log_and_are_never_throttled() {
-    let setup = Setup::new(Rule::Log, Telling::Headers, 300, 5_000 * MS);
-    let told = run(&setup, 2, 1.5, 20).await;
-    assert_eq!(told.throttled, 0, "{told:?}");
-    assert!(told.used >= 0.95, "{told:?}");
+    share_alone(Rule::Log, Telling::Headers, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_pacers_use_one_declared_quota_and_are_never_throttled() {
-    let setup = Setup::new(Rule::Log, Telling::Silent, 300, 5_000 * MS);
-    let told = run(&setup, 2, 1.5, 20).await;
-    assert_eq!(told.throttled, 0, "{told:?}");
-    assert!(told.used >= 0.95, "{told:?}");
+    share_alone(Rule::Log, Telling::Silent, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn eight_pacers_use_one_fixed_window_and_are_never_throttled() {
-    let setup = Setup::new(Rule::Fixed, Telling::Headers, 300, 5_000 * MS);
-    let told = run(&setup, 8, 1.5, 20).await;
-    assert_eq!(told.throttled, 0, "{told:?}");
-    assert!(told.used >= 0.95, "{told:?}");
+    share_alone(Rule::Fixed, Telling::Headers, 8).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn eight_pacers_use_one_sliding_log_and_are_never_throttled() {
-    let setup = Setup::new(Rule::Log, Telling::Headers, 300, 5_000 * MS);
-    let told = run(&setup, 8, 1.5, 20).await;
-    assert_eq!(told.throttled, 0, "{told:?}");
-    assert!(told.used >= 0.95, "{told:?}");
+    share_alone(Rule::Log, Telling::Headers, 8).await;
 }
 
 /// A fleet at work, and the store it can lose.
