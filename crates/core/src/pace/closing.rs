@@ -69,7 +69,8 @@ impl Closing {
             self.strikes = self.strikes.saturating_add(1);
             self.short_hints |= self.strikes > Self::DOUBTS && order.hint < order.reset;
             self.began = now;
-            self.ordered = false;
+            // What left while the gate was already closed takes no order back that still stands.
+            self.ordered &= now < self.until;
         }
         self.ordered |= order.hint.max(order.window).is_some();
         if news || order.hint.max(order.window).is_some() {
@@ -230,6 +231,16 @@ mod tests {
             let until = closings[who].closed_until(at(now)).unwrap_or(at(now + 1));
             next[who] = now + u64::try_from((until - at(now)).as_millis()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_refusal_without_a_hint_takes_no_standing_order_back() {
+        let mut closing = Closing::default();
+        closing.close(at(0), at(0), &hint(5));
+        closing.close(at(1000), at(500), &NOTHING);
+        assert!(closing.ordered(), "five seconds were ordered, one has passed");
+        closing.close(at(6000), at(6000), &NOTHING);
+        assert!(!closing.ordered(), "that order has ended");
     }
 
     #[test]

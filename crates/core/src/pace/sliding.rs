@@ -39,8 +39,9 @@ pub(super) struct Sliding {
     used: u64,
     /// The learnt share, over windows; the whole quota until the first throttle.
     share: Option<Cubic>,
-    /// When the next may leave at an even pace.
-    turn: f64,
+    /// When the last one left, at an even pace. When the next may follow it is asked anew each time: a share that recovers
+    /// shortens a wait that has begun, so that who sent earlier is never behind who sent later.
+    paced: f64,
     bursts: Bursts,
     /// How often they were refuted.
     refuted: u32,
@@ -96,7 +97,7 @@ impl Sliding {
             ended: VecDeque::new(),
             used: 0,
             share: None,
-            turn: f64::NEG_INFINITY,
+            paced: f64::NEG_INFINITY,
             bursts: Bursts::Unproven { since: f64::NEG_INFINITY, accepted: 0 },
             refuted: 0,
             trip: 0.0,
@@ -138,20 +139,26 @@ impl Sliding {
         if matches!(self.bursts, Bursts::Refuted { until } if now >= until) {
             self.bursts = Bursts::Unproven { since: f64::NEG_INFINITY, accepted: 0 };
         }
+        let turn = self.next_turn(now);
         if let Bursts::Unproven { since, accepted } = &mut self.bursts
-            && self.turn + self.window < now
+            && turn + self.window < now
             && self.refuted == 0
         {
             // Even a counter has forgotten the last burst.
             (*since, *accepted) = (now, 0);
         }
         let slack = Self::SLACK * self.window;
-        self.turn = self.turn.max(now - slack) + self.even_gap(now);
+        self.paced = turn.max(now - slack);
     }
 
     /// The permit that was taken at `at` comes back unsent: its turn is free again.
     pub(super) fn given_back(&mut self, at: f64) {
-        self.turn -= self.even_gap(at);
+        self.paced -= self.even_gap(at);
+    }
+
+    /// When the next may leave at an even pace, at the share of `now`.
+    fn next_turn(&self, now: f64) -> f64 {
+        self.paced + self.even_gap(now)
     }
 
     /// When the next may leave though the log has room.
@@ -161,7 +168,7 @@ impl Sliding {
             Bursts::Proven => true,
             Bursts::Unproven { .. } => !self.is_trying(now) || f64::from(in_flight) < self.tried_at_once(),
         };
-        if free { now } else { self.turn.max(now) }
+        if free { now } else { self.next_turn(now).max(now) }
     }
 
     /// Bursts are put to the proof, or could be.
@@ -196,7 +203,7 @@ impl Sliding {
     pub(super) fn accepted(&mut self, now: f64, sent: f64) {
         let trip = (now - sent).max(0.0);
         self.trip = if self.trip > 0.0 { self.trip + (trip - self.trip) / 8.0 } else { trip };
-        let ahead = self.turn - now > Self::AHEAD * self.window;
+        let ahead = self.next_turn(now) - now > Self::AHEAD * self.window;
         let proof = Self::PROOF * num(self.quota);
         if let Bursts::Unproven { since, accepted } = &mut self.bursts
             && ahead
@@ -271,7 +278,8 @@ impl Sliding {
         match &mut self.bursts {
             Bursts::Refuted { until } => *until = until.max(now + Self::AGAIN * self.window),
             bursts => {
-                (*bursts, self.turn) = (Bursts::Refuted { until: now + again }, now);
+                *bursts = Bursts::Refuted { until: now + again };
+                self.paced = now - self.even_gap(now);
                 self.refuted = self.refuted.saturating_add(1);
                 return;
             }
@@ -305,7 +313,8 @@ impl Sliding {
 
     /// What is worth keeping at `now`, while `in_flight` attempts are out: when those end is not known.
     pub(super) fn keep(&self, now: f64, in_flight: u32) -> Spent {
-        let &Self { quota, window, ref ended, used: _, share, turn, bursts, refuted, trip: _, lease } = self;
+        let &Self { quota, window, ref ended, used: _, share, paced: _, bursts, refuted, trip: _, lease } =
+            self;
         let gone = now - window * (1.0 + Self::GRAIN);
         let left = ended.iter().copied().filter(|&(at, _)| at > gone);
         // A group is kept at its first time; its last member ended up to a grain later.
@@ -314,7 +323,7 @@ impl Sliding {
         let entries = Spent::grouped(window, left);
         let evenly_until = if let Bursts::Refuted { until } = bursts { Some(until) } else { None };
         let proven = bursts == Bursts::Proven;
-        let turn = turn.is_finite().then_some(turn);
+        let turn = Some(self.next_turn(now)).filter(|turn| turn.is_finite());
         let flying = u64::from(in_flight);
         Spent {
             quota,
@@ -360,7 +369,8 @@ impl Sliding {
         let burst = burst.map_or(f64::NEG_INFINITY, |&(at, _)| at + window);
         let used = ended.iter().map(|&(_, count)| count).sum();
         let turn = turn.unwrap_or(f64::NEG_INFINITY).max(burst);
-        Self { ended, used, share, turn, refuted, lease, ..sliding }
+        let restored = Self { ended, used, share, refuted, lease, ..sliding };
+        Self { paced: turn - restored.even_gap(now), ..restored }
     }
 }
 
