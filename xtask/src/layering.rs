@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, May)] = &[
     (SIMULATOR, May::Only(&[])),
     (QUOTA, May::Only(&[CORE])),
     // Nobody but the program knows a backend.
+    ("tidegate-quota-dynamodb", May::Only(&[CORE, QUOTA])),
     ("tidegate-quota-redis", May::Only(&[CORE, QUOTA])),
     ("tidegate", May::Only(&[CORE, QUOTA])),
     ("tidegate-telemetry", May::Only(&[CORE, "tidegate"])),

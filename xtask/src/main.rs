@@ -13,6 +13,7 @@ mod bench;
 mod chaos;
 mod clock;
 mod command;
+mod dynamodb;
 mod failure;
 mod layering;
 mod licences;
@@ -46,7 +47,9 @@ const COMMANDS: &[Command] = &[
             steps::CLIPPY,
             steps::DOC,
             steps::REDIS,
+            steps::EMULATOR,
             steps::NEXTEST,
+            steps::DYNAMODB,
             steps::DOCTEST,
             steps::SDK_PYTHON,
             steps::SDK_NODE,
@@ -59,7 +62,9 @@ const COMMANDS: &[Command] = &[
         about: "all tests; installs what they need",
         steps: &[
             steps::REDIS,
+            steps::EMULATOR,
             steps::NEXTEST,
+            steps::DYNAMODB,
             steps::DOCTEST,
             steps::SDK_PYTHON,
             steps::SDK_NODE,
@@ -91,8 +96,13 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stores",
-        about: "the shared quota against every Redis that can be had",
+        about: "the shared quota against every Redis and Valkey that can be had, and against an emulator of DynamoDB",
         steps: &[steps::STORES],
+    },
+    Command {
+        name: "dynamodb",
+        about: "the program that is built with DynamoDB",
+        steps: &[steps::EMULATOR, steps::DYNAMODB],
     },
 ];
 
@@ -141,7 +151,8 @@ fn help() {
     println!("  {:<10} {}", "chaos", chaos::about());
     println!(
         "\nenvironment:\n  TIDEGATE_TEST_BINARY  the tidegate program that `sdk` drives, instead of building one\n  \
-         TIDEGATE_TEST_REDIS   the redis-server or valkey-server that tests start, instead of finding or installing one"
+         TIDEGATE_TEST_REDIS   the redis-server or valkey-server that tests start, instead of finding or installing one\n  \
+         TIDEGATE_TEST_DYNAMODB  a Python that has moto, the emulator that tests start, instead of installing one"
     );
 }
 

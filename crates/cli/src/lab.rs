@@ -126,8 +126,15 @@ fn list(format: OutputFormat) -> Result<(), Failure> {
     let scenarios = names.iter().map(|name| Ok((name, read(name)?))).collect::<Result<Vec<_>, Failure>>()?;
     match format {
         OutputFormat::Json => {
-            let entry =
-                |(name, scenario): &(&String, Scenario)| json!({ "name": name, "about": scenario.about });
+            let entry = |(name, scenario): &(&String, Scenario)| {
+                let fleet = &scenario.fleet;
+                json!({
+                    "name": name,
+                    "about": scenario.about,
+                    "instances": fleet.instances,
+                    "shares_quota": fleet.quota.is_shared(),
+                })
+            };
             let all: Vec<Value> = scenarios.iter().map(entry).collect();
             output::data(&format!("{:#}\n", Value::from(all)));
         }

@@ -13,7 +13,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, all};
 use crate::listen::{bind, could_bind};
 use crate::output;
-use crate::quota::refuse_unusable;
+use crate::quota::look_at_store;
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
@@ -31,9 +31,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut config = GatewayConfig::new(settings.upstream()?);
-    if let Some(quota) = &config.upstream.quota {
-        refuse_unusable(&quota.store).await?;
-    }
+    look_at_store(&config.upstream).await?;
     config.doors = settings.doors();
     config.max_wait = max_wait;
     let api = config.upstream.api.clone();
@@ -89,9 +87,7 @@ async fn check(
     match settings.upstream() {
         Err(failure) => found.push(Err(failure)),
         Ok(config) => {
-            if let Some(quota) = &config.quota {
-                found.push(refuse_unusable(&quota.store).await);
-            }
+            found.push(look_at_store(&config).await);
             found.push(tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems)));
         }
     }

@@ -1,6 +1,8 @@
 //! Settings from everywhere they can stand: flags win over the environment, the environment over `tidegate.toml`,
 //! that over defaults. All problems of the file and of the environment are told at once, each with its place.
 
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod gateway;
 mod keys;
 mod quota;

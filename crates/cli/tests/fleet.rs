@@ -1,5 +1,5 @@
-//! Two gateways, a Redis server and a simulator, all real processes: what they must never do, however slow the machine is.
-//! How much of the quota they use is measured by `cargo xtask bench fleet`.
+//! Two gateways, a Redis server and a simulator, all real processes: what they must never do, however slow the machine is, and
+//! that they share rather than wait: three fifths of the quota are used. How much more is measured by `cargo xtask bench fleet`.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ mod world;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use judge::{Record, exchanges, joined};
+use judge::{Record, all_joined, exchanges};
 use load::{Load, client};
 use tokio::time::Instant;
 use world::{Setup, Sharing, World};
@@ -38,13 +38,14 @@ async fn two_share(rule: &'static str) {
     record.watch(world.sim, &client, 9 * WINDOW).await.unwrap();
     let logs: Vec<String> = world.gateways.iter().map(world::Gateway::log).collect();
     let (from, to) = (0.0, record.now());
-    assert!(record.accepted(from, to) > LIMIT, "enough was sent to exceed the quota");
+    let accepted = record.accepted(from, to);
+    assert!(accepted >= 9 * LIMIT * 6 / 10, "{accepted} of {}: {logs:#?}", 9 * LIMIT);
     assert!(record.throttles(from, to) <= 0.0, "nobody else draws: {logs:#?}");
     assert_eq!(load.calls.lost.load(Ordering::Relaxed), 0, "{:?}", load.calls.losses.lock());
     assert!(exchanges(&world, &client).await.unwrap().all > 0.0);
     // One whose exchanges were late on a busy machine is by itself for a moment.
     let patience = Instant::now() + Duration::from_secs(30);
-    while joined(&world, &client).await.unwrap() < 2 {
+    while !all_joined(&world, &client).await.unwrap() {
         assert!(Instant::now() < patience, "both share: {logs:#?}");
         record.watch(world.sim, &client, Duration::from_millis(100)).await.unwrap();
     }

@@ -153,6 +153,16 @@ impl Pacer {
         named
     }
 
+    /// Gives back what this process holds of a quota that it shares, so that the others need not wait for the end of a lease. To be
+    /// called when nothing is to leave any more and the process ends. It takes no longer than the store's patience in all
+    /// (`quota.timeout`), and nothing at all where nothing is shared or held, or the store is away. A call that comes after all asks
+    /// the store as the first one did.
+    pub async fn give_back(&self) {
+        if let Some(link) = self.shared.link.get() {
+            link.give_back(self).await;
+        }
+    }
+
     /// What the gates hold now, for `/api/state` and the metrics.
     pub fn snapshot(&self) -> BankSnapshot {
         let now = self.shared.clock.now();
@@ -316,8 +326,16 @@ impl Pacer {
         self.locked(|state, now| state.bank.begin_exchange(now))
     }
 
+    pub(crate) fn last_exchange(&self) -> Option<Exchange> {
+        self.locked(|state, now| state.bank.last_exchange(now))
+    }
+
     pub(crate) fn end_exchange(&self, said: &Exchange, answer: Result<&Reply, Away>) {
         self.locked(|state, now| state.bank.end_exchange(now, said, answer));
+    }
+
+    pub(crate) fn store_failed(&self, why: &str) {
+        self.locked(|state, _| state.bank.store_failed(why));
     }
 
     pub(crate) fn store_done(&self, done: &StoreDone<'_>) {

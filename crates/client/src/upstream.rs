@@ -308,6 +308,21 @@ impl Upstream {
         self.pacer.idle().await;
     }
 
+    /// Ends this process's part in a quota that is shared with others: what it holds is given back at once, for which the others would
+    /// otherwise wait as for one that has died. To be called last, after [`idle`](Self::idle). It takes no longer than an exchange
+    /// may; where nothing is shared it does nothing.
+    ///
+    /// ```
+    /// # async fn example(client: tidegate::Client) {
+    /// // … the program's work …
+    /// client.upstream().idle().await;
+    /// client.upstream().give_back().await;
+    /// # }
+    /// ```
+    pub async fn give_back(&self) {
+        self.pacer.give_back().await;
+    }
+
     /// Writes in flight, those whose callers have gone included.
     pub fn writes_in_flight(&self) -> usize {
         self.pacer.outliving()

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tidegate::clock::Clock;
 use tidegate::observe::{Observer, Observers};
 use tidegate::pacer::Pacer;
-use tidegate::share::{BankKey, HolderId, OnStoreLoss, ShareConfig, SharedQuota};
+use tidegate::share::{BankKey, HolderId, OnStoreLoss, ShareConfig, SharedQuota, Store};
 use tidegate_core::event::{BreakerState, Event};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
@@ -60,6 +60,8 @@ struct Setup {
     store: Arc<Wired>,
     on_store_loss: OnStoreLoss,
     max_instances: u32,
+    /// Each call counts for a declared limit of 3000 per minute, too, of which no answer tells.
+    minute: bool,
 }
 
 impl Setup {
@@ -69,23 +71,32 @@ impl Setup {
             store: Arc::new(Wired::new(MS)),
             on_store_loss: OnStoreLoss::Share,
             max_instances: 64,
+            minute: false,
         }
+    }
+
+    /// The limits of the profile `genesys`: a short one that answers tell of, and a declared one of a minute.
+    fn like_genesys() -> Self {
+        let told = Self::new(Rule::Fixed, Telling::Seconds, 300, 5_000 * MS);
+        Self { minute: true, ..told }
     }
 
     fn start(&self, id: u64) -> Arc<Process> {
         let events = Arc::default();
+        let declared = |quota, window| LimitSpec {
+            key: "users".to_owned(),
+            aliases: Vec::new(),
+            method: None,
+            path: PathGlob::parse("/**").unwrap(),
+            kind: LimitKind::Rate { quota, window },
+            per: vec![Partition::Credential],
+            pin: false,
+            observes: Observes::default(),
+        };
         let limits = match self.server.telling {
+            _ if self.minute => vec![declared(3_000, 60_000 * MS)],
             Telling::Headers | Telling::Seconds => Vec::new(),
-            Telling::Silent => vec![LimitSpec {
-                key: "users".to_owned(),
-                aliases: Vec::new(),
-                method: None,
-                path: PathGlob::parse("/**").unwrap(),
-                kind: LimitKind::Rate { quota: self.server.quota as u64, window: self.server.window },
-                per: vec![Partition::Credential],
-                pin: false,
-                observes: Observes::default(),
-            }],
+            Telling::Silent => vec![declared(self.server.quota as u64, self.server.window)],
         };
         let config = BankConfig { limits, seed: id, ..BankConfig::default() };
         let observer: Arc<dyn Observer> = Arc::new(Events(Arc::clone(&events)));
@@ -410,8 +421,15 @@ async fn a_store_that_cannot_be_used_is_done_without_at_once_and_told_once() {
     let process = setup.start(1);
     assert!(process.call(Class::Interactive).await.unwrap() < 100 * MS);
     sleep(10_000 * MS).await;
-    assert_eq!(process.saw(|event| *event == Event::StoreUnusable).len(), 1);
+    assert_eq!(process.saw(|event| matches!(event, Event::StoreUnusable { .. })).len(), 1);
     assert_eq!(process.saw(|event| matches!(event, Event::StoreAway { .. })).len(), 1);
+    let told =
+        process.events.lock().iter().map(|(_, event)| event.to_string()).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        told.matches("wired cannot be used: no permission (allow it)").count(),
+        1,
+        "why, and once: {told}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,6 +459,134 @@ async fn a_breaker_that_opens_opens_for_all_and_one_of_them_probes() {
     assert_eq!(closed.len(), 4);
     let (first, last) = (closed.iter().min().unwrap(), closed.iter().max().unwrap());
     assert!(*last - *first < 3_000 * MS, "{:?} after {:?}", *last - *first, *first - began);
+}
+
+/// How long the calls of some processes waited that want so much per second each, sorted, from `from` on.
+async fn waits(fleet: &[Arc<Process>], per_second: &[f64], from: Instant, end: Instant) -> Vec<Duration> {
+    let waits: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    for (seed, (process, &rate)) in (1..).zip(fleet.iter().zip(per_second)) {
+        let (process, waits) = (Arc::clone(process), Arc::clone(&waits));
+        tokio::spawn(async move {
+            let mut rng = Rng::with_seed(seed);
+            let mut at = Instant::now();
+            while at < end {
+                sleep_until(at).await;
+                let (process, waits) = (Arc::clone(&process), Arc::clone(&waits));
+                tokio::spawn(async move {
+                    let began = Instant::now();
+                    let answer = process.call(Class::Interactive).await;
+                    if began >= from {
+                        waits.lock().push(answer.unwrap_or(Duration::MAX));
+                    }
+                });
+                at += Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / rate);
+            }
+        });
+    }
+    sleep_until(end + 10_000 * MS).await;
+    let mut waits = waits.lock().clone();
+    waits.sort_unstable();
+    waits
+}
+
+const UNEVEN: [f64; 8] = [5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 1.0, 1.0];
+
+#[tokio::test(start_paused = true)]
+async fn calls_do_not_wait_while_two_thirds_of_both_their_limits_are_idle() {
+    for (processes, times) in [(8, 1.0), (4, 3.0)] {
+        let setup = Setup::like_genesys();
+        let fleet: Vec<_> = (1..=processes).map(|id| setup.start(id)).collect();
+        let began = Instant::now();
+        let rates = UNEVEN.map(|rate| rate * times);
+        let waits = waits(&fleet, &rates, began, began + 60_000 * MS).await;
+        let (middle, most) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+        println!("{processes}: {} calls, p50 {middle:?}, p99 {most:?}, max {:?}", waits.len(), waits.last());
+        assert!(most <= 300 * MS, "p99 {most:?}");
+        assert!(*waits.last().unwrap() <= 1_500 * MS, "{:?}", waits.last());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_empty_stops_nobody_for_the_window_of_a_limit() {
+    let setup = Setup::like_genesys();
+    let fleet: Vec<_> = (1..=4).map(|id| setup.start(id)).collect();
+    let (began, server) = (Instant::now(), Arc::clone(&setup.server));
+    let end = began + 60_000 * MS;
+    for (id, rate) in (1..).zip([40.0, 25.0, 15.0, 10.0]) {
+        tokio::spawn(Arc::clone(&fleet[id - 1]).demand(rate, Class::Bulk, end, id as u64));
+    }
+    sleep(8_000 * MS).await;
+    setup.store.cut.store(true, Ordering::Relaxed);
+    sleep(10_000 * MS).await;
+    setup.store.memory.forget();
+    setup.store.cut.store(false, Ordering::Relaxed);
+    sleep(3_000 * MS).await;
+    for _ in 0..4 {
+        let from = Instant::now();
+        sleep(6_000 * MS).await;
+        let (accepted, throttled) = server.between(from, Instant::now());
+        println!("{accepted} accepted, {throttled} throttled in 6 s");
+        assert!(accepted >= 250, "{accepted} accepted in 6 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn share_mode_begins_when_calls_cannot_leave_by_their_permits_not_when_those_of_a_longer_limit_end() {
+    let setup = Setup::like_genesys();
+    let fleet: Vec<_> = (1..=3).map(|id| setup.start(id)).collect();
+    let began = Instant::now();
+    let cut = {
+        let store = Arc::clone(&setup.store);
+        tokio::spawn(async move {
+            sleep(7_000 * MS).await;
+            store.cut.store(true, Ordering::Relaxed);
+        })
+    };
+    let from = began + 6_000 * MS;
+    let waits = waits(&fleet, &[10.0, 8.0, 5.0], from, began + 25_000 * MS).await;
+    cut.await.unwrap();
+    for process in &fleet {
+        let away = process.saw(|event| matches!(event, Event::StoreAway { .. }));
+        assert_eq!(away.len(), 1);
+        let after = away[0] - (began + 7_000 * MS);
+        println!("alone {after:?} after the store was lost");
+        // The lease of the told limit is 625 ms, and 500 ms after it the store is taken to be away.
+        assert!(after <= 1_500 * MS, "{after:?}");
+    }
+    let late = waits.iter().filter(|&&wait| wait > 1_500 * MS).count();
+    println!("p99 {:?}, max {:?}, {late} late", waits[waits.len() * 99 / 100], waits.last());
+    assert!(
+        *waits.last().unwrap() <= 2_000 * MS,
+        "a part of 18 per second each is enough: {:?}",
+        waits.last()
+    );
+    let strangers = |event: &Event| matches!(event, Event::StrangersSeen { .. });
+    assert!(fleet.iter().all(|process| process.saw(strangers).is_empty()), "they are siblings");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_use_the_scout_does_not_keep_it_from_the_others() {
+    let setup = Setup::like_genesys();
+    let [first, second] = [1, 2].map(|id| setup.start(id));
+    let family = Family::new(FAMILY);
+    let ask = Ask {
+        method: &Method::GET,
+        path: FAMILY,
+        family: &family,
+        credential: &CredentialId::new("tests"),
+        token: TokenSlot(0),
+        class: Class::Interactive,
+        caller: CallerId::ANYBODY,
+        deadline: None,
+        give_up_at: None,
+    };
+    let ticket = first.pacer.acquire(&ask).await.unwrap();
+    // No token is to be had: the call is given up before it leaves.
+    sleep(10 * MS).await;
+    drop(ticket);
+    sleep(100 * MS).await;
+    let waited = second.call(Class::Interactive).await.unwrap();
+    assert!(waited <= 200 * MS, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -576,7 +722,7 @@ async fn a_cap_on_attempts_at_once_is_kept_by_all_together() {
             max_instances: 64,
             tokens_shared: false,
         };
-        let store: Arc<dyn tidegate::share::Store> = Arc::<Wired>::clone(&store);
+        let store: Arc<dyn Store> = Arc::<Wired>::clone(&store);
         pacer.share(&SharedQuota { store, config, token_key: None }, BankKey::of("https://api", "acme"));
         for _ in 0..8 {
             let pacer = pacer.clone();
@@ -614,4 +760,112 @@ async fn a_cap_on_attempts_at_once_is_kept_by_all_together() {
     println!("cap: {most} at once, {done} of 6000 done, {per_call} exchanges per call");
     assert!(most <= 10, "{most}");
     assert!(done >= 4_800, "{done}");
+}
+
+/// A process that drew from a quota of 300 per minute, and still has permits for later.
+async fn with_permits_in_hand(setup: &Setup) -> Arc<Process> {
+    let process = setup.start(1);
+    let end = Instant::now() + 2_000 * MS;
+    Arc::clone(&process).demand(40.0, Class::Bulk, end, 5).await;
+    sleep(100 * MS).await;
+    assert!(in_hand(&process) > 5, "{:?}", process.pacer.snapshot());
+    process
+}
+
+fn in_hand(process: &Process) -> u32 {
+    let gates = process.pacer.snapshot().gates;
+    let declared = gates.iter().filter(|gate| gate.name == "users").filter_map(|gate| gate.shared);
+    declared.map(|shared| shared.permits).sum()
+}
+
+/// What the store holds for granted or in flight.
+async fn out(setup: &Setup) -> u32 {
+    let limits = setup.store.memory.view(BankKey::of("https://api", "acme")).await.unwrap();
+    limits.iter().filter(|limit| limit.name == "users").map(|limit| limit.out).sum()
+}
+
+/// How long another process waits for all that is left of the quota.
+async fn the_rest(setup: &Setup) -> Duration {
+    let other = setup.start(2);
+    let began = Instant::now();
+    let (used, _) = setup.server.between(began - 60_000 * MS, began);
+    let calls = (used..setup.server.quota).map(|_| {
+        let other = Arc::clone(&other);
+        tokio::spawn(async move { other.call(Class::Bulk).await.unwrap() })
+    });
+    let waits = futures_util::future::join_all(calls.collect::<Vec<_>>()).await;
+    waits.into_iter().map(Result::unwrap).max().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_holds_is_the_others_as_soon_as_it_leaves() {
+    let mut waited = Vec::new();
+    for leaves in [true, false] {
+        let setup = Setup::new(Rule::Log, Telling::Silent, 300, 60_000 * MS);
+        let process = with_permits_in_hand(&setup).await;
+        assert!(out(&setup).await > 0);
+        if leaves {
+            let began = Instant::now();
+            process.pacer.give_back().await;
+            assert_eq!(Instant::now() - began, 2 * MS, "one exchange, there and back");
+            assert_eq!((out(&setup).await, in_hand(&process)), (0, 0));
+        } else {
+            // As a crash does.
+            setup.store.dead.store(1, Ordering::Relaxed);
+            process.gone.store(true, Ordering::Relaxed);
+        }
+        waited.push(the_rest(&setup).await);
+    }
+    println!(
+        "the last of the rest: {:?} after one that left, {:?} after one that died",
+        waited[0], waited[1]
+    );
+    assert!(waited[0] < 1_000 * MS, "{waited:?}");
+    assert!(waited[1] > 5_000 * MS, "it was taken for one that still holds them: {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_takes_no_longer_than_an_exchange_and_nothing_where_the_store_is_known_to_be_away() {
+    let setup = Setup::new(Rule::Log, Telling::Silent, 300, 60_000 * MS);
+    let process = with_permits_in_hand(&setup).await;
+    setup.store.cut.store(true, Ordering::Relaxed);
+    for most in [50 * MS, Duration::ZERO] {
+        let began = Instant::now();
+        process.pacer.give_back().await;
+        assert_eq!(Instant::now() - began, most);
+    }
+    let unused = setup.start(3);
+    let before = setup.store.count();
+    setup.store.cut.store(false, Ordering::Relaxed);
+    unused.pacer.give_back().await;
+    assert_eq!(setup.store.count(), before, "who holds nothing says nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_after_leaving_asks_the_store_again() {
+    let setup = Setup::new(Rule::Log, Telling::Silent, 300, 60_000 * MS);
+    let process = with_permits_in_hand(&setup).await;
+    process.pacer.give_back().await;
+    let before = setup.store.count();
+    assert!(process.call(Class::Interactive).await.unwrap() < 100 * MS);
+    assert_eq!(setup.store.count(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_overtakes_an_exchange_that_is_under_way() {
+    let setup = Setup::new(Rule::Log, Telling::Silent, 300, 60_000 * MS);
+    let process = with_permits_in_hand(&setup).await;
+    while in_hand(&process) > 0 {
+        process.call(Class::Bulk).await.unwrap();
+    }
+    let waiting = tokio::spawn({
+        let process = Arc::clone(&process);
+        async move { process.call(Class::Bulk).await }
+    });
+    // The exchange for it has left and is not there yet.
+    sleep(MS / 2).await;
+    waiting.abort();
+    process.pacer.give_back().await;
+    sleep(10 * MS).await;
+    assert_eq!((out(&setup).await, in_hand(&process)), (0, 0), "what it brought was given back, too");
 }

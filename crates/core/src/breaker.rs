@@ -89,6 +89,8 @@ pub struct Breaker {
     counted_until: Mono,
     /// Whose probe it is, where others share the breaker.
     probing: Probing,
+    /// How often in a row they had nothing to tell of it while it serves.
+    nothing_new: u32,
 }
 
 /// What others know of a breaker that they share.
@@ -126,6 +128,9 @@ impl Breaker {
     const REMEMBERED: Duration = Duration::from_secs(55);
     /// They are asked again no sooner.
     const ASKED_AGAIN: Duration = Duration::from_millis(250);
+    /// While it serves after a failure, twice as late each time, up to eight seconds: calls that wait for quota may wait for
+    /// minutes, and many processes that asked at one pace would do little else.
+    const DOUBLINGS: u32 = 5;
 
     /// A closed breaker.
     pub fn new(config: BreakerConfig) -> Self {
@@ -136,6 +141,7 @@ impl Breaker {
             openings: 0,
             counted_until: Mono::ZERO,
             probing: Probing::Own,
+            nothing_new: 0,
         }
     }
 
@@ -198,11 +204,15 @@ impl Breaker {
     /// that they remember as never opened, though it was told, is closed: somebody was answered.
     pub(crate) fn heard(&mut self, now: Mono, others: &Others) -> Option<Transition> {
         let &Others { refuses_for, openings, may_probe, remember } = others;
+        let serves = self.state == State::Closed && refuses_for.is_zero();
         self.probing = if may_probe {
             Probing::Granted(now + Self::SHARED_PROBE)
+        } else if serves {
+            Probing::Asked(now + Self::ASKED_AGAIN * 2_u32.pow(self.nothing_new.min(Self::DOUBLINGS)))
         } else {
             Probing::Asked(now + Self::ASKED_AGAIN)
         };
+        self.nothing_new = if serves { self.nothing_new.saturating_add(1) } else { 0 };
         if refuses_for.is_zero() {
             let told = match self.state {
                 State::Closed => false,
@@ -346,6 +356,11 @@ impl Breaker {
             State::HalfOpen { since, .. } => (sent >= since).then(|| self.open(now, hint, "probe failed")),
             State::Closed => {
                 self.run = self.run.saturating_add(u32::from(counts));
+                // What failed anew may have failed for others too.
+                self.nothing_new = 0;
+                if let Probing::Asked(at) = self.probing {
+                    self.probing = Probing::Asked(at.min(now + Self::ASKED_AGAIN));
+                }
                 (counts && self.run >= self.config.threshold.max(1)).then(|| self.open(now, hint, cause))
             }
         }
@@ -492,6 +507,25 @@ mod tests {
         assert_eq!(breaker.admission(at(15)), Admission::AwaitProbe, "it was not used in time");
         breaker.share(at(15), false);
         assert_eq!(breaker.admission(at(15)), Admission::Probe, "without the store it does as if alone");
+    }
+
+    #[test]
+    fn others_with_nothing_to_tell_are_asked_less_and_less_often_until_something_fails_again() {
+        let mut breaker = Breaker::new(BreakerConfig::default());
+        breaker.share(at(0), true);
+        breaker.failed(at(1), at(0), None);
+        let mut asked = at(1);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            breaker.heard(asked, &others(0, 0, false));
+            let next = breaker.asks_others(asked).unwrap();
+            pauses.push((next - asked).as_millis());
+            asked = next;
+        }
+        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+        breaker.heard(asked, &others(0, 0, false));
+        breaker.failed(asked, asked, None);
+        assert_eq!(breaker.asks_others(asked), Some(asked + Duration::from_millis(250)));
     }
 
     #[test]

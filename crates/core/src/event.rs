@@ -136,8 +136,12 @@ pub enum Event {
     StoreAway {
         /// Among how many processes the quota is divided.
         among: u32,
+        /// The store has answered before, so they are as many as it told; otherwise as many as there can be.
+        met: bool,
         /// What the process does.
         on_store_loss: OnStoreLoss,
+        /// Which store, and why it does not answer; nothing where that was told before.
+        why: Option<String>,
     },
     /// The store answers again.
     StoreBack {
@@ -147,7 +151,19 @@ pub enum Event {
     /// The store has forgotten what this process told it, all or the latest.
     StoreForgot,
     /// The store will not answer before somebody changes something.
-    StoreUnusable,
+    StoreUnusable {
+        /// Which store, what is wrong with it, and what to do about it.
+        why: String,
+    },
+    /// The fleet goes by another number than this process was told to.
+    TermsDiffer {
+        /// The limit's name.
+        limit: String,
+        /// What is declared here, such as `250 per 5 s`.
+        here: String,
+        /// What holds for all.
+        fleet: String,
+    },
     /// A header field that should have said something about limits could not be read.
     HeaderIgnored {
         /// The field's name.
@@ -175,7 +191,8 @@ impl Event {
             | Self::StoreAway { .. }
             | Self::StoreBack { .. }
             | Self::StoreForgot
-            | Self::StoreUnusable => Level::Warn,
+            | Self::StoreUnusable { .. }
+            | Self::TermsDiffer { .. } => Level::Warn,
         }
     }
 }
@@ -232,17 +249,11 @@ impl fmt::Display for Event {
                 "the upstream's limits could not be read as credential {credential}: {why}; again in {:.0} s",
                 again_in.as_secs_f64()
             ),
-            Self::StoreAway { among, on_store_loss: OnStoreLoss::Share } => write!(
-                f,
-                "the store of the shared quota is away: this process keeps to its part, one of {among}"
-            ),
-            Self::StoreAway { on_store_loss: OnStoreLoss::Closed, .. } => {
-                write!(f, "the store of the shared quota is away: nothing leaves until it is back")
+            Self::StoreAway { among, met, on_store_loss, why } => {
+                f.write_str("the store of the shared quota is away: ")?;
+                write_alone(f, *on_store_loss, *among, *met)?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
             }
-            Self::StoreAway { on_store_loss: OnStoreLoss::Open, .. } => write!(
-                f,
-                "the store of the shared quota is away: this process goes on as if there were no others"
-            ),
             Self::StoreBack { away_for } => write!(
                 f,
                 "the store of the shared quota is back after {:.1} s on our own: permits come from it again",
@@ -254,11 +265,26 @@ impl fmt::Display for Event {
                     "the store of the shared quota has lost its latest state: it is told again what is known here"
                 )
             }
-            Self::StoreUnusable => write!(
+            Self::StoreUnusable { why } => write!(f, "the shared quota cannot be used as it is: {why}"),
+            Self::TermsDiffer { limit, here, fleet } => write!(
                 f,
-                "the store of the shared quota cannot be used as it is: `tidegate doctor` says what to change"
+                "the processes that share limit {limit} declare it differently: {fleet} holds for all, here it is {here}"
             ),
             Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }
+    }
+}
+
+/// What a process does without the store, among `among` processes. `met`: the store told it that there are as many.
+fn write_alone(f: &mut fmt::Formatter<'_>, then: OnStoreLoss, among: u32, met: bool) -> fmt::Result {
+    match then {
+        OnStoreLoss::Share if met => write!(f, "this process keeps to its part, one of {among}"),
+        OnStoreLoss::Share => write!(
+            f,
+            "this process keeps to its part, one of {among}, because it knows of no others yet: set quota.max_instances to \
+             the number of your processes"
+        ),
+        OnStoreLoss::Closed => f.write_str("nothing leaves until it is back"),
+        OnStoreLoss::Open => f.write_str("this process goes on as if there were no others"),
     }
 }

@@ -69,9 +69,16 @@ name! {
     /// One organisation on an upstream.
     Tenant
 }
-name! {
-    /// One OAuth client of a tenant, by its name in the configuration or by a hash of a learnt one. Never a secret.
-    CredentialId
+
+/// Who a call is made as: one OAuth client of a tenant, a token whose client nobody here knows, or nobody.
+///
+/// It has a *name* for people, which is the configuration's own affair: one client may be called differently in two processes,
+/// and two clients alike. And it has what the server counts by, as far as that is known ([`CredentialId::counted_as`]), which
+/// is the same in every process. Neither is a secret.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialId {
+    name: Arc<str>,
+    client: Option<Arc<str>>,
 }
 
 impl Family {
@@ -121,17 +128,78 @@ impl Family {
 }
 
 impl CredentialId {
+    /// What names of tokens begin with.
+    const BEARER: &str = "bearer-";
+
+    /// Somebody of whom no more is known than a name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self { name: Arc::from(name.as_ref()), client: None }
+    }
+
+    /// The same, known to be the OAuth client `client_id`.
+    ///
+    /// ```
+    /// use tidegate_core::key::CredentialId;
+    ///
+    /// let [gateway, bulk] = ["login-5f1c", "reporting"].map(|name| CredentialId::new(name).of_client("7f0c7c0e"));
+    /// assert_ne!(gateway.as_str(), bulk.as_str());
+    /// assert_eq!(gateway.counted_as(), bulk.counted_as());
+    /// assert_ne!(bulk.counted_as(), CredentialId::new("reporting").of_client("0a8b6a0b").counted_as());
+    /// ```
+    #[must_use]
+    pub fn of_client(self, client_id: &str) -> Self {
+        let digest = Sha256::digest(client_id.as_bytes());
+        Self { client: Some(hex_after("client ", &digest[..16])), ..self }
+    }
+
+    /// The name, for people.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// Whose calls the server counts together, as far as that can be known: a digest of the client id; else of the token
+    /// ([`CredentialId::of_bearer`]), because nothing in a token tells its client; else the name.
+    pub fn counted_as(&self) -> &str {
+        self.client.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Its client is known.
+    pub fn is_client(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// It is one token, whose client is not known.
+    pub fn is_bearer(&self) -> bool {
+        !self.is_client() && self.name.starts_with(Self::BEARER)
+    }
+
     /// The identity of a bearer token that is none of the configured credentials: `bearer-` and the first 128 bits
     /// of its SHA-256. Long enough that nobody can craft a token with the identity of another (caches are
     /// keyed by it), and says nothing about the token.
     pub fn of_bearer(token: &str) -> Self {
         let digest = Sha256::digest(token.as_bytes());
-        let mut name = String::from("bearer-");
-        for byte in &digest[..16] {
-            push_hex(&mut name, *byte, b"0123456789abcdef");
-        }
-        Self(Arc::from(name))
+        Self { name: hex_after(Self::BEARER, &digest[..16]), client: None }
     }
+}
+
+impl fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.name, f)
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+fn hex_after(prefix: &str, bytes: &[u8]) -> Arc<str> {
+    let mut text = String::from(prefix);
+    for byte in bytes {
+        push_hex(&mut text, *byte, b"0123456789abcdef");
+    }
+    Arc::from(text)
 }
 
 /// Why a path has no identity. Requests with such a path are answered with 400 and never sent.

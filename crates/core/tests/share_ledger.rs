@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 use tidegate_core::share::{
     Away, DoorChange, DoorSide, Ended, Exchange, Fallback, Grant, HolderId, Kind, Ledger, LimitKey,
-    LimitSide, Ms, PROTOCOL, Recall, Refill, Refusal, Reply, Sight, Terms, Unanswered, Want,
+    LimitSide, Ms, PROTOCOL, Part, Recall, Refill, Refusal, Reply, Sight, Terms, Unanswered, Want,
 };
 use tidegate_core::time::Mono;
 
@@ -240,11 +240,11 @@ fn a_cap_is_shared_by_what_is_out() {
     assert!(ledger.exchange(T, &ask(1, 1, 0, 0)).unwrap().grants[0].scout);
     let mut granted = 0;
     for seq in 2..20 {
-        granted += ledger.exchange(T + 10 * seq, &ask(1, seq, granted, 1)).unwrap().grants[0].permits;
+        granted += ledger.exchange(T + 1_000 + 10 * seq, &ask(1, seq, granted, 1)).unwrap().grants[0].permits;
     }
     assert_eq!(granted, 4);
-    assert_eq!(ledger.exchange(T + 300, &ask(2, 1, 0, 0)).unwrap().grants[0].permits, 0);
-    assert_eq!(ledger.exchange(T + 310, &ask(1, 20, 2, 3)).unwrap().grants[0].permits, 1);
+    assert_eq!(ledger.exchange(T + 1_300, &ask(2, 1, 0, 0)).unwrap().grants[0].permits, 0);
+    assert_eq!(ledger.exchange(T + 1_310, &ask(1, 20, 2, 3)).unwrap().grants[0].permits, 1);
 }
 
 #[test]
@@ -307,12 +307,12 @@ fn a_state_that_nobody_uses_expires_and_not_before() {
 }
 
 #[test]
-fn time_that_is_set_back_has_not_passed() {
+fn time_that_runs_back_by_less_than_a_second_has_not_passed() {
     let terms = told(Refill::Step, true);
     let mut ledger = open(terms, 200);
     let said = exchange(1, 1, side(terms), Some(want([5, 0, 0, 0], [0; 4])));
     let mut other = ledger.clone();
-    let back = ledger.exchange(T - 3_600_000, &said).unwrap();
+    let back = ledger.exchange(T - 900, &said).unwrap();
     assert_eq!(back, other.exchange(T + 50, &said).unwrap());
 }
 
@@ -407,14 +407,17 @@ proptest! {
 
     #[test]
     fn i5_without_a_store_the_fleet_keeps_to_its_shares(quota in 1..100_000_u32, share in 50..=1_000_u32, last in 1..200_u32, most in 1..200_u32, processes in 1..400_u64) {
-        let mut fallback = Fallback::new(most, None);
+        let mut fallback = Fallback::new(HolderId(1), most, None);
         fallback.heard(last);
         fallback.away(Mono::ZERO, Away::Until(None));
-        let part = u64::from(fallback.part(quota, share));
-        let known = u64::from(last.min(most));
-        // Nine tenths of the quota, scaled by how many there are for each that was known; at least one for each.
-        let fair = u64::from(quota) * u64::from(share) * 9 * processes / (10_000 * known);
-        prop_assert!(part * processes <= fair.max(processes));
+        let part = fallback.part(quota, share, 1);
+        // The quota, scaled by how many there are for each that was known.
+        let fair = u64::from(quota) * u64::from(share) * processes;
+        prop_assert!(u64::from(part.permits) * processes * 1_000 * u64::from(last) <= fair * u64::from(part.windows));
+        // Nine tenths of it, where that is one for each.
+        let one_each = Part { permits: 1, windows: 1 };
+        let nine_tenths = u64::from(part.permits) * 10_000 * u64::from(last) <= u64::from(quota) * u64::from(share) * 9 * u64::from(part.windows);
+        prop_assert!(nine_tenths || part == one_each);
     }
 
     #[test]
@@ -450,4 +453,87 @@ proptest! {
             prop_assert!(held + place < 300, "{place} of {grant:?} leaves beside {held}");
         }
     }
+}
+
+const MINUTE: LimitKey = LimitKey([8; 8]);
+
+/// A told limit and a declared one, which one call passes together.
+fn both(holder: u64, seq: u64, told: LimitSide, minute: LimitSide, now: u32) -> Exchange {
+    let want = Want { limits: vec![0, 1], ..want([now, 0, 0, 0], [0; 4]) };
+    let minute = LimitSide { key: MINUTE, ..minute };
+    Exchange { limits: vec![told, minute], ..exchange(holder, seq, told_side(), Some(want)) }
+}
+
+fn told_side() -> LimitSide {
+    side(told(Refill::Step, true))
+}
+
+#[test]
+fn who_waits_for_one_limit_is_not_sent_away_for_the_window_of_another() {
+    let mut ledger = Ledger::new(T, 1);
+    let scout = ledger.exchange(T, &both(99, 1, told_side(), side(declared()), 1)).unwrap();
+    assert!(scout.grants[0].scout);
+    let ended = |unseen| vec![Ended { age: 1, all: 1, unseen }];
+    // Nothing is left of the told limit for 3 s more.
+    let back = LimitSide { ended: ended(0), seen: sight(20, 1, 0, 3_000), ..told_side() };
+    let minute = LimitSide { ended: ended(1), ..side(declared()) };
+    ledger.exchange(T + 50, &both(99, 2, back, minute, 0)).unwrap();
+    // The declared one is shut by a throttle, and there is room for its scout.
+    let refused = Some(Refusal { sent: 10, age: 5, stay_away: 100, blames_quota: false });
+    ledger.exchange(T + 100, &both(1, 1, told_side(), LimitSide { refused, ..side(declared()) }, 0)).unwrap();
+    let grant = ledger.exchange(T + 500, &both(2, 1, told_side(), side(declared()), 1)).unwrap().grants[0];
+    assert_eq!((grant.permits, grant.scout), (0, false));
+    assert!((1..=4_000).contains(&grant.come_back), "when the told one is refilled: {grant:?}");
+    let grant = ledger.exchange(T + 4_600, &both(2, 2, told_side(), side(declared()), 1)).unwrap().grants[0];
+    assert!(grant.scout, "{grant:?}");
+}
+
+#[test]
+fn who_only_expects_calls_is_not_sent_away_before_one_comes() {
+    for terms in [told(Refill::Step, true), declared()] {
+        // A scout is needed, and nobody waits.
+        let mut ledger = Ledger::new(T, 1);
+        let soon = |limits| Some(Want { limits, ..want([0; 4], [1, 0, 0, 0]) });
+        let grant = ledger.exchange(T, &exchange(1, 1, side(terms), soon(vec![0]))).unwrap().grants[0];
+        assert_eq!((grant.permits, grant.come_back), (0, 0));
+        // Permits in hand cover all that is expected: it lacks nothing of any limit.
+        let mut ledger = open(terms, 200);
+        let has = LimitSide { unspent: 1, ..side(terms) };
+        let grant = ledger.exchange(T + 60, &exchange(1, 1, has, soon(Vec::new()))).unwrap().grants[0];
+        assert_eq!((grant.permits, grant.come_back), (0, 0));
+    }
+}
+
+#[test]
+fn who_was_given_up_and_returns_owes_nothing() {
+    let mut ledger = open(declared(), 0);
+    let ask = exchange(1, 1, side(declared()), Some(want([1, 0, 0, 0], [0; 4])));
+    assert_eq!(ledger.exchange(T + 60, &ask).unwrap().grants[0].permits, 1);
+    let ended = vec![Ended { age: 1, all: 1, unseen: 1 }];
+    ledger.exchange(T + 100, &exchange(1, 2, LimitSide { ended, ..side(declared()) }, None)).unwrap();
+    // Others go on, and it is given up.
+    let used = LimitSide { told: 1, told_unseen: 1, ..side(declared()) };
+    ledger.exchange(T + 15_000, &exchange(99, 3, used.clone(), None)).unwrap();
+    assert_eq!(ledger.view(T + 15_000)[0].holders, 1);
+    let reply = ledger.exchange(T + 16_000, &exchange(1, 3, used, None)).unwrap();
+    assert!(!reply.limits[0].recall, "what it told is known");
+    assert_eq!(available(&ledger, T + 16_000), 298, "and the quota is not only probed");
+}
+
+#[test]
+fn a_lost_state_is_whole_again_when_all_have_told_even_if_some_fell_silent_since() {
+    let mut ledger = Ledger::new(T, 2);
+    let tells = |holder, seq, recall: bool| {
+        let recall =
+            recall.then(|| Recall { log: vec![(2_000, 5)], share: 1_000, holders: 2, generation: 1 });
+        let side = LimitSide { told: 5, told_unseen: 5, recall, ..side(declared()) };
+        Exchange { incarnation: Some(1), ..exchange(holder, seq, side, None) }
+    };
+    for (now, holder, seq, recall) in
+        [(0, 1, 1, false), (1, 1, 2, true), (20_000, 2, 1, false), (20_001, 2, 2, true)]
+    {
+        ledger.exchange(T + now, &tells(holder, seq, recall)).unwrap();
+    }
+    let view = &ledger.view(T + 20_001)[0];
+    assert_eq!((view.holders, view.available), (1, 290), "two of two have told");
 }

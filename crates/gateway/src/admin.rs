@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
+use tidegate::NotReady;
 use tidegate::limits::Listing;
 use tidegate_core::pace::BankSnapshot;
 use tidegate_store::ledger::Tally;
@@ -60,12 +61,17 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    match tokio::time::timeout(READY_TIMEOUT, admin.tenant.upstream.check()).await {
-        Ok(Ok(())) if fleet::is_closed(&admin.tenant.upstream) => {
+    let upstream = &admin.tenant.upstream;
+    let look = async {
+        upstream.check().await?;
+        Ok::<_, NotReady>(fleet::is_closed(upstream).await)
+    };
+    match tokio::time::timeout(READY_TIMEOUT, look).await {
+        Ok(Ok(true)) => {
             let why = "not ready: the store of the shared quota is away, and quota.on_store_loss is closed\n";
             (StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
         }
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Ok(false)) => (StatusCode::OK, "ready\n".to_owned()),
         Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         Err(_) => {
             let why = format!("not ready: the upstream did not answer within {READY_TIMEOUT:?}\n");
@@ -132,6 +138,7 @@ async fn ledger(once: &Once) -> Option<LedgerBody> {
 
 async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
     let upstream = &admin.tenant.upstream;
+    let bank = upstream.pacer().snapshot();
     Json(StateBody {
         version: env!("CARGO_PKG_VERSION"),
         profile: upstream.profile().name.clone(),
@@ -142,8 +149,8 @@ async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
             orphans: admin.once.orphans(),
             ledger: ledger(&admin.once).await,
             listing: upstream.listing().unwrap_or(NOT_FETCHED),
-            quota: admin.fleet.body(upstream).await,
-            bank: upstream.pacer().snapshot(),
+            quota: admin.fleet.body(upstream, bank.fleet).await,
+            bank,
         }],
     })
 }
@@ -154,7 +161,7 @@ mod tests {
 
     use serde_json::Value;
     use tidegate::limits::Listed;
-    use tidegate_core::pace::{BreakerSnapshot, DriftHour, DriftSnapshot, GateSnapshot};
+    use tidegate_core::pace::{BreakerSnapshot, DriftHour, DriftSnapshot, GateSnapshot, ShareSnapshot};
 
     use super::*;
 
@@ -184,6 +191,7 @@ mod tests {
             throttles: 0,
             accepted: 0,
             strangers_per_second: 0.0,
+            shared: Some(ShareSnapshot { permits: 0, lease_for_ms: 0, generation: 0, epoch: 0 }),
         };
         let breaker = BreakerSnapshot { family: String::new(), state: "closed", refuses_for_ms: 0 };
         let hour = DriftHour { hours_ago: 0, throttles: 0, disagreements: 0 };

@@ -1,12 +1,13 @@
 //! What the admin port says about a quota that is shared with other processes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use tidegate::Upstream;
 use tidegate::observe::{Observer, StoreDone};
-use tidegate::share::{OnStoreLoss, SharedQuota};
+use tidegate::share::OnStoreLoss;
+use tidegate_core::pace::FleetSnapshot;
 
 /// The store is asked how it is for so long: who looks at the state wants to see the rest of it too.
 const CHECK: Duration = Duration::from_millis(500);
@@ -16,18 +17,13 @@ const CHECK: Duration = Duration::from_millis(500);
 pub(crate) struct Fleet {
     exchanges: AtomicU64,
     failures: AtomicU64,
-    /// Zero: no exchange was answered yet.
-    instances: AtomicU32,
 }
 
 impl Observer for Fleet {
     fn store(&self, store: &StoreDone<'_>) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        match store.holders {
-            Some(holders) => self.instances.store(holders, Ordering::Relaxed),
-            None => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-            }
+        if store.holders.is_none() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -47,25 +43,19 @@ pub(crate) struct QuotaBody {
 
 impl Fleet {
     /// How it is; nothing where the quota is this process's alone.
-    pub(crate) async fn body(&self, upstream: &Upstream) -> Option<QuotaBody> {
-        let quota = upstream.quota()?;
-        let (store, problem) = match tokio::time::timeout(CHECK, quota.store.check()).await {
-            Ok(Ok(about)) => (Some(about.what), None),
-            Ok(Err(error)) => (None, Some(error.to_string())),
-            Err(_) => (None, Some(format!("the store did not answer within {CHECK:?}"))),
+    pub(crate) async fn body(&self, upstream: &Upstream, fleet: Option<FleetSnapshot>) -> Option<QuotaBody> {
+        let (quota, FleetSnapshot { mode, instances }) = (upstream.quota()?, fleet?);
+        let (store, problem) = match quota.look(upstream.bank(), CHECK).await {
+            Ok((about, _)) => (Some(about.what), None),
+            Err(error) => (None, Some(error.to_string())),
         };
-        let instances = self.instances.load(Ordering::Relaxed);
         let alone = upstream.pacer().share_mode_since().map(|since| upstream.clock().now() - since);
         Some(QuotaBody {
             store,
             problem,
-            mode: match alone {
-                Some(_) => by_itself(quota),
-                None if instances > 0 => "joined",
-                None => "idle",
-            },
+            mode,
             alone_for_ms: alone.map(|alone| u64::try_from(alone.as_millis()).unwrap_or(u64::MAX)),
-            instances: (instances > 0).then_some(instances),
+            instances,
             exchanges: self.exchanges.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             tokens: if quota.token_key.is_some() { "shared" } else { "own" },
@@ -73,16 +63,14 @@ impl Fleet {
     }
 }
 
-/// Why calls cannot be served although the upstream is there: the store is away, and nothing may leave without it.
-pub(crate) fn is_closed(upstream: &Upstream) -> bool {
-    upstream.pacer().share_mode_since().is_some()
-        && upstream.quota().is_some_and(|quota| quota.config.on_store_loss == OnStoreLoss::Closed)
-}
-
-fn by_itself(quota: &SharedQuota) -> &'static str {
-    match quota.config.on_store_loss {
-        OnStoreLoss::Share => "share",
-        OnStoreLoss::Closed => "closed",
-        OnStoreLoss::Open => "open",
+/// Whether calls are refused although the upstream is there: the store is away, and nothing may leave without it. Where no call has
+/// asked the store yet, it is looked at now.
+pub(crate) async fn is_closed(upstream: &Upstream) -> bool {
+    let Some(quota) = upstream.quota() else { return false };
+    if quota.config.on_store_loss != OnStoreLoss::Closed {
+        return false;
     }
+    let pacer = upstream.pacer();
+    let met = pacer.snapshot().fleet.is_some_and(|fleet| fleet.instances.is_some());
+    pacer.share_mode_since().is_some() || !met && quota.look(upstream.bank(), CHECK).await.is_err()
 }

@@ -128,6 +128,7 @@ pub struct Gateway {
     data: JoinHandle<()>,
     admin: JoinHandle<()>,
     state: Option<StateKeeper>,
+    upstream: Arc<Upstream>,
 }
 
 /// Starts a gateway on two listeners. It starts with its upstream away: `/readyz` says so.
@@ -161,10 +162,11 @@ pub fn start(
         once: Arc::clone(&once),
     });
     let (stop, stopping) = watch::channel(false);
+    let upstream = Arc::clone(upstream);
     let router = admin::router(admin::Admin { tenant, once, metrics, fleet, doors: config.doors });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
-    Ok(Gateway { data_addr, admin_addr, stop, data, admin, state })
+    Ok(Gateway { data_addr, admin_addr, stop, data, admin, state, upstream })
 }
 
 fn state_file(keep: &KeepState, upstream: &Upstream) -> Result<Option<StateFile>, StateError> {
@@ -191,7 +193,8 @@ impl Gateway {
         self.admin_addr
     }
 
-    /// Stops accepting, waits for the calls in flight, and returns when they have ended or the grace is over.
+    /// Stops accepting, waits for the calls in flight, and returns when they have ended or the grace is over. What is held of a
+    /// quota that is shared with other processes is given back.
     pub async fn drain(self) {
         self.stop.send_replace(true);
         for task in [self.data, self.admin] {
@@ -199,6 +202,7 @@ impl Gateway {
                 tracing::warn!(target: "tidegate", "a listener ended badly: {error}");
             }
         }
+        self.upstream.give_back().await;
         if let Some(state) = self.state {
             state.end().await;
         }

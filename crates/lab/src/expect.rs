@@ -12,6 +12,7 @@ use tidegate_core::pace::Class;
 use tidegate_sim::text::parse_duration;
 
 use crate::measure::Measures;
+use crate::sharing::Sharing;
 use crate::strategy::StrategyName;
 
 /// A closed interval, as it was written.
@@ -143,6 +144,22 @@ pub struct Ranges {
     pub recovery_probes: Option<Range>,
     /// Warnings that Retry-After and reset disagree.
     pub hint_mismatches: Option<Range>,
+    /// Exchanges with the store per call that ended well.
+    pub exchanges_per_call: Option<Range>,
+    /// The most exchanges within one second.
+    pub exchanges_in_a_second: Option<Range>,
+    /// Times that an instance said that the store is away.
+    pub store_away: Option<Range>,
+    /// Times that one said that it is back.
+    pub store_back: Option<Range>,
+    /// Times that one was told that the store has forgotten.
+    pub store_forgot: Option<Range>,
+    /// From the end of the last outage of the store until all share again.
+    pub shared_again: Option<Range>,
+    /// The most attempts of one instance in one window without the store.
+    pub alone_most: Option<Range>,
+    /// The same of all together.
+    pub alone_together: Option<Range>,
     /// Median wait.
     pub wait_p50: PerClass,
     /// 99th percentile of the wait.
@@ -247,6 +264,23 @@ impl Ranges {
             ("recovery".to_owned(), &self.recovery, measures.recovery),
             ("hint_mismatches".to_owned(), &self.hint_mismatches, count(measures.hint_mismatches)),
         ];
+        let shared = measures.sharing;
+        let of = |value: fn(&Sharing) -> Option<f64>| shared.as_ref().and_then(value);
+        let sharing: [(&str, &Option<Range>, Option<f64>); 8] = [
+            ("exchanges_per_call", &self.exchanges_per_call, of(|all| Some(all.exchanges_per_call))),
+            (
+                "exchanges_in_a_second",
+                &self.exchanges_in_a_second,
+                shared.and_then(|all| count(all.exchanges_in_a_second)),
+            ),
+            ("store_away", &self.store_away, shared.and_then(|all| count(all.store_away))),
+            ("store_back", &self.store_back, shared.and_then(|all| count(all.store_back))),
+            ("store_forgot", &self.store_forgot, shared.and_then(|all| count(all.store_forgot))),
+            ("shared_again", &self.shared_again, of(|all| all.shared_again)),
+            ("alone_most", &self.alone_most, shared.and_then(|all| count(all.alone_most?))),
+            ("alone_together", &self.alone_together, shared.and_then(|all| count(all.alone_together?))),
+        ];
+        checks.extend(sharing.map(|(key, range, value)| (key.to_owned(), range, value)));
         for (key, ranges) in [("wait_p50", &self.wait_p50), ("wait_p99", &self.wait_p99)] {
             for (class, range) in ranges.named() {
                 let waits = measures.waits.get(class.name());

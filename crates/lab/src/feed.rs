@@ -26,9 +26,9 @@ struct Arrivals {
 }
 
 impl Feed {
-    /// The calls of `load` at an instance that starts at `start`.
-    pub(crate) fn new(load: &Load, start: Duration, rng: fastrand::Rng) -> Self {
-        let arrivals = load.rate.map(|rate| Arrivals {
+    /// The calls of `load` at an instance that starts at `start` and has this rate of it.
+    pub(crate) fn new(load: &Load, rate: Option<f64>, start: Duration, rng: fastrand::Rng) -> Self {
+        let arrivals = rate.map(|rate| Arrivals {
             interval: f64::from(load.burst) / rate,
             burst: u64::from(load.burst),
             irregular: load.irregular,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn arrivals(load: &Load) -> Vec<Duration> {
-        let mut feed = Feed::new(load, Duration::from_secs(1), fastrand::Rng::with_seed(3));
+        let mut feed = Feed::new(load, load.rate, Duration::from_secs(1), fastrand::Rng::with_seed(3));
         let mut times = Vec::new();
         while let Some(at) = feed.next_arrival() {
             times.push(at);
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_closed_loop_takes_until_its_number_is_reached() {
         let load = Load { requests: Some(2), ..Load::default() };
-        let mut feed = Feed::new(&load, Duration::ZERO, fastrand::Rng::with_seed(3));
+        let mut feed = Feed::new(&load, None, Duration::ZERO, fastrand::Rng::with_seed(3));
         let taken: Vec<_> = (0..3).map(|_| feed.take(Duration::ZERO)).collect();
         assert_eq!(taken, [Some(0), Some(1), None]);
         assert_eq!(feed.next_arrival(), None);

@@ -1,6 +1,7 @@
 //! The clients of a scenario: `[fleet]` and its loads.
 //!
-//! An *instance* is a process: it paces on its own and knows nothing of the others. A *load* is something that every
+//! An *instance* is a process: it paces on its own and knows nothing of the others, unless they share their quotas through a
+//! store ([`Quota`]). A *load* is something that every
 //! instance does: a closed loop of callers who each send the next call when the last is answered, or calls that arrive at a
 //! rate whether or not the last are answered.
 
@@ -14,6 +15,7 @@ use tidegate_sim::text::Spread;
 
 use crate::call::RouteText;
 use crate::classes::Classes;
+use crate::quota::Quota;
 use crate::strategy::StrategyName;
 use crate::text;
 
@@ -21,7 +23,7 @@ use crate::text;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fleet {
-    /// Processes, each pacing on its own.
+    /// Processes.
     pub instances: u32,
     /// Network round trip between client and server, beside the server's own latency; half of a draw each way.
     pub rtt: Spread,
@@ -35,6 +37,8 @@ pub struct Fleet {
     pub declared: bool,
     /// What each class of `tidegate` leaves to others.
     pub class: Classes,
+    /// Whether the instances of `tidegate` share their quotas, and through what.
+    pub quota: Quota,
     /// What comes before, counted from the start of the run, is learning: the `settled_...` measures begin here.
     #[serde(deserialize_with = "text::maybe_duration")]
     pub settle: Option<Duration>,
@@ -55,6 +59,7 @@ impl Default for Fleet {
             profile: "generic".to_owned(),
             declared: false,
             class: Classes::default(),
+            quota: Quota::default(),
             settle: None,
             strategies: StrategyName::ALL.to_vec(),
             load: Vec::new(),
@@ -77,6 +82,9 @@ pub struct Load {
     pub callers: u32,
     /// Calls per second and instance that arrive by themselves; absent: a closed loop.
     pub rate: Option<f64>,
+    /// By how much the rate differs between instances (Zipf's exponent): the n-th has a share of all in proportion to
+    /// `n^-skew`, and `rate` is their mean.
+    pub skew: f64,
     /// Calls that arrive at one instant; `rate = 2, burst = 10` makes ten calls every five seconds.
     pub burst: u32,
     /// Spreads each burst uniformly over its interval instead of placing it at the start.
@@ -104,6 +112,7 @@ impl Default for Load {
             body: r#"{"title":"Lab"}"#.to_owned(),
             callers: 1,
             rate: None,
+            skew: 0.0,
             burst: 1,
             irregular: false,
             requests: None,
@@ -121,6 +130,24 @@ impl Load {
         self.rate.is_none() && self.requests.is_some()
     }
 
+    /// The rate of the `instance`-th of so many, from 0, where `all` is [`Load::weights`] of them.
+    pub(crate) fn rate_of(&self, instance: usize, instances: u32, all: f64) -> Option<f64> {
+        let rate = self.rate?;
+        // Without skew exactly the rate that was written, so that rounding changes no run.
+        let even = self.skew == 0.0;
+        Some(if even { rate } else { rate * f64::from(instances) * self.weight(instance) / all })
+    }
+
+    /// The sum of the weights of so many instances.
+    pub(crate) fn weights(&self, instances: u32) -> f64 {
+        (0..instances as usize).map(|instance| self.weight(instance)).sum()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are far fewer instances than 2^53")]
+    fn weight(&self, instance: usize) -> f64 {
+        ((instance + 1) as f64).powf(-self.skew)
+    }
+
     /// Whether it ends by itself.
     pub fn ends(&self) -> bool {
         self.requests.is_some() || self.to.is_some()
@@ -131,6 +158,7 @@ impl Load {
 const MOST_INSTANCES: u32 = 100_000;
 const MOST_CALLERS: u32 = 100_000;
 const FASTEST: f64 = 100_000.0;
+const MOST_SKEW: f64 = 3.0;
 
 impl Fleet {
     /// Whether any load is a job.
@@ -163,6 +191,7 @@ impl Fleet {
         if self.credentials.is_empty() {
             problems.push("fleet.credentials: at least one is needed".to_owned());
         }
+        self.quota.check(&mut problems);
         for (index, load) in self.load.iter().enumerate() {
             load.check(&format!("fleet.load[{index}]"), &mut problems);
         }
@@ -213,6 +242,11 @@ impl Load {
         {
             problems.push(format!("{place}.rate: {rate} is not above 0 and at most {FASTEST}"));
         }
+        if !(0.0..=MOST_SKEW).contains(&self.skew) {
+            problems.push(format!("{place}.skew: {} is not between 0 and {MOST_SKEW}", self.skew));
+        } else if self.skew > 0.0 && self.rate.is_none() {
+            problems.push(format!("{place}.skew: only a load with a rate can be uneven"));
+        }
         if self.burst == 0 {
             problems.push(format!("{place}.burst: 0 is below 1"));
         }
@@ -231,4 +265,20 @@ fn strategies<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<StrategyName>, D
         .iter()
         .map(|name| name.parse().map_err(|error| serde::de::Error::custom(format!("\"{name}\" {error}"))))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skewed_load_is_as_large_in_all_as_an_even_one() {
+        let load = Load { rate: Some(2.0), skew: 0.8, ..Load::default() };
+        let all = load.weights(32);
+        let rates: Vec<f64> = (0..32).filter_map(|instance| load.rate_of(instance, 32, all)).collect();
+        assert!((rates.iter().sum::<f64>() - 64.0).abs() < 1e-9, "{rates:?}");
+        assert!((rates[0] / rates[31] - 32.0_f64.powf(0.8)).abs() < 1e-9, "the first has most");
+        let even = Load { skew: 0.0, ..load };
+        assert_eq!(even.rate_of(31, 32, even.weights(32)), Some(2.0));
+    }
 }

@@ -11,11 +11,12 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`scenario`], [`fleet`], [`expect`] | what a scenario file says, read strictly |
+//! | [`scenario`], [`fleet`], [`quota`], [`expect`] | what a scenario file says, read strictly |
 //! | [`builtin`] | the files of `scenarios/`, compiled in |
 //! | [`run`](mod@run) | one scenario, all its strategies, one report |
 //! | `engine` | the event loop: callers, network, tokens, server |
 //! | [`strategy`] | who decides when an attempt leaves; one file each |
+//! | `store`, [`sharing`] | where instances share their quotas, and what came of it |
 //! | `ideal` | the best that anybody could have done, with full knowledge of the server |
 //! | [`measure`] | from what happened to numbers |
 //! | [`report`] | table, JSON, picture |
@@ -59,9 +60,11 @@ pub mod error;
 pub mod expect;
 pub mod fleet;
 pub mod measure;
+pub mod quota;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod sharing;
 pub mod sockets;
 pub mod strategy;
 
@@ -75,6 +78,7 @@ mod outage;
 mod place;
 mod plan;
 mod queue;
+mod store;
 mod tape;
 mod text;
 mod wallet;

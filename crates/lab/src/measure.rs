@@ -12,6 +12,7 @@ use crate::call::End;
 use crate::ideal::Ideal;
 use crate::leave::fair_share;
 use crate::plan::Plan;
+use crate::sharing::{Record, Sharing};
 use crate::strategy::StrategyName;
 use crate::tape::Tape;
 
@@ -71,6 +72,8 @@ pub struct Measures {
     pub recovery_growth: Option<f64>,
     /// Warnings that Retry-After and reset disagree.
     pub hint_mismatches: u64,
+    /// What came of sharing the quota; absent without a store.
+    pub sharing: Option<Sharing>,
     /// From the beginning of a call to the departure of its last attempt, by class.
     pub waits: BTreeMap<&'static str, Waits>,
     /// When the run ended.
@@ -136,6 +139,8 @@ pub(crate) struct Outcome {
     pub(crate) job_left: u64,
     pub(crate) hint_mismatches: u64,
     pub(crate) ended_at: Duration,
+    /// Of each instance that shares its quotas.
+    pub(crate) records: Vec<Record>,
     succeeded: u64,
     settled_good: u64,
     settle: Option<Duration>,
@@ -165,6 +170,7 @@ impl Outcome {
             job_left: 0,
             hint_mismatches: 0,
             ended_at: Duration::ZERO,
+            records: Vec::new(),
             succeeded: 0,
             settled_good: 0,
             settle,
@@ -288,6 +294,7 @@ impl Outcome {
             recovery_growth: probe.and_then(|probe| probe.growth),
             recovery: recovered.map(|(first, end)| first.saturating_sub(end).as_secs_f64()),
             hint_mismatches: self.hint_mismatches,
+            sharing: Sharing::of(plan, &self.records, self.succeeded),
             waits: waits.map(|(class, waits)| (class.name(), quantiles(waits))).collect(),
             ended_at: self.ended_at.as_secs_f64(),
             trace: format!("{:016x}", self.trace.0),

@@ -27,6 +27,8 @@ pub(crate) enum Stream {
     Arrivals,
     Strategy,
     Ideal,
+    /// Between an instance and the store.
+    Store,
 }
 
 /// A scenario with its seed, worked out.
@@ -39,6 +41,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) routes: Vec<Vec<Arc<Route>>>,
     /// When each instance starts.
     pub(crate) starts: Vec<Duration>,
+    /// The instances' weights of each load, in all.
+    weights: Vec<f64>,
     pub(crate) horizon: Duration,
     pub(crate) wall: Duration,
     seed: u64,
@@ -64,6 +68,7 @@ impl<'a> Plan<'a> {
         Ok(Self {
             routes: routes.collect(),
             starts,
+            weights: fleet.load.iter().map(|load| load.weights(fleet.instances)).collect(),
             horizon: scenario.duration.unwrap_or(LONGEST),
             wall: WALL + Duration::from_secs_f64(Self::stream(seed, Stream::Wall, 0).f64()),
             profile: Arc::new(profile),
@@ -118,7 +123,9 @@ impl<'a> Plan<'a> {
     /// The calls of a load of an instance.
     pub(crate) fn feed(&self, instance: usize, load: usize) -> Feed {
         let index = (instance as u64) << 16 | load as u64;
-        Feed::new(self.load(load), self.starts[instance], self.rng(Stream::Arrivals, index))
+        let spec = self.load(load);
+        let rate = spec.rate_of(instance, self.fleet().instances, self.weights[load]);
+        Feed::new(spec, rate, self.starts[instance], self.rng(Stream::Arrivals, index))
     }
 
     /// What the n-th call of a load calls.

@@ -40,6 +40,14 @@ scenarios! {
     concurrency_cap = "concurrency-cap",
     #[cfg_attr(debug_assertions, ignore = "minutes without optimisation; run with --release")]
     fleet_10000 = "fleet-10000",
+    #[cfg_attr(debug_assertions, ignore = "minutes without optimisation; run with --release")]
+    fleet_1000 = "fleet-1000",
+    #[cfg_attr(debug_assertions, ignore = "a minute without optimisation; run with --release")]
+    fleet_1000_alone = "fleet-1000-alone",
+    fleet_1000_scarce = "fleet-1000-scarce",
+    fleet_1000_scarce_alone = "fleet-1000-scarce-alone",
+    fleet_32 = "fleet-32",
+    fleet_32_alone = "fleet-32-alone",
     four_processes = "four-processes",
     late_or_never = "late-or-never",
     late_or_never_beside_bulk = "late-or-never-beside-bulk",
@@ -47,12 +55,18 @@ scenarios! {
     no_headers_undeclared = "no-headers-undeclared",
     publish_window = "publish-window",
     retry_after_mismatch = "retry-after-mismatch",
+    share_mode = "share-mode",
+    #[cfg_attr(debug_assertions, ignore = "minutes without optimisation; run with --release")]
+    share_mode_1000 = "share-mode-1000",
+    share_mode_turns = "share-mode-turns",
     silent_bucket_shift = "silent-bucket-shift",
     steady_fixed = "steady-fixed",
     steady_fixed_aligned = "steady-fixed-aligned",
     steady_sliding_counter = "steady-sliding-counter",
     steady_sliding_log = "steady-sliding-log",
     steady_token_bucket = "steady-token-bucket",
+    store_lost_empty = "store-lost-empty",
+    store_lost_kept = "store-lost-kept",
     thundering_herd = "thundering-herd",
     token_expiry = "token-expiry",
 }
@@ -67,6 +81,16 @@ fn a_hundredth_of_the_fleet_meets_what_the_fleet_is_expected_to() {
     assert!(report.violations().is_empty(), "\n{}", report.table());
     let tidegate = report.measures().next().unwrap();
     assert!(tidegate.attempts >= 3_000, "{} attempts", tidegate.attempts);
+}
+
+/// A tenth of the processes on a tenth of the quota, for all of the six minutes.
+#[test]
+fn a_tenth_of_the_thousand_is_throttled_as_little_as_the_thousand() {
+    let mut scenario = built_in("fleet-1000");
+    scenario.fleet.instances /= 10;
+    scenario.server.limit /= 10;
+    let report = run(&scenario, &Options::default()).unwrap();
+    assert!(report.violations().is_empty(), "\n{}", report.table());
 }
 
 #[test]

@@ -17,6 +17,10 @@ pub(crate) enum Fault {
     Unusable { why: String, hint: String },
 }
 
+/// What somebody has to do about a permission that is missing.
+pub(crate) const ACL_HINT: &str =
+    "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix";
+
 /// Codes and phrases of what somebody has to change, and how.
 const UNUSABLE: &[(&str, &str)] = &[
     ("WRONGPASS", "check quota.user and quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
@@ -24,16 +28,10 @@ const UNUSABLE: &[(&str, &str)] = &[
     ("AUTH failed", "check quota.user and quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
     ("without any password", "the server has no password: leave out quota.password_file"),
     ("NOAUTH", "the server wants a password: set quota.password_file, or TIDEGATE_QUOTA_PASSWORD"),
-    ("NOPERM", "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix"),
-    ("ACL failure", "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix"),
-    (
-        "user executing the script can't",
-        "give the ACL user what docs/fleet.md lists, for the keys under quota.prefix",
-    ),
-    (
-        "No permissions to access a key",
-        "give the ACL user the keys under quota.prefix, as docs/fleet.md says",
-    ),
+    ("NOPERM", ACL_HINT),
+    ("ACL failure", ACL_HINT),
+    ("user executing the script can't", ACL_HINT),
+    ("No permissions to access a key", ACL_HINT),
     ("WRONGTYPE", "another program has a key under quota.prefix: choose another prefix, or delete that key"),
     (
         "unknown command",
@@ -49,9 +47,21 @@ const UNUSABLE: &[(&str, &str)] = &[
     ("certificate", "set quota.ca_file to the authority that signed the server's certificate"),
 ];
 
-/// Codes of what passes.
-const PASSING: &[&str] =
-    &["LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "OOM", "NOREPLICAS", "MISCONF"];
+/// Codes of what passes, some of it sooner if somebody helps.
+const PASSING: &[(&str, &str)] = &[
+    ("LOADING", ""),
+    ("READONLY", "the server is a replica: if it stays one, name its master in quota.store"),
+    ("CLUSTERDOWN", ""),
+    ("MASTERDOWN", ""),
+    ("TRYAGAIN", ""),
+    ("BUSY", ""),
+    ("OOM", "give the server more maxmemory, or the quota a server of its own"),
+    ("NOREPLICAS", ""),
+    ("MISCONF", "the server cannot save its data: see its log"),
+];
+
+/// An error of many words, such as a page that a web server answered, is cut here.
+const LONGEST: usize = 200;
 
 impl Fault {
     /// What an error of the library means.
@@ -60,9 +70,11 @@ impl Fault {
             (Some(code), Some(detail)) => format!("{code} {detail}"),
             _ => error.to_string(),
         };
-        if let Some(code) = PASSING.iter().find(|code| has_word(&text, code)) {
+        let text = one_line(&text);
+        if let Some((code, hint)) = PASSING.iter().find(|(code, _)| has_word(&text, code)) {
+            let why = if hint.is_empty() { text } else { format!("{text}; {hint}") };
             // A server that has become a replica stays one: the next connection may find its successor.
-            return Self::Away { why: text.clone(), broken: *code == "READONLY" };
+            return Self::Away { why, broken: *code == "READONLY" };
         }
         if let Some(&(_, hint)) = UNUSABLE.iter().find(|(words, _)| text.contains(words)) {
             return Self::Unusable { why: text, hint: hint.to_owned() };
@@ -71,7 +83,12 @@ impl Fault {
             return Self::Unusable { why: text, hint: UNUSABLE[0].1.to_owned() };
         }
         let broken = error.is_unrecoverable_error() || error.kind() == ErrorKind::Io;
-        Self::Away { why: text, broken }
+        let why = if error.kind() == ErrorKind::Parse {
+            format!("{text}; is it a Redis server that listens there?")
+        } else {
+            text
+        };
+        Self::Away { why, broken }
     }
 
     /// The answer is not what this program expects.
@@ -88,6 +105,29 @@ impl Fault {
         Self::Away { why: format!("no answer within {} ms", patience.as_millis()), broken: false }
     }
 
+    /// A connection could not be made. `tls`: it was to be encrypted.
+    pub(crate) fn of_connecting(error: Option<&RedisError>, patience: Duration, tls: bool) -> Self {
+        let fault = error.map_or_else(|| Self::late(patience), Self::of);
+        let Self::Away { why, broken } = fault else { return fault };
+        // A server without TLS waits for the rest of a command, hangs up, or answers in words.
+        let silent = error.is_none_or(RedisError::is_connection_dropped);
+        let silent = silent || tls && why.contains("InvalidContentType");
+        let hint = match (silent, tls) {
+            (true, true) => "does it speak TLS? without it, quota.store is redis://",
+            (true, false) => "check quota.store; with TLS it is rediss://",
+            (false, _) if error.is_some_and(|error| error.kind() == ErrorKind::Io) => {
+                "check quota.store and the way there"
+            }
+            (false, _) => return Self::Away { why, broken },
+        };
+        Self::Away { why: format!("{why}; {hint}"), broken }
+    }
+
+    /// A user may not do what is needed.
+    pub(crate) fn is_permission(&self) -> bool {
+        matches!(self, Self::Unusable { hint, .. } if hint == ACL_HINT)
+    }
+
     pub(crate) fn is_wrong_type(&self) -> bool {
         matches!(self, Self::Unusable { why, .. } if why.contains("WRONGTYPE"))
     }
@@ -99,6 +139,16 @@ impl Fault {
             Self::Away { why, .. } => StoreError::Away { store, why, retry_after },
             Self::Unusable { why, hint } => StoreError::Unusable { store, why, hint },
         }
+    }
+}
+
+/// What a log can take on one line.
+fn one_line(text: &str) -> String {
+    let line: Vec<&str> = text.split_whitespace().collect();
+    let line = line.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 

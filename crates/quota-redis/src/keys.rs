@@ -14,20 +14,24 @@ impl Keys {
         Self { stem: format!("{prefix}:{{{bank}}}") }
     }
 
-    /// Protocol, life and time of the state, what expires when, doors.
+    /// Protocol, life and time of the state, its limits, doors.
     pub(crate) fn bank(&self) -> String {
         format!("{}:b", self.stem)
     }
 
     /// What an exchange over these limits touches, each once, with its type: the bank, the last answer to each holder, when
-    /// each spoke, and for each limit its state and when each holder spoke of it.
+    /// each spoke, what of the bank ends when, and for each limit its state and when each holder spoke of it.
     pub(crate) fn of<'a>(
         &self,
         limits: impl IntoIterator<Item = &'a LimitKey>,
     ) -> Vec<(String, &'static str)> {
         let stem = &self.stem;
-        let mut keys =
-            vec![(self.bank(), "hash"), (format!("{stem}:r"), "hash"), (format!("{stem}:a"), "zset")];
+        let mut keys = vec![
+            (self.bank(), "hash"),
+            (format!("{stem}:r"), "hash"),
+            (format!("{stem}:a"), "zset"),
+            (format!("{stem}:e"), "zset"),
+        ];
         let mut met = Vec::new();
         for limit in limits {
             if !met.contains(&limit) {
@@ -59,7 +63,7 @@ mod tests {
         let limits = [LimitKey([1; 8]), LimitKey([2; 8]), LimitKey([1; 8])];
         let mut keys: Vec<String> =
             Keys::new("t", bank).of(&limits).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys.len(), 3 + 2 * 2, "each limit once");
+        assert_eq!(keys.len(), 4 + 2 * 2, "each limit once");
         keys.push(Keys::slot("t", &Name { bank, what: "token/reporting".to_owned() }));
         for key in keys {
             assert!(key.starts_with("t:{abababababababababababab}:"), "{key}");

@@ -29,9 +29,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a panic is how a test fails"))]
 
+mod cause;
 mod config;
-#[cfg(test)]
-mod equality;
 mod fault;
 mod keys;
 mod link;

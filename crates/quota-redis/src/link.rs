@@ -1,9 +1,10 @@
 //! The one connection to a server: made and mended in the background, never in a call's way.
 //!
-//! It is also the breaker. A connection that breaks, or on which three answers in a row are late, is given up; until
-//! another one has answered, calls are refused at once. The next attempt follows at once, further ones after 200 ms and then
-//! twice as long each, up to one second: a server that is back is found within two. A new connection counts only when it has
-//! answered, so a server that is stopped and still accepts connections is not taken for one that is back.
+//! It is also the breaker. A connection that breaks, or on which three answers in a row are late, is given up. Another attempt
+//! follows at once, further ones after 100 ms and then twice as long each, up to half a second, each pause shorter by up to a quarter by chance, so
+//! that processes that lost one server do not return in step: a server that is back is found within half a second. Between attempts calls are refused at once and told when the next one is; a call that comes then waits for
+//! it as it would for an answer, so that what was due is said as soon as there is a connection. A new connection counts only
+//! when it has answered: a server that is stopped and still accepts connections is not taken for one that is back.
 //!
 //! Attempts end when nobody has asked for a while; the next call begins them again.
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::fault::Fault;
 use crate::target::{Target, Wire};
@@ -21,7 +22,7 @@ use crate::target::{Target, Wire};
 /// Answers in a row that may be late.
 const LATE: u32 = 3;
 /// Between attempts, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// Nobody asked for so long: attempts end.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -51,7 +52,7 @@ enum Phase {
     /// The first attempt is under way: it is waited for.
     First,
     Up(Wire),
-    /// Attempts are made in the background; the next one begins then.
+    /// Attempts are made in the background; the next one begins then, or is under way since.
     Down(Fault, Instant),
 }
 
@@ -78,7 +79,7 @@ impl Link {
         self.shared.target.name()
     }
 
-    /// The connection. Only the first attempt is waited for, and for no longer than `patience`.
+    /// The connection. An attempt that is under way is waited for, no longer than `patience`.
     pub(crate) async fn lend(&self, patience: Duration) -> Result<Lent, Refused> {
         let by = Instant::now() + patience;
         loop {
@@ -89,8 +90,16 @@ impl Link {
                 return found;
             }
             if timeout_at(by, changed).await.is_err() {
-                return Err(Refused { fault: Fault::late(patience), retry_after: None });
+                return Err(Refused { fault: Fault::late(patience), retry_after: self.retry_after() });
             }
+        }
+    }
+
+    /// Time to the next attempt, zero while one is under way; `None`: there was none yet that failed.
+    fn retry_after(&self) -> Option<Duration> {
+        match self.shared.state.lock().phase {
+            Phase::Down(_, until) => Some(until.saturating_duration_since(Instant::now())),
+            Phase::Apart | Phase::First | Phase::Up(_) => None,
         }
     }
 
@@ -100,11 +109,10 @@ impl Link {
         state.asked = now;
         match &state.phase {
             Phase::Up(wire) => Some(Ok(Lent { wire: wire.clone(), number: state.made })),
-            Phase::Down(fault, until) => {
-                let retry_after = Some(until.saturating_duration_since(now));
-                Some(Err(Refused { fault: fault.clone(), retry_after }))
+            Phase::Down(fault, until) if *until > now => {
+                Some(Err(Refused { fault: fault.clone(), retry_after: Some(*until - now) }))
             }
-            Phase::First => None,
+            Phase::Down(..) | Phase::First => None,
             Phase::Apart => {
                 state.phase = Phase::First;
                 tokio::spawn(connect(Arc::clone(&self.shared)));
@@ -167,18 +175,35 @@ async fn connect(shared: Arc<Shared>) {
                 shared.changed.notify_waiters();
                 return;
             }
-            Ok(Err(error)) => Fault::of(&error),
-            Err(_) => Fault::late(Target::CONNECT),
+            Ok(Err(error)) => Fault::of_connecting(Some(&error), Target::CONNECT, shared.target.is_tls()),
+            Err(_) => Fault::of_connecting(None, Target::CONNECT, shared.target.is_tls()),
         };
         tracing::debug!(store = shared.target.name(), ?fault, "no connection");
-        shared.state.lock().phase = Phase::Down(fault, Instant::now() + pause);
+        let until = Instant::now() + shortened(pause, fastrand::f64());
+        shared.state.lock().phase = Phase::Down(fault, until);
         shared.changed.notify_waiters();
-        sleep(pause).await;
+        sleep_until(until).await;
         pause = (2 * pause).min(PAUSE.1);
         let mut state = shared.state.lock();
         if state.asked.elapsed() > IDLE {
             state.phase = Phase::Apart;
             return;
         }
+    }
+}
+
+/// A pause, shorter by up to a quarter; `chance` is from 0 to 1.
+fn shortened(pause: Duration, chance: f64) -> Duration {
+    pause.mul_f64(1.0 - chance / 4.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_and_never_longer() {
+        let pause = |chance| shortened(PAUSE.1, chance).as_millis();
+        assert_eq!([pause(0.0), pause(0.5), pause(1.0)], [500, 437, 375]);
     }
 }

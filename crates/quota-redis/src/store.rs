@@ -7,6 +7,7 @@ use redis::{FromRedisValue, Value};
 use tidegate_core::share::{BankKey, Exchange, HolderId, LimitKey, LimitView, Reply, Unanswered};
 use tidegate_quota::{About, Kept, Lock, Name, Store, StoreError};
 
+use crate::cause;
 use crate::config::RedisConfig;
 use crate::fault::Fault;
 use crate::keys::Keys;
@@ -110,7 +111,7 @@ impl RedisStore {
         let answer: String = self
             .within(self.timeout, async |wire| {
                 match run(wire, &self.scripts.exchange, &keys, &[&text]).await {
-                    Err(fault) if fault.is_wrong_type() => Err(name_key(wire, &typed, fault).await),
+                    Err(fault) => Err(cause::name(wire, &typed, fault).await),
                     answer => answer,
                 }
             })
@@ -123,17 +124,21 @@ impl RedisStore {
         let keys = Keys::new(&self.prefix, bank);
         let answer: String = self
             .within(CHECK, async |wire| {
-                let fields: Vec<String> = wire
-                    .query(redis::cmd("HKEYS").arg(keys.bank()))
-                    .await
-                    .map_err(|error| Fault::of(&error))?;
+                let fields: Vec<String> = match wire.query(redis::cmd("HKEYS").arg(keys.bank())).await {
+                    Ok(fields) => fields,
+                    Err(error) => return Err(cause::name(wire, &keys.of(&[]), Fault::of(&error)).await),
+                };
                 let mut limits: Vec<LimitKey> = fields.iter().filter_map(|field| limit_of(field)).collect();
                 limits.sort_unstable();
-                let names: Vec<String> = keys.of(&limits).into_iter().map(|(key, _)| key).collect();
+                let typed = keys.of(&limits);
+                let names: Vec<String> = typed.iter().map(|(key, _)| key.clone()).collect();
                 let words: Vec<String> = limits.iter().map(LimitKey::to_string).collect();
                 let mut args: Vec<&[u8]> = vec![b"view"];
                 args.extend(words.iter().map(String::as_bytes));
-                run(wire, &self.scripts.exchange, &names, &args).await
+                match run(wire, &self.scripts.exchange, &names, &args).await {
+                    Err(fault) => Err(cause::name(wire, &typed, fault).await),
+                    answer => answer,
+                }
             })
             .await?;
         let views: Result<Vec<LimitView>, Unanswered> = self.parse(&answer)?;
@@ -173,13 +178,26 @@ impl RedisStore {
     async fn check_now(&self) -> Result<About, StoreError> {
         // A bank of its own: each command that an exchange uses is tried on keys like those of any bank, and nothing stays.
         let typed = Keys::new(&self.prefix, BankKey::of("tidegate", "check")).of(&[LimitKey([0; 8])]);
-        let keys: Vec<String> = typed.into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<String> = typed.iter().map(|(key, _)| key.clone()).collect();
         let said = self
             .within(CHECK, async |wire| {
                 let said: Value =
                     wire.query(redis::cmd("INFO").arg("server")).await.map_err(|error| Fault::of(&error))?;
-                let _: String = run(wire, &self.scripts.exchange, &keys, &[b"check"]).await?;
-                Ok(said)
+                // What only some paths need: scripts that the server has lost, `quota show`, a key of another type.
+                let some = &keys[0];
+                for command in [
+                    redis::cmd("EVAL").arg("return 1").arg(1).arg(some),
+                    redis::cmd("HKEYS").arg(some),
+                    redis::cmd("TYPE").arg(some),
+                ] {
+                    if let Err(error) = wire.query::<Value>(command).await {
+                        return Err(cause::name(wire, &typed, Fault::of(&error)).await);
+                    }
+                }
+                match run::<String>(wire, &self.scripts.exchange, &keys, &[b"check"]).await {
+                    Err(fault) => Err(cause::name(wire, &typed, fault).await),
+                    Ok(_) => Ok(said),
+                }
             })
             .await?;
         let server = Server::of(&said);
@@ -203,25 +221,6 @@ async fn run<T: FromRedisValue>(
     args: &[&[u8]],
 ) -> Result<T, Fault> {
     script::run(wire, script, keys, args).await.map_err(|error| Fault::of(&error))
-}
-
-/// Servers do not say which key has the wrong type.
-async fn name_key(wire: &mut Wire, keys: &[(String, &str)], fault: Fault) -> Fault {
-    for (key, expected) in keys {
-        let found: String = match wire.query(redis::cmd("TYPE").arg(key)).await {
-            Ok(found) => found,
-            Err(_) => return fault,
-        };
-        if found != "none" && found != *expected {
-            return Fault::Unusable {
-                why: format!("WRONGTYPE: the key {key} is a {found}"),
-                hint:
-                    "another program has a key under quota.prefix: choose another prefix, or delete that key"
-                        .to_owned(),
-            };
-        }
-    }
-    fault
 }
 
 /// The limit that a field of a bank is about.
@@ -306,6 +305,10 @@ impl Store for RedisStore {
 
     fn check(&self) -> BoxFuture<'_, Result<About, StoreError>> {
         self.check_now().boxed()
+    }
+
+    fn name(&self) -> &str {
+        self.link.name()
     }
 
     fn patience(&self) -> Duration {

@@ -6,9 +6,11 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError,
-    RedisResult, TlsCertificates,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::ExposeSecret;
 use tidegate_quota::StoreError;
 
@@ -17,6 +19,7 @@ use crate::config::RedisConfig;
 /// Where connections are made to.
 pub(crate) struct Target {
     name: String,
+    tls: bool,
     way: Way,
 }
 
@@ -55,8 +58,19 @@ impl Target {
         }
         let address = Address::parse(&config.url)?;
         let name = address.name();
+        if let Some(ca) = &config.ca
+            && CertificateDer::pem_slice_iter(ca).flatten().next().is_none()
+        {
+            let why = "the file of trusted authorities has no certificate";
+            return Err(unusable(&name, why, "quota.ca_file is in PEM form: -----BEGIN CERTIFICATE-----"));
+        }
         let way = address.way(config).map_err(|error| unusable(&name, why(&error), URL_HINT))?;
-        Ok(Self { name, way })
+        Ok(Self { name, tls: address.is_tls(), way })
+    }
+
+    /// Whether connections are encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
     }
 
     /// For people: never with a password.
@@ -71,13 +85,34 @@ impl Target {
                 // Each caller has its own patience.
                 let config =
                     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-                Wire::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
+                match client.get_multiplexed_async_connection_with_config(&config).await {
+                    Ok(connection) => Wire::Single(connection),
+                    Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
+                        return Err(refused_login(client, &config).await.unwrap_or(error));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Way::Cluster(client) => Wire::Cluster(client.get_async_connection().await?),
         };
         wire.query::<()>(&redis::cmd("PING")).await?;
         Ok(wire)
     }
+}
+
+/// What the server says to a login. The library keeps that to itself, so it is asked once more, by hand.
+async fn refused_login(client: &Client, config: &AsyncConnectionConfig) -> Option<RedisError> {
+    let info = client.get_connection_info();
+    let login = info.redis_settings();
+    let mut auth = redis::cmd("AUTH");
+    if let Some(user) = login.username() {
+        auth.arg(user);
+    }
+    auth.arg(login.password()?);
+    let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let bare = Client::open(info.clone().set_redis_settings(nobody)).ok()?;
+    let mut connection = bare.get_multiplexed_async_connection_with_config(config).await.ok()?;
+    auth.query_async::<()>(&mut connection).await.err()
 }
 
 /// A URL, taken apart.

@@ -36,9 +36,11 @@ pub mod conformance;
 mod error;
 mod memory;
 mod seal;
+mod slot;
 mod store;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use seal::{KeyProblem, TokenKey};
+pub use slot::Slot;
 pub use store::{About, Kept, Lock, Name, Store};

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
-use tidegate_core::share::{At, BankKey, Exchange, HolderId, Ledger, LimitView, Ms, PROTOCOL, Reply};
+use tidegate_core::share::{At, BankKey, Exchange, HolderId, Ledger, LimitView, PROTOCOL, Reply};
 
 use crate::error::StoreError;
+use crate::slot::Slot;
 use crate::store::{About, Kept, Lock, Name, Store};
 
 /// A store in this process's memory.
@@ -24,22 +25,6 @@ pub struct MemoryStore {
 struct State {
     banks: BTreeMap<BankKey, Ledger>,
     slots: BTreeMap<Name, Slot>,
-}
-
-/// A lock and the value under it.
-#[derive(Debug, Default)]
-struct Slot {
-    /// The highest fence ever given; it outlives lock and value, else fences could fall.
-    fence: u64,
-    held: Option<(HolderId, At)>,
-    kept: Option<Stored>,
-}
-
-#[derive(Debug)]
-struct Stored {
-    fence: u64,
-    bytes: Vec<u8>,
-    until: At,
 }
 
 impl MemoryStore {
@@ -67,56 +52,24 @@ impl MemoryStore {
     fn lock_now(&self, name: &Name, who: HolderId, life: Duration) -> Lock {
         let now = (self.clock)();
         let mut state = self.state.lock();
-        let slot = state.slots.entry(name.clone()).or_default();
-        match slot.held {
-            Some((holder, until)) if until > now && holder != who => {
-                Lock::Held { fence: slot.fence, left: Duration::from_millis(until - now) }
-            }
-            held => {
-                if held.is_none_or(|(_, until)| until <= now) {
-                    slot.fence += 1;
-                }
-                slot.held = Some((who, now.saturating_add(millis(life))));
-                Lock::Yours { fence: slot.fence }
-            }
-        }
+        state.slots.entry(name.clone()).or_default().lock(now, who, life)
     }
 
     fn put_now(&self, name: &Name, fence: u64, bytes: &[u8], life: Duration) -> bool {
         let now = (self.clock)();
-        let mut state = self.state.lock();
-        let Some(slot) = state.slots.get_mut(name).filter(|slot| slot.fence == fence) else {
-            return false;
-        };
-        slot.held = None;
-        slot.kept = Some(Stored { fence, bytes: bytes.to_vec(), until: now.saturating_add(millis(life)) });
-        true
+        self.state.lock().slots.get_mut(name).is_some_and(|slot| slot.put(now, fence, bytes, life))
     }
 
     fn get_now(&self, name: &Name) -> Option<Kept> {
         let now = (self.clock)();
-        let mut state = self.state.lock();
-        let slot = state.slots.get_mut(name)?;
-        if slot.kept.as_ref().is_some_and(|stored| stored.until <= now) {
-            slot.kept = None;
-        }
-        slot.kept.as_ref().map(|stored| Kept {
-            fence: stored.fence,
-            bytes: stored.bytes.clone(),
-            left: Duration::from_millis(stored.until - now),
-        })
+        self.state.lock().slots.get(name).and_then(|slot| slot.get(now))
     }
 
     fn unlock_now(&self, name: &Name, fence: u64) {
-        if let Some(slot) = self.state.lock().slots.get_mut(name).filter(|slot| slot.fence == fence) {
-            slot.held = None;
+        if let Some(slot) = self.state.lock().slots.get_mut(name) {
+            slot.unlock(fence);
         }
     }
-}
-
-/// Whole milliseconds, rounded up: nothing ends before its time.
-fn millis(duration: Duration) -> Ms {
-    Ms::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(Ms::MAX)
 }
 
 impl fmt::Debug for MemoryStore {

@@ -3,7 +3,9 @@
 //! XChaCha20-Poly1305 (<https://datatracker.ietf.org/doc/html/draft-irtf-cfrg-xchacha>): its nonce has 24 bytes, so that
 //! processes that do not know of each other may draw nonces by chance for the life of a key. What a value was kept as, its
 //! name and its fence, is authenticated with it: a store that is not trusted can lose a value, but not pass one off as
-//! another, nor an old one as a new one.
+//! another. It can bring back an old value with the fence that one had, and say what it likes about the time that is left of
+//! it: who had that value of late knows it again, who has just started does not. With tokens that is good for calls that
+//! the API rejects and for logins, no more.
 
 use std::fmt;
 

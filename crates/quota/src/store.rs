@@ -52,13 +52,14 @@ pub trait Store: Debug + Send + Sync {
     /// Whether everything that is needed is there: version, scripts, permissions, table.
     fn check(&self) -> BoxFuture<'_, Result<About, StoreError>>;
 
+    /// Which store it is, as its errors name it, such as `redis at 127.0.0.1:6379`; never with a password.
+    #[expect(clippy::unnecessary_literal_bound, reason = "other stores lend what they were set up with")]
+    fn name(&self) -> &str {
+        "the store"
+    }
+
     /// For how long an exchange is waited for.
     fn patience(&self) -> Duration;
-
-    /// Whether each exchange costs money: then leases are asked in full and little is given back early.
-    fn is_metered(&self) -> bool {
-        false
-    }
 }
 
 /// Names a lock and the value kept under it.

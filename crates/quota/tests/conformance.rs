@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tidegate_core::share::{BankKey, Exchange, HolderId, LimitView, Reply};
-use tidegate_quota::conformance::{Depth, Subject, check};
+use tidegate_quota::conformance::{Clock, Depth, Subject, check};
 use tidegate_quota::{About, Kept, Lock, MemoryStore, Name, Store, StoreError};
 
 /// A store in memory with a made clock, and something wrong with its answers.
@@ -49,6 +49,8 @@ impl Forget for Faulty {
 impl<S: Forget> Subject for Made<S> {
     type Store = S;
 
+    const CLOCK: Clock = Clock::Made;
+
     fn store(&self) -> &S {
         &self.store
     }
@@ -59,6 +61,10 @@ impl<S: Forget> Subject for Made<S> {
 
     async fn pass(&self, time: Duration) {
         self.clock.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    async fn set_back(&self, time: Duration) {
+        self.clock.fetch_sub(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     async fn empty(&self) {
@@ -127,6 +133,14 @@ const DEPTH: Depth = Depth { seed: 7, runs: 200, steps: 200, wait: Duration::fro
 async fn the_memory_store_is_the_model() {
     let (store, clock) = memory();
     check(&Made { store, clock }, DEPTH).await;
+}
+
+#[tokio::test]
+async fn long_histories_meet_all_that_matters() {
+    let (store, clock) = memory();
+    let depth = Depth { seed: 1, runs: 40, steps: 400, wait: Duration::from_secs(150) };
+    let met = check(&Made { store, clock }, depth).await;
+    assert!(met.least() >= 10, "{met:?}");
 }
 
 /// The message of the panic with which the suite refuses a store.

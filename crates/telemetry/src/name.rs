@@ -41,6 +41,10 @@ pub enum Metric {
     QuotaGranted,
     /// Losses of the store, and what else happened to it.
     QuotaEvents,
+    /// Processes that share the quota.
+    QuotaInstances,
+    /// Whether permits come from the store.
+    QuotaShared,
     /// Requests per window.
     LimitQuota,
     /// What a gate believes is left in its window.
@@ -71,7 +75,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -89,6 +93,8 @@ impl Metric {
         Self::QuotaExchangeDuration,
         Self::QuotaGranted,
         Self::QuotaEvents,
+        Self::QuotaInstances,
+        Self::QuotaShared,
         Self::LimitQuota,
         Self::LimitRemaining,
         Self::LimitInFlight,
@@ -124,6 +130,8 @@ impl Metric {
             Self::QuotaExchangeDuration => "tidegate_quota_exchange_seconds",
             Self::QuotaGranted => "tidegate_quota_granted",
             Self::QuotaEvents => "tidegate_quota_store_events",
+            Self::QuotaInstances => "tidegate_quota_instances",
+            Self::QuotaShared => "tidegate_quota_shared",
             Self::LimitQuota => "tidegate_limit_quota",
             Self::LimitRemaining => "tidegate_limit_remaining",
             Self::LimitInFlight => "tidegate_limit_in_flight",
@@ -167,6 +175,12 @@ impl Metric {
             Self::QuotaGranted => "Permits of a limit that exchanges brought",
             Self::QuotaEvents => {
                 "Times the store of a shared quota went away, came back, had lost its state, or could not be used"
+            }
+            Self::QuotaInstances => {
+                "Processes that share the quota, this one included, as the store last said"
+            }
+            Self::QuotaShared => {
+                "1 if permits come from the store of the shared quota, 0 if this process does without it"
             }
             Self::LimitQuota => "Requests a limit allows per window, as declared or learnt",
             Self::LimitRemaining => "Requests that a limit's gate would let leave now",
@@ -221,6 +235,7 @@ impl Metric {
             Self::Refusals => &["limit", "reason"],
             Self::QuotaExchanges | Self::QuotaExchangeDuration => &["outcome"],
             Self::QuotaEvents => &["event"],
+            Self::QuotaInstances | Self::QuotaShared => &["mode"],
             Self::TokenRequests | Self::LimitListings => &["credential", "outcome"],
             Self::WritesInDoubt => &["ending"],
             Self::Replays | Self::Joins => &["by"],

@@ -20,7 +20,7 @@ use tidegate::observe::{
 };
 use tidegate_core::event::Event;
 use tidegate_core::key::CredentialId;
-use tidegate_core::pace::BankSnapshot;
+use tidegate_core::pace::{BankSnapshot, FleetSnapshot};
 
 use crate::name::Metric;
 
@@ -68,6 +68,8 @@ pub struct Metrics {
     quota_exchange_duration: Histograms,
     quota_granted: Counters,
     quota_events: Counters,
+    quota_instances: Gauges,
+    quota_shared: Gauges,
     limit_quota: Gauges,
     limit_remaining: Gauges,
     limit_in_flight: Gauges,
@@ -136,6 +138,8 @@ impl Metrics {
             quota_exchange_duration: histograms(&mut registry, Metric::QuotaExchangeDuration),
             quota_granted: counters(&mut registry, Metric::QuotaGranted),
             quota_events: counters(&mut registry, Metric::QuotaEvents),
+            quota_instances: gauges(&mut registry, Metric::QuotaInstances),
+            quota_shared: gauges(&mut registry, Metric::QuotaShared),
             limit_quota: gauges(&mut registry, Metric::LimitQuota),
             limit_remaining: gauges(&mut registry, Metric::LimitRemaining),
             limit_in_flight: gauges(&mut registry, Metric::LimitInFlight),
@@ -199,6 +203,8 @@ impl Metrics {
     fn set_gauges(&self, snapshot: &BankSnapshot) {
         for gauges in [
             &self.hint_drift,
+            &self.quota_instances,
+            &self.quota_shared,
             &self.limit_quota,
             &self.limit_remaining,
             &self.limit_in_flight,
@@ -209,6 +215,14 @@ impl Metrics {
             &self.waiting,
         ] {
             gauges.clear();
+        }
+        if let Some(FleetSnapshot { mode, instances: Some(instances) }) = snapshot.fleet {
+            let labels = vec![("mode", mode.to_owned())];
+            self.quota_instances.get_or_create(&labels).set(f64::from(instances));
+        }
+        if let Some(mode) = snapshot.fleet.map(|fleet| fleet.mode).filter(|mode| *mode != "idle") {
+            let joined = if mode == "joined" { 1.0 } else { 0.0 };
+            self.quota_shared.get_or_create(&vec![("mode", mode.to_owned())]).set(joined);
         }
         self.set_limits(snapshot);
         self.set_drift(snapshot);
@@ -386,8 +400,11 @@ impl Observer for Metrics {
             Event::StoreAway { .. } => self.store_event("away"),
             Event::StoreBack { .. } => self.store_event("back"),
             Event::StoreForgot => self.store_event("forgot"),
-            Event::StoreUnusable => self.store_event("unusable"),
-            Event::LimitLearnt { .. } | Event::ReserveCut { .. } | Event::StrangersSeen { .. } => {}
+            Event::StoreUnusable { .. } => self.store_event("unusable"),
+            Event::LimitLearnt { .. }
+            | Event::ReserveCut { .. }
+            | Event::StrangersSeen { .. }
+            | Event::TermsDiffer { .. } => {}
         }
     }
 
@@ -462,7 +479,28 @@ mod tests {
             throttles: 0,
             accepted: 1,
             strangers_per_second: 0.0,
+            shared: None,
         }
+    }
+
+    #[test]
+    fn the_fleet_is_shown_with_how_it_is_joined_and_an_unknown_number_is_none() {
+        let metrics = Metrics::new();
+        let render = |mode, instances| {
+            let fleet = Some(FleetSnapshot { mode, instances });
+            metrics.render(&BankSnapshot { fleet, ..BankSnapshot::default() })
+        };
+        assert!(render("joined", Some(8)).contains("tidegate_quota_instances{mode=\"joined\"} 8.0"));
+        let alone = render("share", Some(7));
+        assert!(alone.contains("tidegate_quota_instances{mode=\"share\"} 7.0"), "{alone}");
+        assert!(!alone.contains("joined"), "a mode that is over: {alone}");
+        assert!(alone.contains("tidegate_quota_shared{mode=\"share\"} 0.0"), "{alone}");
+        assert!(render("joined", Some(8)).contains("tidegate_quota_shared{mode=\"joined\"} 1.0"));
+        let never = render("share", None);
+        assert!(never.contains("tidegate_quota_shared{mode=\"share\"} 0.0"), "never reached: {never}");
+        let idle = render("idle", None);
+        assert!(!idle.contains("tidegate_quota_instances{"), "{idle}");
+        assert!(!idle.contains("tidegate_quota_shared{"), "{idle}");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Both lie below cargo's target folder, so that nothing is written into the source tree. A stamp with the text of the
 //! pins is written last: an environment without it, or with another, is made anew, so an interrupted install heals.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{Places, program::make_empty};
 use crate::{
@@ -21,23 +24,29 @@ const NODE_FILES: &[&str] = &["package.json", "package-lock.json", ".npmrc", "no
 /// Makes the Python environment.
 pub(crate) fn python() -> Result<(), Failure> {
     let places = Places::find()?;
-    let requirements = root().join("tests/sdk/requirements.txt");
-    let pins = read(&requirements)?;
-    if is_current(&places.venv, &pins) && starts(&places.python().to_string_lossy(), &["--version"]) {
-        eprintln!("{} is up to date", places.venv.display());
-        return Ok(());
+    venv(&places.venv, &root().join("tests/sdk/requirements.txt"), &[]).map(drop)
+}
+
+/// Makes a Python environment in `folder` from a list of pins, unless it is there, and brings its interpreter.
+pub(crate) fn venv(folder: &Path, requirements: &Path, flags: &[&str]) -> Result<PathBuf, Failure> {
+    let (pins, python) = (read(requirements)?, folder.join("bin/python"));
+    if is_current(folder, &pins) && starts(&python.to_string_lossy(), &["--version"]) {
+        eprintln!("{} is up to date", folder.display());
+        return Ok(python);
     }
     if !starts("python3", &["-c", "import venv, ensurepip"]) {
         return Err(Failure::new("python3 with its venv and ensurepip modules is not installed")
             .hint("on Debian: apt-get install python3-venv"));
     }
-    make_empty(&places.venv)?;
-    Program::new("python3").args(["-m", "venv"]).args([&places.venv]).run()?;
-    Program::new(places.python())
+    make_empty(folder)?;
+    Program::new("python3").args(["-m", "venv"]).args([folder]).run()?;
+    Program::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .args([&requirements])
+        .args([requirements])
+        .args(flags)
         .run()?;
-    write(&places.venv.join(STAMP), &pins)
+    write(&folder.join(STAMP), &pins)?;
+    Ok(python)
 }
 
 /// Makes the Node environment.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::load::HttpClient;
@@ -138,16 +139,24 @@ struct Quota {
     mode: String,
 }
 
-/// How many of the gateways that run say that they share the quota.
-pub(crate) async fn joined(world: &World, client: &HttpClient) -> Result<usize, Failure> {
-    let mut joined = 0;
+/// Whether all gateways that run say that they share the quota. They are asked at the same time: one after the other would
+/// measure the judge.
+pub(crate) async fn all_joined(world: &World, client: &HttpClient) -> Result<bool, Failure> {
+    let mut asked = JoinSet::new();
     for gateway in world.gateways.iter().filter(|gateway| gateway.is_running()) {
-        let state: State =
-            serde_json::from_str(&get(client, &format!("http://{}/api/state", gateway.admin)).await?)?;
-        let mut tenants = state.tenants.into_iter().filter_map(|tenant| tenant.quota);
-        joined += usize::from(tenants.any(|quota| quota.mode == "joined"));
+        asked.spawn(joined(gateway.admin, client.clone()));
     }
-    Ok(joined)
+    let mut all = true;
+    while let Some(answer) = asked.join_next().await {
+        all &= answer??;
+    }
+    Ok(all)
+}
+
+async fn joined(admin: SocketAddr, client: HttpClient) -> Result<bool, Failure> {
+    let state: State = serde_json::from_str(&get(&client, &format!("http://{admin}/api/state")).await?)?;
+    let mut tenants = state.tenants.into_iter().filter_map(|tenant| tenant.quota);
+    Ok(tenants.any(|quota| quota.mode == "joined"))
 }
 
 async fn get(client: &HttpClient, url: &str) -> Result<String, Failure> {

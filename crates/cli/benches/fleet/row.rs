@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::judge::{Record, books, exchanges, joined};
+use crate::judge::{Record, all_joined, books, exchanges};
 use crate::load::{Load, client};
 use crate::world::{Setup, Sharing, World};
 
@@ -228,14 +228,11 @@ impl Plan {
 /// Seconds until all gateways say that they share the quota again; the books are read meanwhile.
 async fn until_joined(world: &World, record: &mut Record) -> Result<f64, Failure> {
     const PATIENCE: Duration = Duration::from_secs(20);
+    const EVERY: Duration = Duration::from_millis(20);
     let client = client();
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        record.watch(world.sim, &client, Duration::from_millis(50)).await?;
-        if joined(world, &client).await? == world.gateways.len() {
-            break;
-        }
-        sleep(Duration::from_millis(20)).await;
+    while begun.elapsed() < PATIENCE && !all_joined(world, &client).await? {
+        record.watch(world.sim, &client, EVERY).await?;
     }
     Ok(begun.elapsed().as_secs_f64())
 }

@@ -73,6 +73,7 @@ pub(super) async fn carry_out(
     shown.finish();
     listen.abort();
     cancel.abort();
+    link.upstream.give_back().await;
     if let Some(state) = state {
         state.end().await;
     }

@@ -59,7 +59,11 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
     if !args.dry_run || input.has_names() {
         link.begin().await?;
     }
-    let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await?;
+    let lookups = input.resolve(&Client::over(Arc::clone(&link.upstream))).await;
+    if args.dry_run || lookups.is_err() {
+        link.upstream.give_back().await;
+    }
+    let lookups = lookups?;
     if args.dry_run {
         return block_in_place(|| dry_run::dry_run(&input, &lookups, link.upstream.profile()));
     }

@@ -267,14 +267,25 @@ pub(super) fn store(text: &str) -> Result<(), String> {
     match scheme {
         "" if text == "memory" => Ok(()),
         "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => Ok(()),
+        DYNAMODB => with_dynamodb(cfg!(feature = "dynamodb")),
         // The rest of the address is not repeated: a password may stand in it.
         "" => Err(format!("is no address of a store ({STORES})")),
         scheme => Err(format!("`{scheme}://` is not a store ({STORES})")),
     }
 }
 
-const STORES: &str = "write redis://HOST:PORT, rediss://HOST:PORT with TLS, redis+cluster://HOST,HOST, or memory for a \
-                      quota that is this process's alone";
+const STORES: &str = "write redis://HOST:PORT, rediss://HOST:PORT with TLS, redis+cluster://HOST,HOST, \
+                      dynamodb://TABLE?region=REGION, or memory for a quota that is this process's alone";
+
+/// The scheme of a DynamoDB table.
+pub(super) const DYNAMODB: &str = "dynamodb";
+
+/// Whether this program knows DynamoDB, and otherwise how to get one that does.
+fn with_dynamodb(built: bool) -> Result<(), String> {
+    let why = "`dynamodb://` needs a tidegate that is built with DynamoDB, and this one is not (build it with \
+               `cargo install --path crates/cli --features dynamodb`)";
+    built.then_some(()).ok_or_else(|| why.to_owned())
+}
 
 /// As `store`, for the file: a password in it would end up in a repository.
 pub(super) fn store_without_password(text: &str) -> Result<(), String> {

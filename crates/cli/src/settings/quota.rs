@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tidegate::UpstreamConfig;
-use tidegate::share::{HolderId, ShareConfig, SharedQuota, Store, StoreError, TokenKey};
+use tidegate::share::{ShareConfig, SharedQuota, Store, StoreError, TokenKey, new_holder};
 use tidegate_core::pace::{LimitSpec, Partition};
 use tidegate_core::profile::reader::Section;
 use tidegate_quota_redis::{RedisConfig, RedisStore};
@@ -45,10 +45,8 @@ pub(super) fn read(section: &Section<'_>, settings: &mut Settings) {
         ("password", QUOTA_PASSWORD_ENV, QUOTA_PASSWORD_FILE.name),
         ("token_key", TOKEN_KEY_ENV, TOKEN_KEY_FILE.name),
     ] {
-        if section.has(secret) {
-            let told = format!("secrets do not belong into this file (set {env}, or name a {file})");
-            section.problem(secret, &told);
-        }
+        let told = format!("secrets do not belong into this file (set {env}, or name a {file})");
+        section.refuse(secret, told);
     }
 }
 
@@ -77,15 +75,40 @@ impl Settings {
     /// # Errors
     /// What cannot be used. The store is not asked for anything yet.
     pub(super) fn quota(&self) -> Result<Option<SharedQuota>, Failure> {
-        let Some(url) = self.get(&QUOTA_STORE).filter(|url| *url != "memory") else { return Ok(None) };
-        let (store, token_key) = together((self.redis(url), self.token_key()))?;
+        let Some(url) = self.get(&QUOTA_STORE).filter(|_| self.shares()) else {
+            if let Some(told) = self.unused_quota() {
+                tracing::warn!(target: "tidegate", "{told}");
+            }
+            return Ok(None);
+        };
+        let (store, token_key) = together((self.store(url), self.token_key()))?;
         let config = ShareConfig {
-            holder: HolderId(fastrand::u64(1..)),
+            holder: new_holder(),
             on_store_loss: self.get(&ON_STORE_LOSS).and_then(|text| loss(text).ok()).unwrap_or_default(),
             max_instances: self.number(&MAX_INSTANCES).unwrap_or(DEFAULT_INSTANCES),
             tokens_shared: token_key.is_some(),
         };
         Ok(Some(SharedQuota { store, config, token_key }))
+    }
+
+    /// Whether the quota is shared at all.
+    pub(crate) fn shares(&self) -> bool {
+        self.get(&QUOTA_STORE).is_some_and(|url| url != "memory")
+    }
+
+    /// What to say where keys of the table are set that have no effect without a store.
+    fn unused_quota(&self) -> Option<String> {
+        let keys = QUOTA_TEXTS.into_iter().chain([&MAX_INSTANCES]).filter(|key| key.name != QUOTA_STORE.name);
+        let mut unused: Vec<&str> = keys.filter(|key| self.get(key).is_some()).map(|key| key.name).collect();
+        unused.extend(self.quota_password.is_some().then_some(QUOTA_PASSWORD_ENV));
+        unused.extend(self.token_key.is_some().then_some(TOKEN_KEY_ENV));
+        (!unused.is_empty()).then(|| {
+            format!(
+                "{} is `memory`, so the quota is this process's alone and of no effect are: {}",
+                QUOTA_STORE.name,
+                unused.join(", ")
+            )
+        })
     }
 
     /// By how much starts of runs and exports are spread where the quota is shared; `None`: they are not.
@@ -94,6 +117,14 @@ impl Settings {
             Some(range) => range.map(|(least, most)| Stagger { least, most }),
             None => Some(DEFAULT_STAGGER),
         }
+    }
+
+    fn store(&self, url: &str) -> Result<Arc<dyn Store>, Failure> {
+        #[cfg(feature = "dynamodb")]
+        if super::dynamodb::is_meant(url) {
+            return Ok(Arc::new(self.dynamodb(url)?));
+        }
+        self.redis(url)
     }
 
     fn redis(&self, url: &str) -> Result<Arc<dyn Store>, Failure> {

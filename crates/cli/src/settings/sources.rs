@@ -74,7 +74,8 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 
 /// The secret in a file, without the line break that editors put behind it.
 pub(super) fn secret_in(path: &str, whose: &str) -> Result<SecretString, Failure> {
-    let text = read(Path::new(path))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{whose}: cannot read {path}: {error}")))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(Failure::usage(format!("{whose}: {path} is empty (write the secret into it)"))),
         text => Ok(SecretString::from(text)),
@@ -94,12 +95,10 @@ fn from_file(file: &Section<'_>) -> Settings {
         for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
             settings.set(key, text(&credential, key));
         }
-        if credential.has("client_secret") {
-            credential.problem(
-                "client_secret",
-                "secrets do not belong into this file (set it in the environment, or name a client_secret_file)",
-            );
-        }
+        credential.refuse(
+            "client_secret",
+            "secrets do not belong into this file (set it in the environment, or name a client_secret_file)",
+        );
     }
     if let Some(gateway) = file.section("gateway") {
         for key in [&HOSTS, &ORIGINS] {

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use tidegate_core::share::{BankKey, Exchange, PROTOCOL};
-use tidegate_quota::StoreError;
+use tidegate_core::share::{BankKey, Exchange, LimitView, PROTOCOL};
+use tidegate_quota::{About, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
 use super::SharedQuota;
+use crate::clock::Clock;
 
 /// For so long a store that is away is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +34,31 @@ where
     }
 }
 
+/// A store whose answer did not come within `patience`.
+pub(crate) fn late(store: &dyn Store, patience: Duration) -> StoreError {
+    StoreError::Away {
+        store: store.name().to_owned(),
+        why: format!("no answer within {} ms", patience.as_millis()),
+        retry_after: None,
+    }
+}
+
 impl SharedQuota {
+    /// Looks at the store for no longer than `patience`: whether all that is needed is there, and what is kept of a bank. Nothing is
+    /// changed. What another program or another version left under the keys of this bank is found here, and in no other bank.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Away`] also where there was no answer in time.
+    pub async fn look(
+        &self,
+        bank: BankKey,
+        patience: Duration,
+    ) -> Result<(About, Vec<LimitView>), StoreError> {
+        let look = async { Ok((self.store.check().await?, self.store.view(bank).await?)) };
+        let looked = tokio::time::timeout(patience, look).await;
+        looked.unwrap_or_else(|_| Err(late(&*self.store, patience)))
+    }
+
     /// Makes this process known to those that share a bank, and brings their number, this one included. Nothing is said
     /// of any limit and no permit is asked for: it is for those who want to know how many there are before their first
     /// call. An exchange that has the number zero comes before all others of its holder.
@@ -46,7 +71,7 @@ impl SharedQuota {
             holder: self.config.holder,
             seq: 0,
             incarnation: None,
-            salt: fastrand::u64(..),
+            salt: Clock::start().seed(),
             slack: 0,
             heard: None,
             limits: Vec::new(),
@@ -62,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use tidegate_core::share::{HolderId, OnStoreLoss, ShareConfig};
-    use tidegate_quota::{MemoryStore, Store};
+    use tidegate_quota::MemoryStore;
 
     use super::*;
 

@@ -10,11 +10,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidegate_core::share::{Away, BankKey, Exchange, Reply};
-use tidegate_core::time::Mono;
 use tidegate_quota::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::late;
 use crate::observe::StoreDone;
 use crate::pacer::{Pacer, Shared};
 
@@ -25,6 +25,53 @@ pub(crate) struct Link {
     pub(crate) bank: BankKey,
     /// What is due has changed.
     pub(crate) changed: Arc<Notify>,
+}
+
+/// What became of an exchange.
+struct Answered {
+    answer: Result<Reply, StoreError>,
+    took: Duration,
+}
+
+impl Link {
+    /// One exchange there and back, within `patience`.
+    async fn exchange(&self, said: &Exchange, patience: Duration) -> Answered {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(patience, self.store.exchange(self.bank, said)).await;
+        let late = || Err(late(&*self.store, patience));
+        Answered { answer: answer.unwrap_or_else(|_| late()), took: began.elapsed() }
+    }
+
+    /// Gives back what `pacer` holds, within the store's patience in all.
+    pub(crate) async fn give_back(&self, pacer: &Pacer) {
+        let end = Instant::now() + self.store.patience();
+        while let Some(said) = pacer.last_exchange() {
+            let answer = self.exchange(&said, end - Instant::now()).await;
+            let last = answer.answer.is_err();
+            answer.bring(pacer, &said);
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+impl Answered {
+    /// Tells who has to know.
+    fn bring(&self, pacer: &Pacer, said: &Exchange) {
+        match &self.answer {
+            Ok(reply) => {
+                pacer.store_done(&answered(said, reply, self.took));
+                pacer.end_exchange(said, Ok(reply));
+            }
+            Err(error) => {
+                let (outcome, why) = (outcome_of(error), error.to_string());
+                pacer.store_done(&StoreDone { why: Some(&why), ..failed(outcome, self.took) });
+                pacer.store_failed(&why);
+                pacer.end_exchange(said, Err(error.away(pacer.now())));
+            }
+        }
+    }
 }
 
 /// Makes exchanges for as long as any is due.
@@ -67,29 +114,11 @@ impl Courier {
 
     /// One exchange there and back.
     async fn carry(&mut self, said: Exchange) {
-        let began = Instant::now();
         let said = self.said.insert(said).clone();
-        let patience = self.link.store.patience();
-        let answer = tokio::time::timeout(patience, self.link.store.exchange(self.link.bank, &said)).await;
+        let answer = self.link.exchange(&said, self.link.store.patience()).await;
         self.said = None;
         let Some(pacer) = self.pacer() else { return };
-        let took = began.elapsed();
-        match answer {
-            Ok(Ok(reply)) => {
-                pacer.store_done(&answered(&said, &reply, took));
-                pacer.end_exchange(&said, Ok(&reply));
-            }
-            Ok(Err(error)) => {
-                let (outcome, why) = (outcome_of(&error), error.to_string());
-                pacer.store_done(&StoreDone { why: Some(&why), ..failed(outcome, took) });
-                pacer.end_exchange(&said, Err(away(&error, pacer.now())));
-            }
-            Err(_) => {
-                let why = format!("no answer within {} ms", patience.as_millis());
-                pacer.store_done(&StoreDone { why: Some(&why), ..failed("away", took) });
-                pacer.end_exchange(&said, Err(Away::Until(None)));
-            }
-        }
+        answer.bring(&pacer, &said);
     }
 
     fn pacer(&self) -> Option<Pacer> {
@@ -108,15 +137,6 @@ impl Drop for Courier {
         if let Some(said) = self.said.take() {
             pacer.end_exchange(&said, Err(Away::Until(None)));
         }
-    }
-}
-
-fn away(error: &StoreError, now: Mono) -> Away {
-    match error {
-        StoreError::Away { retry_after, .. } => Away::Until(retry_after.map(|after| now + after)),
-        StoreError::Unusable { .. }
-        | StoreError::Unanswered(tidegate_core::share::Unanswered::Protocol { .. }) => Away::Unusable,
-        StoreError::Unanswered(tidegate_core::share::Unanswered::Stale) => Away::Until(None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A quota that is shared with other processes.
 //!
-//! They meet in a [`Store`]: [`MemoryStore`] for the parts of one program, Redis for programs (crate `tidegate-quota-redis`).
+//! They meet in a [`Store`]: [`MemoryStore`] for the parts of one program, Redis or DynamoDB for programs (crates
+//! `tidegate-quota-redis` and `tidegate-quota-dynamodb`).
 //! Those that name the same API and tenant, in one store, share:
 //!
 //! ```
@@ -33,16 +34,27 @@
 //! let (one, other) = (part(1).expect("valid"), part(2).expect("valid"));
 //! assert_eq!(one.bank(), other.bank(), "what one of them spends is spent for both");
 //! ```
+//!
+//! A program that ends calls [`Upstream::give_back`](crate::Upstream::give_back) last, so that the others need not wait for what it
+//! holds.
 
 mod ask;
 mod courier;
 
 use std::sync::Arc;
 
-pub(crate) use ask::ask;
+pub(crate) use ask::{ask, late};
 pub(crate) use courier::{Courier, Link};
 pub use tidegate_core::share::{BankKey, Exchange, HolderId, LimitView, OnStoreLoss, Reply, ShareConfig};
 pub use tidegate_quota::{About, Kept, Lock, MemoryStore, Name, Store, StoreError, TokenKey};
+
+use crate::clock::Clock;
+
+/// A number for this process among those that share a quota: from the system's source of chance, so that no two processes
+/// ever have the same, on machines that were started alike neither.
+pub fn new_holder() -> HolderId {
+    Clock::start().holder()
+}
 
 /// How an upstream's quota is shared with other processes.
 ///

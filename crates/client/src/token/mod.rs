@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_core::key::{CredentialId, Family};
+use tidegate_core::pace::TokenSlot;
 use tidegate_core::time::Mono;
 use tidegate_core::token::{Generation, Plan, TokenFailure, TokenLife, TokenRules};
 use tokio::sync::Notify;
@@ -109,7 +110,7 @@ impl fmt::Debug for TokenManager {
 static NEXT_SLOT: AtomicU64 = AtomicU64::new(1);
 
 impl TokenManager {
-    /// A manager that holds no token yet.
+    /// A manager that holds no token yet. Its calls are counted for the client of `credentials`, whatever `id` calls it.
     pub fn new(
         id: CredentialId,
         credentials: ClientCredentials,
@@ -121,7 +122,7 @@ impl TokenManager {
         let rng = fastrand::Rng::with_seed(clock.seed());
         let state = State { life: TokenLife::new(rules), rng, value: None, failure: None };
         Self {
-            id,
+            id: id.of_client(credentials.client_id()),
             slot: NEXT_SLOT.fetch_add(1, Ordering::Relaxed),
             credentials,
             endpoint,
@@ -134,10 +135,11 @@ impl TokenManager {
         }
     }
 
-    /// Renews together with other processes.
+    /// Renews together with other processes. With a token key its tokens are theirs.
     #[must_use]
     pub(crate) fn sharing(self, shared: SharedTokens) -> Self {
-        Self { shared: Some(shared), ..self }
+        let slot = if shared.lends() { TokenSlot::FLEET.0 } else { self.slot };
+        Self { shared: Some(shared), slot, ..self }
     }
 
     /// The credential's name.

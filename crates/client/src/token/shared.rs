@@ -7,16 +7,18 @@
 //!
 //! * A lock ends by itself, so a process that dies while it holds it delays the others by that, no more. Its fence keeps a
 //!   process that was late from replacing a newer token.
-//! * Only a token that was kept with a higher fence than the one held here is taken over. So a token that the API rejected
-//!   is never taken back from the store.
+//! * A token that was held here is not taken over again, so one that the API rejected is never taken back from the store. It is
+//!   known again by its seal, not by its fence: a store that lost its state begins anew with fences.
 //! * A store that is away delays a renewal by a second, then this process fetches alone: to have a token goes before to
 //!   save a login.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidegate_core::share::{BankKey, HolderId, LimitKey};
 use tidegate_core::time::Mono;
@@ -36,6 +38,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// Up to this.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
+/// So many of the last tokens are known again: a store that comes back with older state has one of them, or one that is over.
+const HELD: usize = 8;
+
 /// One credential's tokens in all processes.
 pub(crate) struct SharedTokens {
     store: Arc<dyn Store>,
@@ -46,8 +51,8 @@ pub(crate) struct SharedTokens {
     life: Duration,
     /// Of a token whose answer does not tell.
     default_life: Duration,
-    /// The highest fence whose token was held here.
-    known: AtomicU64,
+    /// The tokens that were held here last, by their seals.
+    held: Mutex<VecDeque<Seal>>,
     /// It was said that a token could not be opened.
     warned: AtomicBool,
 }
@@ -113,9 +118,14 @@ impl SharedTokens {
             key: quota.token_key.clone(),
             life: fetch + SLACK,
             default_life,
-            known: AtomicU64::new(0),
+            held: Mutex::new(VecDeque::new()),
             warned: AtomicBool::new(false),
         }
+    }
+
+    /// The fleet has one token.
+    pub(super) fn lends(&self) -> bool {
+        self.key.is_some()
     }
 
     /// A token: one that another process has put there since, else a new one by `fetch`, which tells when it asked.
@@ -181,12 +191,15 @@ impl SharedTokens {
     async fn found(&self) -> Result<Found, StoreError> {
         let Some(key) = &self.key else { return Ok(Found::Nothing) };
         let kept = ask(|| self.store.get(&self.name)).await?;
-        let known = self.known.load(Ordering::Relaxed);
-        let Some(kept) = kept.filter(|kept| kept.fence > known && !kept.left.is_zero()) else {
+        let Some(kept) = kept.filter(|kept| !kept.left.is_zero()) else {
             return Ok(Found::Nothing);
         };
+        let seal = seal_of(&kept.bytes);
+        if seal.is_some_and(|seal| self.held.lock().contains(&seal)) {
+            return Ok(Found::Nothing);
+        }
         if let Some(taken) = open(key, &self.name, &kept) {
-            self.known.fetch_max(kept.fence, Ordering::Relaxed);
+            self.hold(seal);
             return Ok(Found::Token(taken));
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -196,6 +209,14 @@ impl SharedTokens {
             );
         }
         Ok(Found::Sealed)
+    }
+
+    fn hold(&self, seal: Option<Seal>) {
+        let mut held = self.held.lock();
+        held.extend(seal);
+        if held.len() > HELD {
+            held.pop_front();
+        }
     }
 
     /// Gives the new token to the others and ends the lock.
@@ -208,12 +229,19 @@ impl SharedTokens {
         let Some((sealed, left)) = sealed else {
             return self.store.unlock(&self.name, fence).await;
         };
-        self.known.fetch_max(fence, Ordering::Relaxed);
+        self.hold(seal_of(&sealed));
         if !ask(|| self.store.put(&self.name, fence, &sealed, left)).await? {
             tracing::debug!(target: "tidegate", "another process has renewed the token meanwhile");
         }
         Ok(())
     }
+}
+
+/// What tells one sealed token from all others: its nonce.
+type Seal = [u8; TokenKey::NONCE];
+
+fn seal_of(sealed: &[u8]) -> Option<Seal> {
+    sealed.first_chunk().copied()
 }
 
 /// `None` where the machine has no source of chance that is fit for it.
@@ -313,6 +341,48 @@ mod tests {
         // The API rejects it in both.
         assert_eq!(renew(&other, &clock, "b").await, told("b", "fetched"));
         assert_eq!(renew(&one, &clock, "c").await, told("b", "taken"));
+    }
+
+    /// Logins of each life of a token. `before` happens before each.
+    async fn logins(
+        clock: &Clock,
+        processes: &[SharedTokens],
+        lives: usize,
+        before: impl Fn(usize),
+    ) -> Vec<usize> {
+        let mut logins = Vec::new();
+        for life in 0..lives {
+            before(life);
+            let mut fetched = 0;
+            for process in processes {
+                fetched += usize::from(renew(process, clock, "t").await.1 == "fetched");
+            }
+            logins.push(fetched);
+            tokio::time::sleep(HOUR).await;
+        }
+        logins
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_forgot_its_fences_costs_no_login() {
+        let (store, clock) = (memory(), Clock::start());
+        let processes: Vec<_> = (1..=4).map(|holder| process(&store, holder, Some(7))).collect();
+        let forgets = |life| {
+            if [8, 9].contains(&life) {
+                store.forget();
+            }
+        };
+        assert_eq!(logins(&clock, &processes, 20, forgets).await, [1; 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_that_speaks_first_to_a_store_that_forgot_logs_in_for_all() {
+        let (store, clock) = (memory(), Clock::start());
+        let mut processes: Vec<_> = (1..=3).map(|holder| process(&store, holder, Some(7))).collect();
+        assert_eq!(logins(&clock, &processes, 5, |_| ()).await, [1; 5]);
+        store.forget();
+        processes.insert(0, process(&store, 4, Some(7)));
+        assert_eq!(logins(&clock, &processes, 4, |_| ()).await, [1; 4]);
     }
 
     #[tokio::test(start_paused = true)]

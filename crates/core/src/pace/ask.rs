@@ -15,6 +15,12 @@ use crate::time::Mono;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenSlot(pub u64);
 
+impl TokenSlot {
+    /// The one line of tokens that a client has in all processes, where they have one. Any other is this process's own, and counts
+    /// by itself though it is of the same client.
+    pub const FLEET: Self = Self(u64::MAX - 1);
+}
+
 /// One attempt asks to leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {

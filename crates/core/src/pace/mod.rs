@@ -64,6 +64,8 @@ pub use bank::{Bank, Named, Quoted};
 pub use drift::{DriftHour, DriftSnapshot};
 pub use keep::{Kept, KeptProblem, Lost, Restored, Uptime};
 pub use policy::{ClassPolicy, Taking, UnknownTaking};
-pub use snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
+pub use snapshot::{
+    BankSnapshot, BreakerSnapshot, FleetSnapshot, GateSnapshot, ShareSnapshot, WaitingSnapshot,
+};
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

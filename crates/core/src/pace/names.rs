@@ -13,12 +13,24 @@ use crate::pace::slab::{Slab, small};
 
 /// A name that can be held.
 pub(super) trait Name {
+    /// What it is known by: names with the same text are one.
     fn text(&self) -> &str;
+
+    /// The text by which it is held while less is known of it.
+    fn before(&self) -> Option<&str> {
+        None
+    }
 }
 
+/// A credential is known by what the server counts by: one client with two names is one. A stored state has the names alone, so
+/// what was restored by name goes over to the first client of that name.
 impl Name for CredentialId {
     fn text(&self) -> &str {
-        self.as_str()
+        self.counted_as()
+    }
+
+    fn before(&self) -> Option<&str> {
+        self.is_client().then(|| self.as_str())
     }
 }
 
@@ -43,15 +55,36 @@ impl<N: Name + Clone> Names<N> {
 
     /// The number of a name for one more holder.
     pub(super) fn hold(&mut self, name: &N) -> u32 {
-        let hash = self.hasher.hash_one(name.text());
-        if let Some(&id) = self.table.find(hash, |&id| self.held[id as usize].0.text() == name.text()) {
+        if let Some(id) = self.find(name.text()) {
             self.held[id as usize].1 += 1;
             return id;
         }
-        let id = small(self.held.insert((name.clone(), 1)));
+        let id = if let Some(id) = name.before().and_then(|before| self.find(before)) {
+            self.unlist(id);
+            self.held[id as usize].0 = name.clone();
+            self.held[id as usize].1 += 1;
+            id
+        } else {
+            small(self.held.insert((name.clone(), 1)))
+        };
         let Self { hasher, held, table } = self;
-        table.insert_unique(hash, id, |&id| hasher.hash_one(held[id as usize].0.text()));
+        table.insert_unique(hasher.hash_one(name.text()), id, |&id| {
+            hasher.hash_one(held[id as usize].0.text())
+        });
         id
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        self.table.find(hash, |&id| self.held[id as usize].0.text() == text).copied()
+    }
+
+    /// No name leads to `id` any more.
+    fn unlist(&mut self, id: u32) {
+        let hash = self.hasher.hash_one(self.held[id as usize].0.text());
+        if let Ok(entry) = self.table.find_entry(hash, |&other| other == id) {
+            entry.remove();
+        }
     }
 
     /// A number that no name leads to, whatever callers are called; `name` is for people.
@@ -76,11 +109,8 @@ impl<N: Name + Clone> Names<N> {
         if *count > 0 {
             return;
         }
-        if let Some((name, _)) = self.held.remove(id as usize)
-            && let Ok(entry) = self.table.find_entry(self.hasher.hash_one(name.text()), |&other| other == id)
-        {
-            entry.remove();
-        }
+        self.unlist(id);
+        self.held.remove(id as usize);
     }
 }
 
@@ -111,5 +141,21 @@ mod tests {
         names.release(id);
         assert_eq!(names.held.len(), 1);
         assert_eq!(names.table.len(), 1);
+    }
+
+    #[test]
+    fn a_client_is_one_whatever_it_is_called_and_takes_over_what_was_held_by_its_name() {
+        let mut names = Names::new(FixedState::with_seed(1));
+        let restored = names.hold(&CredentialId::new("reporting"));
+        let client = CredentialId::new("reporting").of_client("7f0c7c0e");
+        assert_eq!(names.hold(&client), restored);
+        assert_eq!(names.name(restored), &client);
+        assert_eq!(names.hold(&CredentialId::new("login").of_client("7f0c7c0e")), restored);
+        let namesake = names.hold(&CredentialId::new("reporting").of_client("0a8b6a0b"));
+        assert_ne!(namesake, restored);
+        for id in [restored, restored, restored, namesake] {
+            names.release(id);
+        }
+        assert!(names.held.len() == 0 && names.table.is_empty());
     }
 }

@@ -388,8 +388,10 @@ impl Registry {
         if let Some(credential) = key.credential {
             parts.push(format!("credential={}", self.credentials.name(credential)));
         }
-        if let Some(token) = key.token {
-            parts.push(format!("token={}", token.0));
+        match key.token {
+            None => {}
+            Some(TokenSlot::FLEET) => parts.push("token=fleet".to_owned()),
+            Some(token) => parts.push(format!("token={}", token.0)),
         }
         if let (Some(family), Limit::Declared(_)) = (key.family, key.limit) {
             parts.push(format!("family={}", self.families[family as usize].family));

@@ -18,6 +18,18 @@ pub struct BankSnapshot {
     pub drift: Vec<DriftSnapshot>,
     /// Tickets that are granted or sent.
     pub in_flight: usize,
+    /// Where the quota is shared with other processes. Shown with the store, not with the bank.
+    #[serde(skip)]
+    pub fleet: Option<FleetSnapshot>,
+}
+
+/// A bank's part in a shared quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FleetSnapshot {
+    /// `idle`: nothing was heard of the store yet. `joined`: permits come from it. Without it `share`, `closed` or `open`.
+    pub mode: &'static str,
+    /// Processes that share the quota, this one included, as the store last said.
+    pub instances: Option<u32>,
 }
 
 /// Waiters by class.
@@ -77,6 +89,21 @@ pub struct GateSnapshot {
     pub accepted: u64,
     /// Estimated draw of strangers, requests per second.
     pub strangers_per_second: f64,
+    /// What is held of it, if it is shared with other processes and the store told of it.
+    pub shared: Option<ShareSnapshot>,
+}
+
+/// What is held of a limit that is shared with other processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareSnapshot {
+    /// Permits in hand, those for later included.
+    pub permits: u32,
+    /// Milliseconds until those in hand are void; 0 if they are.
+    pub lease_for_ms: u64,
+    /// Counts the throttles that voided all permits of the fleet, as the store last said.
+    pub generation: u64,
+    /// Counts the windows of a limit that is refilled in steps, as the store last said.
+    pub epoch: u64,
 }
 
 /// One breaker.

@@ -35,13 +35,14 @@ impl Wanting {
     const SOONEST: Duration = Duration::from_millis(5);
     const DOUBLINGS: u32 = 6;
 
-    /// A call comes.
+    /// A call comes. One that comes alone says nothing of a rate: nothing is asked ahead because of it.
     pub(super) fn asked(&mut self, now: Mono, class: Class) {
         let fade = self.fade(now);
         for count in &mut self.counts {
             *count *= fade;
         }
-        self.counts[class.index()] += 1.0;
+        let alone = self.last == Mono::ZERO || self.is_idle(now);
+        self.counts[class.index()] += if alone { 0.0 } else { 1.0 };
         self.last = now;
     }
 
@@ -66,9 +67,10 @@ impl Wanting {
         now - self.last >= Self::IDLE
     }
 
-    /// A call of `class` waits: who was denied because of less important ones may ask again.
+    /// A call of `class` waits: who was denied because of less important ones may ask again, and who was told so when none
+    /// waited: that was about calls that may come, and no answer to one that has come.
     pub(super) fn waits(&mut self, class: Class) {
-        if self.denied.is_some_and(|denied| class < denied) {
+        if self.denied.is_none_or(|denied| class < denied) {
             self.come_back = Mono::ZERO;
         }
     }
@@ -116,6 +118,18 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_comes_alone_lets_no_further_one_be_expected() {
+        let mut wanting = Wanting::default();
+        for minute in 1..5 {
+            wanting.asked(at(60_000 * minute), Class::Bulk);
+            assert_eq!(wanting.soon(at(60_000 * minute), Duration::from_secs(5)), [0; 4]);
+        }
+        wanting.asked(at(240_100), Class::Bulk);
+        let [_, _, bulk, _] = wanting.soon(at(240_100), Duration::from_secs(5));
+        assert!(bulk > 0, "the second of a burst");
+    }
+
+    #[test]
     fn an_important_call_does_not_wait_for_what_a_lesser_one_was_told() {
         let mut wanting = Wanting::default();
         wanting.denied(at(0), Some(Class::Bulk), at(4_000));
@@ -123,6 +137,18 @@ mod tests {
         assert_eq!(wanting.come_back(), at(4_000));
         wanting.waits(Class::Interactive);
         assert_eq!(wanting.come_back(), Mono::ZERO);
+    }
+
+    #[test]
+    fn a_call_that_comes_does_not_wait_for_what_was_told_when_none_waited() {
+        let mut wanting = Wanting::default();
+        wanting.denied(at(0), None, at(5_000));
+        assert_eq!(wanting.come_back(), at(5_000));
+        wanting.waits(Class::Bulk);
+        assert_eq!(wanting.come_back(), Mono::ZERO);
+        wanting.denied(at(10), Some(Class::Bulk), at(5_000));
+        wanting.waits(Class::Bulk);
+        assert_eq!(wanting.come_back(), at(5_000), "it was answered now");
     }
 
     #[test]

@@ -90,18 +90,27 @@ pub struct Section<'a> {
     at: usize,
     table: &'a DeTable<'a>,
     asked: RefCell<BTreeSet<String>>,
+    refused: RefCell<BTreeSet<String>>,
 }
 
 type Value<'a> = &'a Spanned<DeValue<'a>>;
 
 impl<'a> Section<'a> {
     fn new(notes: &'a Notes, path: String, at: usize, table: &'a DeTable<'a>) -> Self {
-        Self { notes, path, at, table, asked: RefCell::default() }
+        Self { notes, path, at, table, asked: RefCell::default(), refused: RefCell::default() }
     }
 
     /// Whether the key is present.
     pub fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
+    }
+
+    /// Records a problem if the key is present, which must not be: it is no key of this table, and not told as one.
+    pub fn refuse(&self, key: &str, what: impl fmt::Display) {
+        if self.table.contains_key(key) {
+            self.refused.borrow_mut().insert(key.to_owned());
+            self.problem(key, what);
+        }
     }
 
     /// Records a problem of a key of this table, on the line of the key, or of the table if the key is absent. `what`
@@ -314,9 +323,12 @@ impl<'a> Section<'a> {
 /// Reports the keys nobody asked for.
 impl Drop for Section<'_> {
     fn drop(&mut self) {
-        let asked = self.asked.borrow();
-        for key in self.table.keys().filter(|key| !asked.contains(key.get_ref().as_ref())) {
+        let (asked, refused) = (self.asked.borrow(), self.refused.borrow());
+        for key in self.table.keys() {
             let name = key.get_ref().as_ref();
+            if asked.contains(name) || refused.contains(name) {
+                continue;
+            }
             let advice = match nearest(name, asked.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", listed(asked.iter().map(String::as_str))),
@@ -410,6 +422,20 @@ mod tests {
             "f:1: qouta: is not a known key (did you mean `quota`?)",
             "f:2: other: is not a known key (known are `deep`, `quota`)",
             "f:4: deep.x: is not a known key (known are )",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_key_that_must_not_be_there_is_refused_and_never_recommended() {
+        let found = problems("secret = 1\nsecrets = 2\n", |file| {
+            file.integer("quota", &(0..=9));
+            file.refuse("secret", "has no place here (leave it out)");
+            file.refuse("absent", "is not told");
+        });
+        let expected = [
+            "f:1: secret: has no place here (leave it out)",
+            "f:2: secrets: is not a known key (known are `quota`)",
         ];
         assert_eq!(found, expected);
     }

@@ -55,7 +55,8 @@ impl Granting<'_> {
     fn decide(&mut self) -> Grant {
         let paused = self.all().map(|limit| limit.pause.saturating_sub(self.now)).max().unwrap_or(0);
         if self.keys.is_empty() {
-            return none(Limit::LEASE);
+            // It lacks nothing: when it does, it need not wait for a time that was told for this.
+            return none(0);
         }
         if paused > 0 {
             return none(paused + self.place());
@@ -98,27 +99,30 @@ impl Granting<'_> {
     /// One attempt alone for the fleet, if nobody has it already.
     fn scout(&mut self) -> Grant {
         let waits = self.want.now.iter().any(|&waiting| waiting > 0);
-        let ready = self.all().all(|limit| {
-            if limit.needs_scout(self.now) {
-                limit.may_scout(self.now)
-            } else {
-                limit.available(self.now, self.now) >= 1
-            }
-        });
         if !waits {
-            return none(Limit::LEASE);
+            // No scout is spent on a call that may not come; who comes asks at once.
+            return none(0);
         }
-        if !ready {
-            let scouting = self.all().any(|limit| limit.scout.is_some());
+        if !self.all().all(|limit| self.is_ready(limit)) {
+            let scouting = self.all().any(|limit| limit.is_scouted(self.now));
             return none(if scouting { self.trip() + self.place() } else { self.come_back() });
         }
         for key in &self.keys {
             if let Some(limit) = self.limits.get_mut(key).filter(|limit| limit.needs_scout(self.now)) {
-                limit.scout = Some((self.holder, self.now));
+                limit.scout_leaves(self.now, self.holder);
             }
         }
         self.take(1);
         Grant { permits: 1, from: 0, gap: 0, scout: true, come_back: self.trip() }
+    }
+
+    /// A limit lets one attempt through, the scout or another.
+    fn is_ready(&self, limit: &Limit) -> bool {
+        if limit.needs_scout(self.now) {
+            limit.may_scout(self.now)
+        } else {
+            limit.available(self.now, self.now) >= 1
+        }
     }
 
     /// What each class may take of what is there now, waiting calls first.
@@ -207,10 +211,7 @@ impl Granting<'_> {
 
     /// The holder's place among all, in milliseconds, so that they do not return together.
     fn place(&self) -> Ms {
-        self.all()
-            .map(|limit| (self.holder.0 & 0xffff) % u64::from(limit.holders(self.now)))
-            .max()
-            .unwrap_or(0)
+        self.all().map(|limit| limit.turn_of(self.now, self.holder)).max().unwrap_or(0)
     }
 
     /// When something is there again, if nobody gives anything back before.
@@ -220,23 +221,30 @@ impl Granting<'_> {
 
     fn returns(&self, limit: &Limit) -> Ms {
         let lease = limit.lease();
-        let place = (self.holder.0 & 0xffff) % u64::from(limit.holders(self.now));
+        let place = limit.turn_of(self.now, self.holder);
         let Some((quota, window)) = limit.rate() else { return limit.trip + place };
-        if limit.available(self.now, self.now) >= 1 && !limit.needs_scout(self.now) {
+        if self.is_ready(limit) {
+            // Another limit of the ask is what stops it.
             return 0;
         }
-        if limit.is_stepped(self.now) && limit.available(self.now, self.now + window) < 1 {
-            // Others may give back what they do not use; else the epoch must end.
-            let unspent: u64 = limit.rows.values().map(|row| u64::from(row.unspent)).sum();
+        // Others may give back what they do not use.
+        let given_back = if limit.rows.values().any(|row| row.unspent > 0) { lease / 2 } else { Ms::MAX };
+        let barred = limit.is_barred(self.now);
+        if !barred && limit.is_stepped(self.now) && limit.available(self.now, self.now + window) < 1 {
+            // Else the epoch must end.
             let refill = limit.refill_at().unwrap_or(self.now).saturating_sub(self.now);
-            let wait = if unspent > 0 { refill.min(lease / 2) } else { refill };
+            let wait = refill.min(given_back);
             // One comes when the scout is due, the others when it is back.
             return if place == 0 && wait > 0 { wait } else { wait + limit.trip + 2 * place };
         }
         let back = limit.log.returns(self.now, self.now + window, window);
-        let first = back.into_iter().find(|&at| limit.available(self.now, at) >= 1);
-        let wait = first.map_or(lease, |at| at - self.now);
-        wait + place * (window / u64::from(quota.max(1)))
+        // A scout that is barred by the log goes when that gives back.
+        let there = |at| if barred { limit.by_log(at) } else { limit.available(self.now, at) };
+        let first = back.into_iter().find(|&at| there(at) >= 1);
+        let wait = first.map_or(lease, |at| at - self.now).min(given_back);
+        let wait = wait + place * (window / u64::from(quota.max(1)));
+        // Those who still owe what they know tell it within a second, and it is there.
+        if limit.is_probed(self.now, window) { wait.min(Limit::SHORT_LEASE + place) } else { wait }
     }
 }
 

@@ -62,9 +62,10 @@ enum Belongs {
 }
 
 impl Limit {
-    /// A holder told of this limit. `bereft`: it knows another life of the state, which is lost.
+    /// A holder told of this limit. `bereft`: what it told before is lost, with the state or with the limit.
     pub(super) fn hear(&mut self, now: At, holder: HolderId, slack: Ms, side: &LimitSide, bereft: bool) {
         self.hear_terms(now, &side.terms, side.seen.as_ref());
+        let knew_all = self.rows.get(&holder).is_none_or(|row| row.all >= side.told);
         let new = self.hear_row(now, holder, side, bereft);
         self.hear_recall(now, holder, side.recall.as_ref());
         let refused = side.refused.as_ref();
@@ -83,6 +84,10 @@ impl Limit {
         let latest = side.seen.as_ref().map_or(now, |sight| now.saturating_sub(sight.latest_sent));
         let ended = new.last().map_or(0, |&(at, _, unseen)| if unseen > 0 { at } else { at.min(latest) });
         self.hear_scout(now, holder, ended, refused.is_some());
+        if side.unspent == 0 && side.in_flight == 0 && new.is_empty() && knew_all {
+            // A scout that it had was not sent, and never will be. An ending that an older state does not know may be the scout's.
+            self.scouts.retain(|&(scout, _)| scout != holder);
+        }
     }
 
     /// What it is held to be: a pinned number goes before a told one, and that before a declared one.
@@ -122,8 +127,9 @@ impl Limit {
     fn hear_row(&mut self, now: At, holder: HolderId, side: &LimitSide, bereft: bool) -> Vec<(At, u32, u32)> {
         let window = self.rate().map(|(_, window)| window);
         // What was told before this limit was here is forgotten, and may still count with the server.
-        let owes = (bereft || side.told > 0) && self.born + window.unwrap_or(0) > now;
-        let fresh = Row { all: side.told, unseen: side.told_unseen, owes, ..Row::default() };
+        let owes = bereft && self.born + window.unwrap_or(0) > now;
+        let fresh =
+            Row { all: side.told, unseen: side.told_unseen, owes, losses: self.losses, ..Row::default() };
         if owes && !self.rows.contains_key(&holder) {
             // What others saw last is forgotten too: only what the server says from now on counts.
             if self.seen.latest_sent <= self.born {
@@ -131,9 +137,12 @@ impl Limit {
             }
             self.slow_until = self.slow_until.max(self.born + self.slow());
         }
+        if !bereft && side.told > 0 && !self.rows.contains_key(&holder) {
+            self.departed = self.departed.saturating_sub(1);
+        }
         let until = now + self.silence();
         let row = self.rows.entry(holder).or_insert(fresh);
-        row.until = until;
+        (row.until, row.losses) = (until, self.losses);
         (row.unspent, row.in_flight) = (side.unspent, side.in_flight);
         let mut new = Vec::new();
         // What was told to a state that has lost it since ended no later than what is told now.
@@ -242,7 +251,7 @@ impl Limit {
             self.foreign.measure(now, u64::from(quota).saturating_sub(ours), window);
         }
         self.epoch += 1;
-        (self.own, self.scout_at) = (0, None);
+        (self.own, self.scout_at, self.vain) = (0, None, false);
         self.seen.void();
     }
 
@@ -299,12 +308,13 @@ impl Limit {
         self.foreign.measure(now, missing.saturating_sub(ours), window);
     }
 
-    /// The scout's holder spoke: it has come back if something that left after its grant has ended.
+    /// A scout's holder spoke: it has come back if something that left after its grant has ended, however late.
     fn hear_scout(&mut self, now: At, holder: HolderId, ended: At, refused: bool) {
         let back = |&(scout, since): &(HolderId, At)| scout == holder && ended >= since;
-        let Some((_, since)) = self.scout.filter(back) else { return };
+        let Some((_, since)) = self.scouts.iter().copied().rfind(back) else { return };
         self.trip = ((3 * self.trip + now.saturating_sub(since)) / 4).clamp(10, 1_000);
-        self.scout = None;
+        self.scouts.retain(|scout| !back(scout));
+        self.end_scout(now, since);
         if !refused && !self.is_told() {
             self.shut = None;
         }

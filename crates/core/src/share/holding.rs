@@ -76,7 +76,6 @@ struct Past {
 
 /// What this process holds of one limit.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing to tell the store, or heard from it")]
 pub struct Holding {
     key: LimitKey,
     name: String,
@@ -100,7 +99,7 @@ pub struct Holding {
     log: VecDeque<Past>,
     refused: Option<Refused>,
     refused_said: bool,
-    recall: bool,
+    recall: Option<VecDeque<Past>>,
     share: u32,
     holders: u32,
 
@@ -142,7 +141,7 @@ impl Holding {
             log: VecDeque::new(),
             refused: None,
             refused_said: false,
-            recall: false,
+            recall: None,
             share: 1_000,
             holders: 0,
             come_back: Mono::ZERO,
@@ -245,12 +244,15 @@ impl Holding {
         self.drew = Some(now);
     }
 
-    /// An attempt that took a permit was never sent.
+    /// An attempt that took a permit was never sent. The fleet's scout goes back to the store at once: what kept this one from
+    /// leaving may keep the next one here, too, and all others wait for it.
     pub fn gave_back(&mut self, _now: Mono) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.plain += 1;
         if self.scout == Scout::Sent {
-            self.scout = Scout::Granted;
+            self.scout = Scout::No;
+            self.urgent = true;
+        } else {
+            self.plain += 1;
         }
     }
 
@@ -316,7 +318,7 @@ impl Holding {
     /// When an exchange is due for this limit: `waiting` calls are stopped by it, or would draw from it. `None`: nothing to
     /// ask and nothing to tell.
     pub fn due(&self, now: Mono, waiting: u32, round_trip: Duration) -> Option<Mono> {
-        if self.urgent || self.recall {
+        if self.urgent || self.recall.is_some() {
             return Some(now);
         }
         let unspent = self.unspent(now);
@@ -336,10 +338,20 @@ impl Holding {
         } else if unspent > 0 || self.plain > 0 || !self.dated.is_empty() {
             // Nobody wants them: they are given back when they are void.
             by(now.max(self.lease));
-        } else if !self.ended.is_empty() {
+        } else if !self.ended.is_empty() || self.in_flight > 0 {
+            // Who is silent for long is given up, and what it has counts as spent.
             by(now.max(self.heard.map_or(now, |_| self.lease)));
         }
         due
+    }
+
+    /// This process ends: all permits are given back by what is said next. Whether there is anything to say: permits, or what has
+    /// ended.
+    pub fn leave(&mut self, now: Mono) -> bool {
+        let holds = self.plain > 0 || !self.dated.is_empty();
+        self.lease = self.lease.min(now);
+        self.void();
+        holds || !self.ended.is_empty() || self.refused.is_some()
     }
 
     /// What to say of it. The exchange is answered by [`Holding::hear`], or said again as it is.
@@ -371,13 +383,13 @@ impl Holding {
                 stay_away: ceil(refused.until - now),
                 blames_quota: refused.blames_quota,
             }),
-            recall: self.recall.then(|| self.recalled(now)),
+            recall: self.recall.as_ref().map(|log| self.recalled(now, log)),
         }
     }
 
-    fn recalled(&self, now: Mono) -> Recall {
+    fn recalled(&self, now: Mono, log: &VecDeque<Past>) -> Recall {
         let window = self.window;
-        let log = self.log.iter().filter(|past| now - past.last <= window);
+        let log = log.iter().filter(|past| now - past.last <= window);
         Recall {
             log: log.map(|past| (age(now, past.last), past.count)).collect(),
             share: self.share,
@@ -388,6 +400,8 @@ impl Holding {
 
     /// The exchange that was said at `said_at` is answered, by a store that knows of so many `holders`.
     pub fn hear(&mut self, now: Mono, said_at: Mono, holders: u32, reply: &LimitReply) {
+        // What this exchange told of is known to whom it was told.
+        self.recall = reply.recall.then(|| self.log.clone());
         self.remember();
         self.heard = Some(now);
         if reply.generation != self.generation {
@@ -404,7 +418,6 @@ impl Holding {
         if !reply.recall {
             self.holders = holders;
         }
-        self.recall = reply.recall;
         self.scarce = reply.scarce;
         self.share = reply.share;
     }
@@ -431,10 +444,14 @@ impl Holding {
     fn remember(&mut self) {
         let width = self.window / u32::try_from(Recall::MAX_LOG).unwrap_or(1);
         let mut told = self.told.0;
-        while let Some(group) = self.ended.front().copied().filter(|group| group.all <= self.saying.0) {
-            self.ended.pop_front();
-            let count = u32::try_from(group.all - told).unwrap_or(u32::MAX);
-            told = group.all;
+        while let Some(group) = self.ended.front().copied().filter(|_| told < self.saying.0) {
+            // The last group may have grown since it was told.
+            let all = group.all.min(self.saying.0);
+            if all == group.all {
+                self.ended.pop_front();
+            }
+            let count = u32::try_from(all - told).unwrap_or(u32::MAX);
+            told = all;
             match self.log.back_mut() {
                 Some(past) if group.last - past.first < width => {
                     (past.last, past.count) = (group.last, past.count.saturating_add(count));

@@ -68,8 +68,12 @@ pub struct Ledger {
     protocol: u16,
     #[serde(with = "hex::number")]
     incarnation: u64,
+    /// When it began.
+    born: At,
     /// The latest instant it has seen.
     at: At,
+    /// The latest time without any exchange that was longer than [`Ledger::LEAP`]: its clock may have been set then.
+    gap: Option<(At, At)>,
     holders: BTreeMap<HolderId, Holder>,
     limits: BTreeMap<LimitKey, Limit>,
     doors: BTreeMap<LimitKey, Door>,
@@ -84,30 +88,42 @@ struct Holder {
 }
 
 impl Ledger {
-    /// A holder is remembered for so long after its last exchange.
+    /// A holder is remembered for so long after its last exchange, and counts as one of the fleet.
     const REMEMBERED: Ms = 60_000;
-    /// It counts as one of the fleet for so long.
-    const ACTIVE: Ms = 10_000;
+
+    /// A clock may run back by so much: servers that take over from one another differ.
+    const STEADY: Ms = 1_000;
+    /// An exchange is not on its way for longer, and a store not stopped: the clock was set.
+    const LEAP: Ms = 10_000;
 
     /// An empty state: nothing is known. `salt` names its life.
     pub fn new(now: At, salt: u64) -> Self {
         Self {
             protocol: PROTOCOL,
             incarnation: salt,
+            born: now,
             at: now,
+            gap: None,
             holders: BTreeMap::new(),
             limits: BTreeMap::new(),
             doors: BTreeMap::new(),
         }
     }
 
-    /// Hears what a holder says and answers it. `now` may stand still; where it is set back, no time has passed.
+    /// Hears what a holder says and answers it. `now` may stand still; where it runs back by less than a second, no time has
+    /// passed. A clock that was set begins a new life of the state, because all that is dated by it is worth nothing.
     ///
     /// # Errors
     /// [`Unanswered`]; nothing was changed then.
     pub fn exchange(&mut self, now: At, said: &Exchange) -> Result<Reply, Unanswered> {
         if said.protocol != self.protocol {
             return Err(Unanswered::Protocol { found: self.protocol, known: said.protocol });
+        }
+        if now > self.at + Self::LEAP {
+            self.gap = Some((self.at, now));
+        }
+        if self.clock_was_set(now, said) {
+            *self = Self::new(now, said.salt);
         }
         let now = now.max(self.at);
         self.at = now;
@@ -124,7 +140,7 @@ impl Ledger {
         let mut reply = Reply {
             incarnation: self.incarnation,
             knew_seq,
-            holders: self.active(now, said.holder),
+            holders: self.fleet(now, said),
             limits: Vec::new(),
             grants: self.grant(now, said),
             doors: self.doors(now, slack, said),
@@ -139,6 +155,27 @@ impl Ledger {
         Ok(reply)
     }
 
+    /// By more than a second back; or ahead by more than [`Ledger::LEAP`], which shows where the time since the holder's last
+    /// answer is much longer here than for the holder; state that is older than that shows alike, and is given up as well.
+    /// Nobody spoke while a clock leapt, so a holder whose own clock stood still while others spoke proves nothing.
+    fn clock_was_set(&self, now: At, said: &Exchange) -> bool {
+        if now + Self::STEADY < self.at {
+            return true;
+        }
+        let Some(((from, to), heard)) = self.gap.zip(said.heard) else { return false };
+        match self.holders.get(&said.holder) {
+            Some(before) => {
+                before.at <= from && now.saturating_sub(before.at) > heard.saturating_add(Self::LEAP)
+            }
+            // It was answered by this life, after the gap had begun for it, and would be remembered.
+            None => {
+                said.incarnation == Some(self.incarnation)
+                    && now.saturating_sub(to) <= heard
+                    && heard.saturating_add(Self::LEAP) < Self::REMEMBERED
+            }
+        }
+    }
+
     /// How long the exchange may have been on its way: no longer than since the answer before, less the time that the holder
     /// says has passed since it heard that; and what whole milliseconds may hide.
     fn slack(&self, now: At, said: &Exchange) -> Ms {
@@ -149,11 +186,19 @@ impl Ledger {
     }
 
     fn hear(&mut self, now: At, slack: Ms, said: &Exchange) {
-        let bereft = said.incarnation.is_some_and(|life| life != self.incarnation);
+        let another = said.incarnation.is_some_and(|life| life != self.incarnation);
+        let spoke = self.holders.get(&said.holder).map(|holder| holder.at);
+        let careful = self.born + Limit::CAREFUL;
         for side in &said.limits {
-            let limit =
-                self.limits.entry(side.key).or_insert_with(|| Limit::new(now, &side.name, side.terms));
+            let limit = self
+                .limits
+                .entry(side.key)
+                .or_insert_with(|| Limit::new(now, &side.name, side.terms, careful));
+            // Who spoke while this limit was here has told it what it knew, also if it was given up since.
+            let forgotten = side.told > 0 && spoke.is_none_or(|at| at < limit.born);
+            let bereft = another || forgotten;
             limit.roll(now);
+            limit.notice_loss(now, said.holder, side);
             limit.reap(now, said.holder);
             limit.hear(now, said.holder, slack, side, bereft);
         }
@@ -179,11 +224,13 @@ impl Ledger {
         replies
     }
 
-    /// Holders that spoke of late, with the one that speaks now.
-    fn active(&self, now: At, speaker: HolderId) -> u32 {
-        let others = self.holders.iter().filter(|&(&holder, _)| holder != speaker);
-        let active = others.filter(|(_, holder)| holder.at + Self::ACTIVE > now).count();
-        u32::try_from(active).unwrap_or(u32::MAX).saturating_add(1)
+    /// Holders that are remembered, with the one that speaks now; or those of a limit, if more: who was told to come back after
+    /// a long window is silent until then.
+    fn fleet(&self, now: At, said: &Exchange) -> u32 {
+        let others = self.holders.keys().filter(|&&holder| holder != said.holder).count();
+        let active = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+        let named = said.limits.iter().filter_map(|side| self.limits.get(&side.key));
+        named.map(|limit| limit.holders(now)).fold(active, u32::max)
     }
 
     /// From then on the state may be dropped: nothing in it holds any more.

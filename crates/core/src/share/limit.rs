@@ -1,15 +1,8 @@
-//! One limit in the ledger: what is held of it, and what is there.
-//!
-//! One arithmetic for all refill rules, with the least of:
-//! * what the server certified, less what is out and not certified ([`Limit::by_level`]);
-//! * the quota less own attempts of a window and what is out ([`Limit::by_log`]), unless steps are proven;
-//! * for even refill, the same in a sixteenth of the window ([`Limit::by_part`]);
-//! * a cap less what is out.
+//! One limit in the ledger: what is held of it, and of those who hold permits of it. What is there is in `room`, who finds out
+//! what is there in `scout`.
 //!
 //! "Out" is every permit that was granted and every attempt in flight, of all holders, as they last told. A permit stays
-//! out until its holder says what became of it, so a report that is late or lost only makes less available. The refill rule
-//! says when there is something again: in steps, at the end of the epoch (one scout finds out); otherwise as own attempts
-//! come back.
+//! out until its holder says what became of it, so a report that is late or lost only makes less available.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +30,14 @@ pub(super) struct Limit {
     pub(super) expires: At,
     /// Holders of the state before this one, where that was lost.
     pub(super) missed: u32,
+    /// How often it was found to be older than what holders knew of it.
+    pub(super) losses: u32,
+    /// Nobody is given up before: it may not know that the state was lost.
+    pub(super) spared: At,
+    /// At most a tenth is used before.
+    pub(super) careful: At,
+    /// Holders that told what they know and were given up since.
+    pub(super) departed: u32,
 
     /// Counts throttles: permits of an earlier one are void.
     pub(super) generation: u64,
@@ -48,8 +49,10 @@ pub(super) struct Limit {
     pub(super) slow_until: At,
     /// Only scouts, until an attempt that left after this is certified.
     pub(super) shut: Option<At>,
-    /// Who scouts, since when.
-    pub(super) scout: Option<(HolderId, At)>,
+    /// Who scouts, since when, the latest last. One that is late does not keep another from going, but its report counts.
+    pub(super) scouts: Vec<(HolderId, At)>,
+    /// A scout that left after the epoch's promised end did not see another begin.
+    pub(super) vain: bool,
     /// How long a scout takes, from grant to report.
     pub(super) trip: Ms,
 
@@ -97,6 +100,8 @@ pub(super) struct Row {
     pub(super) unseen: u64,
     /// It comes from an earlier life of the state and has not told what it knows.
     pub(super) owes: bool,
+    /// [`Limit::losses`] when it last spoke.
+    pub(super) losses: u32,
 }
 
 impl Row {
@@ -110,12 +115,12 @@ impl Limit {
     /// The longest that permits are valid without being told of.
     pub(super) const LEASE: Ms = 5_000;
     /// The shortest: exchanges must stay rare where windows are short.
-    const SHORT_LEASE: Ms = 500;
+    pub(super) const SHORT_LEASE: Ms = 500;
     /// Of places in a cap, which come free at any time.
     const CAP_LEASE: Ms = 2_000;
     /// What a holder that fell silent has is given up so long after its lease: attempts in flight have ended by then.
     const GRACE: Ms = 3_000;
-    /// A scout that was not reported for so long is lost.
+    /// A scout that was not reported for so long is late or lost.
     pub(super) const PATIENCE: Ms = 3_000;
     /// How long a scout is taken to take before one was seen.
     const TRIP: Ms = 50;
@@ -130,8 +135,8 @@ impl Limit {
     /// Of a declared quota, the least that throttles leave.
     const LEAST_SHARE: u32 = 50;
 
-    /// A limit of which nothing is known but what a holder says that it is.
-    pub(super) fn new(now: At, name: &str, terms: Terms) -> Self {
+    /// A limit of which nothing is known but what a holder says that it is; at most a tenth of it is used before `careful`.
+    pub(super) fn new(now: At, name: &str, terms: Terms, careful: At) -> Self {
         Self {
             name: name.to_owned(),
             terms,
@@ -142,12 +147,17 @@ impl Limit {
             born: now,
             expires: now,
             missed: 0,
+            losses: 0,
+            spared: 0,
+            careful,
+            departed: 0,
             generation: 1,
             fence: 0,
             pause: 0,
             slow_until: 0,
             shut: Some(0),
-            scout: None,
+            scouts: Vec::new(),
+            vain: false,
             trip: Self::TRIP,
             epoch: 1,
             ends: None,
@@ -235,18 +245,33 @@ impl Limit {
         u32::try_from(active).unwrap_or(u32::MAX).max(1)
     }
 
+    /// A holder's place among all, from zero on: another one with each epoch or window, so that nobody is always last.
+    pub(super) fn turn_of(&self, now: At, holder: HolderId) -> u64 {
+        // Squares modulo a prime scatter as well as anything, and their numbers are small in any language.
+        const PRIME: u64 = 65_521;
+        let turn = match self.rate() {
+            _ if self.is_stepped(now) => self.epoch,
+            Some((_, window)) => now / window,
+            None => now / self.lease(),
+        };
+        let mixed = ((holder.0 & 0xffff) + (turn % PRIME) * 40_503) % PRIME;
+        mixed * mixed % PRIME % u64::from(self.holders(now))
+    }
+
     /// For how long a holder may be silent before it is given up: its permits are void then, and its attempts in flight have
     /// ended.
     pub(super) fn silence(&self) -> Ms {
         (2 * self.lease()).max(self.lease() + Self::GRACE)
     }
 
-    /// A holder spoke, and was told to come back after so long.
+    /// A holder spoke, and was told to come back after so long. While something of it is out it speaks once per lease anyway,
+    /// and what a dead one had is not kept from the others for longer.
     pub(super) fn expect(&mut self, now: At, holder: HolderId, come_back: Ms) {
         let longest = self.rate().map_or(0, |(_, window)| window);
-        let until = now + come_back.min(longest) + self.silence();
+        let silence = self.silence();
         if let Some(row) = self.rows.get_mut(&holder) {
-            row.until = row.until.max(until);
+            let wait = if row.out() > 0 { 0 } else { come_back.min(longest) };
+            row.until = row.until.max(now + wait + silence);
         }
     }
 
@@ -271,10 +296,13 @@ impl Limit {
                 }
             }
         }
-        self.rolled = now;
-        if self.scout.is_some_and(|(_, since)| since + Self::PATIENCE <= now) {
-            self.scout = None;
+        let late = |&&(_, since): &&(HolderId, At)| {
+            since + Self::PATIENCE > self.rolled && since + Self::PATIENCE <= now
+        };
+        if let Some(&(_, since)) = self.scouts.iter().rev().find(late) {
+            self.end_scout(now, since);
         }
+        self.rolled = now;
     }
 
     /// By how much an attempt may be dated after the server handled it: what comes back within it after an answer may be
@@ -290,6 +318,9 @@ impl Limit {
 
     /// Gives up what silent holders have: it counts as spent now. The speaker is none of them.
     pub(super) fn reap(&mut self, now: At, speaker: HolderId) {
+        if now < self.spared {
+            return;
+        }
         let gone = |(&holder, row): (&HolderId, &Row)| {
             (holder != speaker && row.until <= now).then_some((row.until, holder))
         };
@@ -297,6 +328,11 @@ impl Limit {
         gone.sort_unstable();
         for (_, holder) in gone.into_iter().take(Self::REAPED) {
             let row = self.rows.remove(&holder).expect("it was just found");
+            if row.losses != self.losses {
+                // It was gone before the state was lost, or with it.
+                self.missed = self.missed.saturating_sub(1);
+            }
+            self.departed += u32::from(row.is_heard(self.losses));
             self.lost(now, row.out());
         }
     }
@@ -310,138 +346,6 @@ impl Limit {
     }
 
     // ---- What is there -----------------------------------------------------------------------------------------------
-
-    /// Permits that may leave at `at`, now or later, if nothing else is granted until then; below zero where more is out
-    /// than may be.
-    pub(super) fn available(&self, now: At, at: At) -> i64 {
-        let out = self.out();
-        let (quota, window) = match self.terms.kind {
-            Kind::Unknown => return Self::PLENTY,
-            Kind::Cap { cap } => return i64::from(cap) - out,
-            Kind::Rate { quota, window, .. } => (quota, window.max(1)),
-        };
-        let quota = i64::from(quota) * i64::from(self.share) / 1_000;
-        let rule = self.rule(now);
-        let mut least = i64::MAX;
-        if self.is_told() {
-            least = least.min(self.by_level(now, at, window) - out);
-        }
-        if self.counts_log(now) {
-            let quota = if rule == Refill::Even { quota * 98 / 100 } else { quota };
-            least = least.min(quota - whole(self.log.alive(at, window)) - out);
-        }
-        if !self.is_told() && self.is_partial(now, window) {
-            let since = at.saturating_sub(self.born);
-            least = least.min((quota / 10).max(1) - whole(self.log.alive(at, since.min(window))) - out);
-        }
-        if rule == Refill::Even {
-            let part = (window / 16).max(1);
-            least = least.min((quota * 98 / 1_600).max(1) - whole(self.log.alive(at, part)) - out);
-        }
-        least
-    }
-
-    /// Some of those who drew before the state was lost have not told what they know, and nobody else can: only a probe of a
-    /// tenth is there, until they have or a window has passed.
-    fn is_partial(&self, now: At, window: Ms) -> bool {
-        now < self.born + window && self.rows.len() < self.missed as usize
-    }
-
-    /// What the server certified, with what surely comes back until `at`, less what may not be counted in it.
-    fn by_level(&self, now: At, at: At, window: Ms) -> i64 {
-        let stepped = self.is_stepped(now);
-        let error = self.error(now, window);
-        // Of what strangers may take first, no more than comes back evenly is sure.
-        let evenly = u64::from(self.rate().map_or(0, |(quota, _)| quota)) * (at - now) / window;
-        let surely = if self.foreign.rate > 0 { evenly } else { u64::MAX };
-        let advanced = |&(answered, left): &(At, u32)| {
-            let back =
-                if stepped { 0 } else { self.log.back(now.max(answered + error), at, window).min(surely) };
-            whole(u64::from(left) + back)
-        };
-        let level = self.seen.left.iter().map(advanced).min().unwrap_or(0);
-        let age = now.saturating_sub(self.seen.newest().unwrap_or(now)).min(window);
-        level - whole(self.seen.unseen()) - whole(self.foreign.margin(age).max(self.reserve(now, window)))
-    }
-
-    /// What is left at least where strangers draw and attempts come back one by one: without it each burst of theirs takes what
-    /// was promised already, and one of ours is refused. It is no more than a 32nd of the quota.
-    fn reserve(&self, now: At, window: Ms) -> u64 {
-        let Some((quota, _)) = self.rate().filter(|_| !self.is_stepped(now)) else { return 0 };
-        u64::from(quota / 32).min(Foreign::draw(self.foreign.rate, window) / 2)
-    }
-
-    /// When the next refill in steps is due; none if nothing says so.
-    pub(super) fn refill_at(&self) -> Option<At> {
-        let (_, window) = self.rate()?;
-        match self.ends {
-            Some((lo, up)) => Some(self.scout_at.map_or(up, |best| best.clamp(lo, up))),
-            None => Some(self.seen.latest_sent + window),
-        }
-    }
-
-    /// Whether only a scout may leave.
-    pub(super) fn needs_scout(&self, now: At) -> bool {
-        if self.shut.is_some() {
-            return true;
-        }
-        let Some((_, window)) = self.rate().filter(|_| self.is_told()) else { return false };
-        if self.is_stepped(now) {
-            let over = self.refill_at().is_none_or(|refill| refill <= now);
-            return over && self.by_level(now, now, window) - self.out() < 1;
-        }
-        self.seen.newest().is_none_or(|newest| newest + window <= now)
-    }
-
-    /// Whether a scout may leave now: nobody else scouts, and there is room for it by what is known of own attempts. Those
-    /// that were lost since the refill may have been counted after it.
-    pub(super) fn may_scout(&self, now: At) -> bool {
-        let room = self.rate().is_none_or(|(quota, window)| {
-            if !self.is_stepped(now) {
-                return whole(self.log.alive(now, window)) + self.out() < i64::from(quota);
-            }
-            let refill = self.refill_at().unwrap_or(0);
-            if refill > now && self.seen.level().is_some() {
-                return self.by_level(now, now, window) - self.out() >= 1;
-            }
-            let held = self.seen.unseen_after(refill.max(now.saturating_sub(window)));
-            whole(held) + self.out() < i64::from(quota)
-        });
-        self.scout.is_none() && self.pause <= now && room
-    }
-
-    /// What a class may take of `room`.
-    pub(super) fn for_class(&self, now: At, room: i64, leave: u32, fair: bool) -> i64 {
-        let mut rest = room - i64::from(leave);
-        if fair {
-            let time = match self.ends.filter(|_| self.is_stepped(now)) {
-                Some((_, up)) => up.saturating_sub(now),
-                None => self.lease(),
-            };
-            rest -= whole(Foreign::draw(self.foreign.rate, time)) + whole(Foreign::draw(self.urgent, time));
-        }
-        rest
-    }
-
-    /// How much of `room` one exchange may take: an equal part of half of it, so that it shrinks to one near the end.
-    pub(super) fn chunk(&self, now: At, room: i64) -> i64 {
-        if room < 1 { 0 } else { (room / (2 * i64::from(self.holders(now)))).max(1) }
-    }
-
-    /// How many one exchange may have until `until`: of what is there as always, of what comes back twice an equal part.
-    pub(super) fn dated_chunk(&self, now: At, until: At) -> i64 {
-        let back = match self.rate() {
-            Some((_, window)) if self.counts_log(now) => whole(self.log.back(now, until, window)),
-            _ => 0,
-        };
-        let holders = i64::from(self.holders(now));
-        self.chunk(now, self.available(now, now)) + (2 * back + holders - 1) / holders
-    }
-
-    /// Too little is left for reports to wait.
-    pub(super) fn is_scarce(&self, now: At, room: i64) -> bool {
-        self.is_stepped(now) && self.foreign.rate > 0 && room < 2 * i64::from(self.holders(now))
-    }
 
     // ---- Permits leave -----------------------------------------------------------------------------------------------
 
@@ -470,7 +374,7 @@ impl Limit {
         if sent >= self.fence {
             self.generation += 1;
             self.shut = Some(now);
-            self.scout = None;
+            self.scouts.clear();
             if blames && !self.is_told() {
                 self.cut(now);
             }
@@ -534,6 +438,7 @@ impl Limit {
             out: u32::try_from(self.out()).unwrap_or(u32::MAX),
             holders: self.holders(now),
             paused_for: self.pause.saturating_sub(now),
+            held_for: self.rows.values().map(|row| row.until).max().unwrap_or(0).saturating_sub(now),
             epoch: self.epoch,
             generation: self.generation,
         }

@@ -10,8 +10,10 @@
 //! | `wire` | the one operation, in ages and cumulative counts |
 //! | `hex` | identifiers that survive every format |
 //! | `ledger` | one bank's state: holders, limits, replay |
-//! | `limit` | what is there of one limit |
+//! | `limit` | what is held of one limit, and of those who hold permits of it |
+//! | `room`, `scout` | what is there of it, and who finds that out |
 //! | `hear` | what a report does to a limit |
+//! | `loss` | what a limit makes of a state that was lost |
 //! | `grant` | who gets how many permits, and when |
 //! | `certificate`, `log`, `foreign` | what the server certified, own attempts, strangers |
 //! | `door` | a family's breaker, shared |
@@ -30,11 +32,14 @@ mod holding;
 mod ledger;
 mod limit;
 mod log;
+mod loss;
 mod part;
+mod room;
+mod scout;
 mod stagger;
 mod wire;
 
-pub use fallback::Fallback;
+pub use fallback::{Fallback, Part};
 pub use holding::{Holding, May, Refused};
 pub use ledger::Ledger;
 pub use part::{Away, OnStoreLoss, ShareConfig};

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ use crate::schedule::Class;
 use crate::share::hex;
 
 /// Version of the state and of the arithmetic. It is stored with every bank, and another one is refused with both named.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// A duration or an age in milliseconds.
 pub type Ms = u64;
@@ -33,19 +34,35 @@ pub type At = u64;
 pub struct BankKey(#[serde(with = "hex::bytes")] pub [u8; 12]);
 
 impl BankKey {
-    /// The key of a tenant on an API: two programs share a quota if both texts are the same.
+    /// The key of a tenant on an API: two programs share a quota if both name the same API and tenant. An API is the same however
+    /// its URL is spelt (RFC 3986, sections 6.2.2.1 and 6.2.3): letter case of scheme and host, the scheme's own port, and slashes
+    /// at the end tell nothing.
     ///
     /// ```
     /// use tidegate_core::share::BankKey;
     ///
     /// let key = BankKey::of("https://api.mypurecloud.com", "acme");
     /// assert_eq!(key, BankKey::of("https://api.mypurecloud.com", "acme"));
+    /// assert_eq!(key, BankKey::of("HTTPS://API.mypurecloud.com:443/", "acme"));
     /// assert_ne!(key, BankKey::of("https://api.mypurecloud.co", "macme"));
     /// assert_eq!(key.to_string().len(), 24);
     /// ```
     pub fn of(api: &str, tenant: &str) -> Self {
-        Self(digest(&["bank", api, tenant]))
+        Self(digest(&["bank", &one_spelling(api), tenant]))
     }
+}
+
+/// An API's URL in the one form that stands for all of its spellings. What is no URL stands for itself.
+fn one_spelling(api: &str) -> String {
+    let Ok(url) = api.parse::<Uri>() else { return api.to_owned() };
+    let (Some(scheme), Some(host)) = (url.scheme_str(), url.host()) else { return api.to_owned() };
+    // The library lowers the scheme itself.
+    let port = match (scheme, url.port_u16()) {
+        ("https", Some(443)) | ("http", Some(80)) | (_, None) => String::new(),
+        (_, Some(port)) => format!(":{port}"),
+    };
+    let host = host.to_ascii_lowercase();
+    format!("{scheme}://{host}{port}{}", url.path().trim_end_matches('/'))
 }
 
 impl fmt::Display for BankKey {
@@ -207,6 +224,19 @@ pub enum Kind {
         /// How many.
         cap: u32,
     },
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unknown => f.write_str("nothing"),
+            Self::Rate { quota, window, .. } if window % 1_000 == 0 => {
+                write!(f, "{quota} per {} s", window / 1_000)
+            }
+            Self::Rate { quota, window, .. } => write!(f, "{quota} per {window} ms"),
+            Self::Cap { cap } => write!(f, "{cap} at once"),
+        }
+    }
 }
 
 /// The learnt refill rule.
@@ -394,7 +424,9 @@ pub struct DoorReply {
 #[serde(rename_all = "snake_case")]
 pub enum Unanswered {
     /// Another version of the program has written the state.
-    #[error("the shared state has protocol {found}, this program speaks {known}")]
+    #[error(
+        "the shared state has protocol {found}, this program speaks {known} (upgrade the older Tidegate, or give one of them another quota.prefix)"
+    )]
     Protocol {
         /// Its protocol.
         found: u16,
@@ -421,6 +453,9 @@ pub struct LimitView {
     pub holders: u32,
     /// Nothing leaves for so long.
     pub paused_for: Ms,
+    /// Within this time all that is out comes back, but of holders that are heard of again: their leases are over by then, and the
+    /// grace for attempts that may still be on their way.
+    pub held_for: Ms,
     /// Counts the windows of a limit that is refilled in steps.
     pub epoch: u64,
     /// Counts the throttles that voided all permits.
@@ -439,6 +474,38 @@ mod tests {
         assert_eq!((holder, key), (HolderId(0xfeed), LimitKey([1, 2, 3, 4, 5, 6, 7, 0xab])));
         for wrong in [r#""0102""#, r#""010203040506070x""#, "7"] {
             assert!(serde_json::from_str::<LimitKey>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_api_has_one_bank_however_it_is_spelt() {
+        let bank = |api| BankKey::of(api, "acme");
+        for (one, others) in [
+            (
+                "https://api.example.com",
+                ["https://api.example.com/", "HTTPS://Api.Example.COM", "https://api.example.com:443"]
+                    .as_slice(),
+            ),
+            ("http://localhost", &["http://localhost:80/", "http://LOCALHOST"]),
+            ("https://x.example/v2", &["https://X.example:443/v2/", "https://x.example/v2//"]),
+            ("no url", &["no url"]),
+        ] {
+            for other in others {
+                assert_eq!(bank(one), bank(other), "{other}");
+            }
+        }
+        let others = [
+            "https://api.example.com",
+            "http://api.example.com",
+            "https://api.example.com:444",
+            "https://api.example.com:80",
+            "https://api.example.com/v2",
+            "https://api.example.com/V2",
+        ];
+        for (place, one) in others.iter().enumerate() {
+            for other in &others[place + 1..] {
+                assert_ne!(bank(one), bank(other), "{one} {other}");
+            }
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Chaos {
     pub(crate) cut_off: f64,
     /// Attempts whose answer never comes.
     pub(crate) lost_attempts: f64,
+    /// Times per second that the store's clock is set: see [`World::set_clock`].
+    pub(crate) clock: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -54,10 +56,14 @@ pub(crate) struct Config {
     /// One way to the store and to the server, least and most.
     pub(crate) to_store: (Us, Us),
     pub(crate) to_server: (Us, Us),
+    /// How long the server takes to answer when it has counted an attempt.
+    pub(crate) answers: (Us, Us),
     /// Of the limit, what strangers draw, in bursts of up to a tenth of it.
     pub(crate) strangers: f64,
     /// Seconds by which the clocks of processes are set forward.
     pub(crate) clocks: u64,
+    /// A second limit that each call passes, and what is believed of it.
+    pub(crate) beside: Option<(Belief, Server)>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,13 +72,14 @@ enum Event {
     Wake(usize),
     /// An attempt reaches the server, which answers; true: nobody hears it.
     Attempt(usize, Us, bool),
-    Answered(usize, Us, Answer),
+    Answered(usize, Us, Vec<Answer>),
     Lost(usize),
     Store(usize, Box<Exchange>),
     Heard(usize, u64, Box<Result<Reply, Unanswered>>),
     GiveUp(usize, u64, u32),
     Kill,
     CutOff,
+    SetClock,
     Stranger(u32),
 }
 
@@ -85,16 +92,25 @@ pub(crate) struct Told {
     /// Accepted by the server, ours and strangers'.
     pub(crate) accepted: u64,
     pub(crate) strangers: u64,
+    /// How often the store's clock was set.
+    pub(crate) clocks: u64,
     pub(crate) trace: Vec<String>,
     /// Permits granted since the last [`World::remember`].
     pub(crate) granted: u64,
     /// Accepted in each window from the second on.
     pub(crate) per_window: Vec<u64>,
+    /// The longest time in which calls of one process waited though it reaches the store and each limit had a quarter of its
+    /// quota left, beside what others had in hand: (for how long, until when).
+    pub(crate) longest_stall: (Us, Us),
 }
 
 pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) server: Server,
+    /// Of the second limit.
+    beside: Option<Server>,
+    /// The life of a state that was begun anew.
+    life: Option<u64>,
     pub(crate) ledger: Ledger,
     pub(crate) nodes: Vec<Node>,
     pub(crate) told: Told,
@@ -114,6 +130,8 @@ impl World {
         let mut world = Self {
             ledger: Ledger::new(store_offset / 1_000, 1),
             server,
+            beside: config.beside.as_ref().map(|(_, server)| server.clone()),
+            life: None,
             nodes: Vec::new(),
             told: Told::default(),
             now: 0,
@@ -128,8 +146,9 @@ impl World {
         for index in 0..world.config.nodes {
             world.start(index);
         }
+        let chaos = world.config.chaos;
         for (chance, event) in
-            [(world.config.chaos.kill, Event::Kill), (world.config.chaos.cut_off, Event::CutOff)]
+            [(chaos.kill, Event::Kill), (chaos.cut_off, Event::CutOff), (chaos.clock, Event::SetClock)]
         {
             if chance > 0.0 {
                 let at = world.exponential(chance);
@@ -159,7 +178,10 @@ impl World {
         let rate = per_second * skew(place) / all;
         let offset = self.rng.u64(0..1_000) * S + self.config.clocks * (place + 1) * S;
         let id = self.rng.u64(..);
-        let node = Node::new(id, rate, self.server.limit, self.server.window, self.config.belief, offset);
+        let mut limits = vec![(self.server.limit, self.server.window, self.config.belief)];
+        limits
+            .extend(self.config.beside.as_ref().map(|(belief, other)| (other.limit, other.window, *belief)));
+        let node = Node::new(id, rate, &limits, offset);
         self.nodes.push(node);
         let wait = self.exponential(rate);
         self.at(self.now + wait, Event::Arrival(self.nodes.len() - 1));
@@ -204,9 +226,27 @@ impl World {
             self.events.pop();
             self.now = at;
             let event = self.what.remove(&id).expect("each event has something to do");
+            self.look_for_stalls();
             self.happen(event);
         }
         self.now = end;
+    }
+
+    /// Which processes could send and do not, and for how long.
+    fn look_for_stalls(&mut self) {
+        let now = self.now;
+        let in_hand = |nodes: &[Node], limit| nodes.iter().map(|node| node.unspent(now, limit)).sum::<u32>();
+        let servers = std::iter::once(&mut self.server).chain(&mut self.beside).enumerate();
+        let mut left = servers.map(|(limit, server)| {
+            server.room(now) >= in_hand(&self.nodes, limit) + server.limit.div_ceil(4)
+        });
+        let roomy = left.all(|left| left) && self.all_have_told();
+        for node in &mut self.nodes {
+            let could = roomy && node.alive && node.cut_off <= now && !node.waiting.is_empty();
+            node.could_since = if could { node.could_since.or(Some(now)) } else { None };
+            let stall = node.could_since.map_or(0, |since| now - since);
+            self.told.longest_stall = self.told.longest_stall.max((stall, now));
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -226,11 +266,11 @@ impl World {
                 }
             }
             Event::Attempt(node, sent, lost) => self.attempt(node, sent, lost),
-            Event::Answered(node, sent, answer) => {
+            Event::Answered(node, sent, answers) => {
                 if self.nodes[node].alive {
                     self.told.answered += 1;
-                    self.nodes[node].answered(self.now, sent, &answer);
-                    self.note(|_| format!("node {node} hears {answer:?}"));
+                    self.nodes[node].answered(self.now, sent, &answers);
+                    self.note(|_| format!("node {node} hears {answers:?}"));
                     self.look(node);
                 }
             }
@@ -249,6 +289,11 @@ impl World {
                 self.nodes[node].cut_off = self.now + self.rng.u64(0..2 * self.server.window / 8);
                 let wait = self.exponential(self.config.chaos.cut_off);
                 self.at(self.now + wait, Event::CutOff);
+            }
+            Event::SetClock => {
+                self.set_clock();
+                let wait = self.exponential(self.config.chaos.clock);
+                self.at(self.now + wait, Event::SetClock);
             }
             Event::Stranger(burst) => {
                 for _ in 0..burst {
@@ -278,6 +323,18 @@ impl World {
         self.note(|_| format!("node {node} dies"));
     }
 
+    /// Back by more than a second, or ahead by more than a store can be stopped for.
+    pub(crate) fn set_clock(&mut self) {
+        let far = if self.rng.bool() { 60 * S } else { 3_600 * S };
+        if self.rng.bool() {
+            self.store_offset -= self.rng.u64(1_100 * MS..far);
+        } else {
+            self.store_offset += self.rng.u64(20 * S..far);
+        }
+        self.told.clocks += 1;
+        self.note(|_| "the store's clock is set".to_owned());
+    }
+
     fn kill(&mut self) {
         let alive: Vec<usize> = (0..self.nodes.len()).filter(|&node| self.nodes[node].alive).collect();
         if let Some(&node) = alive.get(self.rng.usize(0..alive.len().max(1))) {
@@ -289,17 +346,20 @@ impl World {
     }
 
     fn attempt(&mut self, node: usize, sent: Us, lost: bool) {
-        let answer = self.server.handle(self.now);
-        if answer.accepted {
+        let now = self.now;
+        let room = self.server.room(now) > 0 && self.beside.as_mut().is_none_or(|other| other.room(now) > 0);
+        let mut answers = vec![self.server.handle_if(now, room)];
+        answers.extend(self.beside.as_mut().map(|other| other.handle_if(now, room)));
+        if room {
             self.count_accepted();
         } else {
             self.told.throttled += 1;
             self.note(|world| format!("THROTTLED node {node}: {:?}", world.ledger.view(world.store_time())));
         }
-        self.note(|_| format!("server handles node {node}: {answer:?}"));
-        let back = self.between(self.config.to_server);
+        self.note(|_| format!("server handles node {node}: {answers:?}"));
+        let back = self.between(self.config.to_server) + self.between(self.config.answers);
         if !lost {
-            self.at(self.now + back, Event::Answered(node, sent, answer));
+            self.at(self.now + back, Event::Answered(node, sent, answers));
         }
     }
 
@@ -338,7 +398,9 @@ impl World {
         let there = self.between(self.config.to_server);
         let lost = self.rng.f64() < self.config.chaos.lost_attempts;
         if lost {
-            self.at(self.now + 300 * MS, Event::Lost(node));
+            // Not before the server has handled it.
+            let patience = (2 * self.config.to_server.1).max(300 * MS);
+            self.at(self.now + patience, Event::Lost(node));
             if self.rng.bool() {
                 return;
             }
@@ -348,7 +410,7 @@ impl World {
 
     fn exchange(&mut self, node: usize) {
         let said = self.nodes[node].say(self.now);
-        self.note(|_| format!("node {node} says {:?} {:?}", said.limits[0], said.asks[0]));
+        self.note(|_| format!("node {node} says {:?} {:?}", said.limits, said.asks[0]));
         self.told.exchanges += 1;
         self.nodes[node].under_way = Some((said.clone(), self.now, 0));
         self.transmit(node, &said, 0);
@@ -419,6 +481,20 @@ impl World {
     pub(crate) fn remember(&mut self) -> Ledger {
         self.told.granted = 0;
         self.ledger.clone()
+    }
+
+    /// The store comes back with nothing.
+    pub(crate) fn forget(&mut self) {
+        let life = 99;
+        self.ledger = Ledger::new(self.store_time(), life);
+        self.life = Some(life);
+    }
+
+    /// All that had spoken to a state that is lost have told what they know: before, more than a part of what is there may be
+    /// theirs.
+    fn all_have_told(&self) -> bool {
+        let owes = |node: &Node| node.alive && node.incarnation.is_some() && node.incarnation != self.life;
+        self.life.is_none() || !self.nodes.iter().any(owes)
     }
 
     /// Part of what the server could give in the windows that are complete, the first left out.

@@ -59,10 +59,19 @@ impl Server {
         Self { law, reset, limit, window, log: VecDeque::new(), opened: None, count: 0, level, filled: 0 }
     }
 
+    /// How many more it would accept.
+    pub(crate) fn room(&mut self, now: Us) -> u32 {
+        self.limit.saturating_sub(self.used(now))
+    }
+
     pub(crate) fn handle(&mut self, now: Us) -> Answer {
-        let used = self.used(now);
-        let accepted = used < self.limit;
-        if accepted {
+        self.handle_if(now, true)
+    }
+
+    /// One request, which is counted only if nothing else refuses it.
+    pub(crate) fn handle_if(&mut self, now: Us, counts: bool) -> Answer {
+        let accepted = self.room(now) > 0;
+        if accepted && counts {
             match self.law {
                 Law::Log => self.log.push_back(now),
                 Law::Bucket => self.level -= 1_000_000,

@@ -68,6 +68,7 @@ async fn without_its_store_a_gateway_is_ready_unless_it_is_to_be_closed() {
         })
         .await;
         let admin = Caller::new(played.gateway.admin_addr());
+        assert_eq!(admin.get("/readyz").await.status, ready, "{mode}, before the first call");
         // Somebody has to want something before the store is missed.
         played.caller.get(FIRST).await;
         let end = Instant::now() + Duration::from_secs(10);

@@ -7,6 +7,7 @@
 mod attempt;
 mod login;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::time::Mono;
@@ -21,6 +22,7 @@ use crate::network::Network;
 use crate::outage::outages;
 use crate::plan::{Plan, Stream};
 use crate::queue::Queue;
+use crate::store::FleetStore;
 use crate::strategy::{Briefing, Order, Orders, Strategy, StrategyName};
 use crate::tape::Tape;
 use crate::wallet::Purse;
@@ -113,8 +115,10 @@ fn mono(at: Duration) -> Mono {
 impl<'p, 's> Engine<'p, 's> {
     fn new(plan: &'p Plan<'s>, name: StrategyName) -> Self {
         let fleet = plan.fleet();
-        let instances =
-            (0..fleet.instances as usize).map(|index| Self::instance(plan, name, index)).collect();
+        let store = fleet.quota.is_shared().then(|| Arc::new(FleetStore::new(&fleet.quota)));
+        let instances = (0..fleet.instances as usize)
+            .map(|index| Self::instance(plan, name, index, store.as_ref()))
+            .collect();
         Self {
             plan,
             name,
@@ -134,7 +138,12 @@ impl<'p, 's> Engine<'p, 's> {
         }
     }
 
-    fn instance(plan: &Plan<'_>, name: StrategyName, index: usize) -> Instance {
+    fn instance(
+        plan: &Plan<'_>,
+        name: StrategyName,
+        index: usize,
+        store: Option<&Arc<FleetStore>>,
+    ) -> Instance {
         let loads = 0..plan.fleet().load.len();
         let mut purses: Vec<Purse> = Vec::new();
         let mut purse_of = Vec::new();
@@ -149,7 +158,7 @@ impl<'p, 's> Engine<'p, 's> {
             purse_of.push(purse);
         }
         Instance {
-            strategy: name.build(&Briefing { plan, instance: index }),
+            strategy: name.build(&Briefing { plan, instance: index, store }),
             feeds: loads.clone().map(|load| plan.feed(index, load)).collect(),
             live: loads.map(|_| true).collect(),
             purses,
@@ -233,7 +242,7 @@ impl<'p, 's> Engine<'p, 's> {
         let info = CallInfo {
             id,
             path: route.path(self.plan.user(instance, n)).into(),
-            route: std::sync::Arc::clone(route),
+            route: Arc::clone(route),
             credential: tidegate_core::key::CredentialId::new(self.plan.credential(instance, load)),
             class: spec.class,
             caller: tidegate_core::pace::CallerId::named(load),
@@ -312,6 +321,8 @@ impl<'p, 's> Engine<'p, 's> {
         let late = |call: &&Open| call.info.deadline.is_some_and(|deadline| deadline < mono(self.now));
         self.outcome.late += self.calls.iter().flatten().filter(late).count() as u64;
         self.outcome.hint_mismatches = mismatches;
+        self.outcome.records =
+            self.instances.iter().filter_map(|one| one.strategy.record().cloned()).collect();
         self.outcome.ended_at = self.now;
         self.outcome.judge(&self.world.stats(self.now, false));
         self.outcome

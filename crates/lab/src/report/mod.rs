@@ -49,6 +49,8 @@ pub struct Report {
     about: String,
     seed: u64,
     headline: Headline,
+    /// How many instances there are, and whether they share; `None`: one.
+    fleet: Option<String>,
     /// Brown-outs, for the picture.
     outages: Vec<(Duration, Duration)>,
     lanes: Vec<Lane>,
@@ -69,6 +71,7 @@ impl Report {
             about: plan.scenario.about.clone(),
             seed: plan.seed(),
             headline,
+            fleet: fleet(plan),
             outages: outages(&plan.server).into_iter().map(|outage| (outage.from, outage.to)).collect(),
             lanes,
             violations,
@@ -104,4 +107,9 @@ impl Report {
     pub fn svg(&self) -> String {
         chart::render(self)
     }
+}
+
+fn fleet(plan: &Plan<'_>) -> Option<String> {
+    let fleet = plan.fleet();
+    (fleet.instances > 1).then(|| format!("{} instances, {}", fleet.instances, fleet.quota.title()))
 }

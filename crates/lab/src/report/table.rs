@@ -24,6 +24,9 @@ pub(super) fn render(report: &Report) -> String {
     };
     write_line(&mut out, &format!("{}: {} (seed {}{medium})", report.name, report.about, report.seed));
     write_line(&mut out, &format!("limit: {}", report.headline.title()));
+    if let Some(fleet) = &report.fleet {
+        write_line(&mut out, &format!("fleet: {fleet}"));
+    }
     let cell = |column: &(String, Vec<Option<String>>), row: usize| {
         column.1[row].clone().unwrap_or_else(|| "-".to_owned())
     };
@@ -84,6 +87,15 @@ fn columns_of(rows: &[&Measures]) -> Vec<Column> {
         column("served", |row| row.strangers_served.map(|served| format!("{served:.2}"))),
         column("recovery", |row| row.recovery.map(seconds)),
         column("hint/reset", |row| some(row.hint_mismatches)),
+        column("exchanges", |row| row.sharing.map(|all| all.exchanges.to_string())),
+        column("/call", |row| row.sharing.map(|all| format!("{:.3}", all.exchanges_per_call))),
+        column("in 1 s", |row| row.sharing.map(|all| all.exchanges_in_a_second.to_string())),
+        column("unanswered", |row| row.sharing.and_then(|all| some(all.unanswered))),
+        column("away", |row| row.sharing.and_then(|all| some(all.store_away))),
+        column("back", |row| row.sharing.and_then(|all| some(all.store_back))),
+        column("again", |row| row.sharing.and_then(|all| all.shared_again).map(seconds)),
+        column("alone most", |row| row.sharing.and_then(|all| all.alone_most).map(|most| most.to_string())),
+        column("together", |row| row.sharing.and_then(|all| all.alone_together).map(|most| most.to_string())),
     ];
     for class in ["interactive", "sync", "bulk", "poll"] {
         if rows.iter().any(|row| row.waits.contains_key(class)) {

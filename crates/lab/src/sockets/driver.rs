@@ -59,7 +59,7 @@ impl Driver {
         let (said, told) = mpsc::unbounded_channel();
         let post = Arc::new(Post { product });
         let wheel = Wheel {
-            strategy: name.build(&Briefing { plan, instance }),
+            strategy: name.build(&Briefing { plan, instance, store: None }),
             calls: Vec::new(),
             free: Vec::new(),
             orders: Orders::default(),

@@ -94,6 +94,11 @@ pub fn forecast(scenario: &Scenario, options: &Options, max_wall: Duration) -> R
             "{instances} instances are more than the {MOST_INSTANCES} that one process can stand for (without --sockets they are no trouble)"
         )));
     }
+    if scenario.fleet.quota.is_shared() && options.strategies_of(scenario).contains(&StrategyName::Tidegate) {
+        return Err(LabError::TooMuch(
+            "instances of `tidegate` share a quota in virtual time only (`cargo xtask bench fleet` measures real processes on a real store; leave it out with --strategy)".to_owned(),
+        ));
+    }
     let plan = Plan::new(scenario, options.seed)?;
     let mut forecast = Forecast { wall: Duration::ZERO, calls: 0, lots: Vec::new() };
     let (mut lot_connections, mut lot_wall) = (MOST_CONNECTIONS, Duration::ZERO);

@@ -4,6 +4,7 @@
 //! answer says. The lab gives it the calls, carries out its orders, and wakes it when it asks to be woken.
 
 mod aimd;
+mod courier;
 mod fixed_rate;
 mod guide;
 mod reactive;
@@ -14,12 +15,15 @@ pub(crate) mod told;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use tidegate_core::time::Mono;
 use tidegate_sim::wire::message::ApiResponse;
 
 use crate::call::{CallId, CallInfo, End};
 use crate::plan::{Plan, Stream};
+use crate::sharing::Record;
+use crate::store::FleetStore;
 
 /// What a strategy wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,11 @@ pub trait Strategy: Send {
     fn hint_mismatches(&self) -> u64 {
         0
     }
+
+    /// What it did with the store of the fleet; `None`: it shares nothing.
+    fn record(&self) -> Option<&Record> {
+        None
+    }
 }
 
 /// What a strategy is told at its start.
@@ -82,6 +91,8 @@ pub trait Strategy: Send {
 pub(crate) struct Briefing<'a, 's> {
     pub(crate) plan: &'a Plan<'s>,
     pub(crate) instance: usize,
+    /// Where instances meet, if they share their quotas.
+    pub(crate) store: Option<&'a Arc<FleetStore>>,
 }
 
 impl Briefing<'_, '_> {

@@ -2,7 +2,8 @@
 //!
 //! The order is that of the client: begin → ask for a ticket → leave (the ticket is marked as sent) → the answer's raw header
 //! text through the core's reader → told to the gates → the retry machine says what comes next. A refused call comes back
-//! at the time it was given, as a caller of the gateway does.
+//! at the time it was given, as a caller of the gateway does. Where the fleet shares its quotas, the bank speaks to the
+//! store through `courier`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +19,17 @@ use tidegate_core::pace::{
 };
 use tidegate_core::profile::Profile;
 use tidegate_core::retry::{Attempts, Next, RetryPolicy};
+use tidegate_core::share::{HolderId, ShareConfig};
 use tidegate_core::time::{Mono, Wall};
 use tidegate_sim::wire::message::ApiResponse;
 
+use super::courier::Courier;
 use super::repeat::Timers;
 use super::{Briefing, Orders, Strategy, told};
 use crate::call::{CallId, CallInfo, End};
+use crate::network::Network;
+use crate::plan::Stream;
+use crate::sharing::Record;
 
 /// A refused caller that is told to come back at once takes a breath all the same.
 const BREATH: Duration = Duration::from_millis(1);
@@ -39,6 +45,8 @@ struct Running {
 /// See the module.
 pub(super) struct Tidegate {
     bank: Bank,
+    /// Carries exchanges, where the fleet shares its quotas.
+    courier: Option<Courier>,
     profile: Arc<Profile>,
     policy: RetryPolicy,
     budget: Budget,
@@ -65,8 +73,21 @@ impl Tidegate {
         }
         let policies = plan.fleet().class.policies();
         let config = BankConfig { limits, policies, seed: rng.u64(..), ..BankConfig::default() };
+        let mut bank = Bank::new(config).expect("the simulator checked the limits when it read them");
+        let courier = briefing.store.map(|store| {
+            let quota = &plan.fleet().quota;
+            bank.share(ShareConfig {
+                holder: HolderId(rng.u64(..)),
+                on_store_loss: quota.on_store_loss,
+                max_instances: quota.max_instances,
+                tokens_shared: false,
+            });
+            let network = Network::new(quota.rtt, plan.rng(Stream::Store, briefing.instance as u64));
+            Courier::new(Arc::clone(store), network, quota.timeout)
+        });
         Self {
-            bank: Bank::new(config).expect("the simulator checked the limits when it read them"),
+            bank,
+            courier,
             policy: RetryPolicy {
                 backoff: profile.backoff,
                 matrix: profile.retry.clone(),
@@ -136,8 +157,16 @@ impl Tidegate {
         orders.end(id, end);
     }
 
-    /// The bank's contract: after every change, hand out what it made possible.
+    /// The bank's contract: after every change, hand out what it made possible, and say what is due.
     fn settle(&mut self, now: Mono, orders: &mut Orders) {
+        self.hand_out(now, orders);
+        let Some(courier) = &mut self.courier else { return };
+        if courier.begin(now, &mut self.bank) {
+            self.hand_out(now, orders);
+        }
+    }
+
+    fn hand_out(&mut self, now: Mono, orders: &mut Orders) {
         let mut woken = std::mem::take(&mut self.woken);
         self.bank.advance(now, &mut woken);
         for (waiter, outcome) in woken.drain(..) {
@@ -148,8 +177,12 @@ impl Tidegate {
             }
         }
         self.woken = woken;
-        let mismatches = |event: &&Event| matches!(event, Event::HintMismatch { .. });
-        self.mismatches += self.bank.drain_events().iter().filter(mismatches).count() as u64;
+        for event in self.bank.drain_events() {
+            self.mismatches += u64::from(matches!(event, Event::HintMismatch { .. }));
+            if let Some(courier) = &mut self.courier {
+                courier.record.event(now - Mono::ZERO, &event);
+            }
+        }
     }
 
     /// What the core reads in an answer.
@@ -215,6 +248,9 @@ impl Strategy for Tidegate {
     fn left(&mut self, now: Mono, call: CallId, orders: &mut Orders) {
         if let Some(ticket) = self.calls.get(&call).and_then(|running| running.ticket) {
             self.bank.sent(now, ticket);
+            if let Some(courier) = &mut self.courier {
+                courier.record.left(now - Mono::ZERO);
+            }
             self.settle(now, orders);
         }
     }
@@ -233,6 +269,9 @@ impl Strategy for Tidegate {
     }
 
     fn wake(&mut self, now: Mono, orders: &mut Orders) {
+        if let Some(courier) = &mut self.courier {
+            courier.advance(now, &mut self.bank);
+        }
         while let Some(call) = self.timers.due(now) {
             self.ask(now, call, orders);
         }
@@ -240,10 +279,17 @@ impl Strategy for Tidegate {
     }
 
     fn next_wake(&self, now: Mono) -> Option<Mono> {
-        [self.timers.next(), self.bank.next_wake(now)].into_iter().flatten().min()
+        let courier = self.courier.as_ref();
+        let exchange = courier.and_then(|courier| courier.due(now, &self.bank));
+        let way = courier.and_then(Courier::next);
+        [self.timers.next(), self.bank.next_wake(now), exchange, way].into_iter().flatten().min()
     }
 
     fn hint_mismatches(&self) -> u64 {
         self.mismatches
+    }
+
+    fn record(&self) -> Option<&Record> {
+        self.courier.as_ref().map(|courier| &courier.record)
     }
 }

@@ -1,7 +1,7 @@
 
 -- Who gets how many permits, and when.
 
-local CLASSES, URGENT = 4, 2
+local CLASSES, URGENT, PRIME = 4, 2, 65521
 
 local function none(come_back)
     return { permits = 0, from = 0, gap = 0, scout = false, come_back = come_back }
@@ -20,7 +20,14 @@ local function any(list, fact)
     return false
 end
 
-local function place_among(l, holder) return tonumber(string.sub(holder, -4), 16) % holders(l) end
+-- Another place with each epoch or window.
+local function place_among(l, holder)
+    local quota, window = rate(l)
+    local turn = div(now, window or lease(l))
+    if is_stepped(l) then turn = l.epoch end
+    local mixed = (tonumber(string.sub(holder, -4), 16) + turn % PRIME * 40503) % PRIME
+    return mixed * mixed % PRIME % holders(l)
+end
 
 local function place(ask)
     return most_of(ask.limits, function(l) return place_among(l, ask.holder) end)
@@ -46,24 +53,37 @@ local function room(ask, at, class)
     return least or 0
 end
 
+-- It lets one attempt through, the scout or another.
+local function is_ready(l)
+    if needs_scout(l) then return may_scout(l) end
+    return available(l, now) >= 1
+end
+
 local function returns_of(l, holder)
     local quota, window = rate(l)
     local behind = place_among(l, holder)
     if not quota then return l.trip + behind end
-    if available(l, now) >= 1 and not needs_scout(l) then return 0 end
-    if is_stepped(l) and available(l, now + window) < 1 then
+    -- Another limit of the ask is what stops it.
+    if is_ready(l) then return 0 end
+    local barred = is_barred(l)
+    if not barred and is_stepped(l) and available(l, now + window) < 1 then
         local wait = less(refill_at(l), now)
+        -- Others may give back what they do not use.
         if l.unspent > 0 then wait = min(wait, div(lease(l), 2)) end
         return behind == 0 and wait > 0 and wait or wait + l.trip + 2 * behind
     end
     local wait = lease(l)
     for _, at in ipairs(returns(l, now, now + window, window)) do
-        if available(l, at) >= 1 then
+        -- A scout that is barred by the log goes when that gives back.
+        if (barred and by_log(l, at) or available(l, at)) >= 1 then
             wait = at - now
             break
         end
     end
-    return wait + behind * div(window, max(quota, 1))
+    if l.unspent > 0 then wait = min(wait, div(lease(l), 2)) end
+    wait = wait + behind * div(window, max(quota, 1))
+    -- Those who still owe what they know tell it within a second, and it is there.
+    return is_probed(l, window) and min(wait, SHORT_LEASE + behind) or wait
 end
 
 local function come_back(ask)
@@ -75,15 +95,16 @@ local function scout(ask)
     local waits, ready = false, true
     for class = 1, CLASSES do waits = waits or ask.want.now[class] > 0 end
     for _, l in ipairs(ask.limits) do
-        if needs_scout(l) then ready = ready and may_scout(l) else ready = ready and available(l, now) >= 1 end
+        ready = ready and is_ready(l)
     end
-    if not waits then return none(LEASE) end
+    -- No scout is spent on a call that may not come; who comes asks at once.
+    if not waits then return none(0) end
     if not ready then
-        local scouting = any(ask.limits, function(l) return l.scout end)
+        local scouting = any(ask.limits, is_scouted)
         return none(scouting and trip(ask) + place(ask) or come_back(ask))
     end
     for _, l in ipairs(ask.limits) do
-        if needs_scout(l) then l.scout = { ask.holder, now } end
+        if needs_scout(l) then scout_leaves(l, ask.holder) end
     end
     take_all(ask, 1)
     return { permits = 1, from = 0, gap = 0, scout = true, come_back = trip(ask) }
@@ -160,7 +181,8 @@ local function dated(ask, have)
 end
 
 local function decide(ask)
-    if #ask.limits == 0 then return none(LEASE) end
+    -- It lacks nothing: when it does, it need not wait for a time that was told for this.
+    if #ask.limits == 0 then return none(0) end
     local paused = most_of(ask.limits, function(l) return less(l.pause, now) end)
     if paused > 0 then return none(paused + place(ask)) end
     if any(ask.limits, function(l) return l.run.row and l.run.row.owes end) then return none(0) end

@@ -73,15 +73,20 @@ end
 local function hear_row(l, side, bereft)
     local run = l.run
     local quota, window = rate(l)
-    local owes = (bereft or side.told > 0) and l.born + (window or 0) > now
+    local owes = bereft and l.born + (window or 0) > now
     if not run.row then
         if owes then
+            l.unheard = l.unheard + 1
             if l.latest_sent <= l.born then l.shut = l.born end
             l.slow_until = max(l.slow_until, l.born + slow(l))
         end
-        run.row = { unspent = 0, in_flight = 0, all = side.told, unseen = side.told_unseen, owes = owes }
+        if not bereft and side.told > 0 then l.departed = less(l.departed, 1) end
+        run.row = { unspent = 0, in_flight = 0, all = side.told, unseen = side.told_unseen, owes = owes,
+            losses = l.losses }
     end
     local row = run.row
+    if row.losses ~= l.losses and not row.owes then l.unheard = l.unheard - 1 end
+    row.losses = l.losses
     local before_out, before = row_out(row), row.unspent
     row.till, row.unspent, row.in_flight = now + silence(l), side.unspent, side.in_flight
     l.out, l.unspent = l.out + row_out(row) - before_out, l.unspent + row.unspent - before
@@ -105,7 +110,7 @@ end
 local function hear_recall(l, recall)
     local row = l.run.row
     if not recall or not row.owes then return end
-    row.owes = false
+    row.owes, l.unheard = false, l.unheard - 1
     local quota, window = rate(l)
     if quota then
         for _, entry in ipairs(recall.log) do log_add(l, ended_at(entry[1]), entry[2], window) end
@@ -143,7 +148,7 @@ local function turn(l, seen, quota, window)
         local ours = level + l.own + unseen(l) + max(l.out, 0)
         measure_foreign(l, less(quota, ours), window)
     end
-    l.epoch, l.own, l.scout_at, l.left = l.epoch + 1, 0, nil, {}
+    l.epoch, l.own, l.scout_at, l.vain, l.left = l.epoch + 1, 0, nil, false, {}
 end
 
 local function judge(l, seen, window)
@@ -199,15 +204,22 @@ local function see(l, slack, sight)
 end
 
 local function hear_scout(l, holder, ended, refused)
-    if not l.scout or l.scout[1] ~= holder or ended < l.scout[2] then return end
-    l.trip = min(max(div(3 * l.trip + less(now, l.scout[2]), 4), 10), 1000)
-    l.scout = nil
+    local function back(scout) return scout[1] == holder and ended >= scout[2] end
+    local since
+    for _, scout in ipairs(l.scouts) do
+        if back(scout) then since = scout[2] end
+    end
+    if not since then return end
+    l.trip = min(max(div(3 * l.trip + less(now, since), 4), 10), 1000)
+    l.scouts = keep_if(l.scouts, function(scout) return not back(scout) end)
+    end_scout(l, since)
     if not refused and not is_told(l) then l.shut = nil end
 end
 
 local function hear(l, holder, slack, side, bereft)
     local sight, refusal = some(side.seen), some(side.refused)
     hear_terms(l, terms_of(side.terms), sight)
+    local knew_all = not l.run.row or l.run.row.all >= side.told
     local new = hear_row(l, side, bereft)
     hear_recall(l, some(side.recall))
     local told = is_told(l) and sight and see(l, slack, sight)
@@ -223,4 +235,8 @@ local function hear(l, holder, slack, side, bereft)
     if sight then latest = less(now, sight.latest_sent) end
     if last then ended = last[3] > 0 and last[1] or min(last[1], latest) end
     hear_scout(l, holder, ended, refusal ~= nil)
+    if side.unspent == 0 and side.in_flight == 0 and #new == 0 and knew_all then
+        -- A scout that it had was not sent, and never will be. An ending that an older state does not know may be the scout's.
+        l.scouts = keep_if(l.scouts, function(scout) return scout[1] ~= holder end)
+    end
 end

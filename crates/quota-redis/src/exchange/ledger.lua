@@ -1,27 +1,47 @@
 
 -- One bank's state: what is read, in which order an exchange goes through it, what is written.
 
-local REMEMBERED, ACTIVE, FORGOTTEN = 60000, 10000, 64
-local bank_key, replies_key, speakers_key = KEYS[1], KEYS[2], KEYS[3]
+local REMEMBERED, FORGOTTEN = 60000, 64
+local STEADY, LEAP = 1000, 10000
+local bank_key, replies_key, speakers_key, ends_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local SCALARS = { 'protocol', 'incarnation', 'born', 'at', 'gap_from', 'gap_to', 'expires' }
 
--- The bank's fields: scalars, when each limit expires, doors.
-local function read_bank()
-    local bank, fields = { limits = {}, doors = {} }, call('HGETALL', bank_key)
-    for place_of_field = 1, #fields, 2 do
-        local name, value = fields[place_of_field], fields[place_of_field + 1]
-        local kind, key = string.sub(name, 1, 2), string.sub(name, 3)
-        if kind == 'l:' then
-            bank.limits[key] = tonumber(value)
-        elseif kind == 'd:' then
-            bank.doors[key] = unpack_value(value)
-        else
-            bank[name] = value
-        end
+-- The bank's fields: scalars, when each limit that is named expires, doors that are named. Its cost does not grow with the
+-- bank's limits.
+local function read_bank(limits, doors)
+    local fields = {}
+    for _, name in ipairs(SCALARS) do insert(fields, name) end
+    for _, key in ipairs(limits) do insert(fields, 'l:' .. key) end
+    for _, key in ipairs(doors) do insert(fields, 'd:' .. key) end
+    local found, bank = call('HMGET', bank_key, unpack(fields)), { limits = {}, doors = {} }
+    for index, name in ipairs(SCALARS) do bank[name] = found[index] or nil end
+    for _, name in ipairs({ 'protocol', 'born', 'at', 'gap_from', 'gap_to', 'expires' }) do
+        bank[name] = tonumber(bank[name])
     end
-    bank.found = #fields > 0
-    bank.protocol, bank.at = tonumber(bank.protocol), tonumber(bank.at) or 0
-    bank.expires = tonumber(bank.expires) or 0
+    for index, key in ipairs(limits) do bank.limits[key] = tonumber(found[#SCALARS + index] or nil) end
+    for index, key in ipairs(doors) do
+        local value = found[#SCALARS + #limits + index]
+        local door = value and unpack_value(value)
+        if door and door_expires(door) > now then bank.doors[key] = door end
+    end
+    bank.found = call('HLEN', bank_key) > 0
+    bank.at, bank.expires, bank.born = bank.at or 0, bank.expires or 0, bank.born or 0
     return bank
+end
+
+local function keys_of(sides)
+    local keys = {}
+    for _, side in ipairs(sides) do insert(keys, side.key) end
+    return keys
+end
+
+-- By more than a second back, or far ahead as the time since the holder's last answer shows.
+local function clock_was_set(bank, before, said)
+    if now + STEADY < bank.at then return true end
+    local heard, life = some(said.heard), some(said.incarnation)
+    if not bank.gap_from or not heard then return false end
+    if before then return before.at <= bank.gap_from and less(now, before.at) > heard + LEAP end
+    return life == bank.incarnation and less(now, bank.gap_to) <= heard and heard + LEAP < REMEMBERED
 end
 
 local function read_limit(bank, key, place_of_limit, holder)
@@ -30,6 +50,9 @@ local function read_limit(bank, key, place_of_limit, holder)
     run.rows = call('ZCARD', run.holders_key)
     local expires = bank.limits[key]
     local l = found[1] and expires and expires > now and unpack_value(found[1])
+    -- Somebody has taken the list of its holders, who cannot be given up then: it is lost.
+    run.torn = l and l.out > 0 and run.rows == 0
+    if run.torn then l = nil end
     if l then
         run.row = found[2] and unpack_value(found[2]) or nil
         run.expected = run.row and run.row.till
@@ -67,41 +90,39 @@ local function grant_json(one)
 end
 
 local function exchange(said)
-    local bank = read_bank()
+    local bank = read_bank(keys_of(said.limits), keys_of(said.doors))
     if bank.found and bank.protocol ~= PROTOCOL or said.protocol ~= PROTOCOL then
         local found = bank.found and (bank.protocol or 0) or PROTOCOL
         return format('{"Err":{"protocol":{"found":%.0f,"known":%.0f}}}', found, said.protocol)
     end
     local holder = said.holder
     local kept = call('HGET', replies_key, holder)
-    local spoke = call('ZCARD', speakers_key)
-    if not bank.found or bank.expires <= now then
-        bank = { incarnation = said.salt, at = now, limits = {}, doors = {}, fresh = true, stale = bank.found or spoke > 0 }
-        kept = false
+    local before = kept and unpack_value(kept) or nil
+    local stale = call('ZCARD', speakers_key) + call('ZCARD', ends_key) > 0 or bank.found
+    local over = not bank.found or bank.expires <= now
+    if not over then
+        if before and before.at + REMEMBERED <= bank.at then before = nil end
+        if now > bank.at + LEAP then bank.gap_from, bank.gap_to = bank.at, now end
+        over = clock_was_set(bank, before, said)
+    end
+    if over then
+        bank = { incarnation = said.salt, born = now, at = now, limits = {}, doors = {}, fresh = true, stale = stale }
+        before = nil
     end
     now = max(now, bank.at)
-    local before = kept and unpack_value(kept)
     if before and before.at + REMEMBERED <= now then before = nil end
-    before = before or nil
+    local scalars = { 'at', number(now) }
+    if bank.gap_from then
+        scalars = { 'at', number(now), 'gap_from', number(bank.gap_from), 'gap_to', number(bank.gap_to) }
+    end
     if before and before.seq >= said.seq then
-        call('HSET', bank_key, 'at', number(now))
+        call('HSET', bank_key, unpack(scalars))
         return before.seq == said.seq and '{"Ok":' .. before.reply .. '}' or '{"Err":"stale"}'
     end
 
     -- What nobody needs any more.
-    local dropped = {}
-    for key, expires in pairs(bank.limits) do
-        if expires <= now then
-            bank.limits[key] = nil
-            insert(dropped, 'l:' .. key)
-        end
-    end
-    for key, door in pairs(bank.doors) do
-        if door_expires(door) <= now then
-            bank.doors[key] = nil
-            insert(dropped, 'd:' .. key)
-        end
-    end
+    local dropped = bank.fresh and {}
+        or call('ZRANGEBYSCORE', ends_key, '-inf', number(now), 'LIMIT', 0, FORGOTTEN)
 
     -- How long the exchange may have been on its way.
     local heard, slack = some(said.heard), said.slack
@@ -110,15 +131,16 @@ local function exchange(said)
 
     -- The report.
     local life = some(said.incarnation)
-    local bereft = life ~= nil and life ~= bank.incarnation
+    local another = life ~= nil and life ~= bank.incarnation
     local limits, order, by_side = {}, {}, {}
     for index, side in ipairs(said.limits) do
         local l = limits[side.key]
         if not l then
             local run
-            l, run = read_limit(bank, side.key, 4 + 2 * #order, holder)
+            l, run = read_limit(bank, side.key, 5 + 2 * #order, holder)
             if not l then
-                l = new_limit(side.name, terms_of(side.terms))
+                local careful = (run.torn and now or bank.born) + CAREFUL
+                l = new_limit(side.name, terms_of(side.terms), careful)
                 run.fresh, run.row = true, nil
                 l.run = run
             end
@@ -126,7 +148,10 @@ local function exchange(said)
             insert(order, side.key)
         end
         by_side[index] = l
+        -- Who spoke while this limit was here has told it what it knew, also if it was given up since.
+        local bereft = another or side.told > 0 and not (before and before.at >= l.born)
         roll(l)
+        notice_loss(l, side)
         reap(l, holder)
         hear(l, holder, slack, side, bereft)
     end
@@ -156,22 +181,43 @@ local function exchange(said)
     -- The answer.
     local count = 1
     if not bank.fresh then
-        count = call('ZCOUNT', speakers_key, '(' .. number(now - ACTIVE), '+inf')
-        if not (before and before.at + ACTIVE > now) then count = count + 1 end
+        count = call('ZCOUNT', speakers_key, '(' .. number(now - REMEMBERED), '+inf')
+        if not (before and before.at + REMEMBERED > now) then count = count + 1 end
     end
-    local replies, fields = {}, {}
+    local replies, fields, ends, named = {}, {}, {}, {}
+    local function ends_at(name, value, expires)
+        insert(fields, name)
+        insert(fields, value)
+        insert(ends, number(expires))
+        insert(ends, name)
+        named[name] = expires
+    end
     for index in ipairs(said.limits) do
         local l = by_side[index]
         keep(l)
+        count = max(count, holders(l))
         replies[index] = limit_json(l)
     end
     for key in pairs(touched) do
-        if door_expires(bank.doors[key]) <= now then
-            bank.doors[key] = nil
+        local door = bank.doors[key]
+        if door_expires(door) <= now then
+            named['d:' .. key] = 0
             insert(dropped, 'd:' .. key)
         else
-            insert(fields, 'd:' .. key)
-            insert(fields, pack(bank.doors[key]))
+            ends_at('d:' .. key, pack(door), door_expires(door))
+        end
+    end
+    for _, key in ipairs(order) do ends_at('l:' .. key, number(limits[key].expires), limits[key].expires) end
+    -- The state expires with the last of what is in it.
+    local expires = now + REMEMBERED
+    for _, until_then in pairs(named) do expires = max(expires, until_then) end
+    if not bank.fresh then
+        local latest = call('ZREVRANGE', ends_key, 0, #said.limits + #said.doors, 'WITHSCORES')
+        for index = 1, #latest, 2 do
+            if not named[latest[index]] then
+                expires = max(expires, tonumber(latest[index + 1]))
+                break
+            end
         end
     end
     local reply = format('{"incarnation":"%s","knew_seq":%.0f,"holders":%.0f,"limits":[%s],"grants":[%s],"doors":[%s]}',
@@ -181,8 +227,7 @@ local function exchange(said)
         or call('ZRANGEBYSCORE', speakers_key, '-inf', number(now - REMEMBERED), 'LIMIT', 0, FORGOTTEN)
 
     -- From here on it is only written.
-    if bank.stale then call('DEL', bank_key, replies_key, speakers_key) end
-    local expires = now + REMEMBERED
+    if bank.stale then call('DEL', bank_key, replies_key, speakers_key, ends_key) end
     for _, key in ipairs(order) do
         local l = limits[key]
         local run = l.run
@@ -196,15 +241,19 @@ local function exchange(said)
         call('ZADD', run.holders_key, number(run.row.till), holder)
         call('PEXPIREAT', run.key, number(l.expires))
         call('PEXPIREAT', run.holders_key, number(l.expires))
-        bank.limits[key] = l.expires
-        insert(fields, 'l:' .. key)
-        insert(fields, number(l.expires))
     end
-    for _, until_then in pairs(bank.limits) do expires = max(expires, until_then) end
-    for _, door in pairs(bank.doors) do expires = max(expires, door_expires(door)) end
-    if #dropped > 0 then call('HDEL', bank_key, unpack(dropped)) end
-    call('HSET', bank_key, 'protocol', number(PROTOCOL), 'incarnation', bank.incarnation, 'at', number(now), 'expires',
-        number(expires), unpack(fields))
+    -- Few at a time: a script's stack is small.
+    if #dropped > 0 then
+        call('HDEL', bank_key, unpack(dropped))
+        call('ZREM', ends_key, unpack(dropped))
+    end
+    call('HSET', bank_key, 'protocol', number(PROTOCOL), 'incarnation', bank.incarnation, 'born', number(bank.born),
+        'expires', number(expires), unpack(scalars))
+    if #fields > 0 then
+        call('HSET', bank_key, unpack(fields))
+        call('ZADD', ends_key, unpack(ends))
+        call('PEXPIREAT', ends_key, number(expires))
+    end
     call('PEXPIREAT', bank_key, number(expires))
     for _, gone in ipairs(forgotten) do
         call('HDEL', replies_key, gone)
@@ -219,18 +268,26 @@ end
 
 -- For people: nothing is changed.
 local function view()
-    local bank, list = read_bank(), {}
+    for index, key in ipairs(KEYS) do
+        local found, expected = call('TYPE', key).ok, (index == 3 or index > 3 and index % 2 == 0) and 'zset' or 'hash'
+        if found ~= 'none' and found ~= expected then return redis.error_reply('WRONGTYPE ' .. key) end
+    end
+    local keys, list = {}, {}
+    for index = 2, #ARGV do insert(keys, ARGV[index]) end
+    local bank = read_bank(keys, {})
     if bank.found and bank.protocol ~= PROTOCOL then
         return format('{"Err":{"protocol":{"found":%.0f,"known":%.0f}}}', bank.protocol or 0, PROTOCOL)
     end
     now = max(now, bank.at)
     for index = 2, #ARGV do
-        local l = read_limit(bank, ARGV[index], 2 * index, '')
+        local l = read_limit(bank, ARGV[index], 2 * index + 1, '')
         if l then
             local quota = l.kind == 'rate' and l.quota or l.kind == 'cap' and l.cap
+            local holding = call('ZRANGEBYSCORE', KEYS[2 * index + 2], number(now), '+inf', 'WITHSCORES')
             insert(list, format('{"name":%s,"quota":%s,"available":%.0f,"out":%.0f,"holders":%.0f,"paused_for":%.0f,'
-                .. '"epoch":%.0f,"generation":%.0f}', cjson.encode(l.name), quota and number(quota) or 'null',
-                available(l, now), l.out, holders(l), less(l.pause, now), l.epoch, l.generation))
+                .. '"held_for":%.0f,"epoch":%.0f,"generation":%.0f}', cjson.encode(l.name), quota and number(quota) or 'null',
+                available(l, now), l.out, holders(l), less(l.pause, now), less(tonumber(holding[#holding] or 0), now), l.epoch,
+                l.generation))
         end
     end
     return '{"Ok":[' .. concat(list, ',') .. ']}'
@@ -238,11 +295,13 @@ end
 
 -- Whether every command is allowed and every key is as it should be. Nothing stays.
 local function check()
-    local bank, replies, speakers, limit, its_holders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-    call('HGETALL', bank)
+    local bank, replies, speakers, ends, limit, its_holders = unpack(KEYS)
+    call('HMGET', bank, 's', 'x')
+    call('HLEN', bank)
     call('HGET', replies, 'x')
     call('HMGET', limit, 's', 'x')
-    for _, key in ipairs({ speakers, its_holders }) do
+    call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')
+    for _, key in ipairs({ speakers, ends, its_holders }) do
         call('ZCARD', key)
         call('ZCOUNT', key, '-inf', '+inf')
         call('ZRANGEBYSCORE', key, '-inf', '+inf', 'LIMIT', 0, 1)
@@ -252,11 +311,11 @@ local function check()
         call('HDEL', key, 'y')
         call('PEXPIREAT', key, number(now + KEEP))
     end
-    for _, key in ipairs({ speakers, its_holders }) do
+    for _, key in ipairs({ speakers, ends, its_holders }) do
         call('ZADD', key, 1, 'x')
         call('ZREM', key, 'y')
     end
-    call('DEL', bank, replies, speakers, limit, its_holders)
+    call('DEL', bank, replies, speakers, ends, limit, its_holders)
     -- The libraries are tried on the way.
     return cmsgpack.unpack(cmsgpack.pack(cjson.decode('"ok"')))
 end

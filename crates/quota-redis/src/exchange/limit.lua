@@ -4,13 +4,15 @@
 local LEASE, SHORT_LEASE, CAP_LEASE = 5000, 500, 2000
 local GRACE, PATIENCE, TRIP, SLOW, KEEP = 3000, 3000, 50, 2000, 60000
 local PLENTY, REAPED, LEAST_SHARE = 1000000, 16, 50
+local SCOUTS, CAREFUL = 8, 1000
 
-local function new_limit(name, terms)
+local function new_limit(name, terms, careful)
     return {
         name = name, kind = terms.kind, quota = terms.quota, window = terms.window, told = terms.told, cap = terms.cap,
         rule = terms.rule, proven = terms.proven, pinned = terms.pinned,
         said = now, settled = false, steps = 0, logs = 0, born = now, expires = now, missed = 0,
-        generation = 1, fence = 0, pause = 0, slow_until = 0, shut = 0, trip = TRIP,
+        losses = 0, unheard = 0, spared = 0, careful = careful, scouts = {}, departed = 0,
+        generation = 1, fence = 0, pause = 0, slow_until = 0, shut = 0, vain = false, trip = TRIP,
         epoch = 1, promised = 0, own = 0, latest_sent = 0, left = {}, unseen = {},
         log = {}, rolled = now, foreign = 0, measured = 0, urgent = 0, urgent_count = 0, urgent_since = now,
         share = 1000, clean_since = now, cut_at = 0, blames = 0, even_until = 0, out = 0, unspent = 0,
@@ -50,23 +52,43 @@ local function holders(l)
     return run.count
 end
 
--- All that are remembered.
+-- All that are remembered; `l.unheard` of them have not told what they know since the state was lost.
 local function row_count(l)
     local run = l.run
     local count = run.fresh and 0 or run.rows - #run.gone
     return run.row and not run.expected and count + 1 or count
 end
 
--- A holder was told to come back after so long.
+-- A holder was told to come back after so long. While something of it is out it speaks once per lease anyway, and what a
+-- dead one had is not kept from the others for longer.
 local function expect(l, come_back)
     local row, quota, window = l.run.row, rate(l)
-    if row then row.till = max(row.till, now + min(come_back, quota and window or 0) + silence(l)) end
+    if not row then return end
+    local wait = row_out(row) > 0 and 0 or min(come_back, quota and window or 0)
+    row.till = max(row.till, now + wait + silence(l))
 end
 
 local function error_of(l, window)
     local recalled = l.missed > 0 and now < l.born + 2 * window
     if l.foreign == 0 and not recalled then return 0 end
     return width(window) + l.trip + (recalled and div(window, 16) or 0)
+end
+
+-- A scout is back or late. A new epoch would end after it had left.
+local function end_scout(l, since)
+    l.vain = l.vain or (is_stepped(l) and l.promised > 0 and since >= l.promised)
+end
+
+local function is_scouted(l)
+    for _, scout in ipairs(l.scouts) do
+        if scout[2] + PATIENCE > now then return true end
+    end
+    return false
+end
+
+local function scout_leaves(l, holder)
+    insert(l.scouts, { holder, now })
+    if #l.scouts > SCOUTS then remove(l.scouts, 1) end
 end
 
 local function roll(l)
@@ -86,8 +108,14 @@ local function roll(l)
             l.clean_since = l.clean_since + window
         end
     end
+    for place = #l.scouts, 1, -1 do
+        local since = l.scouts[place][2]
+        if since + PATIENCE > l.rolled and since + PATIENCE <= now then
+            end_scout(l, since)
+            break
+        end
+    end
     l.rolled = now
-    if l.scout and l.scout[2] + PATIENCE <= now then l.scout = nil end
 end
 
 local function lost(l, ended, count)
@@ -99,7 +127,7 @@ end
 -- Gives up what silent holders have: it counts as spent now.
 local function reap(l, speaker)
     local run = l.run
-    if run.fresh then return end
+    if run.fresh or now < l.spared then return end
     local found = call('ZRANGEBYSCORE', run.holders_key, '-inf', format('%.0f', now), 'LIMIT', 0,
         REAPED + 1 + #run.gone)
     local gone = {}
@@ -108,9 +136,12 @@ local function reap(l, speaker)
     end
     for _, holder in ipairs(gone) do
         local packed = call('HGET', run.key, 'h:' .. holder)
-        local row = packed and unpack_value(packed) or { unspent = 0, in_flight = 0 }
+        local row = packed and unpack_value(packed) or { unspent = 0, in_flight = 0, owes = false, losses = l.losses }
+        if row.losses ~= l.losses then l.missed = less(l.missed, 1) end
+        if row.owes or row.losses ~= l.losses then l.unheard = l.unheard - 1 end
         l.out, l.unspent = l.out - row_out(row), l.unspent - row.unspent
         lost(l, now, row_out(row))
+        if not row.owes and row.losses == l.losses then l.departed = l.departed + 1 end
         run.reaped[holder] = true
         insert(run.gone, holder)
     end
@@ -135,13 +166,30 @@ local function by_level(l, at, window)
     return (level or 0) - unseen(l) - max(margin(l, age), reserve(l, window))
 end
 
+-- A holder was answered that more of its attempts were known than are: the state is an older one.
+local function notice_loss(l, side)
+    local row = l.run.row
+    if not row or row.all >= side.told or row.losses ~= l.losses then return end
+    l.losses, l.missed, l.departed = l.losses + 1, row_count(l), 0
+    l.unheard = l.missed
+    l.born, l.careful, l.spared = now, now + CAREFUL, now + silence(l)
+    l.slow_until = max(l.slow_until, now + slow(l))
+    l.generation = max(l.generation, side.generation)
+    if is_told(l) then l.shut = now end
+end
+
 -- Some of those who drew before the state was lost have not told what they know.
-local function is_partial(l, window) return now < l.born + window and row_count(l) < l.missed end
+local function is_partial(l, window)
+    return now < l.born + window and row_count(l) - l.unheard + l.departed < l.missed
+end
+
+-- Of a declared quota only a tenth may be used.
+local function is_probed(l, window) return not l.told and (now < l.careful or is_partial(l, window)) end
 
 -- Permits that may leave at `at` if nothing else is granted until then.
 local function available(l, at)
     if l.kind == 'unknown' then return PLENTY end
-    if l.kind == 'cap' then return l.cap - l.out end
+    if l.kind == 'cap' then return (now < l.careful and max(div(l.cap, 10), 1) or l.cap) - l.out end
     local window, quota, how = max(l.window, 1), div(l.quota * l.share, 1000), rule(l)
     local least
     if l.told then least = by_level(l, at, window) - l.out end
@@ -150,7 +198,7 @@ local function available(l, at)
         local rest = all - alive(l, at, window) - l.out
         least = least and min(least, rest) or rest
     end
-    if not l.told and is_partial(l, window) then
+    if is_probed(l, window) then
         local rest = max(div(quota, 10), 1) - alive(l, at, min(less(at, l.born), window)) - l.out
         least = least and min(least, rest) or rest
     end
@@ -180,20 +228,34 @@ local function needs_scout(l)
     return not last or last + window <= now
 end
 
+-- What own attempts of a window leave at `at`.
+local function by_log(l, at)
+    local quota, window = rate(l)
+    return quota and quota - alive(l, at, window) - l.out or 0
+end
+
 local function may_scout(l)
     local quota, window = rate(l)
     local room = true
     if quota and not is_stepped(l) then
-        room = alive(l, now, window) + l.out < quota
+        room = by_log(l, now) >= 1
     elseif quota then
         local refill = refill_at(l)
         if refill > now and #l.left > 0 then
             room = by_level(l, now, window) - l.out >= 1
         else
-            room = unseen_after(l, max(refill, less(now, window))) + l.out < quota
+            -- Where steps are only assumed, one that was lost or came in vain may have taken all that came back.
+            local gone = unseen_after(l, max(refill, less(now, window)))
+            local first = gone == 0 and not l.vain
+            room = gone + l.out < quota and (first or l.proven or by_log(l, now) >= 1)
         end
     end
-    return not l.scout and l.pause <= now and room
+    return not is_scouted(l) and l.pause <= now and room
+end
+
+-- Nobody scouts and somebody must, but own attempts of a window leave no room for it.
+local function is_barred(l)
+    return is_stepped(l) and not is_scouted(l) and l.pause <= now and needs_scout(l) and not may_scout(l)
 end
 
 local function for_class(l, room, leave, fair)
@@ -253,7 +315,7 @@ end
 local function refuse(l, sent, stay_away, blames)
     l.pause = max(l.pause, now + stay_away)
     if sent >= l.fence then
-        l.generation, l.shut, l.scout = l.generation + 1, now, nil
+        l.generation, l.shut, l.scouts = l.generation + 1, now, {}
         if blames and not is_told(l) then cut(l) end
     end
     l.slow_until = max(l.slow_until, l.pause + slow(l))

@@ -5,11 +5,11 @@
 -- write, because what an error in the middle has written stays; of other holders' rows only those that are given up
 -- are read, of the others the sums are kept.
 --
--- KEYS: bank, replies, speakers, then (limit, its holders) for each limit of the exchange, each once.
+-- KEYS: bank, replies, speakers, what of the bank ends when, then (limit, its holders) for each limit of the exchange, each once.
 -- ARGV: the exchange as JSON; or the word `view` and the limits' identifiers; or the word `check`.
 -- Answer: `{"Ok": reply}` or `{"Err": why}` as JSON.
 
-local PROTOCOL = 1
+local PROTOCOL = 2
 local U32, LONGEST, HUGE = 4294967295, 86400000, math.huge
 local STEP, LOG, EVEN = 0, 1, 2
 local RULES = { step = STEP, log = LOG, even = EVEN }

@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod failures;
 mod locks;
+mod nodes;
 mod permissions;
 mod server;
 mod support;

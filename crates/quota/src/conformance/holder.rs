@@ -1,4 +1,4 @@
-//! A holder that does what holders may do, and now and then what they may not.
+//! A holder that does what holders may do, and now and then what they may not. Moodier ones stand in `moody`.
 
 use std::collections::VecDeque;
 
@@ -22,6 +22,15 @@ pub(super) enum Says {
     Old,
     /// One of another version.
     OtherVersion,
+}
+
+/// Who speaks to a store.
+pub(super) trait Speaker {
+    /// What it says at about `now`.
+    fn say(&mut self, now: At, says: Says, rng: &mut Rng) -> Exchange;
+
+    /// What it said is answered.
+    fn hear(&mut self, now: At, said: &Exchange, reply: &Reply);
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,29 +72,6 @@ impl Holder {
         }
     }
 
-    /// What it says at about `now`.
-    pub(super) fn say(&mut self, now: At, says: Says, rng: &mut Rng) -> Exchange {
-        let again = says == Says::Again || (says == Says::New && !self.answered);
-        if let Some(last) = self.said.back().filter(|_| again) {
-            return last.clone();
-        }
-        if says == Says::Old && self.said.len() > 1 {
-            return self.said[rng.usize(..self.said.len() - 1)].clone();
-        }
-        let mut next = self.next(now, rng);
-        if says == Says::OtherVersion {
-            self.seq -= 1;
-            next.protocol += 1;
-            return next;
-        }
-        self.answered = false;
-        self.said.push_back(next.clone());
-        if self.said.len() > 4 {
-            self.said.pop_front();
-        }
-        next
-    }
-
     fn next(&mut self, now: At, rng: &mut Rng) -> Exchange {
         self.seq += 1;
         let mut places: Vec<usize> = (0..LIMITS).collect();
@@ -108,9 +94,32 @@ impl Holder {
             doors,
         }
     }
+}
 
-    /// Its exchange is answered.
-    pub(super) fn hear(&mut self, now: At, said: &Exchange, reply: &Reply) {
+impl Speaker for Holder {
+    fn say(&mut self, now: At, says: Says, rng: &mut Rng) -> Exchange {
+        let again = says == Says::Again || (says == Says::New && !self.answered);
+        if let Some(last) = self.said.back().filter(|_| again) {
+            return last.clone();
+        }
+        if says == Says::Old && self.said.len() > 1 {
+            return self.said[rng.usize(..self.said.len() - 1)].clone();
+        }
+        let mut next = self.next(now, rng);
+        if says == Says::OtherVersion {
+            self.seq -= 1;
+            next.protocol += 1;
+            return next;
+        }
+        self.answered = false;
+        self.said.push_back(next.clone());
+        if self.said.len() > 4 {
+            self.said.pop_front();
+        }
+        next
+    }
+
+    fn hear(&mut self, now: At, said: &Exchange, reply: &Reply) {
         if said.seq != self.seq {
             return;
         }

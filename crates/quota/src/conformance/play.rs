@@ -7,22 +7,40 @@ use std::time::Duration;
 use fastrand::Rng;
 use tidegate_core::share::{BankKey, Exchange, Ledger, LimitView, Reply, Unanswered};
 
-use super::holder::{Holder, Says};
-use super::{Depth, Subject};
+use super::holder::{Holder, Says, Speaker};
+use super::met::Met;
+use super::moody::{Mood, Moody};
+use super::{Clock, Depth, Subject};
 use crate::error::StoreError;
 use crate::store::Store;
 
 const BANKS: [BankKey; 2] = [BankKey([0xaa; 12]), BankKey([0xbb; 12])];
 const HOLDERS: u64 = 4;
 
+/// Moody ones are more, and each history has another number of them.
+const MOODY: u64 = 8;
+
+/// A made clock is set back by so many milliseconds now and then: by what the state bears, and by what begins a new life of it.
+const BACK: [u64; 4] = [5, 900, 1_001, 40_000];
+
 /// Attempts to leave steps out.
 const SHORTENINGS: u32 = 200;
+
+/// A history of one run.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    /// What its holders are like; none: they are sensible.
+    mood: Option<Mood>,
+    pub(super) steps: Vec<Step>,
+}
 
 /// One step. Everything in it comes from its seed, so that a step means the same where others were left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     seed: u64,
     wait: Duration,
+    /// Where time is made it is set back first, by so much.
+    back: Option<Duration>,
     bank: usize,
     holder: u64,
     says: Says,
@@ -30,48 +48,76 @@ pub(super) struct Step {
     heard: bool,
 }
 
-/// The steps of one run.
-pub(super) fn history(depth: Depth, run: u64) -> Vec<Step> {
+/// Those of one run: of sensible holders and of each mood in turn.
+pub(super) fn history(depth: Depth, run: u64) -> History {
     let mut rng = Rng::with_seed(depth.seed.wrapping_mul(1_000_003).wrapping_add(run));
+    let mood = [None, Some(Mood::Wild), Some(Mood::Late), Some(Mood::Calm)][usize::from((run % 4) as u8)];
     let longest = u64::try_from(depth.wait.as_millis()).unwrap_or(u64::MAX);
+    let holders = if mood.is_some() { rng.u64(1..=MOODY) } else { HOLDERS };
+    let paces: &[u64] = match mood {
+        None | Some(Mood::Wild) => &[3, 30, 300, 3_000],
+        Some(Mood::Late) => &[3, 10],
+        Some(Mood::Calm) => &[30, 100, 300],
+    };
+    let pace = rng.choice(paces).copied().unwrap_or(1).min(longest / 8).max(1);
     let step = |_| Step {
         seed: rng.u64(..),
-        // Most follow soon, some after a lease, few after everything has ended.
-        wait: Duration::from_millis(match rng.u8(0..32) {
-            0 => longest,
-            1..4 => longest / 8,
-            4..20 => rng.u64(0..=longest / 64),
-            _ => 0,
+        wait: Duration::from_millis(match (mood, rng.u8(0..160)) {
+            (Some(_), 0) => rng.u64(0..=longest),
+            (Some(_), _) => rng.u64(0..pace),
+            // Most follow soon, some after a lease, few after everything has ended.
+            (None, 0..5) => longest,
+            (None, 5..20) => longest / 8,
+            (None, 20..100) => rng.u64(0..=longest / 64),
+            (None, _) => 0,
+        }),
+        back: (mood.is_some() && rng.u8(0..80) == 0).then(|| {
+            let by = if mood == Some(Mood::Calm) { 0 } else { rng.usize(..BACK.len()) };
+            Duration::from_millis(BACK[by])
         }),
         bank: usize::from(rng.u8(0..4) == 0),
-        holder: rng.u64(0..HOLDERS),
+        holder: rng.u64(0..holders),
         says: match rng.u8(0..32) {
             0 => Says::Old,
             1..3 => Says::Again,
-            3 => Says::OtherVersion,
+            3 if mood != Some(Mood::Calm) => Says::OtherVersion,
             _ => Says::New,
         },
-        heard: rng.u8(0..8) > 0,
+        heard: rng.u8(0..8) > 0 || mood == Some(Mood::Calm),
     };
-    (0..depth.steps).map(step).collect()
+    History { mood, steps: (0..depth.steps).map(step).collect() }
 }
 
 /// The model of one bank, and who speaks there.
 struct Model {
     ledger: Option<Ledger>,
-    holders: BTreeMap<u64, Holder>,
+    /// Which life of the state answered last.
+    life: Option<u64>,
+    holders: BTreeMap<u64, Box<dyn Speaker + Send>>,
+}
+
+/// The holder of a number.
+fn speaker(number: u64, mood: Option<Mood>) -> Box<dyn Speaker + Send> {
+    match mood {
+        None => Box::new(Holder::new(number)),
+        Some(mood) => Box::new(Moody::new(number, mood)),
+    }
 }
 
 /// Plays a history; tells the first difference.
-pub(super) async fn play(subject: &impl Subject, history: &[Step]) -> Option<String> {
+pub(super) async fn play<S: Subject>(subject: &S, history: &History, met: &mut Met) -> Option<String> {
     subject.empty().await;
-    let mut models = BANKS.map(|_| Model { ledger: None, holders: BTreeMap::new() });
+    let mut models = BANKS.map(|_| Model { ledger: None, life: None, holders: BTreeMap::new() });
     let mut told = String::new();
-    for (place, step) in history.iter().enumerate() {
+    for (place, step) in history.steps.iter().enumerate() {
+        if let Some(back) = step.back.filter(|_| S::CLOCK == Clock::Made) {
+            subject.set_back(back).await;
+        }
         subject.pass(step.wait).await;
         let model = &mut models[step.bank];
         let mut rng = Rng::with_seed(step.seed);
-        let holder = model.holders.entry(step.holder).or_insert_with(|| Holder::new(step.holder + 1));
+        let holder =
+            model.holders.entry(step.holder).or_insert_with(|| speaker(step.holder + 1, history.mood));
         // A real clock may have moved on by the time that the exchange is answered; the model hears of it then.
         let said = holder.say(subject.now().await, step.says, &mut rng);
         let answer = subject.store().exchange(BANKS[step.bank], &said).await;
@@ -90,13 +136,19 @@ pub(super) async fn play(subject: &impl Subject, history: &[Step]) -> Option<Str
         }
         let shown = subject.store().view(BANKS[step.bank]).await.expect("the store is there");
         let known = model.ledger.as_ref().map(|ledger| ledger.view(now)).unwrap_or_default();
-        if lasting(&shown) != lasting(&known) {
+        let alike = match S::CLOCK {
+            Clock::Made => shown == known,
+            Clock::Real => lasting(&shown) == lasting(&known),
+        };
+        if !alike {
             _ = writeln!(
                 told,
                 "step {place}, at {now}, {said:#?}\nthe store shows: {shown:#?}\nthe model: {known:#?}"
             );
             return Some(told);
         }
+        met.count(&expected, step.says == Says::Again, model.life);
+        model.life = expected.as_ref().map_or(model.life, |reply| Some(reply.incarnation));
         if let (Ok(reply), true) = (&expected, step.heard) {
             holder.hear(now, &said, reply);
         }
@@ -133,18 +185,18 @@ fn trace(told: &mut String, place: usize, step: &Step, said: &Exchange, answer: 
 /// Leaves out what is not needed to show a difference, larger parts first.
 pub(super) async fn shorten(
     subject: &impl Subject,
-    mut history: Vec<Step>,
+    mut history: History,
     mut difference: String,
-) -> (Vec<Step>, String) {
+) -> (History, String) {
     let mut tries = 0;
-    let mut part = history.len() / 2;
+    let mut part = history.steps.len() / 2;
     while part > 0 {
         let mut from = 0;
-        while from < history.len() && tries < SHORTENINGS {
+        while from < history.steps.len() && tries < SHORTENINGS {
             tries += 1;
             let mut shorter = history.clone();
-            shorter.drain(from..(from + part).min(history.len()));
-            match play(subject, &shorter).await {
+            shorter.steps.drain(from..(from + part).min(history.steps.len()));
+            match play(subject, &shorter, &mut Met::default()).await {
                 Some(shown) => (history, difference) = (shorter, shown),
                 None => from += part,
             }

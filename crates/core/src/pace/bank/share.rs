@@ -7,11 +7,12 @@
 //! * before permits run out that nobody used, and where something ended that the store does not know.
 //!
 //! An idle process says nothing. What an exchange asks for is put together in `ask`, what happens while the store does not
-//! answer stands in `away`.
+//! answer stands in `away`, and what a process that ends says in `leave`.
 
 mod ask;
 mod away;
 mod doors;
+mod leave;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use crate::event::Event;
 use crate::pace::bank::{Bank, barriers};
 use crate::pace::gate::Mode;
 use crate::pace::registry::Partaking;
+use crate::pace::snapshot::FleetSnapshot;
 use crate::pace::ticket::Ticket;
 use crate::schedule::Class;
-use crate::share::{Away, Exchange, Fallback, PROTOCOL, Reply, ShareConfig};
+use crate::share::{Away, Exchange, Fallback, Reply, ShareConfig};
 use crate::time::Mono;
 
 /// What an exchange can be due for.
@@ -64,11 +66,15 @@ pub(in crate::pace) struct Sharing {
     said: Option<Said>,
     under_way: bool,
     heard: Option<Mono>,
+    /// Processes that share, as last heard.
+    instances: Option<u32>,
     round_trip: Duration,
     /// Nobody asks before; and how often in a row nobody answered.
     not_before: Mono,
     failures: u32,
     told_unusable: bool,
+    /// Why it does not answer, until that is told.
+    why: Option<String>,
     /// When exchanges are due, and for what.
     dues: BTreeSet<(Mono, Due)>,
     /// What has to be looked at again.
@@ -89,7 +95,7 @@ impl Sharing {
     fn new(config: ShareConfig) -> Self {
         Self {
             config,
-            fallback: Fallback::new(config.max_instances, None),
+            fallback: Fallback::new(config.holder, config.max_instances, None),
             mode: Mode::Joined,
             alone_since: None,
             back_at: None,
@@ -99,10 +105,12 @@ impl Sharing {
             said: None,
             under_way: false,
             heard: None,
+            instances: None,
             round_trip: Self::FIRST_TRIP,
             not_before: Mono::ZERO,
             failures: 0,
             told_unusable: false,
+            why: None,
             dues: BTreeSet::new(),
             gates: Vec::new(),
             lanes: Vec::new(),
@@ -116,6 +124,18 @@ impl Sharing {
     /// Something changed at a gate.
     pub(in crate::pace) fn note_gate(&mut self, gate: usize) {
         self.gates.push(gate);
+    }
+
+    /// How it takes part, for people.
+    pub(super) fn snapshot(&self) -> FleetSnapshot {
+        let mode = match self.mode {
+            Mode::Joined if self.instances.is_none() => "idle",
+            Mode::Joined => "joined",
+            Mode::Part => "share",
+            Mode::Closed => "closed",
+            Mode::Open => "open",
+        };
+        FleetSnapshot { mode, instances: self.instances }
     }
 
     fn plan(&mut self, before: &mut Option<Mono>, after: Option<Mono>, what: Due) {
@@ -133,6 +153,9 @@ impl Sharing {
 }
 
 impl Bank {
+    /// A store remembers each process for a minute at least: within this time, one that forgot it has lost something.
+    const SPOKE_OF_LATE: Duration = Duration::from_secs(50);
+
     /// The bank's quotas are shared from now on, with all that speak of it to the same store. Called once, before the first
     /// ask.
     ///
@@ -152,12 +175,7 @@ impl Bank {
     /// ```
     pub fn share(&mut self, config: ShareConfig) {
         self.sharing = Some(Box::new(Sharing::new(config)));
-        self.registry.sharing = Some(Partaking {
-            tokens_shared: config.tokens_shared,
-            mode: Mode::Joined,
-            fallback: Fallback::new(config.max_instances, None),
-            share: 1_000,
-        });
+        self.registry.sharing = Some(Partaking::new(&config));
         self.restore_fleet(self.fleet_kept);
     }
 
@@ -191,18 +209,7 @@ impl Bank {
             return None;
         }
         sharing.seq += 1;
-        let exchange = Exchange {
-            protocol: PROTOCOL,
-            holder: sharing.config.holder,
-            seq: sharing.seq,
-            incarnation: sharing.incarnation,
-            salt: self.rng.u64(1..1 << 53),
-            slack: u64::try_from(sharing.round_trip.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
-            heard: sharing.heard.map(|heard| u64::try_from((now - heard).as_millis()).unwrap_or(u64::MAX)),
-            limits,
-            asks,
-            doors,
-        };
+        let exchange = sharing.word(now, self.rng.u64(1..1 << 53), limits, asks, doors);
         sharing.said = Some(Said { at: now, exchange: exchange.clone(), gates, lanes, families });
         sharing.under_way = true;
         Some(exchange)
@@ -227,13 +234,18 @@ impl Bank {
         let Some(said) = sharing.said.take() else { return };
         let another = sharing.incarnation.is_some_and(|known| known != reply.incarnation);
         let forgot = another || reply.knew_seq < sharing.answered_seq;
+        // Who was silent for long is forgotten in the course of things, and in the end the state is, too.
+        let spoke = sharing.heard.is_some_and(|heard| said.at - heard < Self::SPOKE_OF_LATE);
+        let lost = forgot && (spoke || !another && reply.knew_seq > 0);
         sharing.incarnation = Some(reply.incarnation);
         sharing.answered_seq = said.exchange.seq;
         sharing.heard = Some(now);
         (sharing.failures, sharing.not_before, sharing.told_unusable) = (0, now, false);
         sharing.round_trip = (now - said.at).min(Self::SAID_AGAIN);
+        sharing.why = None;
         sharing.fallback.heard(reply.holders);
-        if forgot {
+        sharing.instances = Some(reply.holders);
+        if lost {
             self.events.push(Event::StoreForgot);
         }
         self.store_answered(now);
@@ -244,6 +256,7 @@ impl Bank {
                 self.registry.gates.get_mut(gate).filter(|gate| gate.share_key() == Some(side.key))
             {
                 gate.share_heard(now, said.at, reply.holders, told);
+                self.events.extend(gate.terms_differ(told));
             }
         }
         for ((want, grant), &lane) in said.exchange.asks.iter().zip(&reply.grants).zip(&said.lanes) {
@@ -328,6 +341,7 @@ impl Bank {
             };
             sharing.ran_out |= state.lacks_permits(now);
             let due = state.exchange_due(now, sharing.round_trip);
+            self.registry.keep_to_part(now, gate);
             if let Some(shared) = self.registry.gates[gate].shared_mut() {
                 sharing.plan(&mut shared.due, due, Due::Gate(gate));
             }

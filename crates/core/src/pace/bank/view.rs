@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Bank;
+use super::share::Sharing;
 use crate::breaker::Admission;
 use crate::pace::secs::mono;
 use crate::pace::snapshot::{BankSnapshot, BreakerSnapshot, GateSnapshot, WaitingSnapshot};
@@ -25,6 +26,7 @@ impl Bank {
             throttles: gate.throttles,
             accepted: gate.accepted,
             strangers_per_second: gate.strangers(),
+            shared: gate.share_snapshot(now),
         });
         let at_rest = self.registry.at_rest().map(|(name, partition, gist)| GateSnapshot {
             name,
@@ -39,6 +41,7 @@ impl Bank {
             throttles: gist.throttles,
             accepted: gist.accepted,
             strangers_per_second: 0.0,
+            shared: None,
         });
         let breakers = self.registry.families.iter().map(|state| BreakerSnapshot {
             family: state.family.to_string(),
@@ -55,6 +58,7 @@ impl Bank {
             waiting: WaitingSnapshot { interactive, sync, bulk, poll },
             drift: self.drift.snapshot(now),
             in_flight: self.tickets.len(),
+            fleet: self.sharing.as_deref().map(Sharing::snapshot),
         }
     }
 }

@@ -38,17 +38,16 @@ impl Registry {
     fn add_lane(&mut self, now: Mono, ask: &Ask<'_>, limits: u128, hash: u64) -> usize {
         self.began.get_or_insert(secs(now));
         self.make_room_for_lane(now);
-        let family = self.family_id(ask.family).unwrap_or(OTHER);
+        let known = self.family_id(ask.family).or_else(|| self.family_to_share(ask.family));
+        let family = known.unwrap_or(OTHER);
         // What the registry holds already is shared, not held twice.
         let name = if family == OTHER { ask.family.clone() } else { self.families[family].family.clone() };
         let credential = self.credentials.hold(ask.credential);
         self.families[family].lanes += 1;
-        let key = LaneKey {
-            family: name,
-            credential: self.credentials.name(credential).clone(),
-            token: ask.token,
-            limits,
-        };
+        let held = self.credentials.name(credential);
+        // A client may go by several names; what it is found by is the name of the ask.
+        let shown = if held == ask.credential { held } else { ask.credential }.clone();
+        let key = LaneKey { family: name, credential: shown, token: ask.token, limits };
         let lane = self.lanes.insert(Lane::new(key, family, credential, now));
         let Self { lane_ids, lanes, hasher, .. } = self;
         lane_ids.insert_unique(hash, small(lane), |&id| lanes[id as usize].key.hash_with(hasher));
@@ -191,7 +190,7 @@ fn lane_hash(
 ) -> u64 {
     let mut hasher = hasher.build_hasher();
     family.as_str().hash(&mut hasher);
-    credential.as_str().hash(&mut hasher);
+    credential.counted_as().hash(&mut hasher);
     token.0.hash(&mut hasher);
     limits.hash(&mut hasher);
     hasher.finish()

@@ -1,15 +1,19 @@
 //! Which gates are shared with other processes, and under which names.
 //!
-//! Two processes share a gate if they would count the same attempts in it, so the store's name of a gate is made of names
-//! that mean the same everywhere: the limit's, the credential's, the family's. Numbers of this process's tables are never part
-//! of it. Not shared are the gate of families that did not prove to exist, that of those for whom there is no room, and limits
-//! per token unless the fleet has one token per credential.
+//! Two processes share a gate if the server counts their attempts in it together, so the store's name of a gate is made of what
+//! means the same everywhere: the names of the limit and of the family, and a digest of the client id. How a configuration
+//! calls a credential is never part of it, nor are numbers of this process's tables. A token that a caller brings is known
+//! by its own digest: its client is not known, but the same token in two processes is one count, that of limits per token too.
+//!
+//! Not shared are the gate of families that did not prove to exist and for which there was no room, that of credentials for
+//! which there is none, and limits per token of a client, unless the token is the fleet's.
 
 use super::{GateKey, Limit, OTHER, Registry};
+use crate::key::{CredentialId, Family};
 use crate::pace::ask::TokenSlot;
 use crate::pace::gate::{Gate, Mode, Shared};
 use crate::pace::slab::small;
-use crate::share::{Fallback, LimitKey};
+use crate::share::{Fallback, LimitKey, ShareConfig};
 use crate::time::Mono;
 
 /// How gates take part that are made now.
@@ -23,6 +27,17 @@ pub(in crate::pace) struct Partaking {
     pub(in crate::pace) share: u32,
 }
 
+impl Partaking {
+    pub(in crate::pace) fn new(config: &ShareConfig) -> Self {
+        Self {
+            tokens_shared: config.tokens_shared,
+            mode: Mode::Joined,
+            fallback: Fallback::new(config.holder, config.max_instances, None),
+            share: 1_000,
+        }
+    }
+}
+
 impl Registry {
     /// A gate that is made takes part, if it can.
     pub(super) fn share(&self, now: Mono, gate: &mut Gate) {
@@ -32,6 +47,14 @@ impl Registry {
         if partaking.mode != Mode::Joined {
             gate.set_mode(now, partaking.mode, &partaking.fallback, partaking.share);
         }
+    }
+
+    /// A family that is called for the first time has gates of its own at once where gates are shared: others may have used its
+    /// quota up, and only the store knows. Through `other` each process would send one attempt that nobody granted. Half of the
+    /// room is left to families that proved to exist.
+    pub(super) fn family_to_share(&mut self, family: &Family) -> Option<usize> {
+        let room = 2 * self.families.len() <= self.config.max_families;
+        (self.sharing.is_some() && room).then(|| self.add_family(family, None))
     }
 
     /// All gates go by something else from now on, those to come too.
@@ -49,6 +72,16 @@ impl Registry {
         }
     }
 
+    /// A limit that was first told of while the store was away is kept to from then on.
+    pub(in crate::pace) fn keep_to_part(&mut self, now: Mono, gate: usize) {
+        let Some(partaking) = self.sharing.as_ref().filter(|partaking| partaking.mode == Mode::Part) else {
+            return;
+        };
+        if let Some(state) = self.gates.get_mut(gate).filter(|state| state.has_no_part()) {
+            state.set_mode(now, partaking.mode, &partaking.fallback, partaking.share);
+        }
+    }
+
     /// The name of a family's breaker in the store.
     pub(in crate::pace) fn door_key(&self, family: usize) -> Option<LimitKey> {
         let state = self.families.get(family).filter(|_| family != OTHER)?;
@@ -61,7 +94,12 @@ impl Registry {
         if family == Some(small(OTHER)) || credential == Some(self.crowd) {
             return None;
         }
-        if token.is_some_and(|token| !tokens_shared || token == Self::ANY_TOKEN) {
+        let credential = credential.map(|id| self.credentials.name(id));
+        let is_bearer = credential.is_some_and(CredentialId::is_bearer);
+        let of_fleet = |token: TokenSlot| {
+            token != Self::ANY_TOKEN && (is_bearer || tokens_shared && token == TokenSlot::FLEET)
+        };
+        if token.is_some_and(|token| !of_fleet(token)) {
             return None;
         }
         let (kind, name) = match limit {
@@ -69,9 +107,9 @@ impl Registry {
             Limit::Implicit => ("implicit", ""),
             Limit::Named(name) => ("named", &**self.header_names.name(name)),
         };
-        let credential = credential.map_or("", |id| self.credentials.name(id).as_str());
+        let credential = credential.map_or("", CredentialId::counted_as);
         let family = family.map_or("", |family| self.families[family as usize].family.as_str());
-        // One token per credential: whose it is says which.
+        // One token per credential then: whose it is says which.
         let token = token.map_or("", |_: TokenSlot| "token");
         Some(LimitKey::of(&[kind, name, token, credential, family]))
     }

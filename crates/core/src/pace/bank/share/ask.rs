@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::Due;
+use super::{Due, Sharing};
 use crate::pace::bank::Bank;
 use crate::pace::policy::Taking;
 use crate::schedule::Class;
-use crate::share::{Exchange, LimitSide, Want};
+use crate::share::{DoorSide, Exchange, LimitSide, PROTOCOL, Want};
 use crate::time::Mono;
 
 /// The parts of an exchange: gates and lanes as the bank knows them, limits and asks as the store does.
@@ -31,6 +31,31 @@ struct Draft {
 impl Draft {
     fn place(&self, gate: usize) -> Option<usize> {
         self.gates.iter().position(|&other| other == gate)
+    }
+}
+
+impl Sharing {
+    /// An exchange as this process says it now.
+    pub(super) fn word(
+        &self,
+        now: Mono,
+        salt: u64,
+        limits: Vec<LimitSide>,
+        asks: Vec<Want>,
+        doors: Vec<DoorSide>,
+    ) -> Exchange {
+        Exchange {
+            protocol: PROTOCOL,
+            holder: self.config.holder,
+            seq: self.seq,
+            incarnation: self.incarnation,
+            salt,
+            slack: u64::try_from(self.round_trip.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+            heard: self.heard.map(|heard| u64::try_from((now - heard).as_millis()).unwrap_or(u64::MAX)),
+            limits,
+            asks,
+            doors,
+        }
     }
 }
 
@@ -114,8 +139,8 @@ impl Bank {
         let now_wanted = reduce(stopped, &mut rest);
         let soon = reduce(wanting.soon(now, lease.unwrap_or(USUAL_LEASE)), &mut rest);
         let wanted = total(now_wanted) + total(soon);
-        // Where permits last for half of what is expected, nothing is asked ahead of its time.
-        if gates.is_empty() || total(now_wanted) == 0 && (wanted == 0 || have > wanted) {
+        // Where permits last for half of what is expected, nothing is asked ahead of its time; beyond, some gate lacks some.
+        if gates.is_empty() || total(now_wanted) == 0 && have >= wanted {
             return;
         }
         let mut limits = Vec::new();

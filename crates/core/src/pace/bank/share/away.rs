@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::pace::bank::{Bank, barriers};
 use crate::pace::gate::Mode;
 use crate::pace::keep::KeptFleet;
+use crate::pace::lane::Lane;
 use crate::share::{Away, Fallback, OnStoreLoss};
 use crate::time::Mono;
 
@@ -14,13 +15,14 @@ impl Bank {
     pub(super) const SAID_AGAIN: Duration = Duration::from_millis(500);
     /// What is due within a moment goes along.
     pub(super) const TOGETHER: Duration = Duration::from_millis(20);
-    /// A store that does not answer is asked after this, after twice as much the next time, and so on up to a second: it is
-    /// back in use within two seconds.
+    /// A store that does not answer is asked after this, after twice as much the next time, and so on up to half a second; or
+    /// when it is tried again, where it says when. Each pause is shorter by up to a quarter, by chance: processes that lost
+    /// one store at the same instant do not ask in step.
     const FIRST_RETRY: Duration = Duration::from_millis(50);
-    const LAST_RETRY: Duration = Duration::from_millis(800);
+    const LAST_RETRY: Duration = Duration::from_millis(500);
     /// For so long after its first answer a store may not have heard of all others: a moment longer than the longest pause
     /// between two tries.
-    const SETTLES: Duration = Duration::from_millis(900);
+    const SETTLES: Duration = Duration::from_millis(600);
     /// When those are to come back who are refused because the store is away.
     pub(in crate::pace) const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,14 @@ impl Bank {
         self.sharing.as_deref().is_some_and(|sharing| sharing.mode == Mode::Closed)
     }
 
+    /// Which store does not answer, and why, in words for people; said before [`Bank::end_exchange`]. Both are told when what the
+    /// process does changes, and then once.
+    pub fn store_failed(&mut self, why: &str) {
+        if let Some(sharing) = self.sharing.as_deref_mut() {
+            sharing.why = Some(why.to_owned());
+        }
+    }
+
     /// Nobody answered.
     pub(super) fn no_answer(&mut self, now: Mono, away: Away) {
         let Some(sharing) = self.sharing.as_deref_mut() else { return };
@@ -42,10 +52,16 @@ impl Bank {
         let pause = Self::FIRST_RETRY * 2_u32.pow(sharing.failures.min(5));
         sharing.failures = sharing.failures.saturating_add(1);
         let pause = if away == Away::Unusable { Self::STORE_RETRY } else { pause.min(Self::LAST_RETRY) };
-        let told = if let Away::Until(Some(until)) = away { until } else { Mono::ZERO };
-        sharing.not_before = (now + pause).max(told.min(now + Self::LAST_RETRY));
+        let pause = pause.mul_f64(1.0 - self.rng.f64() / 4.0);
+        sharing.not_before = match away {
+            // A try of ours that came later than the store's own would find it as late.
+            Away::Until(Some(until)) if until > now => {
+                until.clamp(now + Self::FIRST_RETRY, now + Self::LAST_RETRY)
+            }
+            Away::Until(_) | Away::Unusable => now + pause,
+        };
         if away == Away::Unusable && !std::mem::replace(&mut sharing.told_unusable, true) {
-            self.events.push(Event::StoreUnusable);
+            self.events.push(Event::StoreUnusable { why: sharing.why.take().unwrap_or_default() });
         }
     }
 
@@ -55,8 +71,23 @@ impl Bank {
         if sharing.failures == 0 {
             return None;
         }
-        let leases = self.registry.gates.iter().filter_map(|(_, gate)| gate.leased_until(now));
-        sharing.fallback.alone_at(leases.max().unwrap_or(Mono::ZERO)).map(|at| at.max(now))
+        let stopped = sharing.active.iter().filter_map(|&lane| self.registry.lanes.get(lane));
+        let stopped = stopped.filter(|lane| lane.waiting > 0).map(|lane| self.lane_leased_until(now, lane));
+        // Nobody waits until the permits of a limit end that he does not need, nor for want of those of another.
+        let lease = stopped.min().unwrap_or_else(|| {
+            let leases = self.registry.gates.iter().filter_map(|(_, gate)| gate.leased_until(now));
+            leases.max().unwrap_or(Mono::ZERO)
+        });
+        sharing.fallback.alone_at(lease).map(|at| at.max(now))
+    }
+
+    /// Until when calls of a lane can leave by permits in hand: they need one of each limit.
+    fn lane_leased_until(&self, now: Mono, lane: &Lane) -> Mono {
+        let gates = lane.gates.iter().map(|&gate| &self.registry.gates[gate]);
+        let leases = gates.filter(|gate| gate.is_joined()).filter_map(|gate| {
+            if gate.unspent(now) == 0 { Some(Mono::ZERO) } else { gate.leased_until(now) }
+        });
+        leases.min().unwrap_or(Mono::ZERO)
     }
 
     /// Goes on by itself if the store has been away for too long.
@@ -71,8 +102,12 @@ impl Bank {
             OnStoreLoss::Open => Mode::Open,
         };
         sharing.alone_since = Some(now);
-        let among = sharing.fallback.holders();
-        self.events.push(Event::StoreAway { among, on_store_loss: sharing.config.on_store_loss });
+        self.events.push(Event::StoreAway {
+            among: sharing.fallback.holders(),
+            met: sharing.fallback.has_met(),
+            on_store_loss: sharing.config.on_store_loss,
+            why: sharing.why.take(),
+        });
         self.go_by(now, mode);
         if mode == Mode::Closed {
             self.doubt_all(now);
@@ -107,7 +142,8 @@ impl Bank {
     pub(in crate::pace) fn restore_fleet(&mut self, kept: Option<KeptFleet>) {
         self.fleet_kept = kept;
         let (Some(kept), Some(sharing)) = (kept, self.sharing.as_deref_mut()) else { return };
-        sharing.fallback = Fallback::new(sharing.config.max_instances, Some(kept.holders.max(1)));
+        let config = sharing.config;
+        sharing.fallback = Fallback::new(config.holder, config.max_instances, Some(kept.holders.max(1)));
         if let Some(partaking) = &mut self.registry.sharing {
             (partaking.fallback, partaking.share) = (sharing.fallback.clone(), kept.share);
         }

@@ -1,0 +1,247 @@
+//! What a shared gate tells the store and hears from it.
+
+use std::time::Duration;
+
+use super::{Heard, Mode};
+use crate::event::Event;
+use crate::pace::gate::{Gate, Knowledge};
+use crate::pace::refill::Rule;
+use crate::pace::secs::{mono, num, secs};
+use crate::pace::ticket::Attempt;
+use crate::share::{Fallback, Grant, Kind, LimitReply, LimitSide, Ms, Refill, Refused, Terms};
+use crate::time::Mono;
+
+impl Gate {
+    pub(in crate::pace::gate) fn share_took(&mut self, now: Mono) {
+        let in_flight = self.in_flight;
+        if let Some(shared) = self.shared_mut() {
+            shared.took(now, in_flight);
+        }
+    }
+
+    pub(in crate::pace::gate) fn share_gave_back(&mut self, at: Mono) {
+        if let Some(shared) = self.shared_mut() {
+            shared.holding.gave_back(at);
+        }
+    }
+
+    pub(in crate::pace::gate) fn share_ended(&mut self, now: Mono, certified: bool) {
+        if let Some(shared) = self.shared_mut() {
+            shared.ended(now, certified);
+        }
+    }
+
+    /// A throttle closed the gate: the whole fleet stays away.
+    pub(in crate::pace) fn share_refused(&mut self, now: Mono, attempt: &Attempt) {
+        let Some(until) = self.closing.closed_until(now) else { return };
+        let blames_quota = matches!(self.knowledge, Knowledge::Declared(_));
+        if let Some(shared) = self.shared_mut() {
+            let sent = mono(attempt.sent).min(now);
+            shared.holding.refused(Refused { sent, answered: now, until, blames_quota });
+        }
+    }
+
+    /// When an exchange is due for what it has, whoever waits.
+    pub(in crate::pace) fn exchange_due(&self, now: Mono, round_trip: Duration) -> Option<Mono> {
+        self.shared()?.holding.due(now, 0, round_trip)
+    }
+
+    /// Permits in hand.
+    pub(in crate::pace) fn unspent(&self, now: Mono) -> u32 {
+        self.shared().map_or(0, |shared| shared.holding.unspent(now))
+    }
+
+    /// For how long permits are given.
+    pub(in crate::pace) fn lease_length(&self) -> Option<Duration> {
+        let heard = self.shared()?.heard?;
+        Some(Duration::from_millis(heard.reply.lease))
+    }
+
+    /// Until when its permits may be used, if it has any that are counted.
+    pub(in crate::pace) fn leased_until(&self, now: Mono) -> Option<Mono> {
+        let shared = self.shared().filter(|shared| shared.holding.unspent(now) > 0)?;
+        let counted = |heard: &Heard| heard.reply.terms.kind != Kind::Unknown;
+        shared.heard.filter(counted).map(|_| shared.holding.lease())
+    }
+
+    /// What to say of it.
+    pub(in crate::pace) fn say(&mut self, now: Mono) -> Option<LimitSide> {
+        let terms = self.terms();
+        let heard = self.shared()?.heard.map(|heard| heard.reply.terms);
+        let stepped = heard.unwrap_or(terms);
+        let proven = stepped.rule == Refill::Step && stepped.proven;
+        let seen = match &self.knowledge {
+            Knowledge::Told(tide) if matches!(terms.kind, Kind::Rate { told: true, .. }) => {
+                tide.sight(secs(now), proven)
+            }
+            _ => None,
+        };
+        Some(self.shared_mut()?.holding.say(now, terms, seen))
+    }
+
+    /// This process ends: nothing is to leave any more, and what is in hand is given back with what is said next. Whether there is
+    /// something to say.
+    pub(in crate::pace) fn leave_fleet(&mut self, now: Mono) -> bool {
+        let Some(shared) = self.shared_mut().filter(|shared| shared.mode == Mode::Joined) else {
+            return false;
+        };
+        shared.places.clear();
+        shared.holding.leave(now)
+    }
+
+    /// The exchange of `said_at` is answered.
+    pub(in crate::pace) fn share_heard(
+        &mut self,
+        now: Mono,
+        said_at: Mono,
+        holders: u32,
+        reply: &LimitReply,
+    ) {
+        if let Knowledge::Told(tide) = &mut self.knowledge {
+            tide.has_siblings(holders > 1);
+        }
+        let window = self.rate_window();
+        let Some(shared) = self.shared_mut() else { return };
+        if let Some(window) = window {
+            shared.remember(secs(now), window);
+        }
+        let before = shared.heard.filter(|heard| heard.reply.epoch == reply.epoch);
+        let epoch_since = before.map_or(now, |heard| heard.epoch_since);
+        shared.heard = Some(Heard { reply: *reply, at: now, epoch_since });
+        shared.holders = holders;
+        shared.holding.hear(now, said_at, holders, reply);
+    }
+
+    /// What is declared here and what the fleet goes by instead, the first time that it is so. What headers told goes before what
+    /// is declared, and that is no difference between processes.
+    pub(in crate::pace) fn terms_differ(&mut self, reply: &LimitReply) -> Option<Event> {
+        let own = match &self.knowledge {
+            Knowledge::Declared(_) | Knowledge::Capped(_) => self.terms().kind,
+            Knowledge::Told(_) | Knowledge::Unknown | Knowledge::Silent(_) => return None,
+        };
+        let fleet = reply.terms.kind;
+        let told = matches!(fleet, Kind::Unknown | Kind::Rate { told: true, .. });
+        let shared = self.shared_mut()?;
+        if told || fleet == own || shared.differs == Some(fleet) {
+            return None;
+        }
+        shared.differs = Some(fleet);
+        Some(Event::TermsDiffer {
+            limit: self.name.to_string(),
+            here: own.to_string(),
+            fleet: fleet.to_string(),
+        })
+    }
+
+    pub(in crate::pace) fn granted(&mut self, now: Mono, grant: &Grant) {
+        let capped = matches!(self.knowledge, Knowledge::Capped(_));
+        let Some(shared) = self.shared_mut() else { return };
+        shared.holding.granted(now, grant);
+        if capped && grant.permits > 0 {
+            // Not longer, so that places go round: whoever came late gets one when they are given back.
+            shared.places.push_back((shared.holding.lease(), grant.permits));
+        }
+    }
+
+    /// Goes by something else from now on. `share`: what the fleet used of a quota, in thousandths, as long as nothing was heard
+    /// of this one.
+    pub(in crate::pace) fn set_mode(&mut self, now: Mono, mode: Mode, fallback: &Fallback, share: u32) {
+        let window = self.rate_window().map(|own| own.max(self.fleet_window().unwrap_or(own)));
+        let quota = match &self.knowledge {
+            Knowledge::Capped(cap) => Some(u64::from(*cap)),
+            _ => self.quota(),
+        };
+        let Some(shared) = self.shared_mut() else { return };
+        shared.mode = mode;
+        (shared.alone_since, shared.turn) = (secs(now), f64::NEG_INFINITY);
+        if mode == Mode::Part
+            && let Some(quota) = quota
+        {
+            let share = shared.heard.map_or(share, |heard| heard.reply.share);
+            let part = fallback.part(u32::try_from(quota).unwrap_or(u32::MAX), share, shared.holders);
+            match window {
+                Some(window) => shared.part_with(secs(now), window, part, fallback.turn(part.windows)),
+                // Places have no turns.
+                None => shared.part_of_places(secs(now), part),
+            }
+        }
+        let siblings = self.may_have_siblings();
+        if let Knowledge::Told(tide) = &mut self.knowledge {
+            tide.has_siblings(siblings);
+        }
+    }
+
+    /// Its quota is known and its part of it is not.
+    pub(in crate::pace) fn has_no_part(&self) -> bool {
+        self.rate_window().is_some() && self.shared().is_some_and(|shared| shared.own.is_none())
+    }
+
+    /// What the fleet held the window to be, seconds. This process may have seen the end of one only and take it for shorter.
+    fn fleet_window(&self) -> Option<f64> {
+        match self.shared()?.heard?.reply.terms.kind {
+            Kind::Rate { window, .. } => Some(num(window) / 1e3),
+            Kind::Unknown | Kind::Cap { .. } => None,
+        }
+    }
+
+    fn rate_window(&self) -> Option<f64> {
+        match &self.knowledge {
+            Knowledge::Told(tide) => Some(tide.length()),
+            Knowledge::Declared(sliding) => Some(sliding.window()),
+            Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => None,
+        }
+    }
+
+    /// What the limit is held to be.
+    fn terms(&self) -> Terms {
+        let heard = self.shared().and_then(|shared| shared.heard);
+        let pinned = self.pinned;
+        let rate = |quota: u64, window: f64, told| Kind::Rate {
+            quota: u32::try_from(quota).unwrap_or(u32::MAX),
+            window: millis(window),
+            told,
+        };
+        match &self.knowledge {
+            Knowledge::Told(tide) => {
+                // What one process sees among others proves nothing about the rule: the store sees them all.
+                let (rule, proven) = match heard {
+                    Some(heard) => (heard.reply.terms.rule, false),
+                    None => proven_rule(tide.rule(), tide.is_proven_step(), tide.is_proven_log()),
+                };
+                Terms { kind: rate(tide.limit().max(1), tide.window_of(rule), true), rule, proven, pinned }
+            }
+            Knowledge::Declared(sliding) => {
+                // Whether bursts are refused the store finds out for all, from the throttles that it is told of.
+                let kind = rate(sliding.quota(), sliding.window(), false);
+                Terms { kind, rule: Refill::Log, proven: false, pinned }
+            }
+            Knowledge::Capped(cap) => {
+                Terms { kind: Kind::Cap { cap: *cap }, rule: Refill::Step, proven: false, pinned }
+            }
+            Knowledge::Unknown | Knowledge::Silent(_) => {
+                Terms { kind: Kind::Unknown, rule: Refill::Step, proven: false, pinned }
+            }
+        }
+    }
+}
+
+/// The rule that a gate brings along, as far as it is proven.
+fn proven_rule(rule: Rule, step: bool, log: bool) -> (Refill, bool) {
+    match rule {
+        Rule::Step => (Refill::Step, step),
+        Rule::Log if log => (Refill::Log, true),
+        // Unproven, the store finds out.
+        Rule::Log => (Refill::Step, false),
+        Rule::Continuous => (Refill::Even, false),
+    }
+}
+
+/// Whole milliseconds, at least one: a window is never taken for shorter than it is.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and windows are positive"
+)]
+fn millis(seconds: f64) -> Ms {
+    ((seconds * 1e3).ceil() as Ms).clamp(1, 1_000_000_000_000)
+}
