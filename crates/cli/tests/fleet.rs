@@ -1,5 +1,6 @@
 //! Two gateways, a Redis server and a simulator, all real processes: what they must never do, however slow the machine is, and
-//! that they share rather than wait: three fifths of the quota are used. How much more is measured by `cargo xtask bench fleet`.
+//! that they share rather than wait: three fifths of the quota are used. How much more, and how few throttles there are, is
+//! measured by `cargo xtask bench fleet`.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +41,9 @@ async fn two_share(rule: &'static str) {
     let (from, to) = (0.0, record.now());
     let accepted = record.accepted(from, to);
     assert!(accepted >= 9 * LIMIT * 6 / 10, "{accepted} of {}: {logs:#?}", 9 * LIMIT);
-    assert!(record.throttles(from, to) <= 0.0, "nobody else draws: {logs:#?}");
+    // Nobody else draws. A window's end is told in whole seconds, so that a scout may leave a moment early: one per window at most,
+    // for all, and everybody waits for it.
+    assert!(record.throttles(from, to) <= 9.0, "{} throttles: {logs:#?}", record.throttles(from, to));
     assert_eq!(load.calls.lost.load(Ordering::Relaxed), 0, "{:?}", load.calls.losses.lock());
     assert!(exchanges(&world, &client).await.unwrap().all > 0.0);
     // One whose exchanges were late on a busy machine is by itself for a moment.
@@ -52,11 +55,11 @@ async fn two_share(rule: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn two_gateways_on_a_fixed_window_are_never_throttled_and_lose_nothing() {
+async fn two_gateways_on_a_fixed_window_are_throttled_by_no_more_than_a_scout_and_lose_nothing() {
     two_share("fixed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn two_gateways_on_a_sliding_log_are_never_throttled_and_lose_nothing() {
+async fn two_gateways_on_a_sliding_log_are_throttled_by_no_more_than_a_scout_and_lose_nothing() {
     two_share("sliding-log").await;
 }
