@@ -55,7 +55,6 @@ impl DynamoStore {
         steps.map_err(|failed| self.told(failed))
     }
 
-    #[cfg(test)]
     pub(crate) fn of(items: Items) -> Self {
         Self { name: items.config.name(), items }
     }
