@@ -93,7 +93,7 @@ fn who_comes_second_sees_the_first() {
     run(&world, &url, &EXPORT).assert(0, &[]);
     let mut second = command(&world, &url, &EXPORT);
     second.args(["--api", &world.sim.url()]).env("TIDEGATE_QUOTA_STAGGER", "10ms..20ms");
-    ran(second).assert(0, &["the quota is shared with 1 other: starting in 0.0 s (quota.stagger)"]);
+    ran(second).assert(0, &["1 other used this quota of late: starting in 0.0 s (quota.stagger)"]);
 }
 
 #[test]
