@@ -29,8 +29,8 @@ use world::{Setup, Sharing, World};
 const LIMIT: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// Twice the quota, for 9 windows.
-async fn two_share(rule: &'static str) {
+/// Twice the quota, for 9 windows, with so many throttles at most.
+async fn two_share(rule: &'static str, throttles: f64) {
     let setup = Setup { gateways: 2, ..Setup::new(rule, LIMIT, WINDOW, Sharing::Redis) };
     let world = World::start(&setup).unwrap();
     let client = client();
@@ -41,9 +41,7 @@ async fn two_share(rule: &'static str) {
     let (from, to) = (0.0, record.now());
     let accepted = record.accepted(from, to);
     assert!(accepted >= 9 * LIMIT * 6 / 10, "{accepted} of {}: {logs:#?}", 9 * LIMIT);
-    // Nobody else draws. A window's end is told in whole seconds, so that a scout may leave a moment early: one per window at most,
-    // for all, and everybody waits for it.
-    assert!(record.throttles(from, to) <= 9.0, "{} throttles: {logs:#?}", record.throttles(from, to));
+    assert!(record.throttles(from, to) <= throttles, "nobody else draws: {logs:#?}");
     assert_eq!(load.calls.lost.load(Ordering::Relaxed), 0, "{:?}", load.calls.losses.lock());
     assert!(exchanges(&world, &client).await.unwrap().all > 0.0);
     // One whose exchanges were late on a busy machine is by itself for a moment.
@@ -56,10 +54,11 @@ async fn two_share(rule: &'static str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn two_gateways_on_a_fixed_window_are_throttled_by_no_more_than_a_scout_and_lose_nothing() {
-    two_share("fixed").await;
+    // A window's end is told in whole seconds, so a scout may leave a moment early: one per window, for which everybody waits.
+    two_share("fixed", 9.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn two_gateways_on_a_sliding_log_are_throttled_by_no_more_than_a_scout_and_lose_nothing() {
-    two_share("sliding-log").await;
+async fn two_gateways_on_a_sliding_log_are_never_throttled_and_lose_nothing() {
+    two_share("sliding-log", 0.0).await;
 }
