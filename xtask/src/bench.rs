@@ -2,12 +2,13 @@
 
 use crate::{
     command::Program,
+    dynamodb,
     failure::Failure,
     metadata::{Metadata, Package},
     redis,
 };
 
-/// The benchmark that needs a Redis server.
+/// The benchmark that needs a Redis server and an emulator of DynamoDB.
 const SHARED: &str = "fleet";
 
 /// Prints every benchmark of the workspace.
@@ -32,11 +33,14 @@ pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<(), Failure> {
         return Err(Failure::new(format!("there is no benchmark `{name}`"))
             .hint(format!("the workspace has: {}", names.join(", "))));
     };
-    let mut bench = Program::cargo().args(["bench", "--locked", "-p", &package.name, "--bench", name, "--"]);
+    let mut bench = Program::cargo().args(["bench", "--locked", "-p", &package.name, "--bench", name]);
     if name == SHARED {
-        bench = bench.env(redis::VARIABLE, &redis::server()?.to_string_lossy());
+        bench = bench
+            .args(["--features", "dynamodb"])
+            .env(redis::VARIABLE, &redis::server()?.to_string_lossy())
+            .env(dynamodb::VARIABLE, &dynamodb::python()?.to_string_lossy());
     }
-    bench.args(arguments).run()
+    bench.args(["--"]).args(arguments).run()
 }
 
 fn all(metadata: &Metadata) -> Vec<(&Package, &str)> {

@@ -249,6 +249,7 @@ async fn items_that_wait_for_quota_are_let_go_at_once_and_were_never_intended() 
         kind: LimitKind::Rate { quota: 5, window: Duration::from_hours(1) },
         per: Vec::new(),
         pin: true,
+        assumed: false,
         observes: Observes::default(),
     }];
     let upstream = Upstream::new(config).unwrap();

@@ -31,14 +31,14 @@ pub(crate) async fn run(command: QuotaCommand) -> Result<(), Failure> {
 
 /// Looks at the store before a gateway needs it. Refuses one that will not answer before somebody changes something: in itself, or
 /// in what is kept there for this upstream (another program's key, the state of another version). One that is away is no reason
-/// not to start: it is told, with what that means. Nothing is changed.
-pub(crate) async fn look_at_store(config: &UpstreamConfig) -> Result<(), Failure> {
-    let Some(quota) = &config.quota else { return Ok(()) };
+/// not to start: it is told, with what that means, and false is returned. Nothing is changed.
+pub(crate) async fn look_at_store(config: &UpstreamConfig) -> Result<bool, Failure> {
+    let Some(quota) = &config.quota else { return Ok(true) };
     match quota.look(bank_of(config), LOOK.max(LOOKS * quota.store.patience())).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         Err(error @ StoreError::Away { .. }) => {
             tracing::warn!(target: "tidegate", "quota.store: {error}; until it answers, {}", without(&quota.config));
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(unusable(&error)),
     }
@@ -96,6 +96,8 @@ pub(crate) async fn wait_for_a_start(
 #[derive(Debug, Serialize)]
 struct Shown {
     limit: String,
+    /// Whose calls it counts, in the words of `/api/state`; empty: everybody's.
+    partition: String,
     quota: Option<u32>,
     available: Option<i64>,
     out: u32,
@@ -104,14 +106,26 @@ struct Shown {
     held_for_ms: u64,
     epoch: u64,
     generation: u64,
+    /// What configurations say of it, where they differ.
+    differs: Option<Differs>,
+}
+
+/// One limit in two configurations.
+#[derive(Debug, Serialize)]
+struct Differs {
+    /// What holds for all.
+    holds: String,
+    /// What another one declares.
+    declared: String,
 }
 
 impl From<LimitView> for Shown {
     fn from(view: LimitView) -> Self {
-        let LimitView { name, quota, available, out, holders, paused_for, held_for, epoch, generation } =
-            view;
+        let LimitView { name, partition, quota, differs, available, out, holders, .. } = view;
+        let LimitView { paused_for, held_for, epoch, generation, .. } = view;
         Self {
             limit: name,
+            partition,
             quota,
             // Of what has no quota yet, scouts alone leave, and no number of permits is there.
             available: quota.map(|_| available),
@@ -121,6 +135,10 @@ impl From<LimitView> for Shown {
             held_for_ms: held_for,
             epoch,
             generation,
+            differs: differs.map(|(holds, declared)| Differs {
+                holds: holds.to_string(),
+                declared: declared.to_string(),
+            }),
         }
     }
 }
@@ -132,14 +150,21 @@ async fn show(args: QuotaShowArgs) -> Result<(), Failure> {
         return Err(Failure::usage("the quota is this process's alone: set quota.store to share it"));
     };
     let bank = bank_of(&config);
-    let (about, limits) = quota.look(bank, SHOW).await.map_err(told)?;
+    let limits = quota.read(bank, SHOW).await.map_err(told)?;
+    let store = quota.store.name();
     let limits: Vec<Shown> = limits.into_iter().map(Shown::from).collect();
     let text = match args.format {
         OutputFormat::Json => {
-            let body = serde_json::json!({ "store": about.what, "bank": bank.to_string(), "limits": limits });
+            let body = serde_json::json!({ "store": store, "bank": bank.to_string(), "limits": limits });
             format!("{}\n", serde_json::to_string_pretty(&body).expect("texts serialise"))
         }
-        OutputFormat::Text => table(&about.what, bank, &limits),
+        OutputFormat::Text => {
+            let own = config.credential.as_ref().map(|(name, login)| {
+                let counted = name.clone().of_client(login.client_id());
+                (counted.counted_as().to_owned(), name.to_string())
+            });
+            table(store, bank, &limits, own.as_ref())
+        }
     };
     output::data(&text);
     Ok(())
@@ -184,34 +209,73 @@ fn create(_settings: &Settings, _dry_run: bool) -> std::future::Ready<Result<Opt
     std::future::ready(Ok(None))
 }
 
-fn table(store: &str, bank: BankKey, limits: &[Shown]) -> String {
+/// `own`: what the store calls the client of this configuration, and what this configuration calls it.
+fn table(store: &str, bank: BankKey, limits: &[Shown], own: Option<&(String, String)>) -> String {
     let mut text = Vec::new();
     let mut line =
         |words: std::fmt::Arguments<'_>| writeln!(text, "{words}").expect("memory takes everything");
     line(format_args!("{store}, bank {bank}"));
     if limits.is_empty() {
         line(format_args!("no limit is shared there now: nobody has used it of late"));
-    } else {
-        let width = limits.iter().map(|limit| limit.limit.chars().count()).max().unwrap_or_default().max(5);
+        return String::from_utf8_lossy(&text).into_owned();
+    }
+    let whose: Vec<String> = limits.iter().map(|limit| whose(&limit.partition, own)).collect();
+    let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or_default();
+    let width = widest(&mut limits.iter().map(|limit| limit.limit.chars().count())).max(5);
+    let wide = widest(&mut whose.iter().map(|whose| whose.chars().count())).max(10);
+    line(format_args!(
+        "{:width$} {:wide$} {:>7} {:>9} {:>6} {:>9} {:>8} {:>8} {:>10}",
+        "limit", "counts for", "quota", "available", "out", "instances", "held", "paused", "generation"
+    ));
+    for (limit, whose) in limits.iter().zip(whose) {
+        let quota = limit.quota.map_or_else(|| "-".to_owned(), |quota| quota.to_string());
+        let available =
+            limit.available.map_or_else(|| "-".to_owned(), |available| available.max(0).to_string());
         line(format_args!(
-            "{:width$} {:>7} {:>9} {:>6} {:>9} {:>8} {:>8} {:>10}",
-            "limit", "quota", "available", "out", "instances", "held", "paused", "generation"
+            "{:width$} {whose:wide$} {quota:>7} {available:>9} {:>6} {:>9} {:>8} {:>8} {:>10}",
+            limit.limit,
+            limit.out,
+            limit.instances,
+            seconds(limit.held_for_ms),
+            seconds(limit.paused_for_ms),
+            limit.generation
         ));
-        for limit in limits {
-            let quota = limit.quota.map_or_else(|| "-".to_owned(), |quota| quota.to_string());
-            let available = limit.available.map_or_else(|| "-".to_owned(), |available| available.to_string());
+    }
+    for limit in limits {
+        if let Some(over) = limit.available.filter(|&available| available < 0) {
             line(format_args!(
-                "{:width$} {quota:>7} {available:>9} {:>6} {:>9} {:>8} {:>8} {:>10}",
+                "limit {}: {} more were sent or granted than are known to be there; nothing leaves until so many have come back",
                 limit.limit,
-                limit.out,
-                limit.instances,
-                seconds(limit.held_for_ms),
-                seconds(limit.paused_for_ms),
-                limit.generation
+                over.unsigned_abs()
+            ));
+        }
+        if let Some(Differs { holds, declared }) = &limit.differs {
+            line(format_args!(
+                "limit {}: {holds} holds for all, another process's configuration says {declared}",
+                limit.limit
             ));
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Whose calls a limit counts, in a column's width: this configuration's own client by its name, others by the beginning of
+/// their digest, which tells two apart.
+fn whose(partition: &str, own: Option<&(String, String)>) -> String {
+    const DIGITS: usize = 12;
+    let mut shown = match own {
+        Some((counted, name)) => partition.replace(counted.as_str(), name),
+        None => partition.to_owned(),
+    };
+    for before in ["credential=client ", "credential=bearer-"] {
+        if let Some(rest) = shown.strip_prefix(before) {
+            let digest = rest.split(' ').next().unwrap_or_default();
+            let cut = digest.char_indices().nth(DIGITS).map_or(digest.len(), |(at, _)| at);
+            shown = format!("{before}{}{}", &digest[..cut], &rest[digest.len()..]);
+            break;
+        }
+    }
+    if shown.is_empty() { "all".to_owned() } else { shown }
 }
 
 /// A time, if there is any.
@@ -224,13 +288,21 @@ fn seconds(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::key::CredentialId;
+    use tidegate_core::share::Kind;
+
     use super::*;
 
     #[test]
     fn what_is_shared_is_shown_in_columns() {
+        let rate = |quota| Kind::Rate { quota, window: 60_000, told: false };
+        let (own, other) =
+            (CredentialId::new("x").of_client("own"), CredentialId::new("x").of_client("other"));
         let view = LimitView {
             name: "routing.rate".to_owned(),
+            partition: format!("credential={}", own.counted_as()),
             quota: Some(300),
+            differs: Some((rate(300), rate(3_000))),
             available: 120,
             out: 30,
             holders: 8,
@@ -239,23 +311,40 @@ mod tests {
             epoch: 4,
             generation: 2,
         };
+        let theirs = LimitView {
+            partition: format!("credential={} family=/api/v2/users", other.counted_as()),
+            differs: None,
+            ..view.clone()
+        };
+        let over = LimitView { name: "org".to_owned(), available: -428, ..theirs.clone() };
         let unknown = LimitView {
             name: "users".to_owned(),
+            partition: String::new(),
             quota: None,
             available: 1_000_000,
             paused_for: 0,
             held_for: 0,
-            ..view.clone()
+            ..theirs.clone()
         };
         let bank = BankKey([0; 12]);
-        let text = table("redis 7.0.15 at localhost:6379", bank, &[view.into(), unknown.into()]);
+        let name = (own.counted_as().to_owned(), "reporting".to_owned());
+        let shown = [view.into(), theirs.into(), unknown.into(), over.into()];
+        let text = table("redis 7.0.15 at localhost:6379", bank, &shown, Some(&name));
         assert_eq!(
             text,
             "redis 7.0.15 at localhost:6379, bank 000000000000000000000000\n\
-             limit          quota available    out instances     held   paused generation\n\
-             routing.rate     300       120     30         8    6.1 s    1.5 s          2\n\
-             users              -         -     30         8        -        -          2\n"
+             limit        counts for                                            quota available    out instances     held   paused generation\n\
+             routing.rate credential=reporting                                    300       120     30         8    6.1 s    1.5 s          2\n\
+             routing.rate credential=client d9298a10d1b0 family=/api/v2/users     300       120     30         8    6.1 s    1.5 s          2\n\
+             users        all                                                       -         -     30         8        -        -          2\n\
+             org          credential=client d9298a10d1b0 family=/api/v2/users     300         0     30         8    6.1 s    1.5 s          2\n\
+             limit routing.rate: 300 per 60 s holds for all, another process's configuration says 3000 per 60 s\n\
+             limit org: 428 more were sent or granted than are known to be there; nothing leaves until so many have come back\n"
         );
-        assert!(table("x", bank, &[]).contains("no limit is shared there now"));
+        assert!(table("x", bank, &[], None).contains("no limit is shared there now"));
+        let json = serde_json::to_value(&shown[1]).unwrap();
+        assert_eq!(json["partition"], format!("credential={} family=/api/v2/users", other.counted_as()));
+        let differs = serde_json::json!({ "holds": "300 per 60 s", "declared": "3000 per 60 s" });
+        assert_eq!(serde_json::to_value(&shown[0]).unwrap()["differs"], differs);
     }
 }

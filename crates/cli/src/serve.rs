@@ -21,6 +21,9 @@ use crate::signals::interrupted;
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let environment = Environment::of_process();
     let settings = Settings::load(&args.connection, &environment)?;
+    if let Some(assumed) = settings.assumed_region() {
+        output::talk(&assumed);
+    }
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let max_wait = settings.max_wait(args.max_wait)?;
     let keep = settings.keep_state(args.state_dir, &environment);
@@ -31,7 +34,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut config = GatewayConfig::new(settings.upstream()?);
-    look_at_store(&config.upstream).await?;
+    config.store_is_away = !look_at_store(&config.upstream).await?;
     config.doors = settings.doors();
     config.max_wait = max_wait;
     let api = config.upstream.api.clone();
@@ -87,7 +90,7 @@ async fn check(
     match settings.upstream() {
         Err(failure) => found.push(Err(failure)),
         Ok(config) => {
-            found.push(look_at_store(&config).await);
+            found.push(look_at_store(&config).await.map(drop));
             found.push(tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems)));
         }
     }

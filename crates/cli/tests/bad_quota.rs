@@ -267,10 +267,10 @@ fn another_version_of_the_state_is_refused_with_both_named() {
     let (url, key) = (server.url(), bank_key(&world));
     assert!(say(&server, &format!("HSET {key} protocol 77 incarnation 0000000000000001")).starts_with(':'));
     let set = [("TIDEGATE_QUOTA_STORE", url.as_str())];
-    let told = "the shared state has protocol 77, this program speaks 2 (upgrade the older Tidegate";
+    let told = "the shared state has protocol 77, this program speaks 3 (upgrade the older Tidegate";
     refused(&world, &set, &[told]);
     assert!(run(&world, &["doctor"], &set).out.contains(told));
-    run(&world, &["quota", "show"], &set).assert(2, &["protocol 77, this program speaks 2"]);
+    run(&world, &["quota", "show"], &set).assert(2, &["protocol 77, this program speaks 3"]);
     let elsewhere = [set[0], ("TIDEGATE_QUOTA_PREFIX", "next")];
     export(&world, &elsewhere).assert(0, &[]);
 }

@@ -43,6 +43,40 @@ fn run(world: &World, store: &str, args: &[&str]) -> Ran {
     ran(command)
 }
 
+/// `tidegate quota init` with credentials of AWS's own configuration.
+fn init(world: &World, store: &str, config: &str) -> Ran {
+    let mut command = command(world, store, &["quota", "init"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    // Nobody's cached log-ins are taken.
+    command.env("HOME", world.path("."));
+    command.env("AWS_CONFIG_FILE", world.write("aws-config", config));
+    command.env("AWS_SHARED_CREDENTIALS_FILE", world.path("no-such-file"));
+    ran(command)
+}
+
+#[test]
+fn credentials_come_from_a_program_that_awss_configuration_names() {
+    let world = World::new("");
+    let emulator = Emulator::start();
+    let said =
+        world.write("said.json", r#"{"Version": 1, "AccessKeyId": "test", "SecretAccessKey": "test"}"#);
+    let config = format!("[default]\ncredential_process = cat {}\n", said.display());
+    let made = init(&world, &emulator.url("quota"), &config);
+    assert!(made.assert(0, &[]).out.starts_with("created the table quota"), "{made:#?}");
+}
+
+#[test]
+fn a_log_in_that_is_over_is_told_as_such() {
+    let world = World::new("");
+    let emulator = Emulator::start();
+    let config = "[default]\nsso_session = acme\nsso_account_id = 123456789012\nsso_role_name = quota\n\
+        [sso-session acme]\nsso_region = eu-west-1\nsso_start_url = https://acme.awsapps.com/start\n";
+    // Without the feature of AWS's library that reads these log-ins it would name that.
+    let told = init(&world, &emulator.url("quota"), config);
+    told.assert(2, &["aws sso login"]);
+    assert_eq!(emulator.count("CreateTable"), 0);
+}
+
 const EXPORT: [&str; 2] = ["export", "/api/v2/routing/skills"];
 
 #[test]

@@ -76,9 +76,17 @@ impl Gateway {
         }
     }
 
-    fn quota(&self) -> Value {
+    fn tenant(&self) -> Value {
         let body: Value = serde_json::from_str(&get(&self.admin, "/api/state")).unwrap();
-        body["tenants"][0]["quota"].clone()
+        body["tenants"][0].clone()
+    }
+
+    fn quota(&self) -> Value {
+        self.tenant()["quota"].clone()
+    }
+
+    fn gates(&self) -> Vec<Value> {
+        self.tenant()["gates"].as_array().unwrap().clone()
     }
 }
 
@@ -155,7 +163,7 @@ fn a_gateway_whose_state_is_taken_away_says_by_which_key() {
 }
 
 #[test]
-fn a_process_that_declares_less_than_the_others_is_told_by_them() {
+fn processes_that_declare_one_limit_differently_are_all_told() {
     let world = World::new("");
     let server = Server::start(&[]);
     let declares = |quota: u32| {
@@ -168,5 +176,47 @@ fn a_process_that_declares_less_than_the_others_is_told_by_them() {
     least.call();
     let differently = "the processes that share limit all declare it differently";
     most.tells_once(&[differently, "25 per 5 s holds for all, here it is 250 per 5 s"]);
-    assert!(!least.told().contains(differently), "{}", least.told());
+    least.tells_once(&[
+        differently,
+        "25 per 5 s as declared here holds for all, because it is less than the 250 per 5 s of another process's configuration",
+    ]);
+    for (gateway, part) in [(&most, "here it is 250 per 5 s"), (&least, "25 per 5 s as declared here")] {
+        let gates = gateway.gates();
+        let told = gates.iter().filter_map(|gate| gate["shared"]["differs"].as_str());
+        assert!(told.clone().any(|told| told.contains(part)), "{gates:?}");
+    }
+    let file = world.write("show.toml", declares(250));
+    let mut show =
+        world.command(&["quota", "show", "--config", file.to_str().unwrap(), "--api", &world.sim.url()]);
+    let shown = show.output().unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        text.contains(
+            "limit all: 25 per 5 s holds for all, another process's configuration says 250 per 5 s"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_shared_is_shown_by_a_server_that_takes_no_writes_and_its_refusal_is_named() {
+    let world = World::new("");
+    let server = Server::start(&[]);
+    let settings = shared(&server.url());
+    let gateway = Gateway::start(&world, "full", &settings);
+    gateway.call();
+    let file = world.write("show.toml", &settings);
+    let show = || {
+        let args = ["quota", "show", "--config", file.to_str().unwrap(), "--api", &world.sim.url()];
+        world.command(&args).output().unwrap()
+    };
+    for command in ["CONFIG SET maxmemory 1", "REPLICAOF 127.0.0.1 1"] {
+        say(&server, command);
+        let shown = show();
+        let text = String::from_utf8(shown.stdout).unwrap();
+        let error = String::from_utf8(shown.stderr).unwrap();
+        assert!(shown.status.success() && text.contains("org.app.user"), "{command}: {text}{error}");
+    }
+    gateway.call();
+    gateway.tells_once(&["the store of the shared quota is away", "it answers, but takes no writes: "]);
 }

@@ -208,7 +208,9 @@ impl Upstream {
             };
             problems.iter().map(problem).collect::<Vec<_>>()
         })?;
-        if let Some(quota) = &config.quota {
+        // Of two upstreams of one program each counts its own exchanges, so it needs a name of its own in the store.
+        let quota = config.quota.map(|quota| quota.of(clock.holder()));
+        if let Some(quota) = &quota {
             pacer.share(quota, BankKey::of(&api_base, config.tenant.as_str()));
         }
         let retry_policy = Arc::new(RetryPolicy {
@@ -228,7 +230,7 @@ impl Upstream {
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
             fresh: profile.after_create.map(Fresh::new),
             tenant: config.tenant,
-            quota: config.quota,
+            quota,
             observers: config.observers,
             api_base,
             token_uri,
@@ -356,6 +358,17 @@ impl Upstream {
     /// The gates.
     pub fn pacer(&self) -> &Pacer {
         &self.pacer
+    }
+
+    /// Whose token calls are made with where the quota is shared: `shared` is the fleet's; `own` is this process's; `apart` is its own
+    /// too, although a token key is set, because the fleet's is sealed with another.
+    pub fn tokens(&self) -> &'static str {
+        let keyed = self.quota.as_ref().is_some_and(|quota| quota.token_key.is_some());
+        match &self.credential {
+            Credential::Managed(manager) if keyed && !manager.has_fleets() => "apart",
+            _ if keyed => "shared",
+            _ => "own",
+        }
     }
 
     /// What the upstream listed of its limits; `None` if it is not asked.

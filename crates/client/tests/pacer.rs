@@ -102,6 +102,7 @@ async fn every_waiter_of_a_concurrency_cap_is_served() {
         kind: LimitKind::Concurrent { cap: 3 },
         per: vec![Partition::Credential],
         pin: false,
+        assumed: false,
         observes: Observes::default(),
     };
     everybody_is_served(pacer(vec![cap])).await;

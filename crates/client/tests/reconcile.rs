@@ -594,6 +594,17 @@ async fn what_was_just_created_is_asked_for_again_and_what_is_old_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_search_creates_nothing_whatever_its_answer_links_to() {
+    for (path, status, sent) in [("/api/v2/users/search", 404, 2), (USERS, 200, 3)] {
+        let wire = Fake::new([shows(&json!({"id": "x", "selfUri": USER})), answer(404), shows(&json!({}))]);
+        let client = client(&wire, "genesys");
+        client.request(Method::POST, path).json(ANN).send().await.unwrap();
+        assert_eq!(client.get(USER).send().await.unwrap().status(), status, "after POST {path}");
+        assert_eq!(wire.seen().len(), sent, "POST {path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_missing_after_the_window_is_missing() {
     let wire = Fake::new([shows(&json!({"id": "7"}))]);
     let client = client(&wire, "genesys");

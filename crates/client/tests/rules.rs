@@ -114,6 +114,7 @@ async fn r13_clones_of_a_client_share_one_budget() {
         kind: LimitKind::Rate { quota: 10, window: 60 * S },
         per: vec![Partition::Credential],
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     }];
     let upstream = Upstream::with_wire(config, std::sync::Arc::new(wire.clone())).unwrap();

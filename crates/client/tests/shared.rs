@@ -19,7 +19,7 @@ use tidegate::clock::Clock;
 use tidegate::observe::{Observer, Observers};
 use tidegate::pacer::Pacer;
 use tidegate::share::{BankKey, HolderId, OnStoreLoss, ShareConfig, SharedQuota, Store};
-use tidegate_core::event::{BreakerState, Event};
+use tidegate_core::event::{BreakerState, Event, Level};
 use tidegate_core::glob::PathGlob;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::pace::{
@@ -91,6 +91,7 @@ impl Setup {
             kind: LimitKind::Rate { quota, window },
             per: vec![Partition::Credential],
             pin: false,
+            assumed: false,
             observes: Observes::default(),
         };
         let limits = match self.server.telling {
@@ -380,6 +381,44 @@ async fn a_successor_without_the_store_divides_among_as_many_as_were_known_befor
     successor.call(Class::Bulk).await.unwrap();
     let lost = |event: &Event| matches!(event, Event::StoreAway { among: 3, .. });
     assert_eq!(successor.saw(lost).len(), 1, "not the 64 there can be");
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_are_not_told_of_as_strangers_where_the_store_is_away_and_when_it_is_back() {
+    for on_store_loss in [OnStoreLoss::Open, OnStoreLoss::Share] {
+        let mut setup = Setup::new(Rule::Fixed, Telling::Headers, 300, 5_000 * MS);
+        setup.on_store_loss = on_store_loss;
+        let world = AtWork::begin(setup, 4, 20);
+        world.until(4.0).await;
+        world.setup.store.cut.store(true, Ordering::Relaxed);
+        world.until(10.0).await;
+        world.setup.store.memory.forget();
+        world.setup.store.cut.store(false, Ordering::Relaxed);
+        world.until(19.0).await;
+        let strangers = world.saw(|event| matches!(event, Event::StrangersSeen { .. }));
+        assert_eq!(strangers.len(), 0, "{on_store_loss:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_that_was_told_at_the_start_is_news_again_once_the_store_has_answered() {
+    let setup = Setup::new(Rule::Log, Telling::Silent, 300, 5_000 * MS);
+    setup.store.cut.store(true, Ordering::Relaxed);
+    let process = setup.start(1);
+    process.pacer.store_is_known_away();
+    for cut in [false, true] {
+        process.call(Class::Interactive).await.unwrap();
+        sleep(3_000 * MS).await;
+        setup.store.cut.store(cut, Ordering::Relaxed);
+        sleep(3_000 * MS).await;
+    }
+    process.call(Class::Interactive).await.unwrap();
+    sleep(3_000 * MS).await;
+    let of_store = |event: &&Event| matches!(event, Event::StoreAway { .. } | Event::StoreBack { .. });
+    let events = process.events.lock();
+    let levels: Vec<Level> =
+        events.iter().map(|(_, event)| event).filter(of_store).map(Event::level).collect();
+    assert_eq!(levels, [Level::Notice, Level::Notice, Level::Warn]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -712,6 +751,7 @@ async fn a_cap_on_attempts_at_once_is_kept_by_all_together() {
             kind: LimitKind::Concurrent { cap: 10 },
             per: vec![Partition::Credential],
             pin: false,
+            assumed: false,
             observes: Observes::default(),
         };
         let config = BankConfig { limits: vec![cap], seed: id, ..BankConfig::default() };
@@ -774,7 +814,7 @@ async fn with_permits_in_hand(setup: &Setup) -> Arc<Process> {
 
 fn in_hand(process: &Process) -> u32 {
     let gates = process.pacer.snapshot().gates;
-    let declared = gates.iter().filter(|gate| gate.name == "users").filter_map(|gate| gate.shared);
+    let declared = gates.iter().filter(|gate| gate.name == "users").filter_map(|gate| gate.shared.as_ref());
     declared.map(|shared| shared.permits).sum()
 }
 

@@ -12,6 +12,7 @@ use tidegate::credential::Credential;
 use tidegate::share::{HolderId, MemoryStore, OnStoreLoss, ShareConfig, SharedQuota, Store, TokenKey};
 use tidegate::token::TokenManager;
 use tidegate::{Upstream, UpstreamConfig};
+use tidegate_core::pace::TokenSlot;
 use tokio::time::Instant;
 
 use self::support::{Fake, answer, config};
@@ -76,6 +77,27 @@ async fn without_a_key_each_process_fetches_its_own_one_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_with_another_key_is_counted_for_its_own_token_until_it_has_the_fleets() {
+    let (wire, store) = (Fake::new([]).logins(logins(100)), memory());
+    let ours = process(&wire, &store, 1, Some(&[7; 32]));
+    let other = process(&wire, &store, 2, Some(&[8; 32]));
+    let fleets = TokenSlot::FLEET.0;
+    assert_eq!((ours.slot(), other.slot()), (fleets, fleets), "both may get it");
+    ours.lend().await.unwrap();
+    let lent = other.lend().await.unwrap();
+    assert_eq!((ours.slot(), lent.value.to_str().unwrap()), (fleets, "Bearer t1"));
+    let own = other.slot();
+    assert_ne!(own, fleets, "the fleet's token is not what its calls are counted in");
+    assert_eq!(process(&wire, &store, 3, Some(&[8; 32])).slot(), fleets);
+    // The fleet's is over, and this process is the first to renew it: what it put there is the fleet's.
+    tokio::time::sleep(Duration::from_secs(101)).await;
+    other.lend().await.unwrap();
+    assert_eq!(other.slot(), fleets);
+    ours.lend().await.unwrap();
+    assert_ne!(ours.slot(), fleets);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rejected_token_is_replaced_once_for_all() {
     let (wire, store) = (Fake::new([]).logins(logins(86_400)), memory());
     let fleet: Vec<_> = (1..=4).map(|holder| process(&wire, &store, holder, Some(&[7; 32]))).collect();
@@ -89,4 +111,25 @@ async fn a_rejected_token_is_replaced_once_for_all() {
         assert_eq!(manager.lend().await.unwrap().value, "Bearer t1");
     }
     assert_eq!(wire.login_count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn upstreams_of_one_program_are_two_processes_in_the_store() {
+    let store = memory();
+    let share = ShareConfig {
+        holder: HolderId(1),
+        on_store_loss: OnStoreLoss::Share,
+        max_instances: 8,
+        tokens_shared: false,
+    };
+    let quota = SharedQuota { store, config: share, token_key: None };
+    let upstream = || {
+        let config = UpstreamConfig { quota: Some(quota.clone()), ..config("genesys") };
+        Upstream::with_wire(config, Arc::new(Fake::new([]))).unwrap()
+    };
+    let (one, other) = (upstream(), upstream());
+    for (upstream, known) in [(&one, 1), (&other, 2)] {
+        let hello = upstream.quota().unwrap().hello(upstream.bank()).await;
+        assert_eq!(hello, Ok(known));
+    }
 }

@@ -166,6 +166,7 @@ async fn a_dead_port_uses_up_no_quota() {
         kind: LimitKind::Rate { quota: 4, window: 60 * S },
         per: Vec::new(),
         pin: true,
+        assumed: false,
         observes: Observes::OwnName,
     }];
     let client = Client::over(Upstream::with_wire(config, Arc::new(wire.clone())).unwrap());

@@ -111,6 +111,7 @@ fn narrow() -> Bank {
         kind: LimitKind::Concurrent { cap: 1 },
         per: Vec::new(),
         pin: true,
+        assumed: false,
         observes: Observes::OwnName,
     };
     Bank::new(BankConfig { limits: vec![limit], ..BankConfig::default() }).unwrap()

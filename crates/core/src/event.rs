@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::key::{CredentialId, Family};
 use crate::pace::DriftSnapshot;
 use crate::schedule::Class;
-use crate::share::OnStoreLoss;
+use crate::share::{Differing, OnStoreLoss};
 
 /// How loudly an event is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,6 +142,8 @@ pub enum Event {
         on_store_loss: OnStoreLoss,
         /// Which store, and why it does not answer; nothing where that was told before.
         why: Option<String>,
+        /// Whoever started the process was told at its start, and it has not answered since.
+        again: bool,
     },
     /// The store answers again.
     StoreBack {
@@ -155,14 +157,12 @@ pub enum Event {
         /// Which store, what is wrong with it, and what to do about it.
         why: String,
     },
-    /// The fleet goes by another number than this process was told to.
+    /// Another process declares another number than this one, and one of them holds for both.
     TermsDiffer {
         /// The limit's name.
         limit: String,
-        /// What is declared here, such as `250 per 5 s`.
-        here: String,
-        /// What holds for all.
-        fleet: String,
+        /// Both numbers, and which holds.
+        differing: Differing,
     },
     /// A header field that should have said something about limits could not be read.
     HeaderIgnored {
@@ -177,9 +177,11 @@ impl Event {
     /// How loudly to tell it: by consequence, not by rarity.
     pub const fn level(&self) -> Level {
         match self {
-            Self::ReserveCut { .. } | Self::LimitsListed { .. } | Self::LimitsDenied { again: false, .. } => {
-                Level::Notice
-            }
+            Self::ReserveCut { .. }
+            | Self::LimitsListed { .. }
+            | Self::LimitsDenied { again: false, .. }
+            | Self::StoreAway { again: true, .. }
+            | Self::StoreBack { .. } => Level::Notice,
             Self::LimitLearnt { .. }
             | Self::Throttled { .. }
             | Self::LimitsDenied { .. }
@@ -189,7 +191,6 @@ impl Event {
             | Self::StrangersSeen { .. }
             | Self::Breaker { .. }
             | Self::StoreAway { .. }
-            | Self::StoreBack { .. }
             | Self::StoreForgot
             | Self::StoreUnusable { .. }
             | Self::TermsDiffer { .. } => Level::Warn,
@@ -249,7 +250,7 @@ impl fmt::Display for Event {
                 "the upstream's limits could not be read as credential {credential}: {why}; again in {:.0} s",
                 again_in.as_secs_f64()
             ),
-            Self::StoreAway { among, met, on_store_loss, why } => {
+            Self::StoreAway { among, met, on_store_loss, why, again: _ } => {
                 f.write_str("the store of the shared quota is away: ")?;
                 write_alone(f, *on_store_loss, *among, *met)?;
                 why.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
@@ -266,10 +267,9 @@ impl fmt::Display for Event {
                 )
             }
             Self::StoreUnusable { why } => write!(f, "the shared quota cannot be used as it is: {why}"),
-            Self::TermsDiffer { limit, here, fleet } => write!(
-                f,
-                "the processes that share limit {limit} declare it differently: {fleet} holds for all, here it is {here}"
-            ),
+            Self::TermsDiffer { limit, differing } => {
+                write!(f, "the processes that share limit {limit} declare it differently: {differing}")
+            }
             Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }
     }

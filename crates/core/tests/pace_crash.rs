@@ -68,6 +68,7 @@ fn declared(quota: u64, window: Duration) -> BankConfig {
         kind: LimitKind::Rate { quota, window },
         per: vec![Partition::Credential],
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     };
     BankConfig { limits: vec![limit], seed: 7, ..BankConfig::default() }

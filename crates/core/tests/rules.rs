@@ -206,6 +206,7 @@ fn r12_a_restart_goes_on_where_it_was_or_begins_carefully() {
         kind: LimitKind::Rate { quota: 20, window: 60 * S },
         per: vec![Partition::Credential],
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     };
     let config = || BankConfig { limits: vec![declared()], spread: Duration::ZERO, ..BankConfig::default() };
@@ -236,6 +237,7 @@ fn r14_a_call_takes_from_all_its_limits_or_from_none() {
         kind: LimitKind::Rate { quota, window: 60 * S },
         per: vec![],
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     };
     let limits = vec![limit("all", 50, None), limit("patches", 2, Some(Method::PATCH))];

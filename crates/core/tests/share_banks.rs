@@ -8,6 +8,7 @@ mod pace_parts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_core::breaker::BreakerConfig;
 use tidegate_core::event::Event;
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::Observation;
@@ -15,7 +16,7 @@ use tidegate_core::pace::{
     Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitSpec, Partition, TicketId, TokenSlot,
     WaiterId, Woken,
 };
-use tidegate_core::share::{Away, Exchange, HolderId, Ledger, OnStoreLoss, ShareConfig};
+use tidegate_core::share::{Away, DoorChange, Exchange, HolderId, Ledger, OnStoreLoss, ShareConfig};
 use tidegate_core::time::Mono;
 
 /// How long an exchange takes, ms, and a call.
@@ -341,4 +342,103 @@ fn processes_that_lost_one_store_do_not_ask_for_it_in_step() {
     assert!((200..=270).contains(&spoke.len()), "{}", spoke.len());
     let busiest = spoke.chunk_by(|one, other| one / 10 == other / 10).map(<[u64]>::len).max().unwrap();
     assert!(busiest <= 6, "{busiest} of 20 at once");
+}
+
+/// One bank, its ledger, and calls that all fail.
+struct Failing {
+    bank: Bank,
+    ledger: Ledger,
+    granted: Option<TicketId>,
+}
+
+impl Failing {
+    fn calls(&mut self, now: u64) {
+        let (family, credential) = (Family::new("/api/v2/users"), CredentialId::new("one"));
+        match self.bank.ask(at(now), &pace_parts::asking(&family, &credential)) {
+            Asked::Granted(ticket) => self.granted = Some(ticket),
+            Asked::Queued(_) => {}
+            Asked::Refused(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    /// A call that leaves as soon as it may and fails 10 ms later: when that is known.
+    fn fails(&mut self, now: u64) -> u64 {
+        self.calls(now);
+        let mut then = now;
+        while self.granted.is_none() {
+            assert!(then < now + 500, "nothing lets it leave");
+            self.advance(then);
+            if self.bank.exchange_due(at(then)).is_some_and(|due| due <= at(then)) {
+                let (said, _) = self.tells(then);
+                self.hears(then, &said);
+            }
+            then += 1;
+        }
+        let ticket = self.granted.take().unwrap();
+        self.bank.sent(at(then), ticket);
+        let observation = Observation::default();
+        let failure = Answer { kind: AnswerKind::HardFailure, observation: &observation };
+        self.bank.answered(at(then + 10), ticket, &failure);
+        self.advance(then + 11);
+        then + 11
+    }
+
+    fn hears(&mut self, now: u64, said: &Exchange) {
+        let reply = self.ledger.exchange(STORE + now, said).unwrap();
+        self.bank.end_exchange(at(now), said, Ok(&reply));
+    }
+
+    fn advance(&mut self, now: u64) {
+        let mut woken = Vec::new();
+        self.bank.advance(at(now), &mut woken);
+        for (_, outcome) in woken {
+            if let Woken::Granted(ticket) = outcome {
+                self.granted = Some(ticket);
+            }
+        }
+    }
+
+    /// What the next exchange tells of the breaker.
+    fn tells(&mut self, now: u64) -> (Exchange, Option<DoorChange>) {
+        self.advance(now);
+        assert!(
+            self.bank.exchange_due(at(now)).is_some_and(|due| due <= at(now)),
+            "there is something to tell"
+        );
+        let said = self.bank.begin_exchange(at(now)).unwrap();
+        let change = said.doors.first().map(|door| door.change);
+        (said, change)
+    }
+}
+
+#[test]
+fn a_breaker_that_opens_again_while_its_opening_is_told_is_told_again() {
+    let cool_down = Duration::from_millis(100);
+    let breaker = BreakerConfig { threshold: 1, cool_down, longest_cool_down: cool_down };
+    let mut bank =
+        Bank::new(BankConfig { breaker, spread: Duration::ZERO, ..BankConfig::default() }).unwrap();
+    bank.share(ShareConfig {
+        holder: HolderId(7919),
+        on_store_loss: OnStoreLoss::Share,
+        max_instances: MAX_INSTANCES,
+        tokens_shared: false,
+    });
+    let mut world = Failing { bank, ledger: Ledger::new(STORE, 1), granted: None };
+    let opened = |change| match change {
+        Some(DoorChange::Opened { openings, .. }) => openings,
+        other => panic!("{other:?}"),
+    };
+    let now = world.fails(0);
+    let (said, change) = world.tells(now);
+    assert_eq!(opened(change), 1);
+    world.hears(now + 1, &said);
+    // The store lets this process probe, for some seconds, and gives a permit more for a call that waits behind the probe.
+    world.calls(now + 200);
+    let now = world.fails(now + 200);
+    let (slow, change) = world.tells(now);
+    assert_eq!(opened(change), 2);
+    let now = world.fails(now + 200);
+    world.hears(now, &slow);
+    let (_, change) = world.tells(now + 1);
+    assert_eq!(opened(change), 3);
 }

@@ -125,7 +125,7 @@ fn slow_calls_open_a_limit_that_no_answer_tells_of() {
         for takes in [500, 2_900, 3_500, 8_000] {
             let alone = sent(vec![Process::new(None, &limits)], takes);
             let shared = sent((1..=2).map(|holder| Process::new(Some(holder), &limits)).collect(), takes);
-            assert!(2 * shared >= alone, "{shared} sent by two, {alone} by one, {takes} ms each");
+            assert!(100 * shared >= 95 * alone, "{shared} sent by two, {alone} by one, {takes} ms each");
         }
     }
 }

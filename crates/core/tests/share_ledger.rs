@@ -14,7 +14,13 @@ const T: u64 = 1_700_000_000_000;
 const KEY: LimitKey = LimitKey([7; 8]);
 
 fn told(rule: Refill, proven: bool) -> Terms {
-    Terms { kind: Kind::Rate { quota: 300, window: 60_000, told: true }, rule, proven, pinned: false }
+    Terms {
+        kind: Kind::Rate { quota: 300, window: 60_000, told: true },
+        rule,
+        proven,
+        pinned: false,
+        assumed: false,
+    }
 }
 
 fn declared() -> Terms {
@@ -23,6 +29,7 @@ fn declared() -> Terms {
         rule: Refill::Log,
         proven: false,
         pinned: false,
+        assumed: false,
     }
 }
 
@@ -30,6 +37,7 @@ fn side(terms: Terms) -> LimitSide {
     LimitSide {
         key: KEY,
         name: "users".to_owned(),
+        partition: "credential=client 7f".to_owned(),
         terms,
         generation: 1,
         unspent: 0,
@@ -39,6 +47,7 @@ fn side(terms: Terms) -> LimitSide {
         ended: Vec::new(),
         seen: None,
         refused: None,
+        scouted: None,
         recall: None,
     }
 }
@@ -81,6 +90,7 @@ fn open(terms: Terms, left: u32) -> Ledger {
     let back = LimitSide {
         ended: vec![Ended { age: 1, all: 1, unseen: 0 }],
         seen: sight(20, 1, left, 30_000),
+        scouted: Some(20),
         ..side(terms)
     };
     ledger.exchange(T + 50, &exchange(99, 2, back, None)).unwrap();
@@ -230,11 +240,12 @@ fn the_smaller_of_two_declared_quotas_counts_while_somebody_declares_it() {
 
 #[test]
 fn a_cap_is_shared_by_what_is_out() {
-    let terms = Terms { kind: Kind::Cap { cap: 4 }, rule: Refill::Log, proven: true, pinned: false };
+    let terms =
+        Terms { kind: Kind::Cap { cap: 4 }, rule: Refill::Log, proven: true, pinned: false, assumed: false };
     let mut ledger = Ledger::new(T, 1);
     let ask = |holder, seq, in_flight, all| {
         let ended = vec![Ended { age: 0, all, unseen: 0 }];
-        let side = LimitSide { in_flight, ended, ..side(terms) };
+        let side = LimitSide { in_flight, ended, scouted: (all > 0).then_some(0), ..side(terms) };
         exchange(holder, seq, side, Some(want([9, 0, 0, 0], [0; 4])))
     };
     assert!(ledger.exchange(T, &ask(1, 1, 0, 0)).unwrap().grants[0].scout);
@@ -536,4 +547,49 @@ fn a_lost_state_is_whole_again_when_all_have_told_even_if_some_fell_silent_since
     }
     let view = &ledger.view(T + 20_001)[0];
     assert_eq!((view.holders, view.available), (1, 290), "two of two have told");
+}
+
+#[test]
+fn who_declares_in_vain_and_whose_number_holds_are_both_told_of_the_other() {
+    let declares = |quota, pinned| {
+        let kind = Kind::Rate { quota, window: 5_000, told: false };
+        Terms { kind, rule: Refill::Log, proven: false, pinned, assumed: false }
+    };
+    let mut ledger = Ledger::new(T, 1);
+    let mut say = |now, holder, seq, terms| {
+        let reply = ledger.exchange(now, &exchange(holder, seq, side(terms), None)).unwrap().limits[0];
+        (reply.terms.kind, reply.other, ledger.view(now)[0].differs)
+    };
+    let (most, least, pin) = (declares(250, false), declares(25, false), declares(300, true));
+    assert_eq!(say(T, 1, 1, most), (most.kind, None, None));
+    let both = |holds: Terms, vain: Terms| (holds.kind, Some(vain.kind), Some((holds.kind, vain.kind)));
+    assert_eq!(say(T + 10, 2, 1, least), both(least, most), "the smaller holds, and its process hears of it");
+    assert_eq!(say(T + 20, 1, 2, most), both(least, most));
+    assert_eq!(say(T + 30, 3, 1, pin), both(pin, least), "an operator's number goes before");
+    assert_eq!(say(T + 40, 2, 2, least), both(pin, least));
+    assert_eq!(say(T + 30 + 60_000, 3, 2, pin).1, Some(least.kind));
+    assert_eq!(say(T + 40 + 60_000, 3, 3, pin), (pin.kind, None, None), "said a minute ago");
+}
+
+#[test]
+fn what_headers_told_is_no_difference_between_configurations() {
+    let mut ledger = open(told(Refill::Step, true), 200);
+    let less = Terms { kind: Kind::Rate { quota: 25, window: 60_000, told: false }, ..declared() };
+    let reply = ledger.exchange(T + 60, &exchange(2, 1, side(less), None)).unwrap();
+    assert_eq!(reply.limits[0].other, None);
+}
+
+#[test]
+fn a_limit_whose_life_of_words_is_over_follows_who_speaks_and_names_no_difference() {
+    let mut ledger = Ledger::new(T, 1);
+    let less = Terms { kind: Kind::Rate { quota: 25, window: 60_000, told: false }, ..declared() };
+    ledger.exchange(T, &exchange(1, 1, side(less), None)).unwrap();
+    let reply = ledger.exchange(T + 10_000, &exchange(2, 1, side(declared()), None)).unwrap();
+    assert_eq!((reply.limits[0].terms.kind, reply.limits[0].other), (declared().kind, None));
+}
+
+#[test]
+fn whose_calls_a_limit_counts_is_shown() {
+    let ledger = open(declared(), 200);
+    assert_eq!(ledger.view(T + 60)[0].partition, "credential=client 7f");
 }

@@ -64,7 +64,8 @@ impl Holder {
         let side = LimitSide {
             key: LimitKey([7; 8]),
             name: "users".to_owned(),
-            terms: Terms { kind, rule: Refill::Log, proven: false, pinned: false },
+            partition: String::new(),
+            terms: Terms { kind, rule: Refill::Log, proven: false, pinned: false, assumed: false },
             generation: self.generation,
             unspent: small(self.permits.len()),
             in_flight: 0,
@@ -73,6 +74,8 @@ impl Holder {
             ended,
             seen: None,
             refused: None,
+            // Whatever it had has left and ended, the scout as well.
+            scouted: (used > 0).then_some(0),
             recall: self.recall.then_some(Recall {
                 log,
                 share: 1_000,

@@ -191,7 +191,13 @@ mod tests {
             throttles: 0,
             accepted: 0,
             strangers_per_second: 0.0,
-            shared: Some(ShareSnapshot { permits: 0, lease_for_ms: 0, generation: 0, epoch: 0 }),
+            shared: Some(ShareSnapshot {
+                permits: 0,
+                lease_for_ms: 0,
+                generation: 0,
+                epoch: 0,
+                differs: Some(String::new()),
+            }),
         };
         let breaker = BreakerSnapshot { family: String::new(), state: "closed", refuses_for_ms: 0 };
         let hour = DriftHour { hours_ago: 0, throttles: 0, disagreements: 0 };

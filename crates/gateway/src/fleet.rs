@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tidegate::Upstream;
 use tidegate::observe::{Observer, StoreDone};
@@ -17,6 +18,8 @@ const CHECK: Duration = Duration::from_millis(500);
 pub(crate) struct Fleet {
     exchanges: AtomicU64,
     failures: AtomicU64,
+    /// Why the last exchange brought no answer.
+    problem: Mutex<Option<String>>,
 }
 
 impl Observer for Fleet {
@@ -25,6 +28,7 @@ impl Observer for Fleet {
         if store.holders.is_none() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
+        *self.problem.lock() = store.why.map(str::to_owned);
     }
 }
 
@@ -46,7 +50,8 @@ impl Fleet {
     pub(crate) async fn body(&self, upstream: &Upstream, fleet: Option<FleetSnapshot>) -> Option<QuotaBody> {
         let (quota, FleetSnapshot { mode, instances }) = (upstream.quota()?, fleet?);
         let (store, problem) = match quota.look(upstream.bank(), CHECK).await {
-            Ok((about, _)) => (Some(about.what), None),
+            // Exchanges do more than a look, and it is for them that permits are missing.
+            Ok((about, _)) => (Some(about.what), self.problem.lock().clone()),
             Err(error) => (None, Some(error.to_string())),
         };
         let alone = upstream.pacer().share_mode_since().map(|since| upstream.clock().now() - since);
@@ -58,7 +63,7 @@ impl Fleet {
             instances,
             exchanges: self.exchanges.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            tokens: if quota.token_key.is_some() { "shared" } else { "own" },
+            tokens: upstream.tokens(),
         })
     }
 }

@@ -62,6 +62,8 @@ pub struct GatewayConfig {
     pub state: KeepState,
     /// Where what was written under `Idempotency-Key`s is kept.
     pub keys: KeepKeys,
+    /// Whoever starts the gateway was told that the store of the shared quota is away.
+    pub store_is_away: bool,
     /// How long calls in flight may take to end once the gateway is told to stop.
     pub grace: Duration,
 }
@@ -75,6 +77,7 @@ impl GatewayConfig {
             max_wait: DEFAULT_MAX_WAIT,
             state: KeepState::Nowhere,
             keys: KeepKeys::InMemory,
+            store_is_away: false,
             grace: Duration::from_secs(30),
         }
     }
@@ -152,6 +155,9 @@ pub fn start(
     config.upstream.hint_ceiling = config.max_wait;
     let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
     let upstream = &tenant.upstream;
+    if config.store_is_away {
+        upstream.pacer().store_is_known_away();
+    }
     let state = state_file(&config.state, upstream)?.map(|file| StateKeeper::start(file, upstream));
     let once = Once::new(Arc::clone(&tenant), config.keys, config.max_wait, Arc::clone(&metrics))?;
     let proxy = Arc::new(Proxy {

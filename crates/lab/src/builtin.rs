@@ -19,6 +19,7 @@ const FILES: &[(&str, &str)] = files![
     "fleet-10000",
     "fleet-32",
     "fleet-32-alone",
+    "fleet-8",
     "four-processes",
     "late-or-never",
     "late-or-never-beside-bulk",

@@ -48,6 +48,7 @@ scenarios! {
     fleet_1000_scarce_alone = "fleet-1000-scarce-alone",
     fleet_32 = "fleet-32",
     fleet_32_alone = "fleet-32-alone",
+    fleet_8 = "fleet-8",
     four_processes = "four-processes",
     late_or_never = "late-or-never",
     late_or_never_beside_bulk = "late-or-never-beside-bulk",

@@ -50,6 +50,22 @@ fn a_fleet_that_shares_is_hardly_throttled_where_one_that_does_not_is() {
 }
 
 #[test]
+fn a_window_told_in_whole_seconds_is_used_wherever_in_a_second_it_ends() {
+    let mut scenario = Scenario::from_toml(tidegate_lab::builtin::text("fleet-8").unwrap())
+        .unwrap_or_else(|error| panic!("{error}"));
+    // The clock of the server reads another part of a second with each seed, and so does each window that opens.
+    for (dialect, seeds) in
+        [("guide", [1, 5, 8, 10]), ("guide", [11, 12, 22, 14]), ("xratelimit", [1, 2, 3, 4])]
+    {
+        scenario.server.headers = dialect.parse().unwrap();
+        for seed in seeds {
+            let report = run(&scenario, &Options { seed: Some(seed), ..Options::default() }).unwrap();
+            assert!(report.violations().is_empty(), "{dialect}\n{}", report.table());
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_shared_run_and_another_seed_another() {
     let quota =
         format!("{SHARED}\nrtt = \"1ms..9ms\"\noutages = [{{ from = \"8s\", to = \"14s\", keeps = false }}]");

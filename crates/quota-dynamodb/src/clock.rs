@@ -75,8 +75,10 @@ impl Clock {
         let mut bounds = self.bounds.lock();
         let next = match *bounds {
             None => heard,
-            // Another server's clock, or one that was set: what was believed cannot be true.
+            // Another server's clock, or one that was set, or this process's own stood still with its machine: what was believed
+            // cannot be true.
             Some(old) if old.now(received) > heard.latest(received).saturating_add(self.skew) => heard,
+            Some(old) if heard.now(received) > old.latest(received).saturating_add(self.skew) => heard,
             Some(old) => old.narrowed(heard, received),
         };
         *bounds = Some(next);
@@ -221,5 +223,34 @@ mod tests {
         world.ask(0);
         world.clock.hear(START - 3_600_000, world.at(100), world.at(110));
         assert_eq!(world.read(0, 110).now, START - 3_600_000);
+    }
+
+    #[test]
+    fn a_process_whose_machine_was_suspended_finds_back_with_the_next_answer() {
+        let world = world();
+        for step in 0..10 {
+            world.ask(700 * step);
+        }
+        // Its monotonic clock stood still for an hour.
+        let hour = 3_600_000;
+        let truth = |ms| World::truth(ms) + hour;
+        let others = truth(7_000);
+        assert!(world.clock.read(others, world.at(7_000)).unwrap().is_err(), "nothing was heard yet");
+        world.clock.hear(truth(7_005) / SECOND * SECOND, world.at(7_000), world.at(7_010));
+        let Reading { now, doubt } = world.read(truth(7_009), 7_010);
+        assert!(now <= truth(7_010) && truth(7_010) <= now + doubt, "{now} + {doubt}");
+        assert_eq!(world.read(0, 7_010).now, now, "and it knows that by itself");
+    }
+
+    #[test]
+    fn a_date_within_the_skew_narrows_and_replaces_nothing() {
+        let world = world();
+        for step in 0..10 {
+            world.ask(700 * step);
+        }
+        let latest = World::truth(6_310) + 300;
+        // One of its servers is ahead of the others by as much as is borne with.
+        world.clock.hear((latest + 1_500) / SECOND * SECOND, world.at(7_000), world.at(7_010));
+        assert!(world.read(0, 7_010).now <= World::truth(7_010) + 2_000);
     }
 }

@@ -29,8 +29,8 @@ pub(crate) enum Fault {
     Unanswered(Unanswered),
 }
 
-const CREDENTIALS: &str = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of \
-                           this machine";
+const CREDENTIALS: &str = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE (with SSO, call \
+                           `aws sso login`), or the role of this machine";
 const PERMISSIONS: &str = "give this identity the actions that docs/fleet.md lists, on this table";
 /// What to do where the table is missing.
 pub(crate) const INIT: &str =
@@ -80,7 +80,9 @@ impl Fault {
             SdkError::TimeoutError(_) => Self::Away { why: "no answer in time".to_owned(), broken: true },
             SdkError::DispatchFailure(failure) => {
                 let why = innermost(error);
-                if failure.is_timeout() || failure.is_io() || !why.contains("credential") {
+                // A log-in that is over says "SSO token", any other want of credentials says so.
+                let lacks = why.contains("credential") || why.contains("SSO token");
+                if failure.is_timeout() || failure.is_io() || !lacks {
                     return Self::Away { why, broken: true };
                 }
                 Self::Unusable { why, hint: CREDENTIALS.to_owned() }

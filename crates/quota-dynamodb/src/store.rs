@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use tidegate_core::share::{BankKey, Exchange, HolderId, Ledger, LimitView, Reply};
 use tidegate_quota::{About, Kept, Lock, Name, Slot, Store, StoreError};
+use tokio::time::Instant;
 
 use crate::change::{Act, Items};
 use crate::config::DynamoConfig;
@@ -19,10 +21,18 @@ use crate::wire::Until;
 pub struct DynamoStore {
     name: String,
     items: Items,
+    /// A table that fits, as it was last described, and when.
+    described: Mutex<Option<(Instant, Ends)>>,
 }
 
 /// A check looks at three things, and the first of them may need a connection and credentials.
 const CHECK: Duration = Duration::from_millis(1_500);
+
+/// A table that was found to fit is not described anew for so long. Descriptions are few per second and account
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>: requests of the control plane), and a
+/// fleet's dashboards ask each gateway for its state every few seconds. A table that is gone or does not answer shows at once
+/// all the same, because an item is read each time.
+const DESCRIBED: Duration = Duration::from_secs(30);
 
 impl DynamoStore {
     /// A store that connects when it is first asked.
@@ -56,7 +66,7 @@ impl DynamoStore {
     }
 
     pub(crate) fn of(items: Items) -> Self {
-        Self { name: items.config.name(), items }
+        Self { name: items.config.name(), items, described: Mutex::default() }
     }
 
     fn told(&self, (fault, retry_after): Failed) -> StoreError {
@@ -132,12 +142,23 @@ impl DynamoStore {
         }
     }
 
+    /// Whether items end by themselves, in a table that fits.
+    async fn described(&self, until: Until) -> Result<Ends, Failed> {
+        let known = self.described.lock().clone();
+        if let Some((_, ends)) = known.filter(|(at, _)| at.elapsed() < DESCRIBED) {
+            return Ok(ends);
+        }
+        let (wire, table) = (&self.items.wire, &self.items.config.table);
+        table::look(wire, table, until).await?.fits().map_err(|fault| (fault, None))?;
+        let ends = table::ends(wire, table, until).await?;
+        *self.described.lock() = Some((Instant::now(), ends.clone()));
+        Ok(ends)
+    }
+
     async fn check_now(&self) -> Result<About, StoreError> {
         let until = Until::after(CHECK);
-        let (wire, table) = (&self.items.wire, &self.items.config.table);
         let looked = async {
-            table::look(wire, table, until).await?.fits().map_err(|fault| (fault, None))?;
-            let ends = table::ends(wire, table, until).await?;
+            let ends = self.described(until).await?;
             // Permissions and the answer's date: an item like any other, which nobody writes.
             let id = item::of_bank(&self.items.config.prefix, BankKey::of("tidegate", "check"));
             let seen = self.items.read(&id, until).await?;
@@ -231,7 +252,8 @@ mod tests {
         LimitSide {
             key: LimitKey(limit.to_be_bytes()),
             name: format!("resource family {limit}"),
-            terms: Terms { kind, rule: Refill::Step, proven: false, pinned: false },
+            partition: format!("credential=client 5f1c2d3e family=/api/v2/{limit}"),
+            terms: Terms { kind, rule: Refill::Step, proven: false, pinned: false, assumed: false },
             generation: 0,
             unspent: 2,
             in_flight: 3,
@@ -245,6 +267,7 @@ mod tests {
                 scout_in: None,
             }),
             refused: None,
+            scouted: None,
             recall: None,
         }
     }

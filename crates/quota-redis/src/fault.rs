@@ -60,6 +60,9 @@ const PASSING: &[(&str, &str)] = &[
     ("MISCONF", "the server cannot save its data: see its log"),
 ];
 
+/// Those of a server that is there, and answers whoever only reads.
+const NO_WRITES: [&str; 4] = ["READONLY", "OOM", "NOREPLICAS", "MISCONF"];
+
 /// An error of many words, such as a page that a web server answered, is cut here.
 const LONGEST: usize = 200;
 
@@ -72,7 +75,9 @@ impl Fault {
         };
         let text = one_line(&text);
         if let Some((code, hint)) = PASSING.iter().find(|(code, _)| has_word(&text, code)) {
+            let there = if NO_WRITES.contains(code) { "it answers, but takes no writes: " } else { "" };
             let why = if hint.is_empty() { text } else { format!("{text}; {hint}") };
+            let why = format!("{there}{why}");
             // A server that has become a replica stays one: the next connection may find its successor.
             return Self::Away { why, broken: *code == "READONLY" };
         }

@@ -1,6 +1,9 @@
 //! The one connection to a server: made and mended in the background, never in a call's way.
 //!
-//! It is also the breaker. A connection that breaks, or on which three answers in a row are late, is given up. Another attempt
+//! It is also the breaker. After three late answers in a row nothing more is sent on a connection until it has answered a `PING`:
+//! answers come in the order of their requests, so with that one all before it have come, and the connection is as good as before.
+//! A server under load would only have more to do if its clients came back on new ones. One that does not answer within half a
+//! second, as where a firewall has forgotten it, is given up like one that breaks. Another attempt
 //! follows at once, further ones after 100 ms and then twice as long each, up to half a second, each pause shorter by up to a quarter by chance, so
 //! that processes that lost one server do not return in step: a server that is back is found within half a second. Between attempts calls are refused at once and told when the next one is; a call that comes then waits for
 //! it as it would for an answer, so that what was due is said as soon as there is a connection. A new connection counts only
@@ -21,6 +24,8 @@ use crate::target::{Target, Wire};
 
 /// Answers in a row that may be late.
 const LATE: u32 = 3;
+/// Late answers are waited for so long before their connection is given up.
+const STILL: Duration = Duration::from_millis(500);
 /// Between attempts, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// Nobody asked for so long: attempts end.
@@ -115,7 +120,7 @@ impl Link {
             Phase::Down(..) | Phase::First => None,
             Phase::Apart => {
                 state.phase = Phase::First;
-                tokio::spawn(connect(Arc::clone(&self.shared)));
+                tokio::spawn(connect(Arc::clone(&self.shared), None));
                 None
             }
         }
@@ -135,7 +140,7 @@ impl Link {
         if state.made == lent.number {
             state.late += 1;
             if state.late >= LATE {
-                give_up(&self.shared, &mut state, Fault::late(patience));
+                mend(&self.shared, &mut state, Fault::late(patience), Some(lent.wire.clone()));
             }
         }
     }
@@ -144,7 +149,7 @@ impl Link {
     pub(crate) fn broke(&self, lent: &Lent, fault: &Fault) {
         let mut state = self.shared.state.lock();
         if state.made == lent.number {
-            give_up(&self.shared, &mut state, fault.clone());
+            mend(&self.shared, &mut state, fault.clone(), None);
         }
     }
 }
@@ -155,15 +160,26 @@ impl fmt::Debug for Link {
     }
 }
 
-fn give_up(shared: &Arc<Shared>, state: &mut State, fault: Fault) {
+/// Nothing is sent until there is a connection that answers: the `slow` one that there is, or another.
+fn mend(shared: &Arc<Shared>, state: &mut State, fault: Fault, slow: Option<Wire>) {
     if matches!(state.phase, Phase::Up(_)) {
         state.phase = Phase::Down(fault, Instant::now());
-        tokio::spawn(connect(Arc::clone(shared)));
+        tokio::spawn(connect(Arc::clone(shared), slow));
     }
 }
 
-/// Makes a connection, however often it takes.
-async fn connect(shared: Arc<Shared>) {
+/// Waits for a `slow` connection to answer; makes another where there is none or it does not, however often it takes.
+async fn connect(shared: Arc<Shared>, slow: Option<Wire>) {
+    if let Some(mut wire) = slow
+        && let Ok(Ok(())) = timeout(STILL, wire.ping()).await
+    {
+        let mut state = shared.state.lock();
+        // It is the same one, so what is still said of it is news.
+        (state.phase, state.late) = (Phase::Up(wire), 0);
+        drop(state);
+        shared.changed.notify_waiters();
+        return;
+    }
     let mut pause = PAUSE.0;
     loop {
         let fault = match timeout(Target::CONNECT, shared.target.connect()).await {

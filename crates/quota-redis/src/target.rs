@@ -43,6 +43,11 @@ impl Wire {
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
+
+    /// Waits for an answer that says nothing.
+    pub(crate) async fn ping(&mut self) -> RedisResult<()> {
+        self.query(&redis::cmd("PING")).await
+    }
 }
 
 impl Target {
@@ -95,7 +100,7 @@ impl Target {
             }
             Way::Cluster(client) => Wire::Cluster(client.get_async_connection().await?),
         };
-        wire.query::<()>(&redis::cmd("PING")).await?;
+        wire.ping().await?;
         Ok(wire)
     }
 }

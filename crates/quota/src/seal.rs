@@ -12,7 +12,6 @@ use std::fmt;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
-use tidegate_core::share::PROTOCOL;
 use zeroize::Zeroizing;
 
 use crate::store::Name;
@@ -89,10 +88,14 @@ impl TokenKey {
     }
 }
 
+/// The form of what is sealed. It is not that of the ledger, which changes more often: a token that was sealed before an upgrade is
+/// as good after it.
+const FORM: u16 = 2;
+
 /// What is authenticated with a value: all that says which one it is.
 fn context(name: &Name, fence: u64) -> Vec<u8> {
     let mut context = Vec::from(name.bank.0);
-    context.extend(PROTOCOL.to_be_bytes());
+    context.extend(FORM.to_be_bytes());
     context.extend(fence.to_be_bytes());
     context.extend(name.what.as_bytes());
     context
@@ -137,5 +140,17 @@ mod tests {
         let key = TokenKey::from_secret(&[b'k'; 32]).unwrap();
         let sealed = key.seal(&name("token/a"), 1, [0; TokenKey::NONCE], b"the-bearer");
         assert!(!sealed.windows(10).any(|window| window == b"the-bearer"));
+    }
+
+    #[test]
+    fn a_token_of_before_an_upgrade_can_still_be_opened() {
+        let key = TokenKey::from_secret(&[b'k'; 32]).unwrap();
+        // As protocol 2 of the ledger has sealed it.
+        let sealed = "090909090909090909090909090909090909090909090909077e921c13eb558c2133129e9574c844c4b4f5e4413da6cfd4b3";
+        let sealed: Vec<u8> = (0..sealed.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap())
+            .collect();
+        assert_eq!(key.open(&name("token/a"), 7, &sealed).unwrap().as_slice(), b"the-bearer");
     }
 }

@@ -24,7 +24,7 @@ use crate::store::{Kept, Lock};
 pub struct Slot {
     /// The highest fence ever given; it outlives lock and value, else fences could fall.
     fence: u64,
-    held: Option<(HolderId, At)>,
+    held: Option<(HolderId, Life)>,
     kept: Option<Stored>,
     /// The end of the longest life that was ever asked for.
     latest: At,
@@ -34,7 +34,22 @@ pub struct Slot {
 struct Stored {
     fence: u64,
     bytes: Vec<u8>,
+    life: Life,
+}
+
+/// Until when something holds, and for how long it was to: with a clock that was set back it would hold for as much longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Life {
     until: At,
+    life: Ms,
+}
+
+impl Life {
+    /// What is left of it; `None` once it is over, or where it would end later than if it had begun now.
+    fn left(self, now: At) -> Option<Ms> {
+        let left = self.until.checked_sub(now).filter(|&left| left > 0)?;
+        (left <= self.life).then_some(left)
+    }
 }
 
 impl Slot {
@@ -43,18 +58,16 @@ impl Slot {
 
     /// A lock for `life`, as [`Store::lock`](crate::Store::lock) says.
     pub fn lock(&mut self, now: At, who: HolderId, life: Duration) -> Lock {
-        match self.held {
-            Some((holder, until)) if until > now && holder != who => {
-                Lock::Held { fence: self.fence, left: Duration::from_millis(until - now) }
+        let held = self.held.and_then(|(holder, life)| life.left(now).map(|left| (holder, left)));
+        match held {
+            Some((holder, left)) if holder != who => {
+                return Lock::Held { fence: self.fence, left: Duration::from_millis(left) };
             }
-            held => {
-                if held.is_none_or(|(_, until)| until <= now) {
-                    self.fence += 1;
-                }
-                self.held = Some((who, self.until(now, life)));
-                Lock::Yours { fence: self.fence }
-            }
+            Some(_) => {}
+            None => self.fence += 1,
         }
+        self.held = Some((who, self.begin(now, life)));
+        Lock::Yours { fence: self.fence }
     }
 
     /// Keeps a value under a fence, as [`Store::put`](crate::Store::put) says.
@@ -63,17 +76,15 @@ impl Slot {
             return false;
         }
         self.held = None;
-        self.kept = Some(Stored { fence, bytes: bytes.to_vec(), until: self.until(now, life) });
+        self.kept = Some(Stored { fence, bytes: bytes.to_vec(), life: self.begin(now, life) });
         true
     }
 
     /// What is kept and has not ended.
     pub fn get(&self, now: At) -> Option<Kept> {
-        self.kept.as_ref().filter(|stored| stored.until > now).map(|stored| Kept {
-            fence: stored.fence,
-            bytes: stored.bytes.clone(),
-            left: Duration::from_millis(stored.until - now),
-        })
+        let stored = self.kept.as_ref()?;
+        let left = Duration::from_millis(stored.life.left(now)?);
+        Some(Kept { fence: stored.fence, bytes: stored.bytes.clone(), left })
     }
 
     /// Ends the lock with this fence; false where it is another one.
@@ -85,10 +96,11 @@ impl Slot {
         ours
     }
 
-    fn until(&mut self, now: At, life: Duration) -> At {
-        let until = now.saturating_add(millis(life));
+    fn begin(&mut self, now: At, life: Duration) -> Life {
+        let life = millis(life);
+        let until = now.saturating_add(life);
         self.latest = self.latest.max(until);
-        until
+        Life { until, life }
     }
 
     /// From then on it may be dropped, fence and all.
@@ -114,5 +126,17 @@ mod tests {
         assert_eq!(slot.expires(), now + 60_000 + Slot::REMEMBERED);
         assert!(slot.put(now, 1, b"value", 2 * life));
         assert_eq!(slot.expires(), now + 120_000 + Slot::REMEMBERED);
+    }
+
+    #[test]
+    fn no_lock_and_no_value_outlives_a_clock_that_was_put_right() {
+        let (mut slot, now, hour) = (Slot::default(), 1_700_000_000_000, 3_600_000);
+        let life = Duration::from_secs(25);
+        assert_eq!(slot.lock(now + hour, HolderId(1), life), Lock::Yours { fence: 1 });
+        assert_eq!(slot.lock(now, HolderId(2), life), Lock::Yours { fence: 2 });
+        assert!(slot.put(now + hour, 2, b"token", 2 * life));
+        assert_eq!(slot.get(now), None);
+        assert_eq!(slot.get(now + hour - 1), None, "not even for a moment more");
+        assert_eq!(slot.get(now + hour + 1).map(|kept| kept.left), Some(Duration::from_millis(49_999)));
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct Exchanges {
     pub(crate) all: f64,
     /// Those that no answer came to in time.
     pub(crate) unanswered: f64,
+    /// How long they took together.
+    pub(crate) seconds: f64,
 }
 
 /// Exchanges with the store, of all gateways that run.
@@ -115,8 +117,15 @@ pub(crate) async fn exchanges(world: &World, client: &HttpClient) -> Result<Exch
     let mut sum = Exchanges::default();
     for gateway in world.gateways.iter().filter(|gateway| gateway.is_running()) {
         let text = get(client, &format!("http://{}/metrics", gateway.admin)).await?;
-        for line in text.lines().filter(|line| line.starts_with("tidegate_quota_exchanges_total")) {
-            let counted: f64 = line.rsplit(' ').next().unwrap_or_default().parse()?;
+        for line in text.lines() {
+            let counted = || line.rsplit(' ').next().unwrap_or_default().parse::<f64>();
+            if line.starts_with("tidegate_quota_exchange_seconds_sum") {
+                sum.seconds += counted()?;
+            }
+            if !line.starts_with("tidegate_quota_exchanges_total") {
+                continue;
+            }
+            let counted = counted()?;
             sum.all += counted;
             sum.unanswered += if line.contains("\"answered\"") { 0.0 } else { counted };
         }

@@ -7,9 +7,14 @@
 //! cargo xtask bench fleet --write             everything, and docs/bench/fleet.md from it
 //! ```
 //!
+//! Rows with DynamoDB are played where the program is built with it, as `cargo xtask bench` does.
+//!
 //! A row that misses its bound says so, and the run ends with an error. The simulator's books are the judge.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's result is what it prints")]
 
+#[path = "../../../quota-dynamodb/tests/dynamodb/emulator.rs"]
+#[expect(dead_code, reason = "tests ask it for more")]
+mod emulator;
 mod judge;
 mod load;
 mod page;

@@ -71,6 +71,8 @@ pub(crate) struct Figures {
     pub(crate) exchanges: Option<f64>,
     /// Percent of them that no answer came to in time.
     pub(crate) unanswered: f64,
+    /// How long one took, seconds.
+    pub(crate) exchange: f64,
     pub(crate) good: u64,
     pub(crate) sent_back: u64,
     pub(crate) lost: u64,
@@ -127,6 +129,10 @@ pub(crate) fn plans() -> Vec<Plan> {
         let big = Plan::of(format!("{rule} 3000/5s shared"), big, vec![Goal::Exchanges(0.1), Goal::Lost(0)]);
         plans.push(Plan { windows: 3, ..big });
     }
+    plans.extend(of_genesys());
+    if cfg!(feature = "dynamodb") {
+        plans.extend(in_dynamodb());
+    }
     let away = 20 * SEC;
     for (sharing, incident, told, throttles) in [
         (Sharing::Redis, Incident::Killed(away), "redis-killed-20s-empty", 2.0),
@@ -151,6 +157,24 @@ pub(crate) fn plans() -> Vec<Plan> {
         plans.push(Plan { incident: Incident::Tokens, windows: 9, ..plan });
     }
     plans
+}
+
+/// Two limits at once, as the vendor has them, where the smaller binds.
+fn of_genesys() -> [Plan; 1] {
+    let goals = vec![Goal::Used(95.0), Goal::Throttles(0.3), Goal::Lost(0)];
+    let plan =
+        Plan::of("genesys 300/60s-token+3000/60s-client one-token".to_owned(), Setup::genesys(), goals);
+    [Plan { warm: 1, windows: 3, ..plan }]
+}
+
+/// The same quotas as in Redis. How much of the faster is used depends on how fast the emulator is, which is one Python process, so no
+/// goal is set for that; what a slow table must not do is to let calls be throttled or lost.
+fn in_dynamodb() -> [Plan; 2] {
+    let plan = |limit, window, told| {
+        let setup = Setup::new("fixed", limit, window, Sharing::DynamoDb);
+        Plan::of(format!("fixed {told} dynamodb"), setup, vec![Goal::Throttles(0.3), Goal::Lost(0)])
+    };
+    [Plan { warm: 1, windows: 1, ..plan(300, 60 * SEC, "300/60s") }, plan(300, 5 * SEC, "300/5s")]
 }
 
 impl Plan {
@@ -203,6 +227,7 @@ impl Plan {
         let ended = matches!(self.incident, Incident::Gateways(_));
         let spoken = exchanges(&world, &client).await?;
         let (all, unanswered) = (spoken.all - said.all, spoken.unanswered - said.unanswered);
+        let exchange = (spoken.seconds - said.seconds) / all.max(1.0);
         let oauth = books(sim, &client).await?.oauth;
         let calls = &load.calls;
         let mut words = calls.losses.lock().clone();
@@ -214,6 +239,7 @@ impl Plan {
             throttles: record.throttles(from, to),
             exchanges: (!ended).then_some(all / accepted),
             unanswered: 100.0 * unanswered / all.max(1.0),
+            exchange,
             good: count(&calls.good),
             sent_back: count(&calls.sent_back),
             lost: count(&calls.lost),

@@ -1,4 +1,5 @@
-//! A fleet of real processes on the loopback: a simulator, gateways in front of it, and a Redis server they share its quota in.
+//! A fleet of real processes on the loopback: a simulator, gateways in front of it, and what they share its quota in: a Redis server, or an emulator
+//! of DynamoDB.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::emulator::Emulator;
 use crate::server::Server;
 
 /// The simulator's only client.
@@ -27,13 +29,30 @@ pub(crate) enum Sharing {
     Redis,
     /// In a server that writes everything to disk before it answers.
     RedisOnDisk,
+    /// In a table of the emulator.
+    DynamoDb,
 }
+
+/// The table's name.
+const TABLE: &str = "quota";
+
+/// What AWS's library asks its surroundings for, so that nothing of this machine's is taken. The emulator takes any credentials.
+const AWS: [(&str, &str); 6] = [
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    ("AWS_CONFIG_FILE", "/dev/null"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ("AWS_PROFILE", "default"),
+];
 
 /// What a fleet is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) gateways: usize,
     pub(crate) sharing: Sharing,
+    /// The gateways' profile.
+    pub(crate) profile: &'static str,
     /// The simulator's `rule`.
     pub(crate) rule: &'static str,
     pub(crate) limit: u32,
@@ -47,9 +66,30 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// What `genesys` declares, as it behaves: answers say nothing of quota, 300 calls per minute and token, 3000 per minute and
+    /// client. The fleet has one token, so both count every call.
+    pub(crate) fn genesys() -> Self {
+        const DAY: Duration = Duration::from_hours(24);
+        let minute = Self::new("fixed", 300, Duration::from_mins(1), Sharing::Redis);
+        Self { profile: Self::GENESYS, silent: true, tokens: Some((DAY, true)), ..minute }
+    }
+
+    const GENESYS: &str = "genesys";
+
     /// `limit` per `window` in the guide's headers, 10 to 30 ms away, for 8 gateways.
     pub(crate) fn new(rule: &'static str, limit: u32, window: Duration, sharing: Sharing) -> Self {
-        Self { gateways: 8, sharing, rule, limit, window, stranger: None, silent: false, tokens: None }
+        let profile = "genesys-guide";
+        Self {
+            gateways: 8,
+            sharing,
+            profile,
+            rule,
+            limit,
+            window,
+            stranger: None,
+            silent: false,
+            tokens: None,
+        }
     }
 
     /// Calls per second that the quota allows.
@@ -77,6 +117,10 @@ impl Setup {
         if let Some((life, _)) = self.tokens {
             writeln!(toml, "oauth.token_ttl = \"{}s\"", life.as_secs()).expect("a String takes all");
         }
+        if self.profile == Self::GENESYS {
+            toml.push_str("per = [\"token\"]\n[[server.limits]]\nkey = \"org.app.user.rate.per.minute\"\n");
+            toml.push_str("quota = 3000\nwindow = \"1m\"\nper = [\"credential\"]\n");
+        }
         if let Some((rate, burst)) = self.stranger {
             writeln!(toml, "[[server.strangers]]\nrate = {rate}\nburst = {burst}")
                 .expect("a String takes all");
@@ -93,15 +137,9 @@ struct Process {
 }
 
 impl Process {
-    /// Starts `tidegate` with nothing of this process's settings.
+    /// Starts `tidegate`.
     fn start(folder: &Path, args: &[&str], set: &[(&str, &str)]) -> std::io::Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["TIDEGATE_", "GENESYSCLOUD_"].iter().any(|ours| text.starts_with(ours)) {
-                command.env_remove(&name);
-            }
-        }
+        let mut command = tidegate();
         command.current_dir(folder).args(args).envs(set.iter().copied());
         let log = std::fs::File::create(folder.join("log"))?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
@@ -156,6 +194,7 @@ pub(crate) struct World {
     pub(crate) sim: SocketAddr,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) store: Option<Server>,
+    emulator: Option<Emulator>,
     // Ended last: gateways would log its absence.
     _sim: Process,
     _folder: TempDir,
@@ -176,11 +215,15 @@ impl World {
             format!("the simulator does not start: {error}: {log}")
         })?;
         let store = match setup.sharing {
-            Sharing::Not => None,
+            Sharing::Not | Sharing::DynamoDb => None,
             Sharing::Redis => Some(Server::start(&[])),
             Sharing::RedisOnDisk => Some(Server::start(&["--appendonly", "yes", "--appendfsync", "always"])),
         };
-        let mut world = Self { sim, gateways: Vec::new(), store, _sim: process, _folder: folder };
+        let emulator = (setup.sharing == Sharing::DynamoDb).then(Emulator::start);
+        if let Some(emulator) = &emulator {
+            create_table(folder.path(), &emulator.url(TABLE))?;
+        }
+        let mut world = Self { sim, gateways: Vec::new(), store, emulator, _sim: process, _folder: folder };
         for _ in 0..setup.gateways {
             world.gateways.push(world.gateway(setup)?);
         }
@@ -189,17 +232,19 @@ impl World {
 
     fn gateway(&self, setup: &Setup) -> Result<Gateway, Box<dyn std::error::Error + Send + Sync>> {
         let folder = tempfile::tempdir()?;
-        if setup.silent {
+        // The other profile declares its limits itself.
+        if setup.silent && setup.profile != Setup::GENESYS {
             std::fs::write(folder.path().join("tidegate.toml"), setup.declared())?;
         }
         let api = format!("http://{}", self.sim);
-        let args =
-            ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--profile", "genesys-guide"];
+        let args = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--profile", setup.profile];
         let mut args = args.to_vec();
         args.extend(["--api", &api, "--no-fetch-limits", "--state-dir", "state"]);
         let mut set =
             vec![("GENESYSCLOUD_OAUTHCLIENT_ID", CLIENT), ("GENESYSCLOUD_OAUTHCLIENT_SECRET", SECRET)];
         let url = self.store.as_ref().map(Server::url);
+        let url = url.or_else(|| self.emulator.as_ref().map(|emulator| emulator.url(TABLE)));
+        set.extend(AWS);
         if let Some(url) = &url {
             set.push(("TIDEGATE_QUOTA_STORE", url));
         }
@@ -216,4 +261,31 @@ impl World {
         })?;
         Ok(Gateway { process: Some(process), data, admin, folder })
     }
+}
+
+/// `tidegate` with nothing of this process's settings.
+fn tidegate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["TIDEGATE_", "GENESYSCLOUD_", "AWS_"].iter().any(|ours| text.starts_with(ours)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// What an operator does once.
+fn create_table(folder: &Path, url: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut command = tidegate();
+    let made = command
+        .current_dir(folder)
+        .args(["quota", "init"])
+        .env("TIDEGATE_QUOTA_STORE", url)
+        .envs(AWS)
+        .output()?;
+    if made.status.success() {
+        return Ok(());
+    }
+    Err(format!("the table is not made: {}", String::from_utf8_lossy(&made.stderr)).into())
 }

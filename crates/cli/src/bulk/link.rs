@@ -15,6 +15,7 @@ use tidegate_core::key::Tenant;
 use crate::args::{BulkCommon, Connection};
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::output;
 use crate::progress::Watch;
 use crate::quota;
 use crate::settings::{Settings, Stagger};
@@ -65,6 +66,9 @@ impl Link {
         let mut link = match via {
             None => {
                 let config = settings.upstream()?;
+                if let Some(assumed) = settings.assumed_region() {
+                    output::talk(&assumed);
+                }
                 let route = Route {
                     api: Some(config.api.clone()),
                     login: Some(config.login.clone()),

@@ -55,6 +55,21 @@ fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
 }
 
 #[test]
+fn a_region_that_nobody_has_named_is_told_with_where_it_comes_from() {
+    let assumed = |connection: &Connection, pairs: &[(&str, &str)]| {
+        Settings::load(connection, &env(pairs)).unwrap().assumed_region()
+    };
+    let told = "region mypurecloud.com (default of profile genesys)";
+    assert_eq!(assumed(&connection(), &[]).as_deref(), Some(told));
+    let (_folder, in_file) = file("login = \"https://login.example.com\"\n");
+    assert_eq!(assumed(&in_file, &[]).as_deref(), Some(told), "a login says nothing of the API");
+    assert_eq!(assumed(&connection(), &[("GENESYSCLOUD_REGION", "us-east-1")]), None);
+    assert_eq!(assumed(&connection(), &[("TIDEGATE_API", "https://api.example.com")]), None);
+    let generic = Connection { profile: Some("generic".to_owned()), ..connection() };
+    assert_eq!(assumed(&generic, &[]), None, "it has no regions");
+}
+
+#[test]
 fn limits_are_fetched_unless_a_flag_a_variable_or_the_file_says_no() {
     let fetches = |connection: &Connection, pairs: &[(&str, &str)]| {
         Settings::load(connection, &env(pairs)).unwrap().upstream().unwrap().fetch_limits

@@ -59,6 +59,16 @@ impl Settings {
         Profile::parse(&text, name).map_err(Failure::usage)
     }
 
+    /// What to say where nobody has said which upstream is meant, and the profile's own region is taken.
+    pub(crate) fn assumed_region(&self) -> Option<String> {
+        if self.get(&API).is_some() || self.get(&REGION).is_some() {
+            return None;
+        }
+        let profile = self.named_profile().ok()?;
+        let region = profile.regions?.default?;
+        Some(format!("region {region} (default of profile {})", profile.name))
+    }
+
     /// The organisation.
     pub(crate) fn tenant(&self) -> Tenant {
         Tenant::new(self.get(&TENANT).unwrap_or("default"))

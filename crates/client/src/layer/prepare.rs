@@ -64,7 +64,8 @@ where
             Err(error) => Outcome::Failed(error.kind().name()),
         });
         let mut response = result?;
-        if let Some(fresh) = ending.upstream.fresh() {
+        // A POST that is known to be a read, a search or a query, creates nothing, whatever its answer links to.
+        if let Some(fresh) = ending.upstream.fresh().filter(|_| !ending.call.is_read()) {
             let Call { method, path, .. } = &*ending.call;
             response = fresh.learn(method, path, response, ending.upstream.clock().now()).await;
         }

@@ -59,6 +59,24 @@ impl SharedQuota {
         looked.unwrap_or_else(|_| Err(late(&*self.store, patience)))
     }
 
+    /// What is kept of a bank, for people, by reading alone: a server that takes no writes, as a replica or one whose memory is full,
+    /// tells it too. What is wrong is told as by [`SharedQuota::look`], which tries more.
+    ///
+    /// # Errors
+    /// [`StoreError`], as there.
+    pub async fn read(&self, bank: BankKey, patience: Duration) -> Result<Vec<LimitView>, StoreError> {
+        let read = tokio::time::timeout(patience, self.store.view(bank)).await;
+        match read.unwrap_or_else(|_| Err(late(&*self.store, patience))) {
+            Ok(limits) => Ok(limits),
+            Err(error @ StoreError::Unanswered(_)) => Err(error),
+            Err(error) => match self.look(bank, patience).await {
+                Ok((_, limits)) => Ok(limits),
+                Err(StoreError::Away { .. }) => Err(error),
+                Err(better) => Err(better),
+            },
+        }
+    }
+
     /// Makes this process known to those that share a bank, and brings their number, this one included. Nothing is said
     /// of any limit and no permit is asked for: it is for those who want to know how many there are before their first
     /// call. An exchange that has the number zero comes before all others of its holder.

@@ -90,8 +90,16 @@ pub fn new_holder() -> HolderId {
 pub struct SharedQuota {
     /// Where they meet.
     pub store: Arc<dyn Store>,
-    /// How this process takes part.
+    /// How this process takes part. Each [`Upstream`](crate::Upstream) draws a holder of its own, so that one value may be given to
+    /// several.
     pub config: ShareConfig,
     /// Seals tokens, so that the fleet has one; `None`: each process has its own.
     pub token_key: Option<TokenKey>,
+}
+
+impl SharedQuota {
+    /// The same for another holder.
+    pub(crate) fn of(self, holder: HolderId) -> Self {
+        Self { config: ShareConfig { holder, ..self.config }, ..self }
+    }
 }

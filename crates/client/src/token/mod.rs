@@ -138,8 +138,7 @@ impl TokenManager {
     /// Renews together with other processes. With a token key its tokens are theirs.
     #[must_use]
     pub(crate) fn sharing(self, shared: SharedTokens) -> Self {
-        let slot = if shared.lends() { TokenSlot::FLEET.0 } else { self.slot };
-        Self { shared: Some(shared), slot, ..self }
+        Self { shared: Some(shared), ..self }
     }
 
     /// The credential's name.
@@ -147,9 +146,14 @@ impl TokenManager {
         &self.id
     }
 
-    /// The line of tokens this manager holds.
+    /// The line of tokens this manager holds: the fleet's, or its own.
     pub fn slot(&self) -> u64 {
-        self.slot
+        if self.has_fleets() { TokenSlot::FLEET.0 } else { self.slot }
+    }
+
+    /// Its tokens are those of the whole fleet.
+    pub(crate) fn has_fleets(&self) -> bool {
+        self.shared.as_ref().is_some_and(SharedTokens::lends)
     }
 
     /// A token that is valid now. Waits for the one refresh in flight if there is nothing to serve.

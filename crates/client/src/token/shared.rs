@@ -55,6 +55,8 @@ pub(crate) struct SharedTokens {
     held: Mutex<VecDeque<Seal>>,
     /// It was said that a token could not be opened.
     warned: AtomicBool,
+    /// The token that is held here is not the fleet's, which could not be opened.
+    apart: AtomicBool,
 }
 
 /// How a renewal ended.
@@ -120,12 +122,18 @@ impl SharedTokens {
             default_life,
             held: Mutex::new(VecDeque::new()),
             warned: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
         }
     }
 
-    /// The fleet has one token.
+    /// The fleet has one token, and this process has it or is to get it. Who has another one is counted by the API apart, and must
+    /// not draw from what the fleet's is counted in.
     pub(super) fn lends(&self) -> bool {
-        self.key.is_some()
+        self.key.is_some() && !self.apart.load(Ordering::Relaxed)
+    }
+
+    fn is_apart(&self, apart: bool) {
+        self.apart.store(apart, Ordering::Relaxed);
     }
 
     /// A token: one that another process has put there since, else a new one by `fetch`, which tells when it asked.
@@ -200,8 +208,10 @@ impl SharedTokens {
         }
         if let Some(taken) = open(key, &self.name, &kept) {
             self.hold(seal);
+            self.is_apart(false);
             return Ok(Found::Token(taken));
         }
+        self.is_apart(true);
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "tidegate",
@@ -232,7 +242,9 @@ impl SharedTokens {
         self.hold(seal_of(&sealed));
         if !ask(|| self.store.put(&self.name, fence, &sealed, left)).await? {
             tracing::debug!(target: "tidegate", "another process has renewed the token meanwhile");
+            return Ok(());
         }
+        self.is_apart(false);
         Ok(())
     }
 }

@@ -33,9 +33,11 @@ use crate::pace::lease::Lease;
 use crate::pace::registry::GateKey;
 use crate::pace::secs::{mono, num, secs, whole};
 use crate::pace::sliding::Sliding;
+use crate::pace::spec::LimitKind;
 use crate::pace::ticket::Attempt;
 use crate::pace::tide::{Lesson, Tide};
 use crate::pace::when::{SCOUT_PATIENCE, When};
+use crate::share::Permit;
 use crate::time::{Mono, Wall};
 
 /// What is known of the limit.
@@ -66,6 +68,8 @@ pub(super) struct Gate {
     knowledge: Knowledge,
     /// A declared number is not replaced by what headers say.
     pinned: bool,
+    /// What a profile takes for usual, until somebody says what this tenant has.
+    assumed: Option<LimitKind>,
     /// Another, declared limit bounds the rate, so a silent gate need not.
     backed: bool,
     closing: Closing,
@@ -100,6 +104,7 @@ impl Gate {
             header_name: None,
             knowledge,
             pinned: false,
+            assumed: None,
             backed: false,
             closing: Closing::default(),
             concurrency: if told_nothing { Concurrency::doubling() } else { Concurrency::boundless() },
@@ -120,6 +125,11 @@ impl Gate {
 
     pub(super) fn pin(&mut self) {
         self.pinned = true;
+    }
+
+    /// What is declared of it is a profile's, and nobody has confirmed it.
+    pub(super) fn assume(&mut self, kind: LimitKind) {
+        self.assumed = Some(kind);
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -215,14 +225,14 @@ impl Gate {
         self.concurrency.taken(self.in_flight);
         self.last_taken = at;
         self.release.next = at + self.release.gap;
-        self.share_took(now);
+        attempt.permit = self.share_took(now);
         attempt
     }
 
     /// A permit comes back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.share_gave_back(mono(attempt.sent));
+        self.share_gave_back(attempt.permit);
         match &mut self.knowledge {
             Knowledge::Told(tide) => tide.give_back(attempt),
             Knowledge::Silent(learnt) => learnt.given_back(attempt.sent),
@@ -240,12 +250,12 @@ impl Gate {
     }
 
     /// An attempt already in flight counts here from now on.
-    pub(super) fn adopt(&mut self, now: Mono) {
+    pub(super) fn adopt(&mut self, now: Mono) -> Permit {
         self.in_flight += 1;
-        self.share_took(now);
         if let Some(lease) = self.lease() {
             lease.taken();
         }
+        self.share_took(now)
     }
 
     /// What left of a declared quota that no stored state holds.
@@ -268,7 +278,7 @@ impl Gate {
 
     fn ended(&mut self, now: Mono, attempt: &Attempt, answered: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.share_ended(now, false);
+        self.share_ended(now, attempt.permit, false);
         match &mut self.knowledge {
             Knowledge::Told(tide) => {
                 tide.ended_unseen(secs(now), attempt, answered);
@@ -277,7 +287,7 @@ impl Gate {
                     let mut sliding = Sliding::new(tide.limit(), tide.length());
                     let left = whole(tide.available(secs(now), self.in_flight));
                     sliding.assume_spent(secs(now), tide.limit().saturating_sub(left));
-                    self.knowledge = Knowledge::Declared(sliding);
+                    (self.knowledge, self.assumed) = (Knowledge::Declared(sliding), None);
                 }
             }
             Knowledge::Declared(sliding) => sliding.spent(secs(now)),
@@ -301,7 +311,7 @@ impl Gate {
             (Knowledge::Told(tide), Some(reading)) => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 lesson = tide.accepted(attempt, secs(now), reading, date, self.in_flight);
-                self.share_ended(now, reading.remaining.is_some());
+                self.share_ended(now, attempt.permit, reading.remaining.is_some());
             }
             _ => self.ended(now, attempt, true),
         }

@@ -8,39 +8,16 @@
 //! The length of a window is learnt the same way, as the promise less the opening, and by observation: an answer that
 //! shows the next promise proves that the earlier window had ended by then.
 
+mod instants;
 mod lengths;
+mod offset;
 
 pub(super) use lengths::Lengths;
+use offset::ClockOffset;
 
 use crate::observe::Reset;
 use crate::pace::secs::{Interval, wall};
-use crate::pace::trip::Trip;
 use crate::time::Wall;
-
-/// The server's wall clock less the own monotonic clock, as an interval.
-#[derive(Debug)]
-pub(super) struct ClockOffset {
-    range: Interval,
-    at: f64,
-}
-
-impl ClockOffset {
-    /// Clocks drift apart by less than this per second (RFC 5905 assumes 15e-6; cheap virtual machines are worse).
-    const DRIFT: f64 = 1e-4;
-
-    fn new() -> Self {
-        Self { range: Interval::ALL, at: 0.0 }
-    }
-
-    /// `Date` is the server's clock cut to the second, at some instant between `sent` and `answered`.
-    fn learn(&mut self, date: f64, sent: f64, answered: f64) {
-        let drift = Self::DRIFT * (answered - self.at).max(0.0);
-        let known = Interval::new(self.range.lo - drift, self.range.up + drift);
-        let seen = Interval::new(date - answered, date + 1.0 - sent);
-        self.range = known.and(seen, 0.0).unwrap_or(seen);
-        self.at = answered;
-    }
-}
 
 /// The answer a reset was told by. Times in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +28,8 @@ pub(super) struct Told {
     pub(super) stood: bool,
     /// More was left than before, for certain.
     pub(super) rose: bool,
+    /// As far as one knows, nobody else had drawn from its window before it: if it is a new one, this attempt opened it.
+    pub(super) first: bool,
 }
 
 /// How an answer's promise relates to the one known before.
@@ -74,6 +53,8 @@ pub(super) enum Change {
 pub(super) struct Promise {
     due: Option<Interval>,
     opened: Interval,
+    /// An own attempt opened the present window, as far as one knows, and did not only come to it.
+    ours: bool,
     /// The late end of the promise when the present window was first seen: it must not creep from there.
     first_up: f64,
     longest_after: f64,
@@ -85,6 +66,8 @@ pub(super) struct Promise {
     epoch: Option<f64>,
     offset: ClockOffset,
     length: Option<Interval>,
+    /// The length is that of windows that others had opened, and may be longer.
+    glimpsed: bool,
     /// No window was seen to last longer, over those opened by an own attempt.
     seen_length: f64,
     /// Seconds by which the server was caught giving back later than its coarse number said.
@@ -94,19 +77,14 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    /// Lengths of windows that are usually aligned to the clock, in seconds.
-    const ALIGNED: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0];
-
     /// Differences below this are noise of the server's arithmetic (headers with two decimals exist).
     const NOISE: f64 = 0.005;
-
-    /// A longest reset seen that falls short of a whole second by less than this share belongs to it.
-    const SHORT_OF: f64 = 0.05;
 
     pub(super) fn new() -> Self {
         Self {
             due: None,
             opened: Interval::ALL,
+            ours: false,
             first_up: f64::INFINITY,
             longest_after: 0.0,
             ahead: None,
@@ -115,6 +93,7 @@ impl Promise {
             epoch: None,
             offset: ClockOffset::new(),
             length: None,
+            glimpsed: false,
             seen_length: f64::INFINITY,
             rounding: 0.0,
             guessed_wrong: false,
@@ -132,43 +111,6 @@ impl Promise {
         self.opened
     }
 
-    /// The length of the longest window seen.
-    pub(super) fn length(&self) -> Option<Interval> {
-        self.length
-    }
-
-    /// The length of a sliding log, which is never shorter than a reset told. A server that tells whole seconds has
-    /// windows of whole seconds: a length left is rounded up to it, and the second of an absolute reset lies less than
-    /// one after it. Of several whole seconds the only usual one is taken, until a throttle shows that it was not. `shown`: a
-    /// bound that what came back has shown.
-    pub(super) fn log_length(&self, shown: f64) -> Option<Interval> {
-        let known = self.length?;
-        if self.grain < 1.0 {
-            // The log may never have been empty: lengths just below a whole second are that second.
-            let second = known.lo.ceil();
-            let up =
-                if second - known.lo <= Self::SHORT_OF * second { second.max(known.up) } else { known.up };
-            return Some(Interval::new(known.lo, up));
-        }
-        let told = match self.ahead {
-            Some(ahead) => {
-                Interval::new(ahead.lo - self.grain - self.offset.range.up, ahead.up - self.offset.range.lo)
-            }
-            None => Interval::new(self.longest_after - self.grain, self.longest_after),
-        };
-        let told = Interval::new(told.lo, told.up.min(shown.max(told.lo)));
-        let longest = told.up.floor();
-        if self.guessed_wrong || longest <= told.lo {
-            return Some(told);
-        }
-        let mut usual = Self::ALIGNED.into_iter().filter(|&length| told.lo < length && length <= longest);
-        if let (Some(only), None) = (usual.next(), usual.next()) {
-            return Some(Interval::new(only, only));
-        }
-        let lo = if longest - 1.0 <= told.lo { longest } else { told.lo };
-        Some(Interval::new(lo, longest))
-    }
-
     /// Windows that ended when they were promised to.
     pub(super) fn passed(&self) -> u32 {
         self.passed
@@ -182,6 +124,7 @@ impl Promise {
             self.due = Some(seen);
             self.first_up = seen.up;
             self.opened = Interval::new(sent, answered);
+            self.ours = told.first;
             self.epoch = epoch;
             self.learn_length();
             return Change::First;
@@ -189,7 +132,7 @@ impl Promise {
         let change = self.compare(due, seen, epoch, answered, windows);
         match change {
             Change::Stale => return change,
-            Change::Later { early } => self.next_window(seen, sent, answered, early),
+            Change::Later { early } => self.next_window(seen, told, early),
             Change::First | Change::Same => self.same_window(due, seen, told, windows),
         }
         self.epoch = epoch.or(self.epoch);
@@ -251,7 +194,8 @@ impl Promise {
         }
     }
 
-    fn next_window(&mut self, seen: Interval, sent: f64, answered: f64, early: bool) {
+    fn next_window(&mut self, seen: Interval, told: &Told, early: bool) {
+        let &Told { sent, answered, first, .. } = told;
         if !early {
             // The first window may have been under way when it was first seen, which says nothing about the next.
             // And an aligned one began at the reset, not when it was entered.
@@ -264,10 +208,12 @@ impl Promise {
         self.due = Some(seen);
         self.first_up = seen.up;
         self.opened = Interval::new(sent, answered);
+        self.ours = first;
     }
 
     fn same_window(&mut self, due: Interval, seen: Interval, told: &Told, windows: bool) {
-        let &Told { sent, answered, stood, rose } = told;
+        let &Told { sent, answered, stood, rose, first } = told;
+        self.ours |= first;
         let mut both = due.and(seen, 0.0).unwrap_or(seen);
         if !windows {
             // It creeps, and never back.
@@ -285,47 +231,14 @@ impl Promise {
         };
     }
 
-    fn learn_length(&mut self) {
-        let Some(due) = self.due else { return };
-        if self.grain <= 0.0 && self.epoch.is_none() {
-            self.length =
-                Some(Interval::new(self.longest_after - Self::NOISE, self.longest_after + Self::NOISE));
-            return;
-        }
-        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
-        let Some(known) = self.length else {
-            self.length = Some(seen);
-            return;
-        };
-        if let Some(both) = known.and(seen, 0.0) {
-            self.length = Some(both);
-        } else if seen.lo > known.up {
-            self.length = Some(seen);
-            self.seen_length = f64::INFINITY;
-        }
-    }
-
-    /// A promise that creeps says only that nothing comes back later than it did before.
-    fn raise_length(&mut self) {
-        let (Some(due), Some(known)) = (self.due, self.length) else { return };
-        if self.grain <= 0.0 && self.epoch.is_none() {
-            self.learn_length();
-            return;
-        }
-        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
-        if seen.lo > known.up {
-            self.length = Some(seen);
-        }
-    }
-
     /// The answer shows more than the old window can have had left, though its coarse promise looks the same. True if a
     /// new window explains it.
-    pub(super) fn renewed(&mut self, sent: f64, answered: f64) -> bool {
+    pub(super) fn renewed(&mut self, told: &Told) -> bool {
         let (Some(length), Some(due)) = (self.length, self.due) else { return false };
-        let next = Interval::new(sent + length.lo, answered + length.up);
+        let next = Interval::new(told.sent + length.lo, told.answered + length.up);
         let plausible = due.up >= next.lo;
         if plausible {
-            self.next_window(next, sent, answered, false);
+            self.next_window(next, told, false);
         }
         plausible
     }
@@ -339,89 +252,6 @@ impl Promise {
             }
         }
     }
-
-    /// When to send a scout so that it arrives just after the reset. `windows`: windows are proven to be the rule, so
-    /// the lengths seen so far bound this one too.
-    pub(super) fn send_at(&self, trip: &Trip, windows: bool) -> Option<f64> {
-        let due = self.due?;
-        let mut up = due.up;
-        let by_length = self.opened.up + self.seen_length;
-        if windows && self.grain > 0.0 && by_length >= due.lo {
-            up = up.min(by_length);
-        }
-        if let Some(guess) = self.guess(due) {
-            up = up.min(guess);
-        }
-        Some((up - trip.lead()).max(due.lo.min(up)))
-    }
-
-    /// Where an absolute whole second hides the instant of the reset: the end of the shortest window of whole seconds
-    /// that fits. A server that tells whole seconds has windows of whole seconds; one that an own attempt opened ends so
-    /// much later. Not so where windows are aligned: then the told second itself is the reset.
-    fn guess(&self, due: Interval) -> Option<f64> {
-        let epoch = self.epoch.filter(|_| self.grain >= 1.0 && !self.guessed_wrong)?;
-        let longest = due.up - self.opened.lo;
-        // If the told second is the reset itself, the window began no earlier than its usual length before.
-        let whole = due.lo + self.grain - self.opened.up;
-        let aligned = Self::ALIGNED.iter().any(|&length| whole <= length && epoch % length < 1e-3);
-        let shortest = self.length.map_or(f64::NEG_INFINITY, |known| known.lo).max(due.lo - self.opened.up);
-        let first = (shortest / self.grain).floor().mul_add(self.grain, self.grain);
-        // Where two lengths fit, the longer if it alone is usual, else the one that fits less narrowly.
-        let depth = |length: f64| (length - shortest).min(longest - length);
-        let usual = |length: f64| Self::ALIGNED.iter().any(|other| (length - other).abs() < 1e-3);
-        let second = first + self.grain;
-        let longer = depth(second) > depth(first) || second < longest && usual(second) && !usual(first);
-        let length = if longer { second } else { first };
-        (!aligned && length < longest).then_some(self.opened.up + length)
-    }
-
-    /// A scout sent by the guess was refused.
-    pub(super) fn guessed_wrong(&mut self) {
-        self.guessed_wrong = true;
-    }
-
-    /// When the window would end in whose place a sliding counter names the end of the next, where all is back: one length
-    /// before the promise. The length is the one `named`, or the least usual one that fits twice; a longer one ends earlier.
-    pub(super) fn hidden_edge(&self, named: Option<f64>) -> Option<f64> {
-        let due = self.due?;
-        let (shortest, longest) = (due.lo - self.opened.up, due.up - self.opened.lo);
-        let fits = |&length: &f64| length < longest && shortest <= 2.0 * length;
-        let length = named.filter(fits).or_else(|| Self::ALIGNED.into_iter().find(fits))?;
-        Some(due.up - length)
-    }
-
-    /// How much of the phase of the server's seconds is unknown: more answers at the right instants would tell.
-    pub(super) fn blur(&self) -> f64 {
-        match (self.epoch, self.due) {
-            (Some(_), _) => self.offset.range.width(),
-            (None, Some(due)) if self.grain > 0.0 => due.width(),
-            _ => 0.0,
-        }
-    }
-
-    /// The first window seen may have been opened by the own first attempt: it would have a usual length. If it has not, it
-    /// was under way already, as aligned windows are.
-    pub(super) fn began_with_us(&self) -> bool {
-        let Some(due) = self.due else { return false };
-        let seen = Interval::new(due.lo - self.opened.up, due.up - self.opened.lo);
-        self.passed == 0
-            && Self::ALIGNED
-                .iter()
-                .any(|&length| seen.lo - Self::NOISE <= length && length <= seen.up + Self::NOISE)
-    }
-
-    /// The next instant at which an attempt's answer would halve the blur.
-    pub(super) fn halving(&self, now: f64, trip: &Trip) -> Option<f64> {
-        let due = self.due?;
-        let arrival = now + trip.mean() / 2.0;
-        if self.epoch.is_some() {
-            // The server's second changes where its clock is a whole number.
-            let clock = arrival + self.offset.range.mid();
-            return Some(now + clock.ceil() - clock);
-        }
-        let left = (due.mid() - arrival) / self.grain;
-        (self.grain > 0.0 && left > 0.0).then(|| now + (left - left.floor()) * self.grain)
-    }
 }
 
 #[cfg(test)]
@@ -429,13 +259,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::pace::trip::Trip;
 
     fn exact(after: f64) -> Reset {
         Reset { after: Duration::from_secs_f64(after), grain: Duration::ZERO, at: None }
     }
 
     fn told(sent: f64, answered: f64) -> Told {
-        Told { sent, answered, stood: true, rose: false }
+        Told { sent, answered, stood: true, rose: false, first: true }
     }
 
     fn whole(after: u64) -> Reset {
@@ -502,6 +333,54 @@ mod tests {
         assert!(promise.blur() < 0.1, "{}", promise.blur());
         let due = promise.due().unwrap();
         assert!(due.lo <= 5.0 && 5.0 <= due.up, "{due:?}");
+    }
+
+    /// A window of five seconds that ends at `ends`, of a server whose clock reads 1000.7 at the origin, as attempts see it that
+    /// leave at these times; the first of them opened it, or somebody else did before.
+    fn see_window(promise: &mut Promise, ends: f64, sent: &[f64], first: bool) {
+        #[expect(clippy::cast_possible_truncation, reason = "a few thousand seconds")]
+        let clock = |at: f64| (1000.7 + at) as i64;
+        for (place, &sent) in sent.iter().enumerate() {
+            let told = Told { first: first && place == 0, ..told(sent, sent + 0.01) };
+            let date = Wall::from_unix_millis(clock(sent + 0.005) * 1000);
+            promise.tell(&epoch(clock(ends) + 1), Some(date), &told, true);
+        }
+    }
+
+    #[test]
+    fn who_comes_to_a_window_of_unknown_length_does_not_guess_when_it_began() {
+        let (mut promise, trip) = (Promise::new(), Trip::new());
+        // Its end is at 5.0, and three seconds from the first attempt would fit what is told.
+        see_window(&mut promise, 5.0, &[1.35, 1.36, 2.28, 2.31], false);
+        let at = promise.send_at(&trip, true).unwrap();
+        assert!((5.0..=promise.due().unwrap().up).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn who_opened_a_window_knows_its_end_and_later_that_of_others_windows_within_its_delay() {
+        let (mut promise, trip) = (Promise::new(), Trip::new());
+        see_window(&mut promise, 5.0, &[0.0, 0.28, 0.31, 1.28, 1.31], true);
+        let at = promise.send_at(&trip, true).unwrap();
+        assert!((5.0..5.02).contains(&at), "{at}");
+        // This one opened at 5.2.
+        see_window(&mut promise, 10.2, &[5.25, 5.3, 6.4], false);
+        let at = promise.send_at(&trip, true).unwrap();
+        assert!((10.2..10.27).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn a_window_that_others_opened_does_not_make_windows_shorter() {
+        let mut promise = Promise::new();
+        see_window(&mut promise, 5.0, &[2.0, 2.28, 2.31], false);
+        let glimpsed = promise.length().unwrap();
+        assert!(glimpsed.up < 5.0, "it came late: {glimpsed:?}");
+        assert_eq!(promise.keep(), Promise::new().keep(), "what may be far too short is not worth keeping");
+        see_window(&mut promise, 10.2, &[5.2, 5.28, 5.31], true);
+        for (opened, comes) in [(10.3, 12.9), (15.6, 15.7)] {
+            see_window(&mut promise, opened + 5.0, &[comes, comes + 0.2], false);
+            let known = promise.length().unwrap();
+            assert!(known.lo <= 5.0 && 5.0 <= known.up, "{known:?}");
+        }
     }
 
     #[test]

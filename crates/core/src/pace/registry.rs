@@ -323,6 +323,9 @@ impl Registry {
         let mut gate = Gate::new(name, key, knowledge, self.config.spread);
         match key.limit {
             Limit::Declared(index) if self.config.limits[index as usize].pin => gate.pin(),
+            Limit::Declared(index) if self.config.limits[index as usize].assumed => {
+                gate.assume(self.config.limits[index as usize].kind);
+            }
             Limit::Named(name) => gate.header_name = Some(self.header_names.name(name).to_string()),
             Limit::Declared(_) | Limit::Implicit => {}
         }

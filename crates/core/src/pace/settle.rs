@@ -113,7 +113,7 @@ impl Bank {
                     self.registry.gates[hold.gate].moved_on(&hold.attempt);
                     self.schedule.touch(barriers::gate(hold.gate));
                     hold.gate = gate;
-                    self.registry.gates[gate].adopt(now);
+                    hold.attempt.permit = self.registry.gates[gate].adopt(now);
                 }
             }
         }
@@ -150,8 +150,8 @@ impl Bank {
             let mut attempt = ticket.holds.first().map(|hold| hold.attempt.clone()).unwrap_or_default();
             attempt.level_alone = None;
             attempt.promised = None;
+            attempt.permit = self.registry.gates[gate].adopt(now);
             ticket.holds.push(Hold { gate, attempt });
-            self.registry.gates[gate].adopt(now);
         }
         self.rewire(now, &joined);
         Some(gate)
@@ -166,6 +166,7 @@ impl Bank {
         let gate = &mut self.registry.gates[hold.gate];
         let Lesson { quota, strangers, .. } =
             gate.answered(now, &hold.attempt, reading, answer.observation.date, counts);
+        let strangers = strangers.filter(|_| !gate.takes_siblings_for_strangers(now));
         let limit = Arc::clone(&gate.name);
         if let Some(quota) = quota {
             self.learnt(&limit, quota);

@@ -94,16 +94,18 @@ pub struct GateSnapshot {
 }
 
 /// What is held of a limit that is shared with other processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShareSnapshot {
     /// Permits in hand, those for later included.
     pub permits: u32,
     /// Milliseconds until those in hand are void; 0 if they are.
     pub lease_for_ms: u64,
-    /// Counts the throttles that voided all permits of the fleet, as the store last said.
+    /// Begins with 1 and rises with each throttle that voids all permits of the fleet, as the store last said.
     pub generation: u64,
     /// Counts the windows of a limit that is refilled in steps, as the store last said.
     pub epoch: u64,
+    /// How the configurations of the processes that share it differ, if they do.
+    pub differs: Option<String>,
 }
 
 /// One breaker.

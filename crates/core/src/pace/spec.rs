@@ -27,6 +27,9 @@ pub struct LimitSpec {
     pub per: Vec<Partition>,
     /// Keep the declared number whatever headers say.
     pub pin: bool,
+    /// A profile's number: what is usual, until an operator or the upstream says what this tenant has. Where the quota is shared,
+    /// it holds for nobody who knows better.
+    pub assumed: bool,
     /// Which readings of a response describe this limit.
     pub observes: Observes,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::pace::secs::Interval;
 use crate::pace::slab::small;
+use crate::share::Permit;
 use crate::time::Mono;
 
 /// Names a ticket. Never reused.
@@ -30,6 +31,8 @@ pub(super) struct Attempt {
     pub(super) send_at: Option<f64>,
     /// Nothing covered it.
     pub(super) scout: bool,
+    /// What it took where the limit is shared.
+    pub(super) permit: Permit,
 }
 
 /// One gate's share of a ticket.

@@ -40,7 +40,7 @@ fn read_limit(section: &Section<'_>) -> Option<LimitSpec> {
     let observes = read_observes(section);
     let (method, path) = place;
     let per = per.unwrap_or_else(|| vec![Partition::Credential]);
-    Some(LimitSpec { key: key?, aliases, method, path, kind: kind?, per, pin, observes })
+    Some(LimitSpec { key: key?, aliases, method, path, kind: kind?, per, pin, assumed: false, observes })
 }
 
 fn read_kind(section: &Section<'_>) -> Option<LimitKind> {

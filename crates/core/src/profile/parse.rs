@@ -24,7 +24,11 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     let title = file.string("title").unwrap_or_else(|| name.clone());
     let regions = file.section("hosts").map(|section| hosts::read(&section));
     let family = file.section("family").and_then(|section| section.integer("segments", &(1..=16)));
-    let limits = read_limits(file);
+    // Its numbers are what is usual with this API: what this tenant was granted, the upstream and the operator know.
+    let mut limits = read_limits(file);
+    for limit in &mut limits {
+        limit.assumed = !limit.pin;
+    }
     let limits_source = file.section("limits_source").and_then(|section| source::read(&section));
     let headers = file.section("headers").map(|section| headers(&section)).unwrap_or_default();
     let throttle = file.section("throttle").map_or_else(default_throttle, |section| throttle(&section));

@@ -18,7 +18,9 @@ pub(super) struct Foreign {
 impl Foreign {
     /// What a rate draws within `time`.
     pub(super) fn draw(rate: u32, time: Ms) -> u64 {
-        u64::from(rate).saturating_mul(time) / 1_000_000
+        // In two parts, so that no product is above 2^53 within the longest window.
+        let (rate, part) = (u64::from(rate / 1_000_000), u64::from(rate % 1_000_000));
+        rate.saturating_mul(time).saturating_add(part.saturating_mul(time) / 1_000_000)
     }
 
     /// Somebody took `taken` permits within `time` that nobody of us sent. Rises by three tenths of the difference, falls by

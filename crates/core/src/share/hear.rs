@@ -9,8 +9,11 @@
 use crate::share::limit::{Limit, Row};
 use crate::share::wire::{At, HolderId, Kind, LimitSide, Ms, Recall, Refill, Sight, Terms};
 
-/// When somebody who said other terms has fallen silent, these count.
+/// When somebody who said other terms that weigh as much has fallen silent, these count.
 const TERMS_LIFE: Ms = 10_000;
+
+/// What a configuration declared in vain is told for so long: as long as a process is remembered.
+const OTHER_LIFE: Ms = 60_000;
 
 /// Nothing is kept away for longer, whatever somebody says.
 const LONGEST: Ms = 86_400_000;
@@ -81,36 +84,38 @@ impl Limit {
             let sent = now.saturating_sub(refusal.sent).saturating_sub(slack);
             self.refuse(now, sent, refusal.stay_away.min(LONGEST), refusal.blames_quota);
         }
-        let latest = side.seen.as_ref().map_or(now, |sight| now.saturating_sub(sight.latest_sent));
-        let ended = new.last().map_or(0, |&(at, _, unseen)| if unseen > 0 { at } else { at.min(latest) });
-        self.hear_scout(now, holder, ended, refused.is_some());
+        if let Some(age) = side.scouted {
+            self.hear_scout(now, holder, ended(now, age), refused.is_some());
+        }
         if side.unspent == 0 && side.in_flight == 0 && new.is_empty() && knew_all {
             // A scout that it had was not sent, and never will be. An ending that an older state does not know may be the scout's.
             self.scouts.retain(|&(scout, _)| scout != holder);
         }
     }
 
-    /// What it is held to be: a pinned number goes before a told one, and that before a declared one.
+    /// What it is held to be: a pinned number goes before a told one, that before one of a configuration or of the upstream's
+    /// listing, and that before a profile's, which is all that a process knows until it has read the listing. Who waits for the end of a
+    /// window says nothing until then, so a word that weighs less replaces another only if that was not said for longer; and who
+    /// knows nothing replaces nothing.
     fn hear_terms(&mut self, now: At, said: &Terms, seen: Option<&Sight>) {
-        let rank = |terms: &Terms| match terms.kind {
-            Kind::Unknown => 0,
-            _ if terms.pinned => 3,
-            Kind::Rate { told: true, .. } => 2,
-            Kind::Rate { .. } | Kind::Cap { .. } => 1,
-        };
         let (old, new) = (rank(&self.terms), rank(said));
         let same = self.terms.kind == said.kind;
         let forgotten = self.said + TERMS_LIFE <= now;
         let newer = seen.is_some_and(|sight| now.saturating_sub(sight.latest_sent) >= self.seen.latest_sent);
         let replaces = match (self.terms.kind, said.kind) {
-            _ if new != old => new > old || forgotten,
-            _ if old == 2 => newer,
-            (Kind::Rate { quota: ours, .. }, Kind::Rate { quota: theirs, .. })
-            | (Kind::Cap { cap: ours }, Kind::Cap { cap: theirs }) => theirs < ours || forgotten,
+            _ if new != old => new > old || (new > 0 && self.is_outlived(now)),
+            _ if old == TOLD => newer,
+            (Kind::Rate { .. }, Kind::Rate { .. }) => is_slower(said.kind, self.terms.kind) || forgotten,
+            (Kind::Cap { cap: ours }, Kind::Cap { cap: theirs }) => theirs < ours || forgotten,
             _ => forgotten,
         };
-        if same || replaces {
-            (self.terms.kind, self.terms.pinned, self.said) = (said.kind, said.pinned, now);
+        let both = is_declared(old) && is_declared(new) || (old, new) == (ASSUMED, ASSUMED);
+        if !same && both && !(replaces && forgotten) {
+            self.other = Some((if replaces { self.terms.kind } else { said.kind }, now));
+        }
+        if replaces || same && old == new {
+            (self.terms.kind, self.terms.pinned, self.terms.assumed) = (said.kind, said.pinned, said.assumed);
+            self.said = now;
         }
         if self.settled {
             return;
@@ -121,6 +126,18 @@ impl Limit {
         } else if said.proven == self.terms.proven {
             self.terms.rule = self.terms.rule.max(said.rule);
         }
+    }
+
+    /// Nobody has said these terms for two windows, in which whoever draws from them spoke.
+    fn is_outlived(&self, now: At) -> bool {
+        let windows = 2 * self.rate().map_or(0, |(_, window)| window);
+        self.said.saturating_add(windows.max(TERMS_LIFE)) <= now
+    }
+
+    /// What another configuration declared in vain of late.
+    pub(super) fn other(&self, now: At) -> Option<Kind> {
+        let (kind, said) = self.other?;
+        (said + OTHER_LIFE > now && kind != self.terms.kind).then_some(kind)
     }
 
     /// What it has, and what ended since it last told: (when, certified, not certified).
@@ -142,6 +159,11 @@ impl Limit {
         }
         let until = now + self.silence();
         let row = self.rows.entry(holder).or_insert(fresh);
+        // A gate that was forgotten and made anew counts from zero again, under the same holder; words that were overtaken are not
+        // heard at all.
+        if side.ended.last().map_or(side.told, |group| group.all) < row.all {
+            (row.all, row.unseen) = (side.told, side.told_unseen);
+        }
         (row.until, row.losses) = (until, self.losses);
         (row.unspent, row.in_flight) = (side.unspent, side.in_flight);
         let mut new = Vec::new();
@@ -308,9 +330,9 @@ impl Limit {
         self.foreign.measure(now, missing.saturating_sub(ours), window);
     }
 
-    /// A scout's holder spoke: it has come back if something that left after its grant has ended, however late.
-    fn hear_scout(&mut self, now: At, holder: HolderId, ended: At, refused: bool) {
-        let back = |&(scout, since): &(HolderId, At)| scout == holder && ended >= since;
+    /// The scout that left then, at the latest, has ended: whatever was granted to its holder before is back, however late.
+    fn hear_scout(&mut self, now: At, holder: HolderId, left: At, refused: bool) {
+        let back = |&(scout, since): &(HolderId, At)| scout == holder && left >= since;
         let Some((_, since)) = self.scouts.iter().copied().rfind(back) else { return };
         self.trip = ((3 * self.trip + now.saturating_sub(since)) / 4).clamp(10, 1_000);
         self.scouts.retain(|scout| !back(scout));
@@ -319,6 +341,43 @@ impl Limit {
             self.shut = None;
         }
     }
+}
+
+/// What a profile takes for usual.
+const ASSUMED: u8 = 1;
+/// What a configuration declares, or the upstream lists. Both may be wrong, a listing that is not read yet cannot correct a
+/// configuration, and so neither goes before the other.
+const DECLARED: u8 = 2;
+/// What headers tell.
+const TOLD: u8 = 3;
+/// What an operator has pinned.
+const PINNED: u8 = 4;
+
+/// How much words about a limit weigh.
+fn rank(terms: &Terms) -> u8 {
+    match terms.kind {
+        Kind::Unknown => 0,
+        _ if terms.pinned => PINNED,
+        Kind::Rate { told: true, .. } => TOLD,
+        _ if terms.assumed => ASSUMED,
+        Kind::Rate { .. } | Kind::Cap { .. } => DECLARED,
+    }
+}
+
+/// Whether one rate is less than another: by what it gives in a time, and where that is the same, at once. 500 per minute is less
+/// than 10 per second.
+fn is_slower(one: Kind, other: Kind) -> bool {
+    let (Kind::Rate { quota, window, .. }, Kind::Rate { quota: others, window: theirs, .. }) = (one, other)
+    else {
+        return false;
+    };
+    let product = |quota: u32, window: Ms| u128::from(quota) * u128::from(window.max(1));
+    (product(quota, theirs), quota) < (product(others, window), others)
+}
+
+/// Such words come from a configuration, or from the upstream's listing.
+fn is_declared(rank: u8) -> bool {
+    matches!(rank, DECLARED | PINNED)
 }
 
 fn small(count: u64) -> u32 {

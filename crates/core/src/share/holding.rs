@@ -47,14 +47,23 @@ struct Dated {
     left: u32,
 }
 
+/// What an attempt took: it goes back as what it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// Of which generation it is: what comes back of an earlier one is void.
+    generation: u64,
+    /// When the fleet's scout took it.
+    scout: Option<Mono>,
+}
+
 /// The fleet's scout, if it is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scout {
     No,
     /// Its permit is here.
     Granted,
-    /// It is in flight: nothing else leaves.
-    Sent,
+    /// It is in flight since then: nothing else leaves.
+    Sent(Mono),
 }
 
 /// Attempts that ended, told up to a count.
@@ -79,6 +88,7 @@ struct Past {
 pub struct Holding {
     key: LimitKey,
     name: String,
+    partition: String,
     window: Duration,
     generation: u64,
 
@@ -99,6 +109,9 @@ pub struct Holding {
     log: VecDeque<Past>,
     refused: Option<Refused>,
     refused_said: bool,
+    /// When the fleet's scout left here, once it has ended and until that is told.
+    scouted: Option<Mono>,
+    scouted_said: bool,
     recall: Option<VecDeque<Past>>,
     share: u32,
     holders: u32,
@@ -125,6 +138,7 @@ impl Holding {
         Self {
             key,
             name: name.to_owned(),
+            partition: String::new(),
             window: Duration::from_mins(1),
             generation: 0,
             plain: 0,
@@ -141,6 +155,8 @@ impl Holding {
             log: VecDeque::new(),
             refused: None,
             refused_said: false,
+            scouted: None,
+            scouted_said: false,
             recall: None,
             share: 1_000,
             holders: 0,
@@ -151,6 +167,12 @@ impl Holding {
             rate: 0.0,
             drew: None,
         }
+    }
+
+    /// The same, with whose calls the limit counts, for people.
+    #[must_use]
+    pub fn counted_for(self, partition: String) -> Self {
+        Self { partition, ..self }
     }
 
     /// Which limit it is of.
@@ -180,7 +202,7 @@ impl Holding {
 
     /// The fleet's scout left here and has not ended.
     pub fn has_scout_out(&self) -> bool {
-        self.scout == Scout::Sent
+        matches!(self.scout, Scout::Sent(_))
     }
 
     /// The share of the quota that the fleet uses, in thousandths, as last heard.
@@ -194,7 +216,7 @@ impl Holding {
         if now < self.pause {
             return May::At(self.pause);
         }
-        if self.scout == Scout::Sent || now >= self.lease {
+        if self.has_scout_out() || now >= self.lease {
             return May::Event;
         }
         if self.scout == Scout::No && certified.is_some_and(|certified| certified < 1.0) {
@@ -211,12 +233,19 @@ impl Holding {
     }
 
     /// An attempt takes a permit; where none is there (the gate goes by something else), it is counted all the same.
-    pub fn took(&mut self, now: Mono) {
+    pub fn took(&mut self, now: Mono) -> Permit {
         self.in_flight += 1;
-        if self.scout == Scout::Granted {
-            self.scout = Scout::Sent;
+        let scout = (self.scout == Scout::Granted).then_some(now);
+        if scout.is_some() {
+            self.scout = Scout::Sent(now);
         }
         self.draw(now);
+        self.spend(now);
+        Permit { generation: self.generation, scout }
+    }
+
+    /// One permit less.
+    fn spend(&mut self, now: Mono) {
         if now >= self.lease {
             return;
         }
@@ -246,32 +275,40 @@ impl Holding {
 
     /// An attempt that took a permit was never sent. The fleet's scout goes back to the store at once: what kept this one from
     /// leaving may keep the next one here, too, and all others wait for it.
-    pub fn gave_back(&mut self, _now: Mono) {
+    pub fn gave_back(&mut self, permit: Permit) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if self.scout == Scout::Sent {
+        if permit.scout.is_some() {
+            self.scout_ended(permit);
+        } else if permit.generation == self.generation {
+            self.plain += 1;
+        }
+    }
+
+    /// Of a cap: an attempt ended that had this permit, and another may take its place without asking. The store counts the place
+    /// as ours until it is told otherwise, or has voided it.
+    pub fn takes_place(&mut self, now: Mono, permit: Permit) {
+        if now < self.lease && permit.generation == self.generation {
+            self.plain += 1;
+        }
+    }
+
+    /// The fleet's scout is not out any more; one that was late may not be the latest that this process was given.
+    fn scout_ended(&mut self, permit: Permit) {
+        if permit.scout.is_some_and(|taken| self.scout == Scout::Sent(taken)) {
             self.scout = Scout::No;
-            self.urgent = true;
-        } else {
-            self.plain += 1;
         }
+        self.urgent = true;
     }
 
-    /// Of a cap: an attempt ended, and another may take its place without asking. The store counts the place as ours until it is
-    /// told otherwise.
-    pub fn takes_place(&mut self, now: Mono) {
-        if now < self.lease {
-            self.plain += 1;
-        }
-    }
-
-    /// An attempt was answered or lost; `certified`: its answer told of this limit.
-    pub fn ended(&mut self, now: Mono, certified: bool) {
+    /// The attempt with this permit was answered or lost; `certified`: its answer told of this limit.
+    pub fn ended(&mut self, now: Mono, permit: Permit, certified: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.all += 1;
         self.unseen += u64::from(!certified);
-        if self.scout == Scout::Sent {
-            self.scout = Scout::No;
-            self.urgent = true;
+        if permit.scout.is_some() {
+            self.scouted = permit.scout;
+            self.scouted_said = false;
+            self.scout_ended(permit);
         }
         self.urgent |= self.scarce;
         let width = self.window / 64;
@@ -324,7 +361,7 @@ impl Holding {
         let unspent = self.unspent(now);
         let mut due = None;
         let mut by = |at: Mono| due = Some(due.map_or(at, |due: Mono| due.min(at)));
-        if waiting > 0 && unspent == 0 && self.scout != Scout::Sent {
+        if waiting > 0 && unspent == 0 && !self.has_scout_out() {
             by(now.max(self.come_back));
         }
         let ahead = self.rate * 2.0 * round_trip.as_secs_f64();
@@ -364,11 +401,13 @@ impl Holding {
         }
         self.saying = (self.all, self.unseen);
         self.refused_said = self.refused.is_some();
+        self.scouted_said = self.scouted.is_some();
         self.urgent = false;
         let group = |group: &Group| Ended { age: age(now, group.last), all: group.all, unseen: group.unseen };
         LimitSide {
             key: self.key,
             name: self.name.clone(),
+            partition: self.partition.clone(),
             terms,
             generation: self.generation,
             unspent: self.unspent(now),
@@ -383,6 +422,7 @@ impl Holding {
                 stay_away: ceil(refused.until - now),
                 blames_quota: refused.blames_quota,
             }),
+            scouted: self.scouted.map(|left| age(now, left)),
             recall: self.recall.as_ref().map(|log| self.recalled(now, log)),
         }
     }
@@ -413,6 +453,9 @@ impl Holding {
         if self.refused_said {
             self.refused = None;
             self.refused_said = false;
+        }
+        if std::mem::take(&mut self.scouted_said) {
+            self.scouted = None;
         }
         // Of those that a store has forgotten it does not know the number.
         if !reply.recall {

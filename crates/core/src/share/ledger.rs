@@ -30,11 +30,13 @@ use crate::share::wire::{
 /// let users = LimitSide {
 ///     key: LimitKey::of(&["users"]),
 ///     name: "users".to_owned(),
+///     partition: String::new(),
 ///     terms: Terms {
 ///         kind: Kind::Rate { quota: 300, window: 60_000, told: false },
 ///         rule: Refill::Log,
 ///         proven: false,
 ///         pinned: false,
+///         assumed: false,
 ///     },
 ///     generation: 0,
 ///     unspent: 0,
@@ -44,6 +46,7 @@ use crate::share::wire::{
 ///     ended: Vec::new(),
 ///     seen: None,
 ///     refused: None,
+///     scouted: None,
 ///     recall: None,
 /// };
 /// let want = Want { limits: vec![0], now: [5, 0, 0, 0], soon: [0; 4], leave: [0; 4], fair: [false; 4] };
@@ -190,10 +193,7 @@ impl Ledger {
         let spoke = self.holders.get(&said.holder).map(|holder| holder.at);
         let careful = self.born + Limit::CAREFUL;
         for side in &said.limits {
-            let limit = self
-                .limits
-                .entry(side.key)
-                .or_insert_with(|| Limit::new(now, &side.name, side.terms, careful));
+            let limit = self.limits.entry(side.key).or_insert_with(|| Limit::new(now, side, careful));
             // Who spoke while this limit was here has told it what it knew, also if it was given up since.
             let forgotten = side.told > 0 && spoke.is_none_or(|at| at < limit.born);
             let bereft = another || forgotten;

@@ -1,5 +1,5 @@
 //! One limit in the ledger: what is held of it, and of those who hold permits of it. What is there is in `room`, who finds out
-//! what is there in `scout`.
+//! what is there in `scout`, what a throttle does to it in `refuse`, and what is told of it in `told`.
 //!
 //! "Out" is every permit that was granted and every attempt in flight, of all holders, as they last told. A permit stays
 //! out until its holder says what became of it, so a report that is late or lost only makes less available.
@@ -11,15 +11,20 @@ use serde::{Deserialize, Serialize};
 use crate::share::certificate::Certificate;
 use crate::share::foreign::Foreign;
 use crate::share::log::Log;
-use crate::share::wire::{At, HolderId, Kind, LimitReply, LimitView, Ms, Refill, Terms};
+use crate::share::wire::{At, HolderId, Kind, LimitSide, Ms, Refill, Terms};
 
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Limit {
     pub(super) name: String,
+    #[serde(default)]
+    pub(super) partition: String,
     pub(super) terms: Terms,
     /// When somebody last said these terms.
     pub(super) said: At,
+    /// What another configuration declared in vain, and when.
+    #[serde(default)]
+    pub(super) other: Option<(Kind, At)>,
     /// The rule was found out by the ledger itself: no holder's word changes it.
     pub(super) settled: bool,
     /// Evidence for steps, and for a log.
@@ -126,21 +131,19 @@ impl Limit {
     const TRIP: Ms = 50;
     /// One at a time for so long after a pause or where the state was lost, at most.
     const SLOW: Ms = 2_000;
-    /// The state outlives its use by so much.
-    pub(super) const KEEP: Ms = 60_000;
     /// What is there of a limit of which nothing is known, once a scout has come back: everything.
     pub(super) const PLENTY: i64 = 1_000_000;
     /// Silent holders given up by one exchange, so that it stays short.
     const REAPED: usize = 16;
-    /// Of a declared quota, the least that throttles leave.
-    const LEAST_SHARE: u32 = 50;
 
-    /// A limit of which nothing is known but what a holder says that it is; at most a tenth of it is used before `careful`.
-    pub(super) fn new(now: At, name: &str, terms: Terms, careful: At) -> Self {
+    /// A limit of which nothing is known but what `side` says that it is; at most a tenth of it is used before `careful`.
+    pub(super) fn new(now: At, side: &LimitSide, careful: At) -> Self {
         Self {
-            name: name.to_owned(),
-            terms,
+            name: side.name.clone(),
+            partition: side.partition.clone(),
+            terms: side.terms,
             said: now,
+            other: None,
             settled: false,
             steps: 0,
             logs: 0,
@@ -185,7 +188,7 @@ impl Limit {
     /// Quota and window of a rate.
     pub(super) fn rate(&self) -> Option<(u32, Ms)> {
         match self.terms.kind {
-            Kind::Rate { quota, window, .. } => Some((quota, window.max(1))),
+            Kind::Rate { quota, window, .. } => Some((quota, window.clamp(1, Terms::LONGEST_WINDOW))),
             Kind::Unknown | Kind::Cap { .. } => None,
         }
     }
@@ -345,8 +348,6 @@ impl Limit {
         }
     }
 
-    // ---- What is there -----------------------------------------------------------------------------------------------
-
     // ---- Permits leave -----------------------------------------------------------------------------------------------
 
     /// `permits` are granted, `urgent` of them to classes that somebody waits for.
@@ -362,85 +363,6 @@ impl Limit {
             let urgent = (7 * u64::from(self.urgent) + 3 * sample) / 10;
             self.urgent = u32::try_from(urgent).unwrap_or(u32::MAX);
             (self.urgent_count, self.urgent_since) = (0, now);
-        }
-    }
-
-    // ---- Throttles ---------------------------------------------------------------------------------------------------
-
-    /// The server refused an attempt that left at `sent`, at the earliest; nothing may leave for `stay_away`.
-    pub(super) fn refuse(&mut self, now: At, sent: At, stay_away: Ms, blames: bool) {
-        let until = now.saturating_add(stay_away);
-        self.pause = self.pause.max(until);
-        if sent >= self.fence {
-            self.generation += 1;
-            self.shut = Some(now);
-            self.scouts.clear();
-            if blames && !self.is_told() {
-                self.cut(now);
-            }
-        }
-        self.slow_until = self.slow_until.max(self.pause + self.slow());
-        self.fence = self.fence.max(self.pause);
-    }
-
-    /// A declared quota is refuted.
-    fn cut(&mut self, now: At) {
-        let Some((_, window)) = self.rate() else { return };
-        if self.cut_at == 0 || self.cut_at + window <= now {
-            self.share = (self.share * 85 / 100).max(Self::LEAST_SHARE);
-            self.cut_at = now;
-            self.blames = 0;
-        }
-        self.clean_since = now;
-        self.blames = self.blames.saturating_add(1);
-        if self.blames >= 3 {
-            self.even_until = now + 32 * window;
-        }
-    }
-
-    // ---- What is told of it ------------------------------------------------------------------------------------------
-
-    /// The state of it may be dropped then.
-    pub(super) fn keep(&mut self, now: At) {
-        let window = self.rate().map_or(0, |(_, window)| window);
-        let used = now + (2 * window).max(window + self.silence());
-        self.expires = used.max(self.pause) + Self::KEEP;
-    }
-
-    /// For a holder.
-    pub(super) fn reply(&self, now: At, recall: bool) -> LimitReply {
-        let room = if self.shut.is_some() { 0 } else { self.available(now, now) };
-        LimitReply {
-            generation: self.generation,
-            epoch: self.epoch,
-            lease: self.lease(),
-            pause: self.pause.saturating_sub(now),
-            recall,
-            scarce: self.is_scarce(now, room),
-            terms: Terms { rule: self.rule(now), ..self.terms },
-            available: room,
-            ends: self.ends.map(|(lo, up)| (lo.saturating_sub(now), up.saturating_sub(now))),
-            share: self.share,
-            foreign: self.foreign.rate,
-        }
-    }
-
-    /// For people.
-    pub(super) fn view(&self, now: At) -> LimitView {
-        LimitView {
-            name: self.name.clone(),
-            quota: match self.terms.kind {
-                Kind::Unknown => None,
-                Kind::Rate { quota, .. } => Some(quota),
-                Kind::Cap { cap } => Some(cap),
-            },
-            available: self.available(now, now),
-            out: u32::try_from(self.out()).unwrap_or(u32::MAX),
-            holders: self.holders(now),
-            paused_for: self.pause.saturating_sub(now),
-            held_for: self.rows.values().map(|row| row.until).max().unwrap_or(0).saturating_sub(now),
-            epoch: self.epoch,
-            generation: self.generation,
         }
     }
 }

@@ -12,7 +12,8 @@
 //! | `ledger` | one bank's state: holders, limits, replay |
 //! | `limit` | what is held of one limit, and of those who hold permits of it |
 //! | `room`, `scout` | what is there of it, and who finds that out |
-//! | `hear` | what a report does to a limit |
+//! | `hear`, `refuse` | what a report does to a limit, and what a throttle does |
+//! | `told` | what is told of it |
 //! | `loss` | what a limit makes of a state that was lost |
 //! | `grant` | who gets how many permits, and when |
 //! | `certificate`, `log`, `foreign` | what the server certified, own attempts, strangers |
@@ -22,6 +23,7 @@
 //! | `stagger` | starts that are spread |
 
 mod certificate;
+mod differing;
 mod door;
 mod fallback;
 mod foreign;
@@ -34,13 +36,16 @@ mod limit;
 mod log;
 mod loss;
 mod part;
+mod refuse;
 mod room;
 mod scout;
 mod stagger;
+mod told;
 mod wire;
 
+pub use differing::Differing;
 pub use fallback::{Fallback, Part};
-pub use holding::{Holding, May, Refused};
+pub use holding::{Holding, May, Permit, Refused};
 pub use ledger::Ledger;
 pub use part::{Away, OnStoreLoss, ShareConfig};
 pub use stagger::stagger;

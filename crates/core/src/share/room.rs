@@ -11,7 +11,7 @@
 
 use crate::share::foreign::Foreign;
 use crate::share::limit::{Limit, whole};
-use crate::share::wire::{At, Kind, Ms, Refill};
+use crate::share::wire::{At, Kind, Ms, Refill, Terms};
 
 impl Limit {
     /// Permits that may leave at `at`, now or later, if nothing else is granted until then; below zero where more is out
@@ -22,7 +22,7 @@ impl Limit {
             Kind::Unknown => return Self::PLENTY,
             Kind::Cap { cap } if now < self.careful => return i64::from((cap / 10).max(1)) - out,
             Kind::Cap { cap } => return i64::from(cap) - out,
-            Kind::Rate { quota, window, .. } => (quota, window.max(1)),
+            Kind::Rate { quota, window, .. } => (quota, window.clamp(1, Terms::LONGEST_WINDOW)),
         };
         let quota = i64::from(quota) * i64::from(self.share) / 1_000;
         let rule = self.rule(now);
@@ -50,8 +50,8 @@ impl Limit {
         let stepped = self.is_stepped(now);
         let error = self.error(now, window);
         // Of what strangers may take first, no more than comes back evenly is sure.
-        let evenly = u64::from(self.rate().map_or(0, |(quota, _)| quota)) * (at - now) / window;
-        let surely = if self.foreign.rate > 0 { evenly } else { u64::MAX };
+        let quota = self.rate().map_or(0, |(quota, _)| quota);
+        let surely = if self.foreign.rate > 0 { evenly(quota, at - now, window) } else { u64::MAX };
         let advanced = |&(answered, left): &(At, u32)| {
             let back =
                 if stepped { 0 } else { self.log.back(now.max(answered + error), at, window).min(surely) };
@@ -116,4 +116,11 @@ impl Limit {
     pub(super) fn is_scarce(&self, now: At, room: i64) -> bool {
         self.is_stepped(now) && self.foreign.rate > 0 && room < 2 * i64::from(self.holders(now))
     }
+}
+
+/// What comes back of a quota within a time, if it comes back evenly: rounded down, and of a long window in steps of a millionth,
+/// so that no product is above 2^53.
+fn evenly(quota: u32, time: Ms, window: Ms) -> u64 {
+    let step = window / (1 << 20) + 1;
+    u64::from(quota).saturating_mul(time / step) / window.div_ceil(step)
 }

@@ -19,7 +19,7 @@ use crate::schedule::Class;
 use crate::share::hex;
 
 /// Version of the state and of the arithmetic. It is stored with every bank, and another one is refused with both named.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// A duration or an age in milliseconds.
 pub type Ms = u64;
@@ -153,6 +153,9 @@ pub struct LimitSide {
     pub key: LimitKey,
     /// Its name for people; stored once.
     pub name: String,
+    /// Whose calls it counts, for people: two limits of one name differ in it. Stored once; empty: everybody's.
+    #[serde(default)]
+    pub partition: String,
     /// What it is held to be.
     pub terms: Terms,
     /// The generation whose permits the holder has; zero if it has none yet.
@@ -171,6 +174,9 @@ pub struct LimitSide {
     pub seen: Option<Sight>,
     /// The latest throttle that it has not told yet.
     pub refused: Option<Refusal>,
+    /// Since the fleet's scout left here, where it has ended and that was not told yet. No other ending is taken for it: an
+    /// attempt that left before a throttle may end while the scout after it is out.
+    pub scouted: Option<Ms>,
     /// Everything it still knows, for a store that has forgotten.
     pub recall: Option<Recall>,
 }
@@ -202,6 +208,14 @@ pub struct Terms {
     pub proven: bool,
     /// An operator's number, which no header replaces.
     pub pinned: bool,
+    /// A profile's number, which says what is usual: neither an operator nor the upstream has said it of this tenant. It holds
+    /// until somebody knows better, and replaces nobody's word.
+    pub assumed: bool,
+}
+
+impl Terms {
+    /// A longer window is taken for this one, 100 days: what is counted within it must be exact in every language.
+    pub const LONGEST_WINDOW: Ms = 100 * 86_400_000;
 }
 
 /// What a limit counts.
@@ -381,6 +395,9 @@ pub struct LimitReply {
     pub scarce: bool,
     /// What the fleet holds the limit to be.
     pub terms: Terms,
+    /// What another configuration of late declared instead, in vain.
+    #[serde(default)]
+    pub other: Option<Kind>,
     /// What is there for somebody without any reserve; below zero where more is out than was certified.
     pub available: i64,
     /// When the epoch ends, from now, as an interval.
@@ -443,8 +460,14 @@ pub enum Unanswered {
 pub struct LimitView {
     /// Its name.
     pub name: String,
+    /// Whose calls it counts; empty: everybody's.
+    #[serde(default)]
+    pub partition: String,
     /// Its quota or cap, if known.
     pub quota: Option<u32>,
+    /// What it is held to be, where configurations differ, and what another of them declared of late, in vain.
+    #[serde(default)]
+    pub differs: Option<(Kind, Kind)>,
     /// What is there.
     pub available: i64,
     /// Granted or in flight.
@@ -458,7 +481,7 @@ pub struct LimitView {
     pub held_for: Ms,
     /// Counts the windows of a limit that is refilled in steps.
     pub epoch: u64,
-    /// Counts the throttles that voided all permits.
+    /// Begins with 1 and rises with each throttle that voids all permits.
     pub generation: u64,
 }
 
@@ -514,11 +537,13 @@ mod tests {
         let side = LimitSide {
             key: LimitKey::of(&["users"]),
             name: "users".to_owned(),
+            partition: "credential=client 7f".to_owned(),
             terms: Terms {
                 kind: Kind::Rate { quota: 300, window: 60_000, told: true },
                 rule: Refill::Step,
                 proven: false,
                 pinned: false,
+                assumed: false,
             },
             generation: 3,
             unspent: 1,
@@ -528,6 +553,7 @@ mod tests {
             ended: vec![Ended { age: 10, all: 7, unseen: 0 }],
             seen: Some(Sight { latest_sent: 9, left: vec![(4, 290)], ends: Some((1, 2)), scout_in: None }),
             refused: None,
+            scouted: None,
             recall: None,
         };
         let said = Exchange {

@@ -20,6 +20,7 @@ pub(crate) fn limit(key: &str, kind: LimitKind, per: &[Partition]) -> LimitSpec 
         kind,
         per: per.to_vec(),
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     }
 }

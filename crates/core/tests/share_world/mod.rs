@@ -73,7 +73,7 @@ enum Event {
     /// An attempt reaches the server, which answers; true: nobody hears it.
     Attempt(usize, Us, bool),
     Answered(usize, Us, Vec<Answer>),
-    Lost(usize),
+    Lost(usize, Us),
     Store(usize, Box<Exchange>),
     Heard(usize, u64, Box<Result<Reply, Unanswered>>),
     GiveUp(usize, u64, u32),
@@ -274,9 +274,9 @@ impl World {
                     self.look(node);
                 }
             }
-            Event::Lost(node) => {
+            Event::Lost(node, sent) => {
                 if self.nodes[node].alive {
-                    self.nodes[node].lost(self.now);
+                    self.nodes[node].lost(self.now, sent);
                     self.look(node);
                 }
             }
@@ -400,7 +400,7 @@ impl World {
         if lost {
             // Not before the server has handled it.
             let patience = (2 * self.config.to_server.1).max(300 * MS);
-            self.at(self.now + patience, Event::Lost(node));
+            self.at(self.now + patience, Event::Lost(node, self.now));
             if self.rng.bool() {
                 return;
             }

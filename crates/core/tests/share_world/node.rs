@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_core::share::{
-    Exchange, HolderId, Holding, Kind, LimitKey, LimitSide, May, PROTOCOL, Refill, Refused, Reply, Sight,
-    Terms, Want,
+    Exchange, HolderId, Holding, Kind, LimitKey, LimitSide, May, PROTOCOL, Permit, Refill, Refused, Reply,
+    Sight, Terms, Want,
 };
 use tidegate_core::time::Mono;
 
@@ -68,15 +68,28 @@ struct Part {
     belief: Belief,
     quota: u32,
     window: Us,
+    /// Attempts that have not ended: when they left, and what they took.
+    out: Vec<(Us, Permit)>,
 }
 
 impl Part {
+    fn left(&mut self, mono: Mono, now: Us) {
+        let permit = self.holding.took(mono);
+        self.out.push((now, permit));
+    }
+
+    fn ended(&mut self, mono: Mono, sent: Us, certified: bool) {
+        let place = self.out.iter().position(|&(left, _)| left == sent).expect("it has left");
+        let (_, permit) = self.out.remove(place);
+        self.holding.ended(mono, permit, certified);
+    }
+
     fn answered(&mut self, mono: Mono, now: Us, sent: Us, answer: &Answer) {
         let stepped = (self.belief.rule == Refill::Step).then_some(self.window);
         if self.belief.told {
             self.saw.answer(sent, now, answer.remaining, answer.reset, stepped);
         }
-        self.holding.ended(mono, self.belief.told);
+        self.ended(mono, sent, self.belief.told);
     }
 
     fn say(&mut self, mono: Mono, now: Us) -> LimitSide {
@@ -94,6 +107,7 @@ impl Part {
             rule: self.belief.rule,
             proven: self.belief.proven,
             pinned: false,
+            assumed: false,
         };
         self.holding.say(mono, terms, seen)
     }
@@ -143,6 +157,7 @@ impl Node {
             belief,
             quota,
             window,
+            out: Vec::new(),
         };
         Self {
             id,
@@ -207,7 +222,7 @@ impl Node {
 
     pub(crate) fn leave(&mut self, now: Us) -> Us {
         let mono = self.mono(now);
-        self.parts.iter_mut().for_each(|part| part.holding.took(mono));
+        self.parts.iter_mut().for_each(|part| part.left(mono, now));
         self.could_since = None;
         self.served += 1;
         self.waiting.pop_front().expect("somebody waits")
@@ -227,9 +242,9 @@ impl Node {
         }
     }
 
-    pub(crate) fn lost(&mut self, now: Us) {
+    pub(crate) fn lost(&mut self, now: Us, sent: Us) {
         let mono = self.mono(now);
-        self.parts.iter_mut().for_each(|part| part.holding.ended(mono, false));
+        self.parts.iter_mut().for_each(|part| part.ended(mono, sent, false));
     }
 
     pub(crate) fn due(&self, now: Us) -> Option<Us> {

@@ -90,6 +90,58 @@ async fn without_its_store_a_gateway_is_ready_unless_it_is_to_be_closed() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_exchanges_from_permits_is_told_though_the_store_looks_well() {
+    let memory = Arc::new(MemoryStore::at(|| 1_000_000));
+    let played = play_with("genesys-guide", "limit = 100", |config| {
+        let store = Arc::new(Refusing(memory)) as Arc<dyn Store>;
+        config.upstream.quota = Some(shared(&store, 1, OnStoreLoss::Share));
+    })
+    .await;
+    played.caller.get(FIRST).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while quota_of(&played).await["mode"] != "share" {
+        assert!(Instant::now() < end, "the store is not missed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let quota = quota_of(&played).await;
+    assert!(quota["problem"].as_str().is_some_and(|problem| problem.contains("a broken script")), "{quota}");
+    assert!(quota["store"].is_string(), "{quota}");
+}
+
+/// A store whose exchanges fail, and nothing else.
+#[derive(Debug)]
+struct Refusing(Arc<MemoryStore>);
+
+impl Store for Refusing {
+    fn exchange<'a>(&'a self, _: BankKey, _: &'a Exchange) -> Told<'a, Reply> {
+        let (store, why) = ("this store".to_owned(), "a broken script".to_owned());
+        let error = StoreError::Unusable { store, why, hint: "mend it".to_owned() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+    fn lock<'a>(&'a self, name: &'a Name, who: HolderId, life: Duration) -> Told<'a, Lock> {
+        self.0.lock(name, who, life)
+    }
+    fn put<'a>(&'a self, name: &'a Name, fence: u64, bytes: &'a [u8], life: Duration) -> Told<'a, bool> {
+        self.0.put(name, fence, bytes, life)
+    }
+    fn get<'a>(&'a self, name: &'a Name) -> Told<'a, Option<Kept>> {
+        self.0.get(name)
+    }
+    fn unlock<'a>(&'a self, name: &'a Name, fence: u64) -> Told<'a, ()> {
+        self.0.unlock(name, fence)
+    }
+    fn view(&self, bank: BankKey) -> Told<'_, Vec<LimitView>> {
+        self.0.view(bank)
+    }
+    fn check(&self) -> Told<'_, About> {
+        self.0.check()
+    }
+    fn patience(&self) -> Duration {
+        self.0.patience()
+    }
+}
+
 /// A store that nobody can reach.
 #[derive(Debug)]
 struct Gone;

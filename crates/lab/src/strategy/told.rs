@@ -91,6 +91,7 @@ fn spec(key: String, route: &RouteMatch, kind: LimitKind, per: &[Per]) -> Option
         kind,
         per: per.collect(),
         pin: false,
+        assumed: false,
         observes: Observes::OwnName,
     })
 }

@@ -55,6 +55,24 @@ async fn a_missing_table_is_told_with_what_makes_it_and_is_then_made_once() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_looked_at_often_is_described_once_and_read_each_time() {
+    let (emulator, _) = begin().await;
+    let store = store(&emulator);
+    let asked = || ["DescribeTable", "DescribeTimeToLive", "GetItem"].map(|kind| emulator.count(kind));
+    let before = asked();
+    for _ in 0..5 {
+        store.check().await.unwrap();
+    }
+    assert_eq!(asked(), [before[0] + 1, before[1] + 1, before[2] + 5]);
+    look(&emulator).delete_table().table_name(TABLE).send().await.unwrap();
+    assert_eq!(
+        unusable(store.check().await).0,
+        "the table does not exist",
+        "nobody looks at what was described"
+    );
+}
+
+#[tokio::test]
 async fn a_table_of_another_shape_is_told_with_its_key_and_left_alone() {
     let emulator = Emulator::start();
     let client = look(&emulator);
@@ -110,7 +128,7 @@ async fn a_state_of_another_version_is_refused_with_both_versions_named() {
     let refused = StoreError::Unanswered(Unanswered::Protocol { found: 9, known: PROTOCOL });
     assert_eq!(store.exchange(BANK, &said(1, 2, 1)).await, Err(refused.clone()));
     assert_eq!(store.view(BANK).await, Err(refused.clone()));
-    assert!(refused.to_string().contains("has protocol 9, this program speaks 2"), "{refused}");
+    assert!(refused.to_string().contains("has protocol 9, this program speaks 3"), "{refused}");
     assert_eq!(item(&emulator).await, before);
 }
 

@@ -62,11 +62,13 @@ pub(crate) fn said(holder: u64, seq: u64, wanted: u32) -> Exchange {
     let side = LimitSide {
         key: LimitKey([1; 8]),
         name: "users".to_owned(),
+        partition: String::new(),
         terms: Terms {
             kind: Kind::Rate { quota: 300, window: 60_000, told: false },
             rule: Refill::Log,
             proven: false,
             pinned: false,
+            assumed: false,
         },
         generation: 0,
         unspent: 0,
@@ -76,6 +78,7 @@ pub(crate) fn said(holder: u64, seq: u64, wanted: u32) -> Exchange {
         ended: Vec::new(),
         seen: None,
         refused: None,
+        scouted: None,
         recall: None,
     };
     let want =

@@ -1,7 +1,8 @@
 
 -- What strangers draw, permits per 1000 s.
 
-local function draw(rate, time) return div(rate * time, 1000000) end
+-- In two parts, so that no product is above 2^53 within the longest window.
+local function draw(rate, time) return div(rate, 1000000) * time + div(rate % 1000000 * time, 1000000) end
 
 local function measure_foreign(l, taken, time)
     local old, new = l.foreign, small(div(taken * 1000000, max(time, 1)))

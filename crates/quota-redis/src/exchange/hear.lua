@@ -1,10 +1,11 @@
 
 -- What a holder's report does to a limit.
 
-local TERMS_LIFE = 10000
+local TERMS_LIFE, OTHER_LIFE = 10000, 60000
 
 local function terms_of(said)
-    local terms = { kind = said.kind, rule = RULES[said.rule], proven = said.proven, pinned = said.pinned }
+    local terms = { kind = said.kind, rule = RULES[said.rule], proven = said.proven, pinned = said.pinned,
+        assumed = said.assumed }
     if type(said.kind) == 'table' then
         local of_rate, of_cap = said.kind.rate, said.kind.cap
         if of_rate then
@@ -34,32 +35,76 @@ local function seen_of(slack, sight)
     return seen
 end
 
+local ASSUMED, DECLARED, TOLD, PINNED = 1, 2, 3, 4
+
 local function rank(terms)
     if terms.kind == 'unknown' then return 0 end
-    if terms.pinned then return 3 end
-    return terms.kind == 'rate' and terms.told and 2 or 1
+    if terms.pinned then return PINNED end
+    if terms.kind == 'rate' and terms.told then return TOLD end
+    return terms.assumed and ASSUMED or DECLARED
+end
+
+-- Words that come from a configuration, or from the upstream's listing.
+local function is_declared(rank) return rank == DECLARED or rank == PINNED end
+
+local function same_kind(one, other)
+    return one.kind == other.kind and one.quota == other.quota and one.window == other.window and one.told == other.told
+        and one.cap == other.cap
+end
+
+-- What another configuration declared in vain of late.
+local function other_of(l)
+    local other = l.other
+    return other and other.said + OTHER_LIFE > now and not same_kind(other, l) and other or nil
+end
+
+-- Nobody has said these terms for two windows, in which whoever draws from them spoke.
+local function is_outlived(l)
+    local quota, window = rate(l)
+    return l.said + max(quota and 2 * window or 0, TERMS_LIFE) <= now
+end
+
+-- Whether one rate is less than another: by what it gives in a time, and where that is the same, at once. The fractions are
+-- compared digit by digit, as their products may be above 2^53.
+local function is_slower(one, other)
+    local a, b, c, d = one.quota, max(one.window, 1), other.quota, max(other.window, 1)
+    while true do
+        local first, second = div(a, b), div(c, d)
+        if first ~= second then return first < second end
+        a, c = a - first * b, c - second * d
+        if a == 0 or c == 0 then
+            if a ~= c then return a < c end
+            return one.quota < other.quota
+        end
+        -- Of two fractions below one, the less has the greater inverse.
+        a, b, c, d = d, c, b, a
+    end
 end
 
 local function hear_terms(l, said, sight)
     local old, new = rank(l), rank(said)
-    local same = l.kind == said.kind and l.quota == said.quota and l.window == said.window and l.told == said.told
-        and l.cap == said.cap
+    local same = same_kind(l, said)
     local forgotten = l.said + TERMS_LIFE <= now
     local replaces
     if new ~= old then
-        replaces = new > old or forgotten
-    elseif old == 2 then
+        replaces = new > old or new > 0 and is_outlived(l)
+    elseif old == TOLD then
         replaces = sight and less(now, sight.latest_sent) >= l.latest_sent
     elseif l.kind == said.kind and l.kind == 'rate' then
-        replaces = said.quota < l.quota or forgotten
+        replaces = is_slower(said, l) or forgotten
     elseif l.kind == said.kind and l.kind == 'cap' then
         replaces = said.cap < l.cap or forgotten
     else
         replaces = forgotten
     end
-    if same or replaces then
+    local both = is_declared(old) and is_declared(new) or old == ASSUMED and new == ASSUMED
+    if not same and both and not (replaces and forgotten) then
+        local vain = replaces and l or said
+        l.other = { kind = vain.kind, quota = vain.quota, window = vain.window, told = vain.told, cap = vain.cap, said = now }
+    end
+    if replaces or same and old == new then
         l.kind, l.quota, l.window, l.told, l.cap = said.kind, said.quota, said.window, said.told, said.cap
-        l.pinned, l.said = said.pinned, now
+        l.pinned, l.assumed, l.said = said.pinned, said.assumed, now
     end
     if l.settled then return end
     if said.proven and not l.proven then
@@ -87,6 +132,9 @@ local function hear_row(l, side, bereft)
     local row = run.row
     if row.losses ~= l.losses and not row.owes then l.unheard = l.unheard - 1 end
     row.losses = l.losses
+    -- A gate that was forgotten and made anew counts from zero again.
+    local latest = side.ended[#side.ended]
+    if (latest and latest.all or side.told) < row.all then row.all, row.unseen = side.told, side.told_unseen end
     local before_out, before = row_out(row), row.unspent
     row.till, row.unspent, row.in_flight = now + silence(l), side.unspent, side.in_flight
     l.out, l.unspent = l.out + row_out(row) - before_out, l.unspent + row.unspent - before
@@ -203,8 +251,9 @@ local function see(l, slack, sight)
     return true
 end
 
-local function hear_scout(l, holder, ended, refused)
-    local function back(scout) return scout[1] == holder and ended >= scout[2] end
+-- The scout that left then has ended: whatever was granted to its holder before is back.
+local function hear_scout(l, holder, left, refused)
+    local function back(scout) return scout[1] == holder and left >= scout[2] end
     local since
     for _, scout in ipairs(l.scouts) do
         if back(scout) then since = scout[2] end
@@ -231,10 +280,8 @@ local function hear(l, holder, slack, side, bereft)
         local sent = less(less(now, refusal.sent), slack)
         refuse(l, sent, min(refusal.stay_away, LONGEST), refusal.blames_quota)
     end
-    local latest, ended, last = now, 0, new[#new]
-    if sight then latest = less(now, sight.latest_sent) end
-    if last then ended = last[3] > 0 and last[1] or min(last[1], latest) end
-    hear_scout(l, holder, ended, refusal ~= nil)
+    local scouted = some(side.scouted)
+    if scouted then hear_scout(l, holder, ended_at(scouted), refusal ~= nil) end
     if side.unspent == 0 and side.in_flight == 0 and #new == 0 and knew_all then
         -- A scout that it had was not sent, and never will be. An ending that an older state does not know may be the scout's.
         l.scouts = keep_if(l.scouts, function(scout) return scout[1] ~= holder end)

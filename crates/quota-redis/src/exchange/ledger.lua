@@ -64,24 +64,25 @@ end
 
 local function number(value) return format('%.0f', value) end
 
-local function terms_json(l)
-    local kind = '"unknown"'
+local function kind_json(l)
     if l.kind == 'rate' then
-        kind = format('{"rate":{"quota":%.0f,"window":%.0f,"told":%s}}', l.quota, l.window, tostring(l.told))
-    elseif l.kind == 'cap' then
-        kind = format('{"cap":{"cap":%.0f}}', l.cap)
+        return format('{"rate":{"quota":%.0f,"window":%.0f,"told":%s}}', l.quota, l.window, tostring(l.told))
     end
-    return format('{"kind":%s,"rule":"%s","proven":%s,"pinned":%s}', kind, RULE_NAMES[rule(l)], tostring(l.proven),
-        tostring(l.pinned))
+    return l.kind == 'cap' and format('{"cap":{"cap":%.0f}}', l.cap) or '"unknown"'
+end
+
+local function terms_json(l)
+    return format('{"kind":%s,"rule":"%s","proven":%s,"pinned":%s,"assumed":%s}', kind_json(l), RULE_NAMES[rule(l)],
+        tostring(l.proven), tostring(l.pinned), tostring(l.assumed))
 end
 
 local function limit_json(l)
-    local there, ends = l.shut and 0 or available(l, now), 'null'
+    local there, ends, other = l.shut and 0 or available(l, now), 'null', other_of(l)
     if l.ends then ends = format('[%.0f,%.0f]', less(l.ends[1], now), less(l.ends[2], now)) end
     return format('{"generation":%.0f,"epoch":%.0f,"lease":%.0f,"pause":%.0f,"recall":%s,"scarce":%s,"terms":%s,'
-        .. '"available":%.0f,"ends":%s,"share":%.0f,"foreign":%.0f}', l.generation, l.epoch, lease(l),
-        less(l.pause, now), tostring(l.run.row.owes), tostring(is_scarce(l, there)), terms_json(l), there, ends,
-        l.share, l.foreign)
+        .. '"other":%s,"available":%.0f,"ends":%s,"share":%.0f,"foreign":%.0f}', l.generation, l.epoch, lease(l),
+        less(l.pause, now), tostring(l.run.row.owes), tostring(is_scarce(l, there)), terms_json(l),
+        other and kind_json(other) or 'null', there, ends, l.share, l.foreign)
 end
 
 local function grant_json(one)
@@ -99,7 +100,8 @@ local function exchange(said)
     local kept = call('HGET', replies_key, holder)
     local before = kept and unpack_value(kept) or nil
     local stale = call('ZCARD', speakers_key) + call('ZCARD', ends_key) > 0 or bank.found
-    local over = not bank.found or bank.expires <= now
+    -- Without its life it is not whole: somebody has taken a part of it.
+    local over = not bank.found or not bank.incarnation or bank.expires <= now
     if not over then
         if before and before.at + REMEMBERED <= bank.at then before = nil end
         if now > bank.at + LEAP then bank.gap_from, bank.gap_to = bank.at, now end
@@ -140,7 +142,7 @@ local function exchange(said)
             l, run = read_limit(bank, side.key, 5 + 2 * #order, holder)
             if not l then
                 local careful = (run.torn and now or bank.born) + CAREFUL
-                l = new_limit(side.name, terms_of(side.terms), careful)
+                l = new_limit(side, terms_of(side.terms), careful)
                 run.fresh, run.row = true, nil
                 l.run = run
             end
@@ -284,8 +286,10 @@ local function view()
         if l then
             local quota = l.kind == 'rate' and l.quota or l.kind == 'cap' and l.cap
             local holding = call('ZRANGEBYSCORE', KEYS[2 * index + 2], number(now), '+inf', 'WITHSCORES')
-            insert(list, format('{"name":%s,"quota":%s,"available":%.0f,"out":%.0f,"holders":%.0f,"paused_for":%.0f,'
-                .. '"held_for":%.0f,"epoch":%.0f,"generation":%.0f}', cjson.encode(l.name), quota and number(quota) or 'null',
+            local other = other_of(l)
+            local differs = other and format('[%s,%s]', kind_json(l), kind_json(other)) or 'null'
+            insert(list, format('{"name":%s,"partition":%s,"differs":%s,"quota":%s,"available":%.0f,"out":%.0f,"holders":%.0f,"paused_for":%.0f,'
+                .. '"held_for":%.0f,"epoch":%.0f,"generation":%.0f}', cjson.encode(l.name), cjson.encode(l.partition or ''), differs, quota and number(quota) or 'null',
                 available(l, now), l.out, holders(l), less(l.pause, now), less(tonumber(holding[#holding] or 0), now), l.epoch,
                 l.generation))
         end

@@ -5,11 +5,12 @@ local LEASE, SHORT_LEASE, CAP_LEASE = 5000, 500, 2000
 local GRACE, PATIENCE, TRIP, SLOW, KEEP = 3000, 3000, 50, 2000, 60000
 local PLENTY, REAPED, LEAST_SHARE = 1000000, 16, 50
 local SCOUTS, CAREFUL = 8, 1000
+local LONGEST_WINDOW = 8640000000
 
-local function new_limit(name, terms, careful)
+local function new_limit(side, terms, careful)
     return {
-        name = name, kind = terms.kind, quota = terms.quota, window = terms.window, told = terms.told, cap = terms.cap,
-        rule = terms.rule, proven = terms.proven, pinned = terms.pinned,
+        name = side.name, partition = side.partition, kind = terms.kind, quota = terms.quota, window = terms.window, told = terms.told, cap = terms.cap,
+        rule = terms.rule, proven = terms.proven, pinned = terms.pinned, assumed = terms.assumed,
         said = now, settled = false, steps = 0, logs = 0, born = now, expires = now, missed = 0,
         losses = 0, unheard = 0, spared = 0, careful = careful, scouts = {}, departed = 0,
         generation = 1, fence = 0, pause = 0, slow_until = 0, shut = 0, vain = false, trip = TRIP,
@@ -20,7 +21,7 @@ local function new_limit(name, terms, careful)
 end
 
 local function rate(l)
-    if l.kind == 'rate' then return l.quota, max(l.window, 1) end
+    if l.kind == 'rate' then return l.quota, min(max(l.window, 1), LONGEST_WINDOW) end
 end
 
 local function is_told(l) return l.kind == 'rate' and l.told end
@@ -153,10 +154,16 @@ local function reserve(l, window)
     return min(div(l.quota, 32), div(draw(l.foreign, window), 2))
 end
 
+-- What comes back of a quota within a time, if it comes back evenly.
+local function evenly(quota, time, window)
+    local step = div(window, 1048576) + 1
+    return div(quota * div(time, step), div_up(window, step))
+end
+
 local function by_level(l, at, window)
     local stepped, slip, level = is_stepped(l), error_of(l, window), nil
     -- Of what strangers may take first, no more than comes back evenly is sure.
-    local surely = l.foreign > 0 and div(l.quota * (at - now), window) or HUGE
+    local surely = l.foreign > 0 and evenly(l.quota, at - now, window) or HUGE
     for _, entry in ipairs(l.left) do
         local there = entry[2]
         if not stepped then there = there + min(back(l, max(now, entry[1] + slip), at, window), surely) end
@@ -190,7 +197,8 @@ local function is_probed(l, window) return not l.told and (now < l.careful or is
 local function available(l, at)
     if l.kind == 'unknown' then return PLENTY end
     if l.kind == 'cap' then return (now < l.careful and max(div(l.cap, 10), 1) or l.cap) - l.out end
-    local window, quota, how = max(l.window, 1), div(l.quota * l.share, 1000), rule(l)
+    local all_of_it, window = rate(l)
+    local quota, how = div(all_of_it * l.share, 1000), rule(l)
     local least
     if l.told then least = by_level(l, at, window) - l.out end
     if counts_log(l) then

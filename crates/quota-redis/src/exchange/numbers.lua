@@ -9,7 +9,7 @@
 -- ARGV: the exchange as JSON; or the word `view` and the limits' identifiers; or the word `check`.
 -- Answer: `{"Ok": reply}` or `{"Err": why}` as JSON.
 
-local PROTOCOL = 2
+local PROTOCOL = 3
 local U32, LONGEST, HUGE = 4294967295, 86400000, math.huge
 local STEP, LOG, EVEN = 0, 1, 2
 local RULES = { step = STEP, log = LOG, even = EVEN }

@@ -140,6 +140,7 @@ async fn a_replica_that_lacks_the_last_writes_grants_no_more_twice_than_was_lost
     assert!(answered(&store, BANK, &one).await.grants[0].scout);
     (one.seq, one.incarnation) = (2, Some(99));
     one.limits[0].ended = vec![tidegate_core::share::Ended { age: 0, all: 1, unseen: 1 }];
+    one.limits[0].scouted = Some(0);
     let mut hers = granted(&answered(&store, BANK, &one).await);
     // In the first second of a state no more than a tenth is granted.
     tokio::time::sleep(Duration::from_millis(1_100)).await;

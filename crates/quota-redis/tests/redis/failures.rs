@@ -7,6 +7,7 @@ mod real_time {
     use tidegate_quota_redis::{RedisConfig, RedisStore};
     use tokio::time::Instant;
 
+    use crate::proxy::Proxy;
     use crate::server::Server;
     use crate::support::{BANK, said};
 
@@ -53,6 +54,40 @@ mod real_time {
         let (knew, took) = until_answered(&store, 2).await;
         assert!(knew == 1 || knew == 2, "the exchange that was late may have been heard: {knew}");
         assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn late_answers_do_not_cost_the_connection_they_come_on() {
+        let server = Server::start(&[]);
+        let proxy = Proxy::start(server.port).await;
+        let store = RedisStore::new(RedisConfig::new(proxy.url())).unwrap();
+        until_answered(&store, 1).await;
+        // Each answer takes twice as long as it is waited for.
+        proxy.delay(Duration::from_millis(100));
+        let mut refused = 0;
+        for _ in 0..20 {
+            let error = store.exchange(BANK, &said(1, 2, 1)).await.unwrap_err();
+            let StoreError::Away { retry_after, .. } = error else { panic!("{error}") };
+            refused += u32::from(retry_after.is_some());
+        }
+        assert!(refused > 0, "a server that is late is not asked all the time");
+        proxy.delay(Duration::ZERO);
+        let (knew, took) = until_answered(&store, 3).await;
+        assert_eq!(knew, 2, "what was late was heard");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(proxy.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_comes_any_more_is_replaced() {
+        let server = Server::start(&[]);
+        let proxy = Proxy::start(server.port).await;
+        let store = RedisStore::new(RedisConfig::new(proxy.url())).unwrap();
+        until_answered(&store, 1).await;
+        proxy.forget();
+        let (_, took) = until_answered(&store, 2).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(proxy.connections(), 2);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod failures;
 mod locks;
 mod nodes;
 mod permissions;
+mod proxy;
 mod server;
 mod support;
 mod tls;

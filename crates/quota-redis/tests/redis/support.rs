@@ -32,11 +32,13 @@ pub(crate) fn said(holder: u64, seq: u64, limits: u8) -> Exchange {
     let side = |limit: u8| LimitSide {
         key: LimitKey([limit; 8]),
         name: format!("limit {limit}"),
+        partition: String::new(),
         terms: Terms {
             kind: Kind::Rate { quota: 300, window: 60_000, told: false },
             rule: Refill::Log,
             proven: false,
             pinned: false,
+            assumed: false,
         },
         generation: 0,
         unspent: 0,
@@ -46,6 +48,7 @@ pub(crate) fn said(holder: u64, seq: u64, limits: u8) -> Exchange {
         ended: Vec::new(),
         seen: None,
         refused: None,
+        scouted: None,
         recall: None,
     };
     let want = Want {

@@ -1,7 +1,7 @@
 //! What an exchange does to a server.
 
 use redis::AsyncCommands;
-use tidegate_core::share::{Ended, PROTOCOL};
+use tidegate_core::share::{Ended, Exchange, PROTOCOL};
 use tidegate_quota::{Store, StoreError};
 use tidegate_quota_redis::RedisConfig;
 
@@ -43,6 +43,20 @@ async fn what_is_said_again_is_answered_the_same_and_what_is_older_not_at_all() 
 }
 
 #[tokio::test]
+async fn a_bank_that_somebody_took_a_field_from_begins_anew() {
+    let server = Server::start(&[]);
+    let (store, mut look) = (store(&server), look(&server).await);
+    let first = store.exchange(BANK, &said(1, 1, 1)).await.unwrap();
+    let key = format!("tidegate:{{{BANK}}}:b");
+    let gone: u32 = look.hdel(&key, "incarnation").await.unwrap();
+    assert_eq!(gone, 1);
+    let salt = 100;
+    let next = Exchange { incarnation: Some(first.incarnation), salt, ..said(1, 2, 1) };
+    let reply = store.exchange(BANK, &next).await.unwrap();
+    assert_eq!((reply.incarnation, reply.knew_seq), (salt, 0));
+}
+
+#[tokio::test]
 async fn every_key_has_an_end() {
     let server = Server::start(&[]);
     let (store, mut look) = (store(&server), look(&server).await);
@@ -68,7 +82,7 @@ async fn another_protocol_is_refused_with_both_named() {
     let problem = store.exchange(BANK, &said(1, 2, 1)).await.unwrap_err().to_string();
     assert_eq!(
         problem,
-        "the shared state has protocol 3, this program speaks 2 (upgrade the older Tidegate, or give one of them another quota.prefix)"
+        "the shared state has protocol 4, this program speaks 3 (upgrade the older Tidegate, or give one of them another quota.prefix)"
     );
     assert!(store.view(BANK).await.is_err());
 }
@@ -172,6 +186,7 @@ async fn a_limit_whose_holders_were_evicted_is_taken_for_lost() {
         said.asks[0].now[0] = wanted;
         (said.limits[0].told, said.limits[0].told_unseen) = (*told, *told);
         said.limits[0].ended = vec![Ended { age: 0, all, unseen: all }];
+        said.limits[0].scouted = (all > *told).then_some(0);
         *told = all;
         store.exchange(BANK, &said).await.unwrap()
     };

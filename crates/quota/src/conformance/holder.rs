@@ -155,6 +155,7 @@ impl Part {
         LimitSide {
             key: LimitKey([0, 0, 0, 0, 0, 0, 0, u8::try_from(place).expect("there are few")]),
             name: format!("limit {place}"),
+            partition: format!("credential=client {place}"),
             terms: terms(place, rng),
             generation: self.generation,
             unspent: self.unspent,
@@ -164,6 +165,7 @@ impl Part {
             ended: self.ended.iter().map(|&(at, all, unseen)| Ended { age: now - at, all, unseen }).collect(),
             seen: (told && rng.u8(..) < 200).then(|| sight(now, place, quota, rng)),
             refused: (rng.u8(..) < 3).then(|| refusal(rng)),
+            scouted: (rng.u8(..) < 64).then(|| rng.u64(0..200)),
             recall: (self.recall || rng.u8(..) < 4).then(|| recall(quota, rng)),
         }
     }
@@ -202,7 +204,7 @@ fn terms(place: usize, rng: &mut Rng) -> Terms {
         2 => (rate(8_000, rng.u8(..) < 4), if rng.u8(..) < 4 { Refill::Even } else { Refill::Log }),
         _ => (if rng.u8(..) < 32 { Kind::Unknown } else { Kind::Cap { cap: quota } }, Refill::Log),
     };
-    Terms { kind, rule, proven: rng.u8(..) < 64, pinned: rng.u8(..) < 4 }
+    Terms { kind, rule, proven: rng.u8(..) < 64, pinned: rng.u8(..) < 4, assumed: rng.u8(..) < 64 }
 }
 
 /// What it saw. Most tell of windows that all agree on, in which less and less is left; some tell anything.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_core::share::{BankKey, HolderId};
 
-use super::Subject;
+use super::{Clock, Subject};
 use crate::store::{Lock, Name, Store};
 
 const LIFE: Duration = Duration::from_millis(300);
@@ -19,6 +19,7 @@ pub(super) async fn check(subject: &impl Subject) {
     a_value_ends_with_its_life(subject).await;
     an_unlocked_lock_is_free_and_its_fence_is_spent(subject).await;
     names_are_apart(subject).await;
+    what_began_by_a_clock_that_was_set_back_is_over(subject).await;
 }
 
 fn name(what: &str) -> Name {
@@ -102,4 +103,19 @@ async fn names_are_apart(subject: &impl Subject) {
     assert!(put(subject, &one, fence, b"mine").await);
     assert_eq!(value(subject, &other).await, None, "of another bank");
     assert_eq!(value(subject, &name("token/b")).await, None, "of another name");
+}
+
+async fn what_began_by_a_clock_that_was_set_back_is_over<S: Subject>(subject: &S) {
+    if S::CLOCK == Clock::Real {
+        return;
+    }
+    let name = name("token/clock");
+    let kept = yours(subject, &name, ONE).await;
+    assert!(put(subject, &name, kept, b"kept").await);
+    let late = yours(subject, &name, ONE).await;
+    subject.set_back(10 * LIFE).await;
+    assert_eq!(value(subject, &name).await, None, "it would be kept for eleven lives");
+    let next = yours(subject, &name, OTHER).await;
+    assert!(next > late, "who held it has held it for long enough: {next} after {late}");
+    subject.pass(10 * LIFE).await;
 }

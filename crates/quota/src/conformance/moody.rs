@@ -153,10 +153,21 @@ fn terms(rng: &mut Rng, limit: u8, mood: Mood) -> Terms {
     let kind = match limit {
         0 => Kind::Rate { quota: 300, window: 5_000, told: true },
         1 => Kind::Rate { quota, window: 60_000, told: !one_in(rng, 40) },
+        // Some declare another rate, of another window.
+        2 if one_in(rng, 30) => {
+            Kind::Rate { quota: rng.u32(40..200), window: rng.u64(5..20) * 1_000, told: false }
+        }
         2 => Kind::Rate { quota: 100, window: 10_000, told: false },
         3 => Kind::Cap { cap: 10 },
+        // As much as there can be.
+        4 if one_in(rng, 25) => {
+            let (quota, window) = (u32::MAX - rng.u32(..3), Terms::LONGEST_WINDOW - 3 + rng.u64(..9));
+            Kind::Rate { quota, window, told: rng.bool() }
+        }
         _ => Kind::Unknown,
     };
+    // Some have not been told yet.
+    let kind = if mood != Mood::Calm && one_in(rng, 40) { Kind::Unknown } else { kind };
     let rule = match limit {
         0 => Refill::Step,
         1 => Refill::Log,
@@ -170,7 +181,7 @@ fn terms(rng: &mut Rng, limit: u8, mood: Mood) -> Terms {
         // The ledger finds out by itself.
         Mood::Calm => false,
     };
-    Terms { kind, rule, proven, pinned: one_in(rng, 60) }
+    Terms { kind, rule, proven, pinned: one_in(rng, 60), assumed: one_in(rng, 4) }
 }
 
 fn sight(rng: &mut Rng) -> Sight {
@@ -237,6 +248,10 @@ impl Part {
     }
 
     fn side(&mut self, rng: &mut Rng, limit: u8, mood: Mood, now: At) -> LimitSide {
+        if mood != Mood::Calm && one_in(rng, 100) {
+            // Its gate was forgotten and made anew.
+            (self.all, self.unseen, self.told) = (0, 0, (0, 0));
+        }
         let ended = self.live(rng, mood);
         let rarely = match (mood, limit) {
             (Mood::Calm, _) => 600,
@@ -253,6 +268,7 @@ impl Part {
         let side = LimitSide {
             key: key(limit),
             name: format!("limit \"{limit}\""),
+            partition: if limit == 0 { String::new() } else { format!("family=/\"{limit}\"") },
             terms: terms(rng, limit, mood),
             generation: self.generation,
             unspent: self.unspent,
@@ -263,6 +279,7 @@ impl Part {
             ended,
             seen,
             refused: one_in(rng, rarely).then(|| refusal(rng)),
+            scouted: one_in(rng, if mood == Mood::Calm { 2 } else { 4 }).then(|| rng.u64(..60)),
             recall: owes.then(|| recall(rng, self.generation)),
         };
         self.told = (self.all, self.unseen);

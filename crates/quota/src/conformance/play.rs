@@ -157,9 +157,13 @@ pub(super) async fn play<S: Subject>(subject: &S, history: &History, met: &mut M
     None
 }
 
+/// A limit by its name and whose calls it counts; its quota, what is out, its epoch and its generation.
+type Lasting<'a> = BTreeMap<(&'a str, &'a str), (Option<u32>, u32, u64, u64)>;
+
 /// What of a view does not depend on when it was read.
-fn lasting(view: &[LimitView]) -> BTreeMap<&str, (Option<u32>, u32, u64, u64)> {
-    view.iter().map(|limit| (&*limit.name, (limit.quota, limit.out, limit.epoch, limit.generation))).collect()
+fn lasting(view: &[LimitView]) -> Lasting<'_> {
+    let counts = |limit: &LimitView| (limit.quota, limit.out, limit.epoch, limit.generation);
+    view.iter().map(|limit| ((&*limit.name, &*limit.partition), counts(limit))).collect()
 }
 
 fn unanswered(answer: Result<Reply, StoreError>) -> Result<Reply, Unanswered> {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tidegate::{Class, ErrorKind};
+use tidegate_core::observe::observe;
 use tidegate_core::poll::Sight;
 use tidegate_core::share::stagger;
 use tidegate_core::time::Mono;
@@ -198,8 +198,9 @@ impl Sender<'_> {
             Err(_) => return Ok(Told::Later { hint: None }),
         };
         let status = response.status();
-        let hint = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let hint = hint.map(Duration::from_secs);
+        let upstream = self.client.upstream();
+        let hint = observe(&upstream.profile().headers, status, response.headers(), upstream.clock().wall())
+            .retry_after;
         let unserved = response.headers().contains_key("tidegate-refused");
         let (parts, body) = response.into_parts();
         let Ok(body) = body.bytes(most).await else { return Ok(Told::Later { hint }) };

@@ -87,12 +87,16 @@ impl Bank {
             return Named::Pinned;
         }
         let Some(kind) = kind_by(limit, key, value) else { return Named::Unusable };
-        if kind != limit.kind {
+        let news = kind != limit.kind;
+        if news || limit.assumed {
             let limit = limit.key.clone();
-            self.quotas_told += 1;
             for gate in self.registry.set_kind(index, kind) {
                 self.schedule.touch(barriers::gate(gate));
             }
+            if !news {
+                return Named::Used;
+            }
+            self.quotas_told += 1;
             match kind {
                 LimitKind::Rate { quota, .. } => self.learnt(&limit, quota),
                 LimitKind::Concurrent { cap } => {
@@ -148,6 +152,7 @@ mod tests {
             kind: LimitKind::Rate { quota: 7, window },
             per: Vec::new(),
             pin: false,
+            assumed: false,
             observes: Observes::OwnName,
         }
     }

@@ -45,8 +45,18 @@ struct Said {
     gates: Vec<usize>,
     /// The lane of each ask.
     lanes: Vec<usize>,
-    /// The family of each door.
-    families: Vec<usize>,
+    /// The family of each door, and what of it was untold.
+    families: Vec<(usize, Option<doors::Untold>)>,
+}
+
+/// What people know of a store that has not answered since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// Whoever started the process was told that it is away.
+    Away,
+    /// That it cannot be used.
+    Unusable,
 }
 
 /// What a bank knows of its part.
@@ -72,7 +82,7 @@ pub(in crate::pace) struct Sharing {
     /// Nobody asks before; and how often in a row nobody answered.
     not_before: Mono,
     failures: u32,
-    told_unusable: bool,
+    told: Told,
     /// Why it does not answer, until that is told.
     why: Option<String>,
     /// When exchanges are due, and for what.
@@ -109,7 +119,7 @@ impl Sharing {
             round_trip: Self::FIRST_TRIP,
             not_before: Mono::ZERO,
             failures: 0,
-            told_unusable: false,
+            told: Told::Nothing,
             why: None,
             dues: BTreeSet::new(),
             gates: Vec::new(),
@@ -240,7 +250,7 @@ impl Bank {
         sharing.incarnation = Some(reply.incarnation);
         sharing.answered_seq = said.exchange.seq;
         sharing.heard = Some(now);
-        (sharing.failures, sharing.not_before, sharing.told_unusable) = (0, now, false);
+        (sharing.failures, sharing.not_before, sharing.told) = (0, now, Told::Nothing);
         sharing.round_trip = (now - said.at).min(Self::SAID_AGAIN);
         sharing.why = None;
         sharing.fallback.heard(reply.holders);

@@ -31,6 +31,7 @@ impl Gate {
             name: _,
             key: _,
             pinned: _,
+            assumed: _,
             backed: _,
             release: _,
             spread: _,

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::Gate;
 use crate::pace::secs::{secs, span};
 use crate::pace::sliding::Sliding;
-use crate::share::{Holding, Kind, LimitKey, LimitReply, Part};
+use crate::share::{Holding, Kind, LimitKey, LimitReply, Part, Permit};
 use crate::time::Mono;
 
 /// By what a shared gate goes.
@@ -47,7 +47,9 @@ pub(in crate::pace) struct Shared {
     /// Processes that share it, as last heard.
     holders: u32,
     heard: Option<Heard>,
-    /// What the fleet goes by instead of what is declared here, once that was told.
+    /// Others of the fleet draw from it, or did so a moment ago.
+    met_others: Option<Mono>,
+    /// What the fleet went by when it was told that configurations differ.
     differs: Option<Kind>,
     /// What this process sent; its quota is the part that it may use without the store.
     own: Option<Sliding>,
@@ -85,12 +87,13 @@ impl Heard {
 
 impl Shared {
     /// Nothing is held yet of the limit `key`.
-    pub(in crate::pace) fn new(key: LimitKey, name: &str, mode: Mode) -> Self {
+    pub(in crate::pace) fn new(key: LimitKey, name: &str, partition: String, mode: Mode) -> Self {
         Self {
-            holding: Holding::new(key, name),
+            holding: Holding::new(key, name).counted_for(partition),
             mode,
             holders: 1,
             heard: None,
+            met_others: None,
             differs: None,
             own: None,
             most: (0, 0, Mono::ZERO),
@@ -107,11 +110,15 @@ impl Shared {
     const PACE: f64 = 10.0;
     /// What is remembered of own attempts begins anew for a window that is longer or shorter by this share.
     const OTHER_WINDOW: f64 = 0.01;
+    /// A process that was heard of may draw for so long without being heard of again.
+    const REMEMBERED: Duration = Duration::from_mins(1);
     /// The ledger gives a silent holder up within this time and a window.
     const FORGOTTEN: Duration = Duration::from_mins(2);
+    /// The ledger keeps a limit for so long after its pause, and what it counted of this process.
+    const KEPT: Duration = Duration::from_mins(1);
 
-    fn took(&mut self, now: Mono, in_flight: u32) {
-        self.holding.took(now);
+    fn took(&mut self, now: Mono, in_flight: u32) -> Permit {
+        let permit = self.holding.took(now);
         let window = self.own.as_ref().map_or(Self::PACE, Sliding::window);
         if now - self.most.2 >= span(window) {
             self.most = (in_flight, self.most.0, now);
@@ -119,6 +126,7 @@ impl Shared {
         self.most.0 = self.most.0.max(in_flight);
         self.pace = (self.pace_at(secs(now)) + 1.0 / Self::PACE, secs(now));
         self.taken_at = secs(now);
+        permit
     }
 
     fn pace_at(&self, now: f64) -> f64 {
@@ -126,14 +134,14 @@ impl Shared {
         pace * (-(now - at).max(0.0) / Self::PACE).exp()
     }
 
-    fn ended(&mut self, now: Mono, certified: bool) {
-        self.holding.ended(now, certified);
+    fn ended(&mut self, now: Mono, permit: Permit, certified: bool) {
+        self.holding.ended(now, permit, certified);
         while self.places.front().is_some_and(|&(until, _)| until <= now) {
             self.places.pop_front();
         }
         let places: u32 = self.places.iter().map(|&(_, count)| count).sum();
         if self.holding.in_flight() + self.holding.unspent(now) < places {
-            self.holding.takes_place(now);
+            self.holding.takes_place(now, permit);
         }
         if let Some(own) = &mut self.own {
             own.spent(secs(now));
@@ -203,11 +211,20 @@ impl Gate {
         among.is_some_and(|shared| shared.heard.is_none() || shared.holders > 1)
     }
 
+    /// What looks like strangers' draw may be siblings': one process alone cannot tell them apart, and the store, which can, is away,
+    /// or came back of late and has not heard of all of them yet.
+    pub(in crate::pace) fn takes_siblings_for_strangers(&self, now: Mono) -> bool {
+        self.shared().is_some_and(|shared| {
+            let of_late = |met: Mono| now < met + Shared::REMEMBERED;
+            shared.mode != Mode::Joined || shared.heard.is_none() || shared.met_others.is_some_and(of_late)
+        })
+    }
+
     /// The store may still count something of it for this process: it must not be forgotten yet.
     pub(in crate::pace) fn is_held(&self, now: Mono) -> bool {
         self.shared().is_some_and(|shared| {
             let quiet = span(shared.own.as_ref().map_or(0.0, Sliding::window)) * 2 + Shared::FORGOTTEN;
-            shared.heard.is_some_and(|heard| now < heard.at + quiet)
+            shared.heard.is_some_and(|heard| now < (heard.at + quiet).max(heard.pause() + Shared::KEPT))
         })
     }
 }

@@ -46,7 +46,7 @@ impl Gate {
         let quota_left = throttle.reading.and_then(|reading| reading.remaining).is_some_and(|left| left > 0);
         self.throttles += 1;
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.share_ended(now, false);
+        self.share_ended(now, attempt.permit, false);
         let blind = quota_left || !self.knows_rate(at);
         if let Some(cap) = throttle.cap {
             self.crowd.believe(cap);
@@ -212,6 +212,7 @@ impl Gate {
 
     /// The upstream told another number than was declared. What headers told of the rate holds.
     pub(in crate::pace) fn set_kind(&mut self, kind: LimitKind) {
+        self.assumed = None;
         match (&mut self.knowledge, kind) {
             (Knowledge::Declared(sliding), LimitKind::Rate { quota, .. }) => sliding.set_quota(quota),
             (Knowledge::Capped(own), LimitKind::Concurrent { cap }) => *own = cap,

@@ -43,7 +43,7 @@ impl Registry {
     pub(super) fn share(&self, now: Mono, gate: &mut Gate) {
         let Some(partaking) = &self.sharing else { return };
         let Some(key) = self.share_key(gate.key, partaking.tokens_shared) else { return };
-        gate.share(Shared::new(key, &gate.name, Mode::Joined));
+        gate.share(Shared::new(key, &gate.name, self.shared_partition(gate.key), Mode::Joined));
         if partaking.mode != Mode::Joined {
             gate.set_mode(now, partaking.mode, &partaking.fallback, partaking.share);
         }
@@ -86,6 +86,21 @@ impl Registry {
     pub(in crate::pace) fn door_key(&self, family: usize) -> Option<LimitKey> {
         let state = self.families.get(family).filter(|_| family != OTHER)?;
         Some(LimitKey::of(&["door", state.family.as_str()]))
+    }
+
+    /// Whose count a gate is, for people, in words that are the same in every process.
+    fn shared_partition(&self, key: GateKey) -> String {
+        let mut parts = Vec::new();
+        if let Some(credential) = key.credential {
+            parts.push(format!("credential={}", self.credentials.name(credential).counted_as()));
+        }
+        if key.token.is_some() {
+            parts.push("token=fleet".to_owned());
+        }
+        if let (Some(family), Limit::Declared(_)) = (key.family, key.limit) {
+            parts.push(format!("family={}", self.families[family as usize].family));
+        }
+        parts.join(" ")
     }
 
     /// The name of a gate in the store.

@@ -25,7 +25,8 @@ impl Registry {
 
     /// Gives a declared limit other numbers: to the gates there are, which are returned, and to those to come.
     pub(in crate::pace) fn set_kind(&mut self, index: usize, kind: LimitKind) -> Vec<usize> {
-        Arc::make_mut(&mut self.config).limits[index].kind = kind;
+        let limit = &mut Arc::make_mut(&mut self.config).limits[index];
+        (limit.kind, limit.assumed) = (kind, false);
         let name = &self.names[index];
         let of_limit = self.gates.iter().filter(|(_, gate)| Arc::ptr_eq(&gate.name, name));
         let gates: Vec<usize> = of_limit.map(|(id, _)| id).collect();

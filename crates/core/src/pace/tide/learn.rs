@@ -175,18 +175,22 @@ impl Tide {
         remaining: u64,
     ) -> Change {
         let Some(reset) = &reading.reset else { return Change::Same };
+        // Siblings open windows: another answer may have told of the next one while this attempt was on its way.
+        let seen_since = self.siblings && self.promise.opened().up > attempt.sent;
+        let level = attempt.level_alone.filter(|_| !seen_since);
         let told = Told {
             sent: attempt.sent,
             answered: now,
             stood: self.certificate.level().is_none_or(|level| num(remaining) <= level),
-            rose: attempt.level_alone.is_some_and(|level| num(remaining) > level),
+            rose: level.is_some_and(|level| num(remaining) > level),
+            first: !self.siblings || num(remaining) + 1.0 >= self.limit,
         };
         let change = self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
-        let missing = attempt.level_alone.map_or(0.0, |level| self.limit - level);
-        let came_back = attempt.level_alone.map_or(0.0, |level| num(remaining) - level);
+        let missing = level.map_or(0.0, |level| self.limit - level);
+        let came_back = level.map_or(0.0, |level| num(remaining) - level);
         let due = attempt.promised.is_some_and(|due| now >= due.lo);
         let jumped = due && missing > 2.0 && came_back >= 0.5 * missing;
-        if change == Change::Same && jumped && self.promise.renewed(attempt.sent, now) {
+        if change == Change::Same && jumped && self.promise.renewed(&told) {
             return Change::Later { early: false };
         }
         change
@@ -253,7 +257,8 @@ impl Tide {
             self.promise.guessed_wrong();
         }
         let reset = reading.and_then(|reading| reading.reset.as_ref())?;
-        let told = Told { sent: attempt.sent, answered: now, stood: true, rose: false };
+        let told =
+            Told { sent: attempt.sent, answered: now, stood: true, rose: false, first: !self.siblings };
         self.promise.tell(reset, date, &told, self.refill.rule() == Rule::Step);
         // Where permits come back at any time the reset tells when all are back, not when one is.
         let windows = self.refill.rule() == Rule::Step;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Told;
 use crate::event::Event;
 use crate::pace::bank::{Bank, barriers};
 use crate::pace::gate::Mode;
@@ -44,6 +45,13 @@ impl Bank {
         }
     }
 
+    /// Whoever started this process was told that the store is away: until it answers, that is no news.
+    pub fn store_is_known_away(&mut self) {
+        if let Some(sharing) = self.sharing.as_deref_mut() {
+            sharing.told = Told::Away;
+        }
+    }
+
     /// Nobody answered.
     pub(super) fn no_answer(&mut self, now: Mono, away: Away) {
         let Some(sharing) = self.sharing.as_deref_mut() else { return };
@@ -60,7 +68,7 @@ impl Bank {
             }
             Away::Until(_) | Away::Unusable => now + pause,
         };
-        if away == Away::Unusable && !std::mem::replace(&mut sharing.told_unusable, true) {
+        if away == Away::Unusable && std::mem::replace(&mut sharing.told, Told::Unusable) != Told::Unusable {
             self.events.push(Event::StoreUnusable { why: sharing.why.take().unwrap_or_default() });
         }
     }
@@ -107,6 +115,7 @@ impl Bank {
             met: sharing.fallback.has_met(),
             on_store_loss: sharing.config.on_store_loss,
             why: sharing.why.take(),
+            again: sharing.told == Told::Away,
         });
         self.go_by(now, mode);
         if mode == Mode::Closed {

@@ -16,16 +16,19 @@ use crate::time::Mono;
 
 /// What changed at a breaker and is not told yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     Opened,
     Alive,
 }
+
+/// When the attempt left that proves a change, and what.
+pub(super) type Untold = (Mono, Change);
 
 /// Breakers that others have to hear of, or know more of.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// By family: when the attempt left that proves it, and what.
-    untold: BTreeMap<usize, (Mono, Change)>,
+    untold: BTreeMap<usize, Untold>,
     dues: BTreeMap<usize, Mono>,
     /// Families to be looked at again.
     pub(super) noted: Vec<usize>,
@@ -72,17 +75,18 @@ impl Bank {
         self.sharing = Some(sharing);
     }
 
-    /// What to say of breakers, and of which families.
-    pub(super) fn collect_doors(&mut self, now: Mono) -> (Vec<usize>, Vec<DoorSide>) {
+    /// What to say of breakers, and of which families, with what of it was untold.
+    pub(super) fn collect_doors(&mut self, now: Mono) -> (Vec<(usize, Option<Untold>)>, Vec<DoorSide>) {
         let (mut families, mut doors) = (Vec::new(), Vec::new());
         let Some(sharing) = self.sharing.as_deref_mut() else { return (families, doors) };
         let due = sharing.changes.dues.iter().filter(|&(_, &at)| at <= now + Self::TOGETHER);
         for (&family, _) in due.take(Exchange::MAX_DOORS) {
             let Some(key) = self.registry.door_key(family) else { continue };
             let breaker = &self.registry.families[family].breaker;
-            let (sent, change) = match sharing.changes.untold.get(&family) {
-                Some(&(sent, Change::Alive)) => (sent, DoorChange::Alive),
-                Some(&(sent, Change::Opened)) => {
+            let untold = sharing.changes.untold.get(&family).copied();
+            let (sent, change) = match untold {
+                Some((sent, Change::Alive)) => (sent, DoorChange::Alive),
+                Some((sent, Change::Opened)) => {
                     let left = match breaker.admission(now) {
                         Admission::Refuse(until) => until - now,
                         _ => Duration::ZERO,
@@ -92,16 +96,16 @@ impl Bank {
                 }
                 None => (now, DoorChange::MayIProbe),
             };
-            families.push(family);
+            families.push((family, untold));
             doors.push(DoorSide { key, sent: millis((now - sent).as_millis()), change });
         }
-        sharing.changes.noted.extend(&families);
+        sharing.changes.noted.extend(families.iter().map(|&(family, _)| family));
         (families, doors)
     }
 
     /// What the others know of them.
     pub(super) fn doors_heard(&mut self, now: Mono, said: &Said, replies: &[DoorReply], remember: bool) {
-        for ((&family, side), reply) in said.families.iter().zip(&said.exchange.doors).zip(replies) {
+        for ((&(family, told), side), reply) in said.families.iter().zip(&said.exchange.doors).zip(replies) {
             if self.registry.door_key(family) != Some(side.key) {
                 continue;
             }
@@ -119,12 +123,8 @@ impl Bank {
             }
             self.schedule.touch(barriers::family(family));
             let Some(sharing) = self.sharing.as_deref_mut() else { return };
-            let told = match side.change {
-                DoorChange::Opened { .. } => Some(Change::Opened),
-                DoorChange::Alive => Some(Change::Alive),
-                DoorChange::MayIProbe => None,
-            };
-            if sharing.changes.untold.get(&family).map(|&(_, change)| change) == told {
+            // The same may have happened again while the exchange was under way: that is not told yet.
+            if told.is_some_and(|told| sharing.changes.untold.get(&family) == Some(&told)) {
                 sharing.changes.untold.remove(&family);
             }
             sharing.changes.noted.push(family);

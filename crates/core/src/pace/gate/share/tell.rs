@@ -7,27 +7,28 @@ use crate::event::Event;
 use crate::pace::gate::{Gate, Knowledge};
 use crate::pace::refill::Rule;
 use crate::pace::secs::{mono, num, secs};
+use crate::pace::spec::LimitKind;
 use crate::pace::ticket::Attempt;
-use crate::share::{Fallback, Grant, Kind, LimitReply, LimitSide, Ms, Refill, Refused, Terms};
+use crate::share::{
+    Differing, Fallback, Grant, Kind, LimitReply, LimitSide, Ms, Permit, Refill, Refused, Terms,
+};
 use crate::time::Mono;
 
 impl Gate {
-    pub(in crate::pace::gate) fn share_took(&mut self, now: Mono) {
+    pub(in crate::pace::gate) fn share_took(&mut self, now: Mono) -> Permit {
         let in_flight = self.in_flight;
+        self.shared_mut().map_or_else(Permit::default, |shared| shared.took(now, in_flight))
+    }
+
+    pub(in crate::pace::gate) fn share_gave_back(&mut self, permit: Permit) {
         if let Some(shared) = self.shared_mut() {
-            shared.took(now, in_flight);
+            shared.holding.gave_back(permit);
         }
     }
 
-    pub(in crate::pace::gate) fn share_gave_back(&mut self, at: Mono) {
+    pub(in crate::pace::gate) fn share_ended(&mut self, now: Mono, permit: Permit, certified: bool) {
         if let Some(shared) = self.shared_mut() {
-            shared.holding.gave_back(at);
-        }
-    }
-
-    pub(in crate::pace::gate) fn share_ended(&mut self, now: Mono, certified: bool) {
-        if let Some(shared) = self.shared_mut() {
-            shared.ended(now, certified);
+            shared.ended(now, permit, certified);
         }
     }
 
@@ -109,28 +110,59 @@ impl Gate {
         let epoch_since = before.map_or(now, |heard| heard.epoch_since);
         shared.heard = Some(Heard { reply: *reply, at: now, epoch_since });
         shared.holders = holders;
+        if holders > 1 {
+            shared.met_others = Some(now);
+        }
         shared.holding.hear(now, said_at, holders, reply);
+        self.take_on(reply);
     }
 
-    /// What is declared here and what the fleet goes by instead, the first time that it is so. What headers told goes before what
-    /// is declared, and that is no difference between processes.
-    pub(in crate::pace) fn terms_differ(&mut self, reply: &LimitReply) -> Option<Event> {
-        let own = match &self.knowledge {
-            Knowledge::Declared(_) | Knowledge::Capped(_) => self.terms().kind,
-            Knowledge::Told(_) | Knowledge::Unknown | Knowledge::Silent(_) => return None,
-        };
-        let fleet = reply.terms.kind;
-        let told = matches!(fleet, Kind::Unknown | Kind::Rate { told: true, .. });
-        let shared = self.shared_mut()?;
-        if told || fleet == own || shared.differs == Some(fleet) {
+    /// Of what a profile takes for usual, the fleet's number holds here too while somebody there knows it, so that this process
+    /// goes on by it without the store.
+    fn take_on(&mut self, reply: &LimitReply) {
+        let known = !reply.terms.assumed;
+        match (&mut self.knowledge, self.assumed) {
+            (Knowledge::Declared(sliding), Some(LimitKind::Rate { quota: usual, .. })) => {
+                let quota = match reply.terms.kind {
+                    Kind::Rate { quota, window, .. } if known && window == millis(sliding.window()) => {
+                        u64::from(quota)
+                    }
+                    _ => usual,
+                };
+                if sliding.quota() != quota {
+                    sliding.set_quota(quota);
+                }
+            }
+            (Knowledge::Capped(own), Some(LimitKind::Concurrent { cap: usual })) => {
+                *own = match reply.terms.kind {
+                    Kind::Cap { cap } if known => cap,
+                    _ => usual,
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// How what is declared here differs from what other processes declare.
+    pub(in crate::pace::gate) fn differing(&self, reply: &LimitReply) -> Option<Differing> {
+        // What is usual is no word of a configuration: who knows better is right.
+        if self.assumed.is_some() && !reply.terms.assumed {
             return None;
         }
-        shared.differs = Some(fleet);
-        Some(Event::TermsDiffer {
-            limit: self.name.to_string(),
-            here: own.to_string(),
-            fleet: fleet.to_string(),
-        })
+        match &self.knowledge {
+            Knowledge::Declared(_) | Knowledge::Capped(_) => Differing::of(self.terms().kind, reply),
+            Knowledge::Told(_) | Knowledge::Unknown | Knowledge::Silent(_) => None,
+        }
+    }
+
+    /// The same, the first time that it is so with what the fleet goes by.
+    pub(in crate::pace) fn terms_differ(&mut self, reply: &LimitReply) -> Option<Event> {
+        let differing = self.differing(reply)?;
+        let shared = self.shared_mut()?;
+        if shared.differs.replace(reply.terms.kind) == Some(reply.terms.kind) {
+            return None;
+        }
+        Some(Event::TermsDiffer { limit: self.name.to_string(), differing })
     }
 
     pub(in crate::pace) fn granted(&mut self, now: Mono, grant: &Grant) {
@@ -154,6 +186,10 @@ impl Gate {
         let Some(shared) = self.shared_mut() else { return };
         shared.mode = mode;
         (shared.alone_since, shared.turn) = (secs(now), f64::NEG_INFINITY);
+        if mode == Mode::Joined {
+            // Siblings that have not spoken to a store that was away are there all the same.
+            shared.met_others = Some(now);
+        }
         if mode == Mode::Part
             && let Some(quota) = quota
         {
@@ -208,18 +244,34 @@ impl Gate {
                     Some(heard) => (heard.reply.terms.rule, false),
                     None => proven_rule(tide.rule(), tide.is_proven_step(), tide.is_proven_log()),
                 };
-                Terms { kind: rate(tide.limit().max(1), tide.window_of(rule), true), rule, proven, pinned }
+                Terms {
+                    kind: rate(tide.limit().max(1), tide.window_of(rule), true),
+                    rule,
+                    proven,
+                    pinned,
+                    assumed: false,
+                }
             }
             Knowledge::Declared(sliding) => {
                 // Whether bursts are refused the store finds out for all, from the throttles that it is told of.
-                let kind = rate(sliding.quota(), sliding.window(), false);
-                Terms { kind, rule: Refill::Log, proven: false, pinned }
+                // What is assumed here is said, not what was taken over: otherwise nobody would ever be rid of a wrong number.
+                let quota = match self.assumed {
+                    Some(LimitKind::Rate { quota, .. }) => quota,
+                    _ => sliding.quota(),
+                };
+                let (kind, assumed) = (rate(quota, sliding.window(), false), self.assumed.is_some());
+                Terms { kind, rule: Refill::Log, proven: false, pinned, assumed }
             }
             Knowledge::Capped(cap) => {
-                Terms { kind: Kind::Cap { cap: *cap }, rule: Refill::Step, proven: false, pinned }
+                let cap = match self.assumed {
+                    Some(LimitKind::Concurrent { cap }) => cap,
+                    _ => *cap,
+                };
+                let assumed = self.assumed.is_some();
+                Terms { kind: Kind::Cap { cap }, rule: Refill::Step, proven: false, pinned, assumed }
             }
             Knowledge::Unknown | Knowledge::Silent(_) => {
-                Terms { kind: Kind::Unknown, rule: Refill::Step, proven: false, pinned }
+                Terms { kind: Kind::Unknown, rule: Refill::Step, proven: false, pinned, assumed: false }
             }
         }
     }
@@ -243,5 +295,5 @@ fn proven_rule(rule: Rule, step: bool, log: bool) -> (Refill, bool) {
     reason = "the cast saturates, and windows are positive"
 )]
 fn millis(seconds: f64) -> Ms {
-    ((seconds * 1e3).ceil() as Ms).clamp(1, 1_000_000_000_000)
+    ((seconds * 1e3).ceil() as Ms).clamp(1, Terms::LONGEST_WINDOW)
 }

@@ -85,6 +85,7 @@ impl Gate {
             lease_for_ms: lease,
             generation: heard.reply.generation,
             epoch: heard.reply.epoch,
+            differs: self.differing(&heard.reply).map(|differing| differing.to_string()),
         })
     }
 }
