@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate::Class;
+use tidegate_core::outlook::Outlook;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Run the simulator, to develop and test against instead of a real organisation.
     Sim(SimArgs),
+    /// Tell when a job will be finished, with the windows of the calendar in it. Nothing is sent.
+    Plan(PlanArgs),
     /// Play scenarios, several strategies side by side, in virtual time or (with --sockets) in real time.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -51,6 +55,9 @@ pub(crate) enum Command {
     /// Look at a quota that is shared with other processes.
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// Make keys for programs that call through a gateway.
+    #[command(subcommand)]
+    Caller(CallerCommand),
     /// Look at vendors' rules.
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -62,6 +69,9 @@ pub(crate) struct Connection {
     /// Configuration file, or TIDEGATE_CONFIG; `tidegate.toml` in the working folder is read if it is there.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The tenant, where the configuration has several; otherwise the name of the only one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
     /// A built-in profile, or a profile file.
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
@@ -261,6 +271,46 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// How many calls the job makes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=Outlook::MAX_CALLS))]
+    pub(crate) calls: u64,
+    /// Their class: interactive, sync, bulk or poll.
+    #[arg(long, default_value = "bulk", value_parser = class)]
+    pub(crate) class: Class,
+    /// What they call, with a method in front (PATCH if there is none): it decides which limits count.
+    #[arg(long, value_name = "[METHOD] PATH", default_value = "/api/v2/users/1")]
+    pub(crate) path: String,
+    /// When it begins, such as 2026-11-23T05:55, by the clock of --tz, or with an offset of its own. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<String>,
+    /// Time zone of --start and of what is told. Default: that of the first window, else UTC.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// Configuration file with the windows and limits, or TIDEGATE_CONFIG; `tidegate.toml` in the working folder is read if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A built-in profile, or a profile file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
+    /// The tenant, where the configuration has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// Draw a picture into a file; `-` prints it instead of the table.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
+    pub(crate) format: PlanFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    Table,
+    Json,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) connection: Connection,
@@ -314,7 +364,7 @@ pub(crate) struct LabRunArgs {
     /// Write all numbers as JSON; `-` prints them instead of the tables.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Play only this strategy: tidegate, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated with others.
+    /// Play only this strategy: tidegate, no-calendar, reactive, reactive-jitter, guide, fixed-rate or aimd. May be repeated with others.
     #[arg(long, value_name = "NAME")]
     pub(crate) strategy: Vec<tidegate_lab::StrategyName>,
     /// Another seed than the scenario's own.
@@ -374,6 +424,24 @@ pub(crate) struct QuotaShowArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum CallerCommand {
+    /// Make a key. It is told once, on standard error; what is to be configured goes to standard output.
+    New(CallerNewArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CallerNewArgs {
+    /// The caller's name.
+    pub(crate) name: String,
+    /// The tenant it calls for.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    /// The classes it may call in, separated by commas; all if absent.
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
+    pub(crate) classes: Vec<Class>,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Check a profile file and tell all its problems.
     Check {
@@ -388,6 +456,10 @@ pub(crate) enum ProfileCommand {
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
     },
+}
+
+fn class(text: &str) -> Result<Class, String> {
+    text.parse().map_err(|what| format!("`{text}` {what}"))
 }
 
 /// Reads "5s", "250ms", "1m".

@@ -26,7 +26,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output;
 use crate::quota::SHOW;
-use crate::serve::{keys_for, state_for};
+use crate::serve::{keys_for, keys_of, state_for};
 use crate::settings::Settings;
 use crate::signals::interrupted;
 
@@ -61,12 +61,16 @@ fn finding(what: &'static str, how: How, told: impl Into<String>) -> Finding {
 
 pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
     let environment = Environment::of_process();
+    let all = Settings::load_all(&args.connection, &environment)?;
     let settings = Settings::load(&args.connection, &environment)?;
     let mut config = settings.upstream()?;
     let port = settings.listen(None, None)?.0.port();
     let files = Files {
         state: state_for(&config.api, settings.keep_state(None, &environment)),
-        keys: keys_for(&config.api, settings.keep_keys(None, &environment, port)),
+        keys: keys_for(
+            &config.api,
+            keys_of(&all, settings.keep_keys(None, &environment, port), config.tenant.as_str()),
+        ),
         of: (config.tenant.clone(), config.api.clone()),
         journals: args.journal.clone(),
     };

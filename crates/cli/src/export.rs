@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate::Client;
+use tidegate::{Client, Upstream};
 use tidegate_bulk::Exit;
 use tidegate_bulk::export::{
     Existing, ExportError, Exported, Manifest, Output, Progress, Request, export, manifest_of,
@@ -16,12 +16,12 @@ use crate::args::ExportArgs;
 use crate::bulk::link::Link;
 use crate::failure::Failure;
 use crate::output;
-use crate::progress::{Line, Sample, Watch};
+use crate::progress::{Line, Sample, Watch, held};
 use crate::signals::interrupted;
 
 pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let request = request(&args)?;
-    let link = Link::of(&args.connection, args.via.as_deref())?;
+    let link = Link::of(&args.connection, args.via.as_deref(), args.out.as_deref())?;
     link.begin().await?;
     let request = Request { headers: link.headers.clone(), ..request };
     let client = Client::over(Arc::clone(&link.upstream));
@@ -38,7 +38,8 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     });
     // Rows on a terminal and a line about them would be in each other's way.
     let quiet = args.quiet || (args.out.is_none() && output::width().is_some());
-    let mut shown = Shown { quiet, rows: Arc::default(), watch: Arc::clone(&link.watch), line: None };
+    let (upstream, watch) = (Arc::clone(&link.upstream), Arc::clone(&link.watch));
+    let mut shown = Shown { quiet, rows: Arc::default(), watch, upstream, line: None };
     let ended = export(&client, &request, to, &mut |progress| shown.tell(progress), stopping).await;
     drop(shown);
     listen.abort();
@@ -89,6 +90,7 @@ struct Shown {
     quiet: bool,
     rows: Arc<AtomicU64>,
     watch: Arc<Watch>,
+    upstream: Arc<Upstream>,
     line: Option<Line>,
 }
 
@@ -97,8 +99,10 @@ impl Shown {
         self.rows.store(progress.rows, Ordering::Relaxed);
         if self.line.is_none() {
             let (rows, watch) = (Arc::clone(&self.rows), Arc::clone(&self.watch));
+            let upstream = Arc::clone(&self.upstream);
             let look = move || Sample {
                 ended: rows.load(Ordering::Relaxed),
+                held: held(&upstream),
                 notes: vec![(watch.throttles(), "throttles")],
             };
             self.line = Some(Line::start("rows", progress.total.unwrap_or_default(), self.quiet, look));

@@ -36,6 +36,12 @@ impl Failure {
         Self { exit: self.exit, message: format!("{}\n{}", self.message, other.message) }
     }
 
+    /// The same, with whose it is before each line.
+    pub(crate) fn of(self, whose: &str) -> Self {
+        let lines: Vec<String> = self.message.lines().map(|line| format!("{whose}: {line}")).collect();
+        Self { message: lines.join("\n"), ..self }
+    }
+
     /// It has been told already; only the exit code is left.
     pub(crate) fn told(exit: Exit) -> Self {
         Self::new(exit, "")

@@ -73,7 +73,10 @@ async fn on_sockets(scenario: &Scenario, options: &Options, args: &LabRunArgs) -
     let (progress, begun) = (Arc::new(sockets::Progress::default()), Instant::now());
     let look = {
         let progress = Arc::clone(&progress);
-        move || Sample { ended: progress.ended(), notes: vec![(begun.elapsed().as_secs(), "s passed")] }
+        move || {
+            let notes = vec![(begun.elapsed().as_secs(), "s passed")];
+            Sample { ended: progress.ended(), notes, ..Sample::default() }
+        }
     };
     let line = Line::start("calls", forecast.calls, args.quiet, look);
     let report = sockets::run(scenario, options, &forecast, &progress).await;

@@ -2,6 +2,7 @@
 
 mod args;
 mod bulk;
+mod caller;
 mod demo;
 mod doctor;
 mod environment;
@@ -11,6 +12,7 @@ mod lab;
 mod lab_output;
 mod listen;
 mod output;
+mod plan;
 mod profile;
 mod progress;
 mod quota;
@@ -50,8 +52,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Plan(args) => plan::run(&args),
         Command::Lab(command) => lab::run(&command).await,
         Command::Quota(command) => quota::run(command).await,
+        Command::Caller(command) => caller::run(&command),
         Command::Profile(command) => profile::run(command),
     }
 }

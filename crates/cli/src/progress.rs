@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidegate::observe::{AttemptDone, Observer};
+use tidegate::{Class, Upstream};
 use tidegate_bulk::execute;
 use tidegate_core::event::Event;
 use tokio::task::JoinHandle;
@@ -78,15 +79,25 @@ pub(crate) struct Sample {
     pub(crate) ended: u64,
     /// What else is to be told, with its count; the first always, the others once they have happened.
     pub(crate) notes: Vec<(u64, &'static str)>,
+    /// Why nothing leaves now, if it is for a window of the calendar.
+    pub(crate) held: Option<String>,
+}
+
+/// Why nothing leaves to an upstream now, if it is for a window of the calendar.
+pub(crate) fn held(upstream: &Upstream) -> Option<String> {
+    upstream.pacer().held(Class::Bulk).map(|(words, _)| words)
 }
 
 /// Looks at a bulk run of which `already` items had ended before this process began.
 pub(crate) fn of_run(
     already: u64,
+    upstream: &Arc<Upstream>,
     progress: Arc<execute::Progress>,
     watch: Arc<Watch>,
 ) -> impl Fn() -> Sample + Send + 'static {
+    let upstream = Arc::clone(upstream);
     move || Sample {
+        held: held(&upstream),
         ended: already + progress.ended(),
         notes: vec![
             (watch.throttles(), "throttles"),
@@ -121,7 +132,8 @@ impl Line {
         };
         let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏░"));
-        let teller = Teller { unit, total, pace: Pace::default(), told: 0, told_at: Duration::ZERO };
+        let teller =
+            Teller { unit, total, pace: Pace::default(), told: 0, told_at: Duration::ZERO, held: false };
         let milestones = bar.is_hidden() && !quiet;
         output::show((!bar.is_hidden()).then(|| bar.clone()));
         let follow = tokio::spawn(follow(bar.clone(), milestones, teller, look));
@@ -168,6 +180,8 @@ struct Teller {
     /// Tenths told as milestones, and when the last was told.
     told: u64,
     told_at: Duration,
+    /// The last one told that nothing leaves.
+    held: bool,
 }
 
 impl Teller {
@@ -190,16 +204,20 @@ impl Teller {
                 write!(line, ", {count} {what}").expect("a string takes everything");
             }
         }
+        if let Some(held) = &sample.held {
+            write!(line, ", {held}").expect("a string takes everything");
+        }
         line
     }
 
     /// The line, if it is time for one.
     fn milestone(&mut self, now: Duration, sample: &Sample) -> Option<String> {
         let tenths = sample.ended.saturating_mul(10) / self.total.max(1);
-        if tenths <= self.told && now.saturating_sub(self.told_at) < SILENCE {
+        let changed = self.held != sample.held.is_some();
+        if tenths <= self.told && now.saturating_sub(self.told_at) < SILENCE && !changed {
             return None;
         }
-        (self.told, self.told_at) = (tenths, now);
+        (self.told, self.told_at, self.held) = (tenths, now, sample.held.is_some());
         Some(self.line(sample))
     }
 }
@@ -249,7 +267,7 @@ mod tests {
     use super::*;
 
     fn teller(total: u64) -> Teller {
-        Teller { unit: "items", total, pace: Pace::default(), told: 0, told_at: Duration::ZERO }
+        Teller { unit: "items", total, pace: Pace::default(), told: 0, told_at: Duration::ZERO, held: false }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -286,17 +304,36 @@ mod tests {
 
     #[test]
     fn what_has_not_happened_is_not_told_except_the_first() {
-        let sample = Sample { ended: 3, notes: vec![(0, "throttles"), (0, "failed"), (2, "unknown")] };
+        let notes = vec![(0, "throttles"), (0, "failed"), (2, "unknown")];
+        let sample = Sample { ended: 3, notes, held: None };
         assert_eq!(teller(10).line(&sample), "3/10 items, 0 throttles, 2 unknown");
     }
 
     #[test]
     fn milestones_come_at_tenths_and_after_a_silent_minute() {
         let mut teller = teller(100);
-        let mut at =
-            |second, ended| teller.milestone(seconds(second), &Sample { ended, notes: Vec::new() }).is_some();
+        let mut at = |second, ended| {
+            teller.milestone(seconds(second), &Sample { ended, ..Sample::default() }).is_some()
+        };
         let told = [at(0, 0), at(1, 9), at(2, 10), at(3, 15), at(4, 42), at(5, 49), at(65, 49), at(66, 49)];
         assert_eq!(told, [false, false, true, false, true, false, true, false]);
+    }
+
+    #[test]
+    fn a_window_that_begins_to_hold_and_ends_is_told_at_once() {
+        let mut teller = teller(100);
+        let mut at = |second, held: Option<&str>| {
+            let held = held.map(str::to_owned);
+            teller.milestone(seconds(second), &Sample { ended: 3, held, ..Sample::default() })
+        };
+        let words = "held by window \"night\" until 06:20 CDT";
+        assert_eq!(at(1, None), None);
+        assert_eq!(
+            at(2, Some(words)).as_deref(),
+            Some("3/100 items, held by window \"night\" until 06:20 CDT")
+        );
+        assert_eq!(at(3, Some(words)), None);
+        assert_eq!(at(4, None).as_deref(), Some("3/100 items"));
     }
 
     #[test]

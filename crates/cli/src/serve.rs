@@ -1,11 +1,19 @@
 //! `tidegate serve`: the gateway.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use tidegate::clock::Clock;
 use tidegate::observe::{Observer, Traced};
 use tidegate::state::StateFile;
-use tidegate_gateway::{GatewayConfig, KeepKeys, KeepState, StartError, must_be_loopback};
+use tidegate::transport::Connections;
+use tidegate::{Class, UpstreamConfig};
+use tidegate_gateway::{
+    CallerConfig, GatewayConfig, KeepKeys, KeepState, RouteRule, StartError, TenantConfig, must_be_loopback,
+};
 use tidegate_store::ledger::Ledger;
 
 use crate::args::ServeArgs;
@@ -14,34 +22,61 @@ use crate::failure::{Failure, all};
 use crate::listen::{bind, could_bind};
 use crate::output;
 use crate::quota::look_at_store;
-use crate::settings::Settings;
+use crate::settings::{Profiles, Settings};
 use crate::signals::interrupted;
 
 /// Serves until it is told to stop, then drains.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let environment = Environment::of_process();
-    let settings = Settings::load(&args.connection, &environment)?;
-    if let Some(assumed) = settings.assumed_region() {
-        output::talk(&assumed);
-    }
+    let settings = Settings::load_all(&args.connection, &environment)?;
     let (data_addr, admin_addr) = settings.listen(args.listen, args.admin)?;
     let max_wait = settings.max_wait(args.max_wait)?;
     let keep = settings.keep_state(args.state_dir, &environment);
     let keep_keys = |port| settings.keep_keys(args.state.clone(), &environment, port);
     if args.check {
-        check(&settings, data_addr, admin_addr, &keep, &keep_keys(data_addr.port())).await?;
+        let told = check(&settings, data_addr, admin_addr, &keep, &keep_keys(data_addr.port())).await?;
+        output::data(&told);
         output::talk("the configuration is good");
         return Ok(());
     }
-    let mut config = GatewayConfig::new(settings.upstream()?);
-    config.store_is_away = !look_at_store(&config.upstream).await?;
-    config.doors = settings.doors();
-    config.max_wait = max_wait;
-    let api = config.upstream.api.clone();
-    config.state = state_for(&api, keep);
+    let upstreams = upstreams(&settings)?;
+    let (callers, routes) = callers_and_routes(&settings, &upstreams)?;
+    let store_is_away = match upstreams.first() {
+        Some(upstream) => !look_at_store(upstream).await?,
+        None => false,
+    };
     let listeners = (bind(data_addr, "--listen").await?, bind(admin_addr, "--admin").await?);
     let port = listeners.0.local_addr().map_err(Failure::usage)?.port();
-    config.keys = keys_for(&api, keep_keys(port));
+    let tenants: Vec<TenantConfig> = upstreams
+        .into_iter()
+        .map(|mut upstream| {
+            if let Some(name) = &mut upstream.staggered_as {
+                // Several gateways of one machine begin again one after the other.
+                *name = format!("{name} {port}");
+            }
+            TenantConfig {
+                state: state_for(&upstream.api, keep.clone()),
+                keys: keys_for(&upstream.api, keys_of(&settings, keep_keys(port), upstream.tenant.as_str())),
+                upstream,
+            }
+        })
+        .collect();
+    let to = match tenants.as_slice() {
+        [only] => only.upstream.api.clone(),
+        several => format!("{} tenants", several.len()),
+    };
+    let config = GatewayConfig {
+        tenants_by_path: settings.serves_many(),
+        callers,
+        anonymous: settings.anonymous(),
+        routes,
+        doors: settings.doors(),
+        fresh: settings.fresh(),
+        cache: settings.cache(),
+        store_is_away,
+        max_wait,
+        ..GatewayConfig::of(tenants)
+    };
     let observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Traced)];
     let gateway =
         tidegate_gateway::start(config, observers, listeners.0, listeners.1).map_err(
@@ -53,7 +88,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let stop = interrupted();
     output::data(&format!("listening on http://{}\n", gateway.data_addr()));
     output::data(&format!("admin on http://{}\n", gateway.admin_addr()));
-    output::talk(&format!("forwarding to {api}; Ctrl-C drains and ends"));
+    output::talk(&format!("forwarding to {to}; Ctrl-C drains and ends"));
     stop.await;
     output::talk("draining: no new connections, calls in flight are answered; Ctrl-C again ends at once");
     tokio::select! {
@@ -62,15 +97,62 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
 }
 
-/// Everything that would keep a gateway from starting, at once. A gateway that runs already is none of it: it has these
-/// ports and this folder.
+/// The upstream of each tenant that is served; all their problems at once.
+fn upstreams(settings: &Settings) -> Result<Vec<UpstreamConfig>, Failure> {
+    let many = settings.serves_many();
+    let (mut profiles, connections) = (Profiles::new(), Connections::new(Clock::start()));
+    let each = settings.of_each()?;
+    // Once for all that have nothing else: it is the profile's.
+    let assumed: BTreeSet<String> = each.iter().filter_map(Settings::assumed_region).collect();
+    for assumed in &assumed {
+        output::talk(assumed);
+    }
+    let found = each.iter().map(|one| {
+        let made = one.upstream_with(&mut profiles).and_then(|mut config| {
+            // Trust in the web's certificates is not built anew for each.
+            config.connections = Some(connections.clone());
+            let usable = tidegate::Upstream::new(config.clone());
+            usable.map(|_| config).map_err(|problems| bad_settings(&problems))
+        });
+        if many { made.map_err(|failure| failure.of(&format!("tenant `{}`", one.tenant()))) } else { made }
+    });
+    all(found)
+}
+
+fn callers_and_routes(
+    settings: &Settings,
+    upstreams: &[UpstreamConfig],
+) -> Result<(Vec<CallerConfig>, Vec<RouteRule>), Failure> {
+    let served: Vec<&str> = upstreams.iter().map(|upstream| upstream.tenant.as_str()).collect();
+    settings.callers_and_routes(&served)
+}
+
+/// Where a tenant's keys are kept: of several each has a file of its own, beside where the only one's would be.
+pub(crate) fn keys_of(settings: &Settings, keys: KeepKeys, tenant: &str) -> KeepKeys {
+    if settings.tenant_names().next().is_none() {
+        return keys;
+    }
+    let own = |path: PathBuf| {
+        let kind = path.extension().map(|kind| format!(".{}", kind.to_string_lossy())).unwrap_or_default();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        path.with_file_name(format!("{stem}.{tenant}{kind}"))
+    };
+    match keys {
+        KeepKeys::InMemory => KeepKeys::InMemory,
+        KeepKeys::In(path) => KeepKeys::In(own(path)),
+        KeepKeys::InOnceNeeded(path) => KeepKeys::InOnceNeeded(own(path)),
+    }
+}
+
+/// Everything that would keep a gateway from starting, at once; or what it would serve. A gateway that runs already is none of it:
+/// it has these ports and this folder.
 async fn check(
     settings: &Settings,
     data: SocketAddr,
     admin: SocketAddr,
     keep: &KeepState,
     keys: &KeepKeys,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let mut found = Vec::new();
     for (port, flag, addr) in [("the data port", "--listen", data), ("the admin port", "--admin", admin)] {
         found.push(match must_be_loopback(port, addr) {
@@ -87,14 +169,50 @@ async fn check(
     if let KeepKeys::In(file) = keys {
         found.push(Ledger::could_be_at(file).map_err(Failure::usage));
     }
-    match settings.upstream() {
+    let mut told = String::new();
+    match upstreams(settings) {
         Err(failure) => found.push(Err(failure)),
-        Ok(config) => {
-            found.push(look_at_store(&config).await.map(drop));
-            found.push(tidegate::Upstream::new(config).map(drop).map_err(|problems| bad_settings(&problems)));
+        Ok(upstreams) => {
+            if let Some(upstream) = upstreams.first() {
+                found.push(look_at_store(upstream).await.map(drop));
+            }
+            match callers_and_routes(settings, &upstreams) {
+                Ok((callers, _)) => told = effective(&upstreams, &callers),
+                Err(failure) => found.push(Err(failure)),
+            }
         }
     }
-    all(found).map(drop)
+    all(found).map(|_| told)
+}
+
+/// What a gateway with this configuration serves, a line each.
+fn effective(upstreams: &[UpstreamConfig], callers: &[CallerConfig]) -> String {
+    let mut told = String::new();
+    for upstream in upstreams {
+        let UpstreamConfig { tenant, profile, api, credential, class_credentials, limits, .. } = upstream;
+        let who = credential
+            .as_ref()
+            .map_or_else(|| "no credential".to_owned(), |(id, _)| format!("credential {id}"));
+        let classes = Class::ALL.into_iter().zip(class_credentials);
+        let classes: String = classes
+            .filter_map(|(class, own)| own.as_ref().map(|(id, _)| format!(", {} as {id}", class.name())))
+            .collect();
+        let shared = if upstream.quota.is_some() { ", quota shared" } else { "" };
+        writeln!(
+            told,
+            "tenant {tenant}: {api} by profile {}, {who}{classes}, {} limits of its own{shared}",
+            profile.name,
+            limits.len()
+        )
+        .expect("it is text");
+    }
+    for CallerConfig { name, tenant, classes, weight, .. } in callers {
+        let tenant = tenant.as_deref().unwrap_or("that of calls without one");
+        let classes: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+        writeln!(told, "caller {name}: tenant {tenant}, {}, weight {weight}", classes.join(" "))
+            .expect("it is text");
+    }
+    told
 }
 
 /// Where the pacing of the upstream at `api` is kept. Nowhere unless somebody named a place, if it is on this machine: a

@@ -59,6 +59,11 @@ fn the_pages_of_export_and_doctor_name_every_flag() {
 }
 
 #[test]
+fn the_calendars_page_names_every_flag_of_plan() {
+    assert_documented("plan", include_str!("../../../docs/calendar.md"));
+}
+
+#[test]
 fn the_labs_page_names_every_flag_of_lab_run() {
     let page = flags(include_str!("../../../docs/lab.md"));
     let common = ["--help", "--version", "--verbose"].map(str::to_owned);

@@ -142,7 +142,10 @@ fn a_gateway_that_is_told_to_end_gives_back_its_permits_and_one_that_is_killed_d
     assert!(shared["lease_for_ms"].as_u64().is_some_and(|ms| ms > 0 && ms <= 5_000), "{shared}");
     assert!(shared["generation"].is_u64() && shared["epoch"].is_u64(), "{shared}");
     let metrics = Gateway::get(&gateway.admin, "/metrics");
-    assert!(metrics.contains("tidegate_quota_instances{mode=\"joined\"} 1.0"), "{metrics}");
+    assert!(
+        metrics.contains("tidegate_quota_instances{mode=\"joined\",tenant=\"default\"} 1.0"),
+        "{metrics}"
+    );
     assert!(gateway.terminate().success());
     assert_eq!(place.shown().0, 0, "it gave back what it held");
 

@@ -40,7 +40,7 @@ enum Source {
 struct Replayable {
     bytes: Bytes,
     sent: bool,
-    _held: Option<Arc<OwnedSemaphorePermit>>,
+    _held: Option<Arc<Held>>,
 }
 
 impl RequestBody {
@@ -110,7 +110,7 @@ impl RequestBody {
                 // Trailers end a body, and the connection does not send them: they are no reason to send it only once.
                 Err(_trailers) => break,
             }
-            let more = read.len().saturating_sub(held.num_permits());
+            let more = read.len().saturating_sub(held.bytes());
             match budget.hold(more) {
                 Some(more) if read.len() <= REPLAY_CAP => held.merge(more),
                 _ => return Ok(Self::once(Resumed::new(read.freeze(), None, body))),
@@ -241,23 +241,70 @@ where
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     free: Arc<Semaphore>,
+    /// What it is a part of.
+    whole: Option<Arc<Semaphore>>,
 }
 
 impl ByteBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))) }
+        Self { free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))), whole: None }
+    }
+
+    /// A part of this budget: so many `bytes` at most, and no more than the whole has left. Parts may be more than the whole
+    /// together; then no one of them can take all of it if each is less.
+    #[must_use]
+    pub fn part(&self, bytes: usize) -> Self {
+        let part = Self::new(bytes);
+        Self { whole: Some(Arc::clone(&self.free)), ..part }
     }
 
     /// Bytes that are free now.
     pub fn free(&self) -> usize {
-        self.free.available_permits()
+        let whole = self.whole.as_ref().map_or(usize::MAX, |whole| whole.available_permits());
+        self.free.available_permits().min(whole)
     }
 
     /// Takes `bytes` until the permit is dropped, or `None` if so much is not free.
-    fn hold(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    fn hold(&self, bytes: usize) -> Option<Held> {
         let bytes = u32::try_from(bytes).ok()?;
-        Arc::clone(&self.free).try_acquire_many_owned(bytes).ok()
+        let take = |free: &Arc<Semaphore>| Arc::clone(free).try_acquire_many_owned(bytes).ok();
+        let part = take(&self.free)?;
+        let whole = match &self.whole {
+            Some(whole) => Some(take(whole)?),
+            None => None,
+        };
+        Some(Held { part, whole })
+    }
+}
+
+/// Bytes of a budget that are taken; of the whole as many, where it is a part.
+#[derive(Debug)]
+struct Held {
+    part: OwnedSemaphorePermit,
+    whole: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.part.num_permits()
+    }
+
+    fn merge(&mut self, more: Self) {
+        self.part.merge(more.part);
+        if let (Some(whole), Some(more)) = (&mut self.whole, more.whole) {
+            whole.merge(more);
+        }
+    }
+
+    /// `bytes` of it.
+    fn split(mut self, bytes: usize) -> Option<Self> {
+        let part = self.part.split(bytes)?;
+        let whole = match &mut self.whole {
+            Some(whole) => Some(whole.split(bytes)?),
+            None => None,
+        };
+        Some(Self { part, whole })
     }
 }
 
@@ -283,7 +330,7 @@ impl ResponseBody {
     /// Reads the beginning, to look into an error's body. Returns what was read and the body as if it had not been
     /// touched: held in memory if it ended within `cap` bytes and in time, otherwise still a stream. An error of the
     /// body is kept for whoever reads it.
-    pub(crate) async fn peek(self, cap: usize, within: Duration) -> (Bytes, Self) {
+    pub async fn peek(self, cap: usize, within: Duration) -> (Bytes, Self) {
         match self.0 {
             Arriving::Upstream(body) => Self::read_on(BytesMut::new(), body, cap, within).await,
             Arriving::Held(Some(bytes)) => (bytes.clone(), Self::from(bytes)),
@@ -476,6 +523,21 @@ mod tests {
         assert_eq!(budget.free(), REPLAY_CAP - 30);
         drop(first);
         assert_eq!(budget.free(), REPLAY_CAP, "and gives them back");
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_budget_takes_no_more_than_its_bound_and_never_the_whole() {
+        let whole = ByteBudget::new(100);
+        let parts = [whole.part(60), whole.part(60)];
+        let body = async |size: usize, part: &ByteBudget| RequestBody::buffer(chunks(&[size]), part).await;
+        let first = body(60, &parts[0]).await.expect("held");
+        assert!(!body(1, &parts[0]).await.expect("streamed").is_replayable(), "its part is full");
+        assert_eq!((whole.free(), parts[1].free()), (40, 40));
+        let second = body(40, &parts[1]).await.expect("held");
+        assert!(first.is_replayable() && second.is_replayable());
+        assert!(!body(1, &parts[1]).await.expect("streamed").is_replayable(), "the whole is full");
+        drop((first, second));
+        assert_eq!((whole.free(), parts[0].free(), parts[1].free()), (100, 60, 60));
     }
 
     #[tokio::test]

@@ -66,6 +66,8 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 pub struct CallReport {
     /// Attempts sent.
     pub attempts: u32,
+    /// When the last of them left; `None` if none was sent. What an answer shows is not older than this.
+    pub left_at: Option<Mono>,
     /// Time spent waiting for tickets and ordered pauses.
     pub waited: Duration,
     /// What explains the longest wait: a limit, or a pause between attempts. Of a call that was refused: the limit that
@@ -131,6 +133,7 @@ pub(crate) struct Call {
     pub(crate) fresh_for: Option<Duration>,
     called_off: Option<watch::Receiver<bool>>,
     attempts: AtomicU32,
+    left_at: Mutex<Option<Mono>>,
     /// 0 until there is one.
     status: AtomicU16,
     delivery: Mutex<Option<Delivery>>,
@@ -173,6 +176,7 @@ impl Call {
             fresh_for: None,
             called_off: options.called_off.clone(),
             attempts: AtomicU32::new(0),
+            left_at: Mutex::new(None),
             status: AtomicU16::new(0),
             delivery: Mutex::new(None),
             doubtful: AtomicBool::new(false),
@@ -195,8 +199,10 @@ impl Call {
         (self.safe || self.method.is_safe()) && self.idempotent != Some(false)
     }
 
-    pub(crate) fn count_attempt(&self) {
+    /// An attempt leaves.
+    pub(crate) fn count_attempt(&self, now: Mono) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+        *self.left_at.lock() = Some(now);
     }
 
     pub(crate) fn note_status(&self, status: StatusCode) {
@@ -254,6 +260,7 @@ impl Call {
     pub(crate) fn report(&self) -> CallReport {
         CallReport {
             attempts: self.attempts(),
+            left_at: *self.left_at.lock(),
             waited: Duration::from_nanos(self.waited_nanos.load(Ordering::Relaxed)),
             limit: match self.refusal() {
                 Some(refusal) => Some(Arc::clone(&refusal.limit)),

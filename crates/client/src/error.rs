@@ -159,7 +159,12 @@ impl fmt::Display for Error {
         let refused = token.as_ref().is_some_and(|token| token.refused);
         write!(f, "{method} {path}: ")?;
         match kind {
-            ErrorKind::Refused => f.write_str("not sent, the quota does not allow it in time")?,
+            ErrorKind::Refused => match (&self.inner.refusal, &report.limit) {
+                (Some(RefusalReason::Window { .. }), Some(window)) => {
+                    write!(f, "not sent, {window} holds its class for longer than it can wait")?;
+                }
+                _ => f.write_str("not sent, the quota does not allow it in time")?,
+            },
             ErrorKind::Token => f.write_str("not executed, there is no token")?,
             ErrorKind::Unreachable => f.write_str("not sent, the upstream cannot be reached")?,
             ErrorKind::NoAnswer => f.write_str("the upstream did not answer")?,

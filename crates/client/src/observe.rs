@@ -173,6 +173,12 @@ impl Observers {
         Self(observers.into_iter().collect())
     }
 
+    /// Tells these too.
+    #[must_use]
+    pub fn and(&self, more: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
+        Self(self.0.iter().map(Arc::clone).chain(more).collect())
+    }
+
     pub(crate) fn events(&self, events: &[Event]) {
         for event in events {
             self.each(|observer| observer.event(event));

@@ -21,7 +21,7 @@ use tidegate_core::event::Event;
 use tidegate_core::key::Family;
 use tidegate_core::latency::Recent;
 use tidegate_core::pace::{
-    Ask, Asked, Bank, BankConfig, BankSnapshot, Named, Quoted, Refusal, SpecProblem, WaiterId, Woken,
+    Ask, Asked, Bank, BankConfig, BankSnapshot, Class, Named, Quoted, Refusal, SpecProblem, WaiterId, Woken,
 };
 use tidegate_core::time::Mono;
 use tokio::sync::{Notify, oneshot, watch};
@@ -144,10 +144,14 @@ impl Pacer {
         named
     }
 
+    /// Why calls of a class wait for a window of the calendar, in words, and for how long; `None` if they do not.
+    pub fn held(&self, class: Class) -> Option<(String, Duration)> {
+        self.locked(|state, now| state.bank.held_words(now, class))
+    }
+
     /// What the gates hold now, for `/api/state` and the metrics.
     pub fn snapshot(&self) -> BankSnapshot {
-        let now = self.shared.clock.now();
-        self.shared.state.lock().bank.snapshot(now)
+        self.locked(|state, now| state.bank.snapshot(now))
     }
 
     /// The 95th percentile of the family's latest answer times, if any is known.
@@ -162,6 +166,9 @@ impl Pacer {
             let mut state = self.shared.state.lock();
             let state = &mut *state;
             let now = self.shared.clock.now();
+            if state.bank.has_calendar() {
+                state.bank.tell_time(now, self.shared.clock.wall());
+            }
             let result = change(state, now);
             state.bank.advance(now, &mut state.woken);
             let State { waiting, woken, .. } = state;

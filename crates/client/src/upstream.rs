@@ -11,6 +11,7 @@ use http::{Request, Response, Uri};
 use parking_lot::Mutex;
 use tidegate_core::breaker::BreakerConfig;
 use tidegate_core::budget::{Budget, BudgetRules};
+use tidegate_core::calendar::{Calendar, stagger_seed};
 use tidegate_core::classify::Failure;
 use tidegate_core::key::{CredentialId, Tenant};
 use tidegate_core::pace::{BankConfig, Class, ClassPolicy, LimitSpec, SpecProblem};
@@ -27,7 +28,7 @@ use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::share::{BankKey, SharedQuota};
 use crate::token::{ClientCredentials, SharedTokens, TokenEndpoint, TokenError, TokenManager};
-use crate::transport::{SendError, SendOptions, Transport, Wire};
+use crate::transport::{Connections, SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
 const DEFAULT_TOKEN_PATH: &str = "/oauth/token";
@@ -45,10 +46,18 @@ pub struct UpstreamConfig {
     pub login: String,
     /// The credential calls are made as unless they bring their own: its name, and what it logs in with.
     pub credential: Option<(CredentialId, ClientCredentials)>,
+    /// The credentials that calls of a class are made as instead, by [`Class::ALL`]: each another client than the others, with
+    /// a name of its own, so that one class can spend nothing of another's quota.
+    pub class_credentials: [Option<(CredentialId, ClientCredentials)>; Class::COUNT],
     /// Limits beside, or instead of those of the same key in, the profile.
     pub limits: Vec<LimitSpec>,
     /// What each class leaves of a quota to more important ones and to strangers, by [`Class::ALL`].
     pub policies: [ClassPolicy; Class::COUNT],
+    /// Windows in which classes are held or something is kept for them, by the wall clock.
+    pub calendar: Arc<Calendar>,
+    /// Who this is among those who begin again after a window: its moment within the stagger follows from this name, so it is the
+    /// same after a restart. `None`: another one in each process.
+    pub staggered_as: Option<String>,
     /// Whether declared quotas count as spent at the start where no state is restored: for a process that may have been started
     /// again without any memory, in a container for example. The first calls then wait for up to a window.
     pub assume_spent: bool,
@@ -66,6 +75,8 @@ pub struct UpstreamConfig {
     pub fetch_limits: bool,
     /// Where the quota is shared with other processes; `None`: it is this process's alone.
     pub quota: Option<SharedQuota>,
+    /// What is shared with the other upstreams of this process; `None`: nothing.
+    pub connections: Option<Connections>,
     /// Who is told what happens.
     pub observers: Observers,
 }
@@ -83,8 +94,11 @@ impl UpstreamConfig {
             api: api.into(),
             login: login.into(),
             credential: None,
+            class_credentials: Default::default(),
             limits: Vec::new(),
             policies: Class::ALL.map(ClassPolicy::of),
+            calendar: Arc::default(),
+            staggered_as: None,
             assume_spent: false,
             max_retries: 5,
             budget: BudgetRules::default(),
@@ -93,6 +107,7 @@ impl UpstreamConfig {
             queue_bound: Self::QUEUE_BOUND,
             fetch_limits: true,
             quota: None,
+            connections: None,
             observers: Observers::default(),
         }
     }
@@ -145,6 +160,8 @@ pub struct Upstream {
     token_uri: Uri,
     token_endpoint: TokenEndpoint,
     credential: Credential,
+    /// By [`Class::ALL`], where a class has its own.
+    class_credentials: [Option<Credential>; Class::COUNT],
     pacer: Pacer,
     wire: Arc<dyn Wire>,
     clock: Clock,
@@ -163,7 +180,11 @@ impl Upstream {
     /// Every setting that cannot be used.
     pub fn new(config: UpstreamConfig) -> Result<Arc<Self>, Vec<ConfigError>> {
         let clock = Clock::start();
-        let wire = Arc::new(Transport::new(clock, config.profile.timeouts.connect));
+        let within = config.profile.timeouts.connect;
+        let wire = Arc::new(match &config.connections {
+            Some(connections) => Transport::among(connections, within),
+            None => Transport::new(clock, within),
+        });
         Self::over(config, clock, wire)
     }
 
@@ -192,12 +213,14 @@ impl Upstream {
             vec![ConfigError { field: "login", value: config.login.clone(), rule: error.to_string() }]
         })?;
         let bank = BankConfig {
-            limits: merge_limits(&profile, config.limits),
+            limits: profile.limits_with(config.limits),
             queue_bound: config.queue_bound,
             breaker: config.breaker,
             policies: config.policies,
             assume_spent: config.assume_spent,
             seed: clock.seed(),
+            calendar: config.calendar,
+            stagger_seed: config.staggered_as.as_deref().map_or_else(|| clock.seed(), stagger_seed),
             ..BankConfig::default()
         };
         let pacer = Pacer::new(bank, clock, config.observers.clone()).map_err(|problems| {
@@ -227,6 +250,7 @@ impl Upstream {
             token_endpoint,
             budget: Arc::new(Mutex::new(Budget::new(config.budget, clock.now()))),
             credential: Credential::Anonymous,
+            class_credentials: Default::default(),
             fetching: profile.limits_source.clone().filter(|_| config.fetch_limits).map(Fetching::new),
             fresh: profile.after_create.map(Fresh::new),
             tenant: config.tenant,
@@ -239,15 +263,21 @@ impl Upstream {
             retry_policy,
             profile,
         };
-        if let Some((id, credentials)) = config.credential {
-            let manager = upstream.new_manager(id, credentials.clone());
-            let manager = match &upstream.quota {
-                Some(quota) => manager.sharing(upstream.shared_tokens(quota, &credentials)),
-                None => manager,
-            };
-            upstream.credential = Credential::Managed(Arc::new(manager));
+        if let Some(configured) = config.credential {
+            upstream.credential = upstream.managed(configured);
         }
+        upstream.class_credentials =
+            config.class_credentials.map(|configured| configured.map(|one| upstream.managed(one)));
         Ok(Arc::new(upstream))
+    }
+
+    /// A configured credential.
+    fn managed(&self, (id, credentials): (CredentialId, ClientCredentials)) -> Credential {
+        let manager = self.new_manager(id, credentials.clone());
+        Credential::Managed(Arc::new(match &self.quota {
+            Some(quota) => manager.sharing(self.shared_tokens(quota, &credentials)),
+            None => manager,
+        }))
     }
 
     /// A manager for another credential of this tenant. Its tokens are this process's alone.
@@ -291,17 +321,19 @@ impl Upstream {
         self.wire.send(request, options).await
     }
 
-    /// Whether calls can be served now: the API accepts connections, and the configured credential has a token.
+    /// Whether calls can be served now: the API accepts connections, and each configured credential has a token.
     ///
     /// # Errors
     /// What is missing.
     pub async fn check(&self) -> Result<(), NotReady> {
         let api = self.api_base.parse().expect("it was checked when the upstream was set up");
         self.wire.check(&api).await?;
-        match &self.credential {
-            Credential::Managed(manager) => Ok(manager.lend().await.map(drop)?),
-            Credential::Bearer(_) | Credential::Anonymous => Ok(()),
+        for credential in [&self.credential].into_iter().chain(self.class_credentials.iter().flatten()) {
+            if let Credential::Managed(manager) = credential {
+                manager.lend().await?;
+            }
         }
+        Ok(())
     }
 
     /// Waits until no write is in flight any more, those whose callers have gone included: a program that ends
@@ -353,6 +385,11 @@ impl Upstream {
     /// Who calls are made as unless they bring their own credential.
     pub fn credential(&self) -> &Credential {
         &self.credential
+    }
+
+    /// Who calls of a class are made as unless they bring their own credential.
+    pub fn credential_for(&self, class: Class) -> &Credential {
+        self.class_credentials[class.index()].as_ref().unwrap_or(&self.credential)
     }
 
     /// The gates.
@@ -422,26 +459,6 @@ fn too_long(error: impl Into<BoxError>) -> SendError {
     SendError::new(Failure::ZeroBytesWritten, error)
 }
 
-/// The profile's limits with those of the configuration. One that bears a name of the profile's replaces it, and keeps the
-/// names the upstream has for it: whoever raises a limit still wants to know it in a refusal.
-fn merge_limits(profile: &Profile, mut configured: Vec<LimitSpec>) -> Vec<LimitSpec> {
-    let mut limits = Vec::new();
-    for rule in &profile.limits {
-        let replaces = |limit: &LimitSpec| limit.names().any(|name| rule.rank_of(name).is_some());
-        let Some(by) = configured.iter().position(replaces) else {
-            limits.push(rule.clone());
-            continue;
-        };
-        for name in rule.names() {
-            if configured.iter().all(|limit| limit.rank_of(name).is_none()) {
-                configured[by].aliases.push(name.to_owned());
-            }
-        }
-    }
-    limits.extend(configured);
-    limits
-}
-
 /// Checks a base URL and cuts its trailing slash.
 fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -> String {
     let mut problem = |rule: &str| {
@@ -469,21 +486,6 @@ fn base_url(field: &'static str, value: &str, problems: &mut Vec<ConfigError>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_limit_replaces_one_of_any_of_its_names_and_keeps_the_others() {
-        let genesys = Profile::builtin("genesys").unwrap();
-        let [client, token] = ["client.credentials.token.rate.per.minute", "token.rate.per.minute"];
-        let named =
-            |key: &str| LimitSpec { key: key.to_owned(), aliases: Vec::new(), ..genesys.limits[0].clone() };
-        let merged = merge_limits(&genesys, vec![named(token)]);
-        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
-        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token, client]]);
-        // Who declares both wants two counts.
-        let merged = merge_limits(&genesys, vec![named(token), named(client)]);
-        let all: Vec<Vec<&str>> = merged.iter().map(|limit| limit.names().collect()).collect();
-        assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
-    }
 
     #[test]
     fn base_urls_are_checked_and_all_problems_told() {

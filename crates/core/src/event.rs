@@ -164,6 +164,22 @@ pub enum Event {
         /// Both numbers, and which holds.
         differing: Differing,
     },
+    /// A window of the calendar has opened.
+    WindowOpened {
+        /// Its name.
+        window: String,
+        /// When it closes, by the clock of its zone.
+        until: String,
+        /// The classes that get nothing in it.
+        holds: Vec<Class>,
+        /// Per cent of every quota that are kept for a class.
+        reserve: Vec<(Class, u8)>,
+    },
+    /// A window of the calendar has closed.
+    WindowClosed {
+        /// Its name.
+        window: String,
+    },
     /// A header field that should have said something about limits could not be read.
     HeaderIgnored {
         /// The field's name.
@@ -180,6 +196,8 @@ impl Event {
             Self::ReserveCut { .. }
             | Self::LimitsListed { .. }
             | Self::LimitsDenied { again: false, .. }
+            | Self::WindowOpened { .. }
+            | Self::WindowClosed { .. }
             | Self::StoreAway { again: true, .. }
             | Self::StoreBack { .. } => Level::Notice,
             Self::LimitLearnt { .. }
@@ -270,6 +288,20 @@ impl fmt::Display for Event {
             Self::TermsDiffer { limit, differing } => {
                 write!(f, "the processes that share limit {limit} declare it differently: {differing}")
             }
+            Self::WindowOpened { window, until, holds, reserve } => {
+                write!(f, "window \"{window}\" is open until {until}: ")?;
+                let mut told = Vec::new();
+                if !holds.is_empty() {
+                    let names: Vec<&str> = holds.iter().copied().map(Class::name).collect();
+                    told.push(format!("{} held", names.join(", ")));
+                }
+                let kept = reserve.iter();
+                told.extend(
+                    kept.map(|(class, part)| format!("{part} % of every quota kept for {}", class.name())),
+                );
+                f.write_str(&told.join(", "))
+            }
+            Self::WindowClosed { window } => write!(f, "window \"{window}\" is closed"),
             Self::HeaderIgnored { field, why } => write!(f, "header {field} ignored: {why}"),
         }
     }

@@ -383,7 +383,7 @@ fn push_hex(out: &mut String, byte: u8, digits: &[u8; 16]) {
     out.push(char::from(digits[usize::from(byte & 15)]));
 }
 
-fn looks_like_an_id(word: &str) -> bool {
+pub(crate) fn looks_like_an_id(word: &str) -> bool {
     let bytes = word.as_bytes();
     let hyphens = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let uuid = bytes.len() == 36

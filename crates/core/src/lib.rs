@@ -16,13 +16,16 @@
 //! | [`schedule`] | who goes next among those who wait: classes, callers, deadlines |
 //! | [`share`] | how many attempts each of several processes may send: the arithmetic of a shared quota
 //! | [`breaker`] | when a family is refused for a while |
+//! | [`calendar`] | windows in which classes are held or something is kept for them |
 //! | [`classify`] | what is known about an attempt's delivery, and the verdicts drawn from it |
 //! | [`retry`] | the next step of a call after an attempt |
 //! | [`reconcile`] | what a read says about a write whose outcome nobody knows |
 //! | [`mark`] | the words in which a gateway tells what became of a write |
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`poll`] | when a job of the upstream is looked at next |
+//! | [`cache`] | which reads share a call, how old an answer may be, when it is asked for again, what a write makes stale |
 //! | [`token`] | the life of an access token |
+//! | [`outlook`] | when a job will be finished: the pacing played forward |
 //! | [`permission`] | which permission a refusal says is missing |
 //! | [`idempotency`] | the key a write carries on every attempt |
 //! | [`profile`] | a vendor's rules, read from TOML |
@@ -36,6 +39,8 @@
 pub mod backoff;
 pub mod breaker;
 pub mod budget;
+pub mod cache;
+pub mod calendar;
 pub mod classify;
 pub mod event;
 pub mod glob;
@@ -45,6 +50,7 @@ pub mod latency;
 pub mod listing;
 pub mod mark;
 pub mod observe;
+pub mod outlook;
 pub mod pace;
 pub mod permission;
 pub mod poll;

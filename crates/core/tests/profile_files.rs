@@ -541,3 +541,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_limit_replaces_one_of_any_of_its_names_and_keeps_the_others() {
+    let genesys = Profile::builtin("genesys").unwrap();
+    let [client, token] = ["client.credentials.token.rate.per.minute", "token.rate.per.minute"];
+    let named = |key: &str| tidegate_core::pace::LimitSpec {
+        key: key.to_owned(),
+        aliases: Vec::new(),
+        ..genesys.limits[0].clone()
+    };
+    let merged = genesys.limits_with(vec![named(token)]);
+    let all: Vec<Vec<&str>> =
+        merged.iter().map(|limit: &tidegate_core::pace::LimitSpec| limit.names().collect()).collect();
+    assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token, client]]);
+    // Who declares both wants two counts.
+    let merged = genesys.limits_with(vec![named(token), named(client)]);
+    let all: Vec<Vec<&str>> =
+        merged.iter().map(|limit: &tidegate_core::pace::LimitSpec| limit.names().collect()).collect();
+    assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
+}

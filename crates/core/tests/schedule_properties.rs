@@ -86,8 +86,12 @@ impl World {
     }
 
     fn enter(&mut self, lane: usize, class: Class, caller: u8, deadline: Option<Mono>) {
+        self.enter_as(lane, class, CallerId::named(caller), deadline);
+    }
+
+    fn enter_as(&mut self, lane: usize, class: Class, caller: CallerId, deadline: Option<Mono>) {
         self.next_id += 1;
-        let (caller, payload) = (CallerId::named(caller), 7 * self.next_id);
+        let payload = 7 * self.next_id;
         let entry = Entry { lane, class, caller, deadline, payload };
         self.schedule.enter(self.now, self.next_id, self.needs[lane].iter().copied(), entry);
         self.waiting.insert(self.next_id, entry);
@@ -307,6 +311,71 @@ proptest! {
         }
         let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
         prop_assert!(most - least <= 2, "{got:?}");
+    }
+
+    /// Callers that always wait get permits by their weights: the bound of start-time fair queueing is one permit of each of the
+    /// two, by its weight. Who is served beyond it, however many it asks for, takes from nobody.
+    #[test]
+    fn callers_get_shares_by_their_weights(
+        callers in prop::collection::vec((1..40_usize, 1..=CallerId::MAX_WEIGHT), 2..6),
+        count in 1..600_usize,
+    ) {
+        let mut world = one_door();
+        let who = |index: usize| CallerId::named(index).weighing(callers[index].1);
+        let mut got = vec![0_u32; callers.len()];
+        for _ in 0..count {
+            for (index, &(backlog, _)) in callers.iter().enumerate() {
+                let waits = world.waiting.values().filter(|waiter| waiter.caller == who(index)).count();
+                (waits..backlog).for_each(|_| world.enter_as(0, Class::Bulk, who(index), None));
+            }
+            let all = world.waiting.clone();
+            let id = world.serve().unwrap();
+            got[(0..callers.len()).find(|&index| all[&id].caller == who(index)).unwrap()] += 1;
+        }
+        for (one, other) in (0..callers.len()).flat_map(|one| (0..one).map(move |other| (one, other))) {
+            let [(mine, my), (theirs, their)] =
+                [one, other].map(|index| (f64::from(got[index]), f64::from(callers[index].1)));
+            let off = (mine / my - theirs / their).abs();
+            // A thousandth is what is lost by dividing turns.
+            prop_assert!(off <= (1.0 / my + 1.0 / their) * 1.001 + 1e-9, "{got:?} of {callers:?}");
+        }
+    }
+
+    /// A forecast is no promise that is broken where nobody comes later: no more go before a newcomer than it says, whatever
+    /// callers weigh, but for the one permit of each by which shares may be apart when it comes.
+    #[test]
+    fn a_forecast_by_weight_is_kept(
+        callers in prop::collection::vec((1..30_usize, 1..=CallerId::MAX_WEIGHT), 1..6),
+        own in 0..6_usize,
+        weight in 1..=CallerId::MAX_WEIGHT,
+        warm in 0..20_usize,
+    ) {
+        let mut world = one_door();
+        for (index, &(backlog, weight)) in callers.iter().enumerate() {
+            let who = CallerId::named(index).weighing(weight);
+            (0..backlog).for_each(|_| world.enter_as(0, Class::Bulk, who, None));
+        }
+        for _ in 0..warm.min(world.waiting.len() - 1) {
+            world.serve().unwrap();
+        }
+        let caller = CallerId::named("newcomer").weighing(weight);
+        (0..own).for_each(|_| world.enter_as(0, Class::Bulk, caller, None));
+        let door = |world: &mut World, permits| {
+            world.doors.0[0].permits = permits;
+            world.schedule.touch(0);
+        };
+        door(&mut world, 0);
+        prop_assert_eq!(world.serve(), None);
+        let entry = Entry { lane: 0, class: Class::Bulk, caller, deadline: None, payload: () };
+        let forecast = world.schedule.before(0, [0], &entry, [false; Class::COUNT]) as usize;
+        world.enter_as(0, Class::Bulk, caller, None);
+        let newcomer = world.next_id;
+        door(&mut world, u32::MAX);
+        let mut before = 0;
+        while world.serve() != Some(newcomer) {
+            before += 1;
+        }
+        prop_assert!(before <= forecast + callers.len(), "{before} went before, {forecast} were forecast");
     }
 
     /// Whoever comes behind `own` calls of its own goes after at most `own + 1` permits of each other caller of its class and

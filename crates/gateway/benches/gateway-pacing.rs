@@ -154,12 +154,14 @@ async fn make_ready(client: &HttpClient, admin: SocketAddr) -> Result<(), Failur
 
 /// Makes all calls; how many were answered 200.
 async fn call_all(client: &HttpClient, addr: SocketAddr) -> Result<u32, Failure> {
-    let uri: Uri = format!("http://{addr}/api/v2/users/00000000-0000-4000-8000-000000000001").parse()?;
     let left = Arc::new(AtomicU32::new(CALLS));
-    let callers = (0..CALLERS).map(|_| {
-        let (client, uri, left) = (client.clone(), uri.clone(), Arc::clone(&left));
+    let callers = (0..CALLERS).map(|number| {
+        // Each asks for something else, else they would share calls.
+        let user = "api/v2/users/00000000-0000-4000-8000-000000000001";
+        let uri = format!("http://{addr}/{user}?caller={number}").parse::<Uri>();
+        let (client, left) = (client.clone(), Arc::clone(&left));
         tokio::spawn(async move {
-            let mut good = 0;
+            let (uri, mut good) = (uri?, 0);
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
             {
                 let response = client.get(uri.clone()).await?;

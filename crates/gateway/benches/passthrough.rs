@@ -39,8 +39,6 @@ use tokio::time::Instant;
 const CONNECTIONS: usize = 64;
 const ROUND: Duration = Duration::from_millis(1500);
 const BODY: usize = 1024;
-const REQUEST: &[u8] =
-    b"GET /api/v2/users/17 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -258,6 +256,8 @@ async fn start_gateway(upstream: SocketAddr) -> Result<Gateway, Failure> {
 /// One connection of the load.
 struct Line {
     stream: TcpStream,
+    /// Each line asks for something else, else the gateway would share calls.
+    request: Vec<u8>,
     read: Vec<u8>,
 }
 
@@ -265,12 +265,15 @@ impl Line {
     async fn open(addr: SocketAddr) -> Result<Self, Failure> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, read: Vec::with_capacity(8192) })
+        let user = stream.local_addr()?.port();
+        let head = "Host: localhost\r\nAccept: application/json";
+        let request = format!("GET /api/v2/users/{user} HTTP/1.1\r\n{head}\r\n\r\n").into_bytes();
+        Ok(Self { stream, request, read: Vec::with_capacity(8192) })
     }
 
     /// One request and its whole answer.
     async fn exchange(&mut self) -> Result<(), Failure> {
-        self.stream.write_all(REQUEST).await?;
+        self.stream.write_all(&self.request).await?;
         self.read.clear();
         loop {
             if self.stream.read_buf(&mut self.read).await? == 0 {

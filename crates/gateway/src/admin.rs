@@ -3,38 +3,55 @@
 //! Read-only, and behind the same door checks as the data port, so that a web page cannot read it through a
 //! browser.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tidegate::NotReady;
 use tidegate::limits::Listing;
 use tidegate_core::pace::BankSnapshot;
 use tidegate_store::ledger::Tally;
 use tidegate_telemetry::Metrics;
+use tidegate_telemetry::tenant::Now;
 
-use crate::fleet::{self, Fleet, QuotaBody};
+use crate::caller::Caller;
+use crate::fleet::{self, QuotaBody};
 use crate::hygiene::Doors;
 use crate::once::Once;
-use crate::tenant::Tenant;
+use crate::places::{Places, Used};
+use crate::readers::Readers;
+use crate::tenants::{Started, Tenants};
 
 /// `/readyz` answers within this time, whatever the upstream does.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Tenants that `/api/state` shows as a whole, unless one is asked for by its name.
+const MAX_SHOWN: usize = 50;
+
+/// Names of others, and callers, that it lists.
+const MAX_LISTED: usize = 1000;
+
 /// What the admin port shows.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    pub(crate) tenant: Arc<Tenant>,
-    pub(crate) once: Arc<Once>,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) callers: Vec<Arc<Caller>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) fleet: Arc<Fleet>,
     pub(crate) doors: Doors,
+}
+
+/// Which tenant is looked at.
+#[derive(Debug, Deserialize)]
+struct Which {
+    tenant: Option<String>,
 }
 
 /// The routes of the admin port.
@@ -60,30 +77,59 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    let upstream = &admin.tenant.upstream;
+/// Ready is a gateway that can serve somebody: of several tenants at least one that was called, or as long as none was. Which are
+/// not is said in any case.
+async fn readyz(State(admin): State<Arc<Admin>>, Query(which): Query<Which>) -> (StatusCode, String) {
+    let asked = match which.tenant.as_deref() {
+        Some(name) => match admin.tenants.find(name) {
+            Some(index) => Some(index),
+            None => return (StatusCode::NOT_FOUND, format!("not ready: there is no tenant {name}\n")),
+        },
+        None => None,
+    };
+    let looked_at = admin.tenants.started().filter(|(index, _)| asked.is_none_or(|asked| asked == *index));
+    let looks = join_all(looked_at.map(async |(index, served)| (index, not_ready(served).await))).await;
+    let mut told = String::new();
+    for (index, why) in looks.iter().filter_map(|(index, why)| Some((index, why.as_ref()?))) {
+        match admin.tenants.len() {
+            1 => writeln!(told, "not ready: {why}"),
+            _ => writeln!(told, "tenant {} is not ready: {why}", admin.tenants.name(*index)),
+        }
+        .expect("writing to a string cannot fail");
+    }
+    if !looks.is_empty() && looks.iter().all(|(_, why)| why.is_some()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, told);
+    }
+    (StatusCode::OK, format!("ready\n{told}"))
+}
+
+/// Why a tenant's calls cannot be served; `None` if they can.
+async fn not_ready(served: &Started) -> Option<String> {
+    let upstream = &served.tenant.upstream;
     let look = async {
         upstream.check().await?;
         Ok::<_, NotReady>(fleet::is_closed(upstream).await)
     };
     match tokio::time::timeout(READY_TIMEOUT, look).await {
+        Ok(Ok(false)) => None,
         Ok(Ok(true)) => {
-            let why = "not ready: the store of the shared quota is away, and quota.on_store_loss is closed\n";
-            (StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+            Some("the store of the shared quota is away, and quota.on_store_loss is closed".to_owned())
         }
-        Ok(Ok(false)) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-        Err(_) => {
-            let why = format!("not ready: the upstream did not answer within {READY_TIMEOUT:?}\n");
-            (StatusCode::SERVICE_UNAVAILABLE, why)
-        }
+        Ok(Err(why)) => Some(why.to_string()),
+        Err(_) => Some(format!("the upstream did not answer within {READY_TIMEOUT:?}")),
     }
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let tally = admin.once.tally().await.ok().flatten();
-    admin.metrics.set_ledger(tally.map(|(_, tally)| (tally.entries - tally.unknown, tally.unknown)));
-    let text = admin.metrics.render(&admin.tenant.upstream.pacer().snapshot());
+    let mut now = Vec::new();
+    for (_, served) in admin.tenants.started() {
+        let Started { tenant, once, .. } = &**served;
+        let tally = once.tally().await.ok().flatten();
+        let ledger = tally.map(|(_, tally)| (tally.entries - tally.unknown, tally.unknown));
+        let label = Arc::clone(tenant.metrics.label());
+        now.push(Now { label, bank: tenant.upstream.pacer().snapshot(), ledger });
+    }
+    let text = admin.metrics.render(now);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
@@ -94,17 +140,43 @@ const NOT_FETCHED: Listing = Listing { state: "off", credential: None, why: None
 #[derive(Debug, Serialize)]
 struct StateBody {
     version: &'static str,
-    profile: String,
-    upstream: String,
+    /// Those of the tenant that calls without a tenant go to.
+    profile: Option<String>,
+    upstream: Option<String>,
     tenants: Vec<TenantBody>,
+    /// Those that no call has come for, or that are beyond what is shown as a whole.
+    other_tenants: Vec<String>,
+    callers: Vec<CallerBody>,
+}
+
+/// Calls that have places.
+#[derive(Debug, Default, Serialize)]
+struct CallsBody {
+    under_way: usize,
+    came: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct CallerBody {
+    caller: String,
+    tenant: Option<String>,
+    classes: Vec<&'static str>,
+    weight: u8,
+    calls: CallsBody,
 }
 
 #[derive(Debug, Serialize)]
 struct TenantBody {
     name: String,
+    profile: String,
+    upstream: String,
+    calls: CallsBody,
     learnt_logins: usize,
     /// Writes that can be adopted.
     orphans: usize,
+    /// Reads that were answered without a call of their own.
+    cache: CacheBody,
     /// What was written under keys.
     ledger: Option<LedgerBody>,
     /// What the upstream lists of its limits.
@@ -113,6 +185,26 @@ struct TenantBody {
     quota: Option<QuotaBody>,
     #[serde(flatten)]
     bank: BankSnapshot,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct CacheBody {
+    entries: usize,
+    bytes: usize,
+    hits: u64,
+    joins: u64,
+    fetches: u64,
+    renewals: u64,
+    closed: u64,
+    evicted: u64,
+}
+
+impl CacheBody {
+    fn of(readers: &Readers) -> Self {
+        let (tally, (entries, bytes)) = readers.tally();
+        let tidegate_core::cache::Tally { hits, joins, fetches, renewals, closed, evicted } = tally;
+        Self { entries, bytes, hits, joins, fetches, renewals, closed, evicted }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -136,23 +228,65 @@ async fn ledger(once: &Once) -> Option<LedgerBody> {
     }
 }
 
-async fn state(State(admin): State<Arc<Admin>>) -> Json<StateBody> {
-    let upstream = &admin.tenant.upstream;
+fn calls(places: &Places) -> CallsBody {
+    let Used { taken, came, refused } = places.used();
+    CallsBody { under_way: taken, came, refused }
+}
+
+async fn tenant_body(Started { tenant, once, .. }: &Started) -> TenantBody {
+    let upstream = &tenant.upstream;
     let bank = upstream.pacer().snapshot();
-    Json(StateBody {
-        version: env!("CARGO_PKG_VERSION"),
+    TenantBody {
+        name: upstream.tenant().to_string(),
         profile: upstream.profile().name.clone(),
         upstream: upstream.api_base().to_owned(),
-        tenants: vec![TenantBody {
-            name: upstream.tenant().to_string(),
-            learnt_logins: admin.tenant.learnt.len(),
-            orphans: admin.once.orphans(),
-            ledger: ledger(&admin.once).await,
-            listing: upstream.listing().unwrap_or(NOT_FETCHED),
-            quota: admin.fleet.body(upstream, bank.fleet).await,
-            bank,
-        }],
-    })
+        calls: calls(&tenant.places),
+        learnt_logins: tenant.learnt.len(),
+        orphans: once.orphans(),
+        cache: CacheBody::of(&tenant.readers),
+        ledger: ledger(once).await,
+        listing: upstream.listing().unwrap_or(NOT_FETCHED),
+        quota: tenant.fleet.body(upstream, bank.fleet).await,
+        bank,
+    }
+}
+
+fn caller_body(caller: &Caller) -> CallerBody {
+    let config = &caller.config;
+    CallerBody {
+        caller: config.name.clone(),
+        tenant: config.tenant.clone(),
+        classes: config.classes.iter().map(|class| class.name()).collect(),
+        weight: config.weight,
+        calls: calls(&caller.places),
+    }
+}
+
+async fn state(
+    State(admin): State<Arc<Admin>>,
+    Query(which): Query<Which>,
+) -> Result<Json<StateBody>, (StatusCode, String)> {
+    let tenants = &admin.tenants;
+    let shown: Vec<_> = match which.tenant {
+        None => tenants.started().take(MAX_SHOWN).collect(),
+        Some(name) => {
+            let index = tenants.find(&name);
+            let index =
+                index.ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no tenant {name}\n")))?;
+            tenants.get(index).map(|served| (index, served)).into_iter().collect()
+        }
+    };
+    let is_shown = |index: &usize| shown.iter().any(|(shown, _)| shown == index);
+    let others = (0..tenants.len()).filter(|index| !is_shown(index)).take(MAX_LISTED);
+    let (profile, upstream) = tenants.find_or_default(None).map(|index| tenants.place(index)).unzip();
+    Ok(Json(StateBody {
+        version: env!("CARGO_PKG_VERSION"),
+        profile,
+        upstream,
+        other_tenants: others.map(|index| tenants.name(index).to_string()).collect(),
+        tenants: join_all(shown.iter().map(|(_, served)| tenant_body(served))).await,
+        callers: admin.callers.iter().take(MAX_LISTED).map(|caller| caller_body(caller)).collect(),
+    }))
 }
 
 #[cfg(test)]
@@ -161,7 +295,9 @@ mod tests {
 
     use serde_json::Value;
     use tidegate::limits::Listed;
-    use tidegate_core::pace::{BreakerSnapshot, DriftHour, DriftSnapshot, GateSnapshot, ShareSnapshot};
+    use tidegate_core::pace::{
+        BreakerSnapshot, DriftHour, DriftSnapshot, GateSnapshot, HoldSnapshot, ShareSnapshot, WindowSnapshot,
+    };
 
     use super::*;
 
@@ -209,14 +345,35 @@ mod tests {
             why: Some(String::new()),
             limits: vec![listed],
         };
+        let window = WindowSnapshot {
+            name: String::new(),
+            open: true,
+            changes_at: Some(String::new()),
+            changes_in_ms: Some(0),
+            holds: vec!["bulk"],
+            reserve: [("poll", 50)].into(),
+        };
+        let held = HoldSnapshot { class: "bulk", window: String::new(), for_ms: 0, told: String::new() };
         let body = StateBody {
             version: "",
-            profile: String::new(),
-            upstream: String::new(),
+            profile: None,
+            upstream: None,
+            other_tenants: Vec::new(),
+            callers: vec![CallerBody {
+                caller: String::new(),
+                tenant: None,
+                classes: Vec::new(),
+                weight: 1,
+                calls: CallsBody::default(),
+            }],
             tenants: vec![TenantBody {
                 name: String::new(),
+                profile: String::new(),
+                upstream: String::new(),
+                calls: CallsBody::default(),
                 learnt_logins: 0,
                 orphans: 0,
+                cache: CacheBody::default(),
                 ledger: Some(LedgerBody { file: String::new(), entries: 0, unknown: 0, problem: None }),
                 listing,
                 quota: Some(QuotaBody::default()),
@@ -224,6 +381,8 @@ mod tests {
                     gates: vec![gate],
                     breakers: vec![breaker],
                     drift: vec![drift],
+                    windows: vec![window],
+                    held: vec![held],
                     ..BankSnapshot::default()
                 },
             }],

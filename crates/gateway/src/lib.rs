@@ -2,66 +2,82 @@
 //!
 //! A program in any language points its base URL at the gateway's port and changes nothing else: the gateway serves
 //! the API and its token endpoint on one origin, waits where the quota asks for waiting, retries what is safe to
-//! retry, and renews tokens behind the caller's back.
+//! retry, and renews tokens behind the caller's back. It serves one organisation or many ([`TenantConfig`]), whoever asks or
+//! only those who have a key ([`CallerConfig`]).
 //!
 //! [`start`] serves two listeners: the data port, and an admin port that is read-only.
 
 mod admin;
+mod caller;
 mod fleet;
 mod hygiene;
+mod identity;
 mod learnt;
 mod login;
+mod named;
 mod once;
+mod places;
 mod proxy;
+mod readers;
 mod respond;
 mod serve;
 mod shape;
 mod silence;
 mod tenant;
+mod tenants;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::Upstream;
-use tidegate::body::ByteBudget;
+use futures_util::future::join_all;
 use tidegate::observe::Observer;
-use tidegate::state::{StateError, StateFile, StateKeeper};
+use tidegate::state::StateError;
 use tidegate::{ConfigError, UpstreamConfig};
+use tidegate_core::cache::{Bounds, FreshRule};
 use tidegate_store::ledger::LedgerError;
 use tidegate_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::fleet::Fleet;
+use crate::caller::Callers;
+pub use crate::caller::{CallerConfig, KEY_PREFIX, KeyHash, new_key};
 pub use crate::hygiene::Doors;
+use crate::identity::Admission;
+pub use crate::identity::RouteRule;
 pub use crate::once::KeepKeys;
-use crate::once::Once;
 use crate::proxy::Proxy;
-use crate::tenant::Tenant;
+use crate::readers::Reading;
+pub use crate::tenants::{DEFAULT_TENANT, TenantConfig};
+use crate::tenants::{Shared, Tenants};
 
 /// The longest a call waits for its quota by default. The JavaScript and Go SDKs give up after 16 s; two are left
 /// for the answer.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(14);
 
-/// Request bodies held in memory by all calls together: 128 of the largest that can be sent again.
-const BODY_BUDGET: usize = 64 * 1024 * 1024;
-
 /// How a gateway is set up.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// The upstream and its rules.
-    pub upstream: UpstreamConfig,
+    /// The organisations it serves; at least one, each with a name of its own (`upstream.tenant`).
+    pub tenants: Vec<TenantConfig>,
+    /// Whether a path that begins with `/t/NAME` names a tenant. Else such a path is the upstream's.
+    pub tenants_by_path: bool,
+    /// Who has a key. Where nobody has one, nobody needs one.
+    pub callers: Vec<CallerConfig>,
+    /// Whether calls without a key are let in where there are callers with keys.
+    pub anonymous: bool,
+    /// What calls are unless they say otherwise; of several rules about a call the first that says something decides.
+    pub routes: Vec<RouteRule>,
+    /// How old answers to reads may be. Of several rules the first that matches decides.
+    pub fresh: Vec<FreshRule>,
+    /// How much of answers all tenants together keep.
+    pub cache: Bounds,
     /// Who may talk to it.
     pub doors: Doors,
     /// Bounds the wait for quota plus the time the upstream commonly takes.
     pub max_wait: Duration,
-    /// Where pacing is kept over restarts.
-    pub state: KeepState,
-    /// Where what was written under `Idempotency-Key`s is kept.
-    pub keys: KeepKeys,
     /// Whoever starts the gateway was told that the store of the shared quota is away.
     pub store_is_away: bool,
     /// How long calls in flight may take to end once the gateway is told to stop.
@@ -69,14 +85,23 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// The defaults for `upstream`.
+    /// The defaults for one `upstream`.
     pub fn new(upstream: UpstreamConfig) -> Self {
+        Self::of(vec![TenantConfig { upstream, state: KeepState::Nowhere, keys: KeepKeys::InMemory }])
+    }
+
+    /// The defaults for these tenants.
+    pub fn of(tenants: Vec<TenantConfig>) -> Self {
         Self {
-            upstream,
+            tenants,
+            tenants_by_path: false,
+            callers: Vec::new(),
+            anonymous: false,
+            routes: Vec::new(),
+            fresh: Vec::new(),
+            cache: Bounds::default(),
             doors: Doors::default(),
             max_wait: DEFAULT_MAX_WAIT,
-            state: KeepState::Nowhere,
-            keys: KeepKeys::InMemory,
             store_is_away: false,
             grace: Duration::from_secs(30),
         }
@@ -130,16 +155,16 @@ pub struct Gateway {
     stop: watch::Sender<bool>,
     data: JoinHandle<()>,
     admin: JoinHandle<()>,
-    state: Option<StateKeeper>,
-    upstream: Arc<Upstream>,
+    tenants: Arc<Tenants>,
 }
 
-/// Starts a gateway on two listeners. It starts with its upstream away: `/readyz` says so.
+/// Starts a gateway on two listeners. It starts with its upstreams away: `/readyz` says so. The only tenant of a gateway is started
+/// with it, one of several with its first call.
 ///
 /// # Errors
 /// Settings that cannot be used, or a listener that is not loopback.
 pub fn start(
-    mut config: GatewayConfig,
+    config: GatewayConfig,
     observers: Vec<Arc<dyn Observer>>,
     data: TcpListener,
     admin: TcpListener,
@@ -147,45 +172,27 @@ pub fn start(
     let data_addr = loopback("the data port", &data)?;
     let admin_addr = loopback("the admin port", &admin)?;
     let metrics = Arc::new(Metrics::new());
-    let fleet = Arc::new(Fleet::default());
-    let own: [Arc<dyn Observer>; 2] = [Arc::clone(&metrics) as _, Arc::clone(&fleet) as _];
-    let told = observers.into_iter().chain(own);
-    config.upstream.observers = tidegate::observe::Observers::new(told);
-    // A hint that outlasts the caller's patience is delivered, not waited for.
-    config.upstream.hint_ceiling = config.max_wait;
-    let tenant = Arc::new(Tenant::new(config.upstream).map_err(StartError::Config)?);
-    let upstream = &tenant.upstream;
-    if config.store_is_away {
-        upstream.pacer().store_is_known_away();
+    let GatewayConfig {
+        tenants, tenants_by_path, doors, max_wait, grace, fresh, cache, store_is_away, ..
+    } = config;
+    let shared = Shared { max_wait, reading: Reading { fresh: fresh.into(), bounds: cache }, store_is_away };
+    let tenants = Tenants::new(tenants, tenants_by_path, shared, &observers.into_boxed_slice(), &metrics)?;
+    if tenants.len() == 1 {
+        tenants.start_now(0)?;
     }
-    let state = state_file(&config.state, upstream)?.map(|file| StateKeeper::start(file, upstream));
-    let once = Once::new(Arc::clone(&tenant), config.keys, config.max_wait, Arc::clone(&metrics))?;
-    let proxy = Arc::new(Proxy {
-        tenant: Arc::clone(&tenant),
-        doors: config.doors.clone(),
-        max_wait: config.max_wait,
-        bodies: ByteBudget::new(BODY_BUDGET),
-        once: Arc::clone(&once),
-    });
+    let admission = Admission {
+        callers: Callers::new(config.callers),
+        anonymous: config.anonymous,
+        routes: config.routes,
+        max_wait,
+    };
+    let callers = admission.callers.all().to_vec();
+    let proxy = Arc::new(Proxy { tenants: Arc::clone(&tenants), doors: doors.clone(), admission });
     let (stop, stopping) = watch::channel(false);
-    let upstream = Arc::clone(upstream);
-    let router = admin::router(admin::Admin { tenant, once, metrics, fleet, doors: config.doors });
-    let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), config.grace));
-    let admin = tokio::spawn(serve_admin(admin, router, stopping, config.grace));
-    Ok(Gateway { data_addr, admin_addr, stop, data, admin, state, upstream })
-}
-
-fn state_file(keep: &KeepState, upstream: &Upstream) -> Result<Option<StateFile>, StateError> {
-    let in_dir = |dir: &Path| StateFile::in_dir(dir, upstream.tenant(), upstream.api_base());
-    match keep {
-        KeepState::Nowhere => Ok(None),
-        KeepState::In(dir) => in_dir(dir).map(Some),
-        KeepState::InIfFree(dir) => Ok(in_dir(dir)
-            .map_err(|error| {
-                tracing::warn!(target: "tidegate", "pacing is not kept over restarts: {error}");
-            })
-            .ok()),
-    }
+    let router = admin::router(admin::Admin { tenants: Arc::clone(&tenants), callers, metrics, doors });
+    let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), grace));
+    let admin = tokio::spawn(serve_admin(admin, router, stopping, grace));
+    Ok(Gateway { data_addr, admin_addr, stop, data, admin, tenants })
 }
 
 impl Gateway {
@@ -208,10 +215,7 @@ impl Gateway {
                 tracing::warn!(target: "tidegate", "a listener ended badly: {error}");
             }
         }
-        self.upstream.give_back().await;
-        if let Some(state) = self.state {
-            state.end().await;
-        }
+        join_all(self.tenants.started().map(|(_, served)| served.end())).await;
     }
 }
 

@@ -1,40 +1,34 @@
 //! One request through the gateway: door, identity, call, answer.
 //!
-//! This file only connects: what may pass is [`hygiene`](crate::hygiene)'s decision, who it is made as is the
-//! tenant's, when it leaves and how often is the client stack's, whether a write was sent before is
+//! This file only connects: what may pass is [`hygiene`](crate::hygiene)'s decision, whose it is
+//! [`identity`](crate::identity)'s, when it leaves and how often is the client stack's, whether a write was sent before is
 //! [`once`](crate::once)'s, and the shape of our own answers is [`respond`](crate::respond)'s.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tidegate::body::{ByteBudget, REPLAY_CAP};
-use tidegate::layer::{ReconcileBy, Reconciled};
-use tidegate::{
-    CallOptions, CallReport, CallerId, Class, Error, ErrorKind, Profile, RequestBody, ResponseBody,
-};
+use tidegate::body::REPLAY_CAP;
+use tidegate::layer::Reconciled;
+use tidegate::{CallReport, Error, ErrorKind, Profile, RequestBody, ResponseBody};
 use tidegate_core::classify::Delivery;
 use tidegate_core::key::normalise;
 use tidegate_core::mark::{OUTCOME, OutcomeMark};
 use tidegate_core::profile::ErrorShape;
 
 use crate::hygiene::{Doors, Refused, clean_request};
-use crate::learnt;
+use crate::identity::{Admission, Admitted, Identity, Shown};
 use crate::login;
-use crate::once::{Fate, Once, Write, key};
+use crate::once::{Fate, Write, key};
 use crate::respond::{self, REFUSED};
 use crate::silence::Heard;
 use crate::tenant::Tenant;
+use crate::tenants::{Started, Tenants};
 
-const CLASS: HeaderName = HeaderName::from_static("tidegate-class");
-const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
-const DEADLINE: HeaderName = HeaderName::from_static("tidegate-deadline");
 /// What [`mark`] adds.
 pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("tidegate-attempts");
 pub(crate) const WAIT: HeaderName = HeaderName::from_static("tidegate-wait");
@@ -48,112 +42,127 @@ const TOKENS_ME: &str = "/api/v2/tokens/me";
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) doors: Doors,
-    pub(crate) max_wait: Duration,
-    pub(crate) bodies: ByteBudget,
-    pub(crate) once: Arc<Once>,
+    pub(crate) admission: Admission,
 }
+
+/// For how long who finds no place is asked to stay away: about as long as a place is held.
+const NO_PLACE: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Answers one request. There is always an answer.
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
-        match self.admit(&request) {
-            Ok(_) if is_path(request.uri(), self.tenant.upstream.token_path()) => self.login(request).await,
-            Ok(options) => self.forward(request, options, peer).await,
-            Err(refused) => respond::refused(self.tenant.shape(), &refused),
-        }
-    }
-
-    fn admit(&self, request: &Request<Incoming>) -> Result<CallOptions, Refused> {
-        self.doors.check(request.method(), request.uri(), request.headers())?;
-        Ok(CallOptions {
-            class: read_header::<Class>(request.headers(), &CLASS, "interactive, sync, bulk or poll")?,
-            caller: read_header::<Name>(request.headers(), &CALLER, "a name")?.map(|name| name.0),
-            deadline: read_header::<Seconds>(request.headers(), &DEADLINE, "seconds, such as 5 or 0.5")?
-                .map(|seconds| seconds.0),
-            max_wait: Some(self.max_wait),
-            reconcile: Some(ReconcileBy { rule: None, within: Some(self.max_wait) }),
-            ..CallOptions::default()
-        })
-    }
-
-    async fn forward(
-        &self,
-        request: Request<Incoming>,
-        mut options: CallOptions,
-        peer: IpAddr,
-    ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
-        let is_write = !parts.method.is_safe();
-        let key = match key::read(&parts.headers) {
-            Ok(key) => key.filter(|_| is_write),
-            Err(refused) => return respond::refused(self.tenant.shape(), &refused),
+        let checked = self.doors.check(&parts.method, &parts.uri, &parts.headers);
+        let admitted = checked.and_then(|()| self.admission.admit(&self.tenants, &mut parts));
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refused) => return respond::refused(self.tenants.shape(None), &refused),
         };
-        let identified = self.tenant.identify(&parts.headers);
-        let bearer = parts.headers.remove(AUTHORIZATION);
-        let name = parts.headers.get(&CALLER).and_then(|name| name.to_str().ok()).map(str::to_owned);
-        // Who does not say its name is known by whom it calls as and from which machine.
-        options.caller.get_or_insert_with(|| CallerId::named((identified.credential.id(), peer)));
-        let digest = bearer.as_ref().filter(|_| name.is_none());
-        let digest = digest.map(|bearer| learnt::digest(bearer.as_bytes()));
-        let caller = name.unwrap_or_else(|| identified.credential.id().to_string());
-        options.credential = Some(identified.credential);
-        clean_request(&mut parts.headers);
-        let logs_out = parts.method == Method::DELETE && is_path(&parts.uri, TOKENS_ME);
-        let body = match RequestBody::buffer(Heard::new(body), &self.bodies).await {
-            Ok(body) => body,
-            Err(error) => return respond::refused(self.tenant.shape(), &unread(&error)),
+        let shape = self.tenants.shape(Some(admitted.tenant));
+        let served = match self.tenants.start(admitted.tenant).await {
+            Ok(served) => served,
+            Err(why) => return respond::not_started(shape, &why),
         };
-        let login = Login { bearer: bearer.filter(|_| identified.learnt), logs_out };
-        let is_held = body.is_replayable();
-        let mut request = Request::from_parts(parts, body);
-        // A logout ends with its caller: the login is forgotten when it hangs up, not when the answer comes.
-        if is_write && is_held && (key.is_some() || !login.ends()) {
-            return self.once.write(Write { request, options, login, caller, bearer: digest, key }).await;
+        // Those of the caller first: one that has none of its own left takes none of the tenant's.
+        let own = admitted.caller.as_ref().map(|caller| caller.places.take());
+        let place = match own {
+            Some(None) => None,
+            own => served.tenant.places.take().map(|place| (place, own)),
+        };
+        let Some(_place) = place else {
+            return respond::too_many_requests(shape, NO_PLACE, "queue-full");
+        };
+        let request = Request::from_parts(parts, body);
+        if is_path(request.uri(), served.tenant.upstream.token_path()) {
+            if let Shown::AsClient(key) = &admitted.shown {
+                return respond::key_for_token(key);
+            }
+            self.login(&served.tenant, request).await
+        } else if admitted.shown == Shown::AsToken && is_logout(request.method(), request.uri()) {
+            // The token that it would delete is the one that all are lent.
+            respond::logged_out()
+        } else {
+            forward(&served, request, admitted, peer).await
         }
-        if key.is_some() {
-            // No digest can be made of it, so no promise either.
-            let too_large = request.body().size_hint().lower() > REPLAY_CAP as u64;
-            return if too_large {
-                respond::refused(self.tenant.shape(), &body_too_large())
-            } else {
-                respond::no_room(self.tenant.shape())
-            };
-        }
-        if is_write {
-            let way = self.once.way_past(request.uri());
-            request.extensions_mut().insert(way);
-        }
-        request.extensions_mut().insert(options);
-        exchange(&self.tenant, request, login).await.0
     }
 
-    async fn login(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn login(&self, tenant: &Tenant, request: Request<Incoming>) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
         let form = match http_body_util::Limited::new(Heard::new(body), login::MAX_FORM).collect().await {
             Ok(form) => form.to_bytes(),
-            Err(error) => return respond::refused(self.tenant.shape(), &unread(&error)),
+            Err(error) => return respond::refused(tenant.shape(), &unread(&error)),
         };
         // What a query asks for is not ours to understand: such a login passes through as it is.
         let ours = parts.method == Method::POST && parts.uri.query().is_none_or(str::is_empty);
         let credentials =
             Some(&parts.headers).filter(|_| ours).and_then(|headers| login::read_credentials(headers, &form));
         if let Some(credentials) = credentials {
-            return login::client_credentials_login(&self.tenant, credentials, self.max_wait).await;
+            return login::client_credentials_login(tenant, credentials, self.admission.max_wait).await;
         }
         let harmless = parts.method.is_safe() || login::is_client_credentials(&form);
         clean_request(&mut parts.headers);
-        let upstream = &self.tenant.upstream;
+        let upstream = &tenant.upstream;
         match upstream.login(Request::from_parts(parts, RequestBody::from(form))).await {
             Ok(response) => respond::of_upstream(upstream, response),
-            Err(error) => respond::login_failed(self.tenant.shape(), &error, harmless),
+            Err(error) => respond::login_failed(tenant.shape(), &error, harmless),
         }
     }
 }
 
+/// Makes the call that a request asks for.
+async fn forward(
+    served: &Started,
+    request: Request<Incoming>,
+    mut admitted: Admitted,
+    peer: IpAddr,
+) -> Response<ResponseBody> {
+    let Started { tenant, once, .. } = served;
+    let (mut parts, body) = request.into_parts();
+    let is_write = !parts.method.is_safe();
+    let key = match key::read(&parts.headers) {
+        Ok(key) => key.filter(|_| is_write),
+        Err(refused) => return respond::refused(tenant.shape(), &refused),
+    };
+    let identity = Identity::of(tenant, &mut admitted, &mut parts.headers, peer);
+    let seen_as = identity.seen_as();
+    let Identity { caller, credential, bearer, learnt, digest } = identity;
+    let mut options = admitted.options;
+    options.credential = Some(credential);
+    clean_request(&mut parts.headers);
+    let logs_out = is_logout(&parts.method, &parts.uri);
+    let body = match RequestBody::buffer(Heard::new(body), &tenant.bodies).await {
+        Ok(body) => body,
+        Err(error) => return respond::refused(tenant.shape(), &unread(&error)),
+    };
+    let login = Login { bearer: bearer.filter(|_| learnt), logs_out };
+    let is_held = body.is_replayable();
+    let mut request = Request::from_parts(parts, body);
+    // A logout ends with its caller: the login is forgotten when it hangs up, not when the answer comes.
+    if is_write && is_held && (key.is_some() || !login.ends()) {
+        return once.write(Write { request, options, login, caller, bearer: digest, key }).await;
+    }
+    if key.is_some() {
+        // No digest can be made of it, so no promise either.
+        let too_large = request.body().size_hint().lower() > REPLAY_CAP as u64;
+        return if too_large {
+            respond::refused(tenant.shape(), &body_too_large())
+        } else {
+            respond::no_room(tenant.shape())
+        };
+    }
+    if !is_write {
+        return tenant.readers.read(tenant, &seen_as, request, options, login).await;
+    }
+    let way = once.way_past(request.uri());
+    request.extensions_mut().insert(way);
+    request.extensions_mut().insert(options);
+    exchange(tenant, request, login).await.0
+}
+
 /// The learnt login that a call is made with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Login {
     /// Its token, as the caller sent it; `None` if the call is made with no such login.
     bearer: Option<HeaderValue>,
@@ -163,7 +172,7 @@ pub(crate) struct Login {
 
 impl Login {
     /// Whether the call ends the login it is made with.
-    fn ends(&self) -> bool {
+    pub(crate) fn ends(&self) -> bool {
         self.logs_out && self.bearer.is_some()
     }
 
@@ -182,6 +191,7 @@ pub(crate) async fn exchange(
     let is_write = !request.method().is_safe();
     let is_repeatable = is_repeatable(tenant.upstream.profile(), &request);
     let bearer = login.bearer.as_ref().map(HeaderValue::as_bytes);
+    let _writing = is_write.then(|| tenant.readers.writing(request.uri().path())).flatten();
     let logout = bearer.filter(|_| login.logs_out).map(|bearer| Logout { tenant, bearer: Some(bearer) });
     let called = tenant.client.call(request).await;
     match logout {
@@ -294,6 +304,11 @@ fn may_be_logged_out(called: &Result<Response<ResponseBody>, Error>) -> bool {
     }
 }
 
+/// Whether a call deletes the token it is made with.
+fn is_logout(method: &Method, uri: &Uri) -> bool {
+    *method == Method::DELETE && is_path(uri, TOKENS_ME)
+}
+
 /// Whether `uri` is another spelling of `path`: what is sent is normalised, so what is compared must be too.
 fn is_path(uri: &Uri, path: &str) -> bool {
     normalise(uri.path()).is_ok_and(|normal| normal == path)
@@ -339,42 +354,6 @@ fn mark(mut response: Response<ResponseBody>, report: &CallReport) -> Response<R
     if let Some(missing) = report.missing.as_deref().and_then(|missing| HeaderValue::try_from(missing).ok()) {
         headers.insert(MISSING, missing);
     }
+    response.extensions_mut().insert(report.clone());
     response
-}
-
-/// What a caller calls itself.
-struct Name(CallerId);
-
-impl FromStr for Name {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        if text.is_empty() { Err(()) } else { Ok(Self(CallerId::named(text))) }
-    }
-}
-
-/// A positive number of seconds.
-struct Seconds(Duration);
-
-impl FromStr for Seconds {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let seconds: f64 = text.parse().map_err(|_| ())?;
-        Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero()).map(Self).ok_or(())
-    }
-}
-
-fn read_header<T: FromStr>(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    expected: &'static str,
-) -> Result<Option<T>, Refused> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    parsed.map(Some).ok_or_else(|| Refused {
-        status: StatusCode::BAD_REQUEST,
-        reason: "invalid-request",
-        message: format!("{name}: expected {expected}"),
-    })
 }

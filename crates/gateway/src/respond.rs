@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tidegate::transport::SendError;
 use tidegate::{Error, ErrorKind, ResponseBody, Upstream};
@@ -90,8 +92,17 @@ pub(crate) fn too_many_requests(
     retry_after: Duration,
     reason: &'static str,
 ) -> Response<ResponseBody> {
+    early(shape, retry_after, reason, sentence(reason))
+}
+
+fn early(
+    shape: ErrorShape,
+    retry_after: Duration,
+    reason: &'static str,
+    told: &str,
+) -> Response<ResponseBody> {
     let seconds = whole_seconds(retry_after);
-    let message = format!("{}. Retry the request in [{seconds}] seconds", sentence(reason));
+    let message = format!("{told}. Retry the request in [{seconds}] seconds");
     let mut response = answer(
         shape,
         StatusCode::TOO_MANY_REQUESTS,
@@ -127,7 +138,14 @@ pub(crate) fn failed(shape: ErrorShape, error: &Error, is_repeatable: bool) -> R
     match error.kind() {
         ErrorKind::Refused => {
             let reason = error.refusal().map_or("quota", RefusalReason::name);
-            too_many_requests(shape, error.retry_after().unwrap_or(Duration::from_secs(1)), reason)
+            let wait = error.retry_after().unwrap_or(Duration::from_secs(1));
+            match (error.refusal(), &error.report().limit) {
+                (Some(RefusalReason::Window { .. }), Some(window)) => {
+                    let told = format!("The calls of this class are held by {window}, nothing was sent");
+                    early(shape, wait, reason, &told)
+                }
+                _ => too_many_requests(shape, wait, reason),
+            }
         }
         ErrorKind::Token => later(
             answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, (REFUSED, "no-token")),
@@ -214,6 +232,19 @@ pub(crate) fn cut(shape: ErrorShape, response: Response<ResponseBody>) -> Respon
     ours
 }
 
+/// The upstream's answer to a read, of which only a beginning came. Nothing of it was given yet, so its reader need not find out by a
+/// reset. A status other than success is the answer, without its body.
+pub(crate) fn cut_read(shape: ErrorShape, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    if !response.status().is_success() {
+        return cut(shape, response);
+    }
+    let message = format!("the upstream answered {}; the rest of its answer was cut", response.status());
+    let mark = told(OutcomeMark::UnreadableAnswer);
+    let mut ours = answer(shape, StatusCode::BAD_GATEWAY, "bad.gateway", &message, mark);
+    *ours.extensions_mut() = response.into_parts().0.extensions;
+    ours
+}
+
 /// A write that nobody follows any more: what followed it failed.
 pub(crate) fn lost(shape: ErrorShape, may_have_left: bool) -> Response<ResponseBody> {
     if may_have_left {
@@ -258,12 +289,47 @@ pub(crate) fn ledger_failed(shape: ErrorShape, error: &dyn std::fmt::Display) ->
     later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
 }
 
+/// How long a caller is told that its key lives as a token: it is asked for again after that.
+const KEY_LIFE: Duration = Duration::from_hours(24);
+
+/// Answers the login of a caller that has a key (RFC 6749 §5.1): its key is its token.
+pub(crate) fn key_for_token(key: &str) -> Response<ResponseBody> {
+    let body = serde_json::json!({
+        "access_token": key, "token_type": "bearer", "expires_in": KEY_LIFE.as_secs()
+    });
+    let mut response = Response::new(ResponseBody::from(Bytes::from(body.to_string())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Answers the logout of such a caller: there is nothing to delete.
+pub(crate) fn logged_out() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The tenant of a call cannot be started now.
+pub(crate) fn not_started(shape: ErrorShape, why: &dyn std::fmt::Display) -> Response<ResponseBody> {
+    let message = format!("not sent, the tenant cannot be started: {why}");
+    let mark = (REFUSED, "tenant-unavailable");
+    later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", &message, mark), None)
+}
+
 /// A body cannot be held for its `Idempotency-Key` now, because others are.
 pub(crate) fn no_room(shape: ErrorShape) -> Response<ResponseBody> {
     let message =
         "not sent: the bodies of other calls take all the memory there is for them; ask again later";
     let mark = (REFUSED, "no-room");
     later(answer(shape, StatusCode::SERVICE_UNAVAILABLE, "service.unavailable", message, mark), None)
+}
+
+/// A reader wants what is kept or nothing, and nothing is (RFC 9111, section 5.2.1.7).
+pub(crate) fn not_cached(shape: ErrorShape) -> Response<ResponseBody> {
+    let message = "nothing is kept of this, and the request says only-if-cached";
+    answer(shape, StatusCode::GATEWAY_TIMEOUT, "not.cached", message, (REFUSED, "not-cached"))
 }
 
 /// Says that an answer was given before.

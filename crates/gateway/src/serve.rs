@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +26,9 @@ use crate::proxy::Proxy;
 
 /// Connections served at once. A local gateway serves the programs of one machine; what exceeds this waits.
 pub(crate) const MAX_CONNECTIONS: usize = 8192;
+
+/// Connections are kept after an answer while there is room for so many more.
+const SCARCE: usize = MAX_CONNECTIONS / 8;
 
 /// A caller must have sent its request's head within this time, and a kept-alive one its next request's.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -54,7 +58,7 @@ pub(crate) async fn serve(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match stream {
-            Ok((stream, peer)) => serve_connection(stream, peer.ip(), &proxy, &graceful, place),
+            Ok((stream, peer)) => serve_connection(stream, peer.ip(), &proxy, &graceful, &room, place),
             Err(error) => {
                 tracing::warn!(target: "tidegate", "cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -67,10 +71,14 @@ pub(crate) async fn serve(
         tracing::warn!(target: "tidegate", "calls still in flight after {grace:?} were cut off");
     }
     // A write whose caller hung up has no connection that is waited for.
-    let upstream = &proxy.tenant.upstream;
-    let idle = async { tokio::join!(upstream.idle(), proxy.once.idle()) };
+    let idle = async {
+        for (_, served) in proxy.tenants.started() {
+            tokio::join!(served.tenant.upstream.idle(), served.once.idle());
+        }
+    };
     if tokio::time::timeout_at(end, idle).await.is_err() {
-        let cut = upstream.writes_in_flight();
+        let cut: usize =
+            proxy.tenants.started().map(|(_, served)| served.tenant.upstream.writes_in_flight()).sum();
         tracing::warn!(target: "tidegate", "writes not answered within {grace:?}, their outcome is unknown: {cut}");
     }
 }
@@ -80,15 +88,23 @@ fn serve_connection(
     peer: IpAddr,
     proxy: &Arc<Proxy>,
     graceful: &GracefulShutdown,
+    room: &Arc<Semaphore>,
     place: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "tidegate", "cannot set TCP_NODELAY: {error}");
     }
-    let proxy = Arc::clone(proxy);
+    let (proxy, room) = (Arc::clone(proxy), Arc::clone(room));
     let service = service_fn(move |request: Request<Incoming>| {
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.handle(request, peer).await) }
+        let (proxy, room) = (Arc::clone(&proxy), Arc::clone(&room));
+        async move {
+            let mut response = proxy.handle(request, peer).await;
+            // Where places are scarce they go round: who calls again connects again, behind those who wait for one.
+            if room.available_permits() < SCARCE {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     // hyper's own bound of 100 header fields stays: parsed within it, a head needs no allocation of 8 kB.
     let connection = http1::Builder::new()

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tidegate::body::ByteBudget;
 use tidegate::credential::Bearer;
 use tidegate::layer::around;
-use tidegate::{Client, ConfigError, Credential, Upstream, UpstreamConfig};
+use tidegate::{Class, Client, ConfigError, Credential, Upstream, UpstreamConfig};
 use tidegate_core::key::CredentialId;
 use tidegate_core::profile::ErrorShape;
+use tidegate_telemetry::TenantMetrics;
 
+use crate::fleet::Fleet;
 use crate::learnt::{self, Learnt};
 use crate::once::Door;
+use crate::places::Places;
+use crate::readers::{Readers, Reading};
 
 /// One organisation.
 #[derive(Debug)]
@@ -19,8 +24,15 @@ pub(crate) struct Tenant {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) client: Client,
     pub(crate) learnt: Learnt,
-    /// The client id and the name of the configured credential.
-    configured: Option<(String, CredentialId)>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) metrics: TenantMetrics,
+    pub(crate) fleet: Arc<Fleet>,
+    /// Places for its calls.
+    pub(crate) places: Arc<Places>,
+    /// Memory for the bodies of its calls.
+    pub(crate) bodies: ByteBudget,
+    /// The client ids and the names of the configured credentials.
+    configured: Vec<(String, CredentialId)>,
 }
 
 /// Who a request is made as, and why.
@@ -32,12 +44,21 @@ pub(crate) struct Identified {
 }
 
 impl Tenant {
-    pub(crate) fn new(config: UpstreamConfig) -> Result<Self, Vec<ConfigError>> {
-        let configured = config.credential.as_ref();
-        let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone()));
+    pub(crate) fn new(
+        config: UpstreamConfig,
+        metrics: TenantMetrics,
+        fleet: Arc<Fleet>,
+        places: Arc<Places>,
+        bodies: ByteBudget,
+        reading: Reading,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let configured = config.credential.iter().chain(config.class_credentials.iter().flatten());
+        let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone())).collect();
         let upstream = Upstream::new(config)?;
         let client = Client::with_layer(Arc::clone(&upstream), around(Door { clock: *upstream.clock() }));
-        Ok(Self { client, upstream, learnt: Learnt::default(), configured })
+        let learnt = Learnt::default();
+        let readers = Arc::new(Readers::new(reading, *upstream.clock()));
+        Ok(Self { upstream, client, learnt, readers, metrics, fleet, places, bodies, configured })
     }
 
     /// The shape of the upstream's errors, and so of ours.
@@ -45,20 +66,18 @@ impl Tenant {
         self.upstream.profile().errors
     }
 
-    /// Who the upstream counts the calls of `client_id` for. A login as the configured client shares its identity:
+    /// Who the upstream counts the calls of `client_id` for. A login as a configured client shares its identity:
     /// with one of its own, the client's limits would be paced at twice what they allow.
     pub(crate) fn identity(&self, client_id: &str) -> CredentialId {
-        match &self.configured {
-            Some((configured, id)) if configured == client_id => id.clone(),
-            _ => learnt::identity(client_id),
-        }
+        let known = self.configured.iter().find(|(configured, _)| configured == client_id);
+        known.map_or_else(|| learnt::identity(client_id), |(_, id)| id.clone())
     }
 
-    /// The configured credential is lent only where the caller brought none; a token from a login through us is
+    /// The configured credential, of the call's class if it has one, is lent only where the caller brought none; a token from a login through us is
     /// exchanged for one that is valid now; any other passes unchanged.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Identified {
+    pub(crate) fn identify(&self, headers: &HeaderMap, class: Class) -> Identified {
         let Some(authorization) = headers.get(AUTHORIZATION) else {
-            return Identified { credential: self.upstream.credential().clone(), learnt: false };
+            return Identified { credential: self.upstream.credential_for(class).clone(), learnt: false };
         };
         let now = self.upstream.clock().now();
         if let Some(manager) = self.learnt.find(authorization.as_bytes(), now) {

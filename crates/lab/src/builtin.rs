@@ -40,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "store-lost-kept",
     "thundering-herd",
     "token-expiry",
+    "weekly-publish",
 ];
 
 /// The names, in alphabetical order.

@@ -172,6 +172,8 @@ pub struct Ranges {
 pub struct Expect {
     /// Of [`StrategyName::Tidegate`].
     pub tidegate: Ranges,
+    /// Of [`StrategyName::NoCalendar`].
+    pub no_calendar: Ranges,
     /// Of [`StrategyName::Reactive`].
     pub reactive: Ranges,
     /// Of [`StrategyName::ReactiveJitter`].
@@ -218,6 +220,7 @@ impl Expect {
     pub fn of_strategy(&self, name: StrategyName) -> &Ranges {
         match name {
             StrategyName::Tidegate => &self.tidegate,
+            StrategyName::NoCalendar => &self.no_calendar,
             StrategyName::Reactive => &self.reactive,
             StrategyName::ReactiveJitter => &self.reactive_jitter,
             StrategyName::Guide => &self.guide,

@@ -13,6 +13,7 @@ use tidegate_core::profile::Profile;
 use tidegate_sim::SimConfig;
 use tidegate_sim::text::Spread;
 
+use crate::calendar::Opening;
 use crate::call::RouteText;
 use crate::classes::Classes;
 use crate::quota::Quota;
@@ -47,6 +48,8 @@ pub struct Fleet {
     pub strategies: Vec<StrategyName>,
     /// What every instance does.
     pub load: Vec<Load>,
+    /// The calendar of `tidegate`; `no-calendar` has none.
+    pub window: Vec<Opening>,
 }
 
 impl Default for Fleet {
@@ -61,8 +64,9 @@ impl Default for Fleet {
             class: Classes::default(),
             quota: Quota::default(),
             settle: None,
-            strategies: StrategyName::ALL.to_vec(),
+            strategies: StrategyName::usual(),
             load: Vec::new(),
+            window: Vec::new(),
         }
     }
 }
@@ -192,6 +196,9 @@ impl Fleet {
             problems.push("fleet.credentials: at least one is needed".to_owned());
         }
         self.quota.check(&mut problems);
+        for (index, window) in self.window.iter().enumerate() {
+            window.check(&format!("fleet.window[{index}]"), &mut problems);
+        }
         for (index, load) in self.load.iter().enumerate() {
             load.check(&format!("fleet.load[{index}]"), &mut problems);
         }

@@ -41,7 +41,7 @@ impl Plan<'_> {
     pub(crate) fn leaves(&self, strategy: StrategyName) -> Vec<Leave> {
         let policies = self.fleet().class.policies();
         let of_load = |class: tidegate_core::pace::Class| match strategy {
-            StrategyName::Tidegate => {
+            StrategyName::Tidegate | StrategyName::NoCalendar => {
                 let policy = policies[class.index()];
                 Leave { reserve: policy.reserve, fair: policy.taking == Taking::Fair }
             }

@@ -60,6 +60,7 @@ pub mod error;
 pub mod expect;
 pub mod fleet;
 pub mod measure;
+pub mod picture;
 pub mod quota;
 pub mod report;
 pub mod run;
@@ -68,6 +69,7 @@ pub mod sharing;
 pub mod sockets;
 pub mod strategy;
 
+mod calendar;
 mod engine;
 mod feed;
 mod headline;

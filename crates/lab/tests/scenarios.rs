@@ -70,6 +70,7 @@ scenarios! {
     store_lost_kept = "store-lost-kept",
     thundering_herd = "thundering-herd",
     token_expiry = "token-expiry",
+    weekly_publish = "weekly-publish",
 }
 
 /// One of the hundred clients with its hundred processes, for all of the ten minutes.

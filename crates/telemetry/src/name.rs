@@ -59,6 +59,10 @@ pub enum Metric {
     LimitStrangers,
     /// Whether a breaker is open.
     BreakerOpen,
+    /// Whether a window of the calendar is open.
+    WindowOpen,
+    /// For how long a window holds a class.
+    Held,
     /// Calls waiting.
     Waiting,
     /// Writes that were in doubt.
@@ -75,7 +79,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -102,6 +106,8 @@ impl Metric {
         Self::LimitClosed,
         Self::LimitStrangers,
         Self::BreakerOpen,
+        Self::WindowOpen,
+        Self::Held,
         Self::Waiting,
         Self::WritesInDoubt,
         Self::Replays,
@@ -139,6 +145,8 @@ impl Metric {
             Self::LimitClosed => "tidegate_limit_closed_seconds",
             Self::LimitStrangers => "tidegate_limit_strangers_per_second",
             Self::BreakerOpen => "tidegate_breaker_open",
+            Self::WindowOpen => "tidegate_window_open",
+            Self::Held => "tidegate_held_seconds",
             Self::Waiting => "tidegate_waiting",
             Self::WritesInDoubt => "tidegate_writes_in_doubt",
             Self::Replays => "tidegate_replays",
@@ -195,6 +203,10 @@ impl Metric {
             Self::BreakerOpen => {
                 "1 if the breaker of a family holds calls back or probes, 0 if it lets them through"
             }
+            Self::WindowOpen => "1 while a window of the calendar is open, 0 otherwise",
+            Self::Held => {
+                "Time for which calls of a class are still held by windows of the calendar, the own stagger included"
+            }
             Self::Waiting => "Calls waiting for their quota, by class",
             Self::WritesInDoubt => {
                 "Times that nobody could tell whether a write was executed, by how that ended: nobody knows, a read shows that it was, or that it was not, so that it was sent again"
@@ -214,12 +226,13 @@ impl Metric {
         }
     }
 
-    /// Its labels.
+    /// Its labels, beside `tenant`, which all have.
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
             Self::Calls => &["class", "outcome"],
             Self::Attempts => &["family", "status"],
-            Self::CallWait | Self::CallDuration | Self::Waiting => &["class"],
+            Self::CallWait | Self::CallDuration | Self::Held | Self::Waiting => &["class"],
+            Self::WindowOpen => &["window"],
             Self::Throttles
             | Self::QuotaGranted
             | Self::LimitQuota

@@ -1,10 +1,12 @@
 //! Counts what the observer hears, and renders it.
 //!
 //! Values are kept by `prometheus-client`; this file only maps facts to metrics. Label values that come from
-//! requests (families, field names) are bounded: what lies beyond the bound is counted under `other`.
+//! requests (families, field names) are bounded, for each tenant and for all together: what lies beyond the bound is counted
+//! under `other`. So one tenant takes little of what others are told apart by.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
@@ -23,15 +25,19 @@ use tidegate_core::key::CredentialId;
 use tidegate_core::pace::{BankSnapshot, FleetSnapshot};
 
 use crate::name::Metric;
+use crate::tenant::{MAX_TENANTS, Now, OTHER, TenantMetrics, together};
 
-/// Label values of one kind that are told apart.
+/// Label values of one kind that are told apart in one tenant.
 const MAX_VALUES: usize = 50;
+
+/// The same over all tenants.
+const MAX_ALL: usize = 1000;
 
 /// From a millisecond to a minute: what lies between a cache hit and an SDK that has given up.
 const SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Histograms = Family<Labels, Histogram, Buckets>;
@@ -49,6 +55,7 @@ impl MetricConstructor<Histogram> for Buckets {
 pub struct Metrics {
     registry: Registry,
     scrape: Mutex<()>,
+    tenants: Mutex<HashSet<Arc<str>>>,
     families: Bounded,
     fields: Bounded,
     calls: Counters,
@@ -77,10 +84,12 @@ pub struct Metrics {
     limit_closed: Gauges,
     limit_strangers: Gauges,
     breaker_open: Gauges,
+    window_open: Gauges,
+    held: Gauges,
     waiting: Gauges,
     writes_in_doubt: Counters,
-    replays: Counters,
-    joins: Counters,
+    pub(crate) replays: Counters,
+    pub(crate) joins: Counters,
     ledger_entries: Gauges,
     permission_denials: Counters,
 }
@@ -95,7 +104,7 @@ pub enum KnownBy {
 }
 
 impl KnownBy {
-    fn labels(self) -> Labels {
+    pub(crate) fn labels(self) -> Labels {
         let by = match self {
             Self::Key => "key",
             Self::Likeness => "likeness",
@@ -147,6 +156,8 @@ impl Metrics {
             limit_closed: gauges(&mut registry, Metric::LimitClosed),
             limit_strangers: gauges(&mut registry, Metric::LimitStrangers),
             breaker_open: gauges(&mut registry, Metric::BreakerOpen),
+            window_open: gauges(&mut registry, Metric::WindowOpen),
+            held: gauges(&mut registry, Metric::Held),
             waiting: gauges(&mut registry, Metric::Waiting),
             writes_in_doubt: counters(&mut registry, Metric::WritesInDoubt),
             replays: counters(&mut registry, Metric::Replays),
@@ -155,52 +166,37 @@ impl Metrics {
             permission_denials: counters(&mut registry, Metric::PermissionDenials),
             registry,
             scrape: Mutex::new(()),
+            tenants: Mutex::default(),
             families: Bounded::default(),
             fields: Bounded::default(),
         }
     }
 
-    /// The text a Prometheus server scrapes (`OpenMetrics` 1.0), with the gates as they are now.
-    pub fn render(&self, snapshot: &BankSnapshot) -> String {
+    /// The part of the tenant of this name. Asked for again it is the same part.
+    pub fn tenant(self: &Arc<Self>, name: &str) -> TenantMetrics {
+        let mut known = self.tenants.lock();
+        let label = match known.get(name) {
+            Some(label) => Arc::clone(label),
+            None if known.len() >= MAX_TENANTS => Arc::from(OTHER),
+            None => {
+                let label: Arc<str> = Arc::from(name);
+                known.insert(Arc::clone(&label));
+                label
+            }
+        };
+        TenantMetrics { metrics: Arc::clone(self), label }
+    }
+
+    /// The text a Prometheus server scrapes (`OpenMetrics` 1.0), with each tenant as it is now.
+    pub fn render(&self, tenants: Vec<Now>) -> String {
         let _one_at_a_time = self.scrape.lock();
-        self.set_gauges(snapshot);
+        self.set_gauges(&together(tenants));
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text
     }
 
-    /// A write was answered by what had become of an earlier sending.
-    pub fn replayed(&self, by: KnownBy) {
-        self.replays.get_or_create(&by.labels()).inc();
-    }
-
-    /// A write waited for the end of an earlier sending.
-    pub fn joined(&self, by: KnownBy) {
-        self.joins.get_or_create(&by.labels()).inc();
-    }
-
-    /// How many writes under keys are remembered: those with an answer, and those whose outcome is not known. `None` shows
-    /// nothing.
-    pub fn set_ledger(&self, entries: Option<(u64, u64)>) {
-        self.ledger_entries.clear();
-        let Some((answered, unknown)) = entries else { return };
-        for (state, count) in [("answered", answered), ("unknown", unknown)] {
-            let labels = vec![("state", state.to_owned())];
-            self.ledger_entries.get_or_create(&labels).set(as_f64(count));
-        }
-    }
-
-    fn listing(&self, credential: &CredentialId, outcome: &'static str) {
-        let credential = self.fields.value(credential.as_str());
-        let labels = vec![("credential", credential), ("outcome", outcome.to_owned())];
-        self.limit_listings.get_or_create(&labels).inc();
-    }
-
-    fn store_event(&self, event: &'static str) {
-        self.quota_events.get_or_create(&vec![("event", event.to_owned())]).inc();
-    }
-
-    fn set_gauges(&self, snapshot: &BankSnapshot) {
+    fn set_gauges(&self, tenants: &BTreeMap<Arc<str>, Now>) {
         for gauges in [
             &self.hint_drift,
             &self.quota_instances,
@@ -212,32 +208,53 @@ impl Metrics {
             &self.limit_closed,
             &self.limit_strangers,
             &self.breaker_open,
+            &self.window_open,
+            &self.held,
             &self.waiting,
+            &self.ledger_entries,
         ] {
             gauges.clear();
         }
-        if let Some(FleetSnapshot { mode, instances: Some(instances) }) = snapshot.fleet {
-            let labels = vec![("mode", mode.to_owned())];
-            self.quota_instances.get_or_create(&labels).set(f64::from(instances));
-        }
-        if let Some(mode) = snapshot.fleet.map(|fleet| fleet.mode).filter(|mode| *mode != "idle") {
-            let joined = if mode == "joined" { 1.0 } else { 0.0 };
-            self.quota_shared.get_or_create(&vec![("mode", mode.to_owned())]).set(joined);
-        }
-        self.set_limits(snapshot);
-        self.set_drift(snapshot);
-        self.set_breakers(snapshot);
-        for class in Class::ALL {
-            let waiting = snapshot.waiting.of(class);
-            self.waiting.get_or_create(&by_class(class)).set(as_f64(waiting as u64));
+        // Of each tenant as many as all can have.
+        let most = (MAX_ALL / tenants.len().max(1)).min(MAX_VALUES);
+        for (label, now) in tenants {
+            let of = |mut labels: Labels| {
+                labels.push(("tenant", label.to_string()));
+                labels
+            };
+            self.set_fleet(now.bank.fleet, of);
+            self.set_limits(&now.bank, most, of);
+            self.set_drift(&now.bank, most, of);
+            self.set_breakers(&now.bank, most, of);
+            self.set_calendar(&now.bank, of);
+            for class in Class::ALL {
+                let waiting = now.bank.waiting.of(class);
+                self.waiting.get_or_create(&of(by_class(class))).set(as_f64(waiting as u64));
+            }
+            let Some((answered, unknown)) = now.ledger else { continue };
+            for (state, count) in [("answered", answered), ("unknown", unknown)] {
+                let labels = of(vec![("state", state.to_owned())]);
+                self.ledger_entries.get_or_create(&labels).set(as_f64(count));
+            }
         }
     }
 
-    fn set_limits(&self, snapshot: &BankSnapshot) {
+    fn set_fleet(&self, fleet: Option<FleetSnapshot>, of: impl Fn(Labels) -> Labels) {
+        if let Some(FleetSnapshot { mode, instances: Some(instances) }) = fleet {
+            let labels = of(vec![("mode", mode.to_owned())]);
+            self.quota_instances.get_or_create(&labels).set(f64::from(instances));
+        }
+        if let Some(mode) = fleet.map(|fleet| fleet.mode).filter(|mode| *mode != "idle") {
+            let joined = if mode == "joined" { 1.0 } else { 0.0 };
+            self.quota_shared.get_or_create(&of(vec![("mode", mode.to_owned())])).set(joined);
+        }
+    }
+
+    fn set_limits(&self, snapshot: &BankSnapshot, most: usize, of: impl Fn(Labels) -> Labels) {
         let mut busiest: Vec<_> = limits(snapshot).into_iter().collect();
         busiest.sort_by_key(|(_, limit)| std::cmp::Reverse(limit.accepted));
-        for (name, limit) in busiest.into_iter().take(MAX_VALUES) {
-            let labels = vec![("limit", name.to_owned())];
+        for (name, limit) in busiest.into_iter().take(most) {
+            let labels = of(vec![("limit", name.to_owned())]);
             if let Some(quota) = limit.quota {
                 self.limit_quota.get_or_create(&labels).set(as_f64(quota));
             }
@@ -253,25 +270,42 @@ impl Metrics {
         }
     }
 
-    fn set_drift(&self, snapshot: &BankSnapshot) {
+    fn set_drift(&self, snapshot: &BankSnapshot, most: usize, of: impl Fn(Labels) -> Labels) {
         let mut most_drift: Vec<_> = drifts(snapshot).into_iter().collect();
         most_drift.sort_by_key(|(_, drift)| std::cmp::Reverse(drift.disagreements));
-        for (family, drift) in most_drift.into_iter().take(MAX_VALUES) {
+        for (family, drift) in most_drift.into_iter().take(most) {
             let mean = drift.sum / as_f64(drift.disagreements);
             for (statistic, value) in
                 [("smallest", drift.smallest), ("mean", mean), ("largest", drift.largest)]
             {
-                let labels = vec![("family", family.to_owned()), ("statistic", statistic.to_owned())];
+                let labels = of(vec![("family", family.to_owned()), ("statistic", statistic.to_owned())]);
                 self.hint_drift.get_or_create(&labels).set(value);
             }
         }
     }
 
-    fn set_breakers(&self, snapshot: &BankSnapshot) {
-        let mut breakers: Vec<_> = snapshot.breakers.iter().map(|of| (of.state == "closed", of)).collect();
-        breakers.sort_by_key(|(serves, _)| *serves);
-        for (serves, breaker) in breakers.into_iter().take(MAX_VALUES) {
-            let labels = vec![("family", breaker.family.clone())];
+    /// The windows of a configuration are few, so each has a value.
+    fn set_calendar(&self, snapshot: &BankSnapshot, of: impl Fn(Labels) -> Labels) {
+        for window in &snapshot.windows {
+            let labels = of(vec![("window", window.name.clone())]);
+            self.window_open.get_or_create(&labels).set(if window.open { 1.0 } else { 0.0 });
+        }
+        for held in &snapshot.held {
+            let labels = of(vec![("class", held.class.to_owned())]);
+            self.held.get_or_create(&labels).set(as_f64(held.for_ms) / 1000.0);
+        }
+    }
+
+    fn set_breakers(&self, snapshot: &BankSnapshot, most: usize, of: impl Fn(Labels) -> Labels) {
+        // Of a family that several have, as tenants that are counted together do: open if one is.
+        let mut serving: BTreeMap<&str, bool> = BTreeMap::new();
+        for breaker in &snapshot.breakers {
+            *serving.entry(&breaker.family).or_insert(true) &= breaker.state == "closed";
+        }
+        let mut breakers: Vec<_> = serving.into_iter().collect();
+        breakers.sort_by_key(|(_, serves)| *serves);
+        for (family, serves) in breakers.into_iter().take(most) {
+            let labels = of(vec![("family", family.to_owned())]);
             self.breaker_open.get_or_create(&labels).set(if serves { 0.0 } else { 1.0 });
         }
     }
@@ -354,20 +388,29 @@ fn histograms(registry: &mut Registry, metric: Metric) -> Histograms {
     family
 }
 
-/// The first values of a label that were seen; the rest is `other`.
+/// The first values of a label that each tenant was seen with; the rest is [`OTHER`].
 #[derive(Default)]
-struct Bounded(Mutex<HashSet<String>>);
+struct Bounded(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    by_tenant: HashMap<Arc<str>, HashSet<String>>,
+    count: usize,
+}
 
 impl Bounded {
-    fn value(&self, value: &str) -> String {
+    fn value(&self, tenant: &Arc<str>, value: &str) -> String {
         let mut seen = self.0.lock();
-        if seen.contains(value) {
+        let Seen { by_tenant, count } = &mut *seen;
+        let values = by_tenant.entry(Arc::clone(tenant)).or_default();
+        if values.contains(value) {
             return value.to_owned();
         }
-        if seen.len() >= MAX_VALUES {
-            return "other".to_owned();
+        if values.len() >= MAX_VALUES || *count >= MAX_ALL {
+            return OTHER.to_owned();
         }
-        seen.insert(value.to_owned());
+        *count += 1;
+        values.insert(value.to_owned());
         value.to_owned()
     }
 }
@@ -376,23 +419,46 @@ fn by_class(class: Class) -> Labels {
     vec![("class", class.name().to_owned())]
 }
 
-impl Observer for Metrics {
+impl TenantMetrics {
+    fn family(&self, value: &str) -> String {
+        self.metrics.families.value(&self.label, value)
+    }
+
+    fn field(&self, value: &str) -> String {
+        self.metrics.fields.value(&self.label, value)
+    }
+
+    fn count(&self, counters: &Counters, labels: Labels) {
+        counters.get_or_create(&self.with(labels)).inc();
+    }
+
+    fn listing(&self, credential: &CredentialId, outcome: &'static str) {
+        let labels = vec![("credential", self.field(credential.as_str())), ("outcome", outcome.to_owned())];
+        self.count(&self.metrics.limit_listings, labels);
+    }
+
+    fn store_event(&self, event: &'static str) {
+        self.count(&self.metrics.quota_events, vec![("event", event.to_owned())]);
+    }
+}
+
+impl Observer for TenantMetrics {
     fn event(&self, event: &Event) {
         match event {
             Event::Throttled { limit, .. } => {
-                self.throttles.get_or_create(&vec![("limit", self.families.value(limit))]).inc();
+                self.count(&self.metrics.throttles, vec![("limit", self.family(limit))]);
             }
             Event::HintMismatch { family, .. } => {
-                let labels = vec![("family", self.families.value(family.as_str()))];
-                self.hint_mismatches.get_or_create(&labels).inc();
+                let labels = vec![("family", self.family(family.as_str()))];
+                self.count(&self.metrics.hint_mismatches, labels);
             }
             Event::HeaderIgnored { field, .. } => {
-                self.headers_ignored.get_or_create(&vec![("field", self.fields.value(field))]).inc();
+                self.count(&self.metrics.headers_ignored, vec![("field", self.field(field))]);
             }
             Event::Breaker { family, state, .. } => {
-                let family = self.families.value(family.as_str());
+                let family = self.family(family.as_str());
                 let labels = vec![("family", family), ("state", state.name().to_owned())];
-                self.breaker_transitions.get_or_create(&labels).inc();
+                self.count(&self.metrics.breaker_transitions, labels);
             }
             Event::LimitsListed { credential, .. } => self.listing(credential, "fetched"),
             Event::LimitsDenied { credential, .. } => self.listing(credential, "denied"),
@@ -404,18 +470,23 @@ impl Observer for Metrics {
             Event::LimitLearnt { .. }
             | Event::ReserveCut { .. }
             | Event::StrangersSeen { .. }
-            | Event::TermsDiffer { .. } => {}
+            | Event::TermsDiffer { .. }
+            | Event::WindowOpened { .. }
+            | Event::WindowClosed { .. } => {}
         }
     }
 
     fn attempt(&self, attempt: &AttemptDone<'_>) {
-        let family = self.families.value(attempt.family.as_str());
+        let family = self.family(attempt.family.as_str());
         let status = match (attempt.status, attempt.failure) {
             (Some(status), _) => status.to_string(),
             (None, failure) => failure.unwrap_or("failed").to_owned(),
         };
-        self.attempts.get_or_create(&vec![("family", family.clone()), ("status", status)]).inc();
-        self.upstream_duration.get_or_create(&vec![("family", family)]).observe(attempt.took.as_secs_f64());
+        self.count(&self.metrics.attempts, vec![("family", family.clone()), ("status", status)]);
+        self.metrics
+            .upstream_duration
+            .get_or_create(&self.with(vec![("family", family)]))
+            .observe(attempt.took.as_secs_f64());
     }
 
     fn call(&self, call: &CallDone<'_>) {
@@ -424,37 +495,46 @@ impl Observer for Metrics {
             Outcome::Failed(kind) => kind.to_owned(),
         };
         let labels = vec![("class", call.class.name().to_owned()), ("outcome", outcome)];
-        self.calls.get_or_create(&labels).inc();
+        self.count(&self.metrics.calls, labels);
         if let Some(Refused { reason, limit }) = call.refused {
-            let labels = vec![("limit", self.families.value(limit)), ("reason", reason.name().to_owned())];
-            self.refusals.get_or_create(&labels).inc();
+            let labels = vec![("limit", self.family(limit)), ("reason", reason.name().to_owned())];
+            self.count(&self.metrics.refusals, labels);
         }
-        self.call_wait.get_or_create(&by_class(call.class)).observe(call.waited.as_secs_f64());
-        self.call_duration.get_or_create(&by_class(call.class)).observe(call.took.as_secs_f64());
+        self.metrics
+            .call_wait
+            .get_or_create(&self.with(by_class(call.class)))
+            .observe(call.waited.as_secs_f64());
+        self.metrics
+            .call_duration
+            .get_or_create(&self.with(by_class(call.class)))
+            .observe(call.took.as_secs_f64());
     }
 
     fn token(&self, token: &TokenDone<'_>) {
-        let credential = self.fields.value(token.credential.as_str());
+        let credential = self.field(token.credential.as_str());
         let labels = vec![("credential", credential), ("outcome", token.outcome.to_owned())];
-        self.token_requests.get_or_create(&labels).inc();
+        self.count(&self.metrics.token_requests, labels);
     }
 
     fn doubt(&self, doubt: &DoubtDone<'_>) {
-        self.writes_in_doubt.get_or_create(&vec![("ending", doubt.ending.name().to_owned())]).inc();
+        self.count(&self.metrics.writes_in_doubt, vec![("ending", doubt.ending.name().to_owned())]);
     }
 
     fn denied(&self, denied: &Denied<'_>) {
-        let credential = self.fields.value(denied.credential.as_str());
-        self.permission_denials.get_or_create(&vec![("credential", credential)]).inc();
+        let credential = self.field(denied.credential.as_str());
+        self.count(&self.metrics.permission_denials, vec![("credential", credential)]);
     }
 
     fn store(&self, store: &StoreDone<'_>) {
         let labels = vec![("outcome", store.outcome.to_owned())];
-        self.quota_exchanges.get_or_create(&labels).inc();
-        self.quota_exchange_duration.get_or_create(&labels).observe(store.took.as_secs_f64());
+        self.count(&self.metrics.quota_exchanges, labels.clone());
+        self.metrics
+            .quota_exchange_duration
+            .get_or_create(&self.with(labels))
+            .observe(store.took.as_secs_f64());
         for &(limit, permits) in &store.granted {
-            let labels = vec![("limit", self.families.value(limit))];
-            self.quota_granted.get_or_create(&labels).inc_by(u64::from(permits));
+            let labels = vec![("limit", self.family(limit))];
+            self.metrics.quota_granted.get_or_create(&self.with(labels)).inc_by(u64::from(permits));
         }
     }
 }
@@ -464,6 +544,15 @@ mod tests {
     use tidegate_core::pace::{BreakerSnapshot, DriftSnapshot, GateSnapshot};
 
     use super::*;
+
+    /// What a scrape of one tenant shows.
+    fn rendered(bank: BankSnapshot) -> String {
+        shown(&Arc::new(Metrics::new()), bank)
+    }
+
+    fn shown(metrics: &Metrics, bank: BankSnapshot) -> String {
+        metrics.render(vec![Now { label: Arc::from("acme"), bank, ledger: None }])
+    }
 
     fn gate(partition: &str, remaining: f64, in_flight: u32) -> GateSnapshot {
         GateSnapshot {
@@ -488,16 +577,24 @@ mod tests {
         let metrics = Metrics::new();
         let render = |mode, instances| {
             let fleet = Some(FleetSnapshot { mode, instances });
-            metrics.render(&BankSnapshot { fleet, ..BankSnapshot::default() })
+            shown(&metrics, BankSnapshot { fleet, ..BankSnapshot::default() })
         };
-        assert!(render("joined", Some(8)).contains("tidegate_quota_instances{mode=\"joined\"} 8.0"));
+        assert!(
+            render("joined", Some(8))
+                .contains("tidegate_quota_instances{mode=\"joined\",tenant=\"acme\"} 8.0")
+        );
         let alone = render("share", Some(7));
-        assert!(alone.contains("tidegate_quota_instances{mode=\"share\"} 7.0"), "{alone}");
+        assert!(alone.contains("tidegate_quota_instances{mode=\"share\",tenant=\"acme\"} 7.0"), "{alone}");
         assert!(!alone.contains("joined"), "a mode that is over: {alone}");
-        assert!(alone.contains("tidegate_quota_shared{mode=\"share\"} 0.0"), "{alone}");
-        assert!(render("joined", Some(8)).contains("tidegate_quota_shared{mode=\"joined\"} 1.0"));
+        assert!(alone.contains("tidegate_quota_shared{mode=\"share\",tenant=\"acme\"} 0.0"), "{alone}");
+        assert!(
+            render("joined", Some(8)).contains("tidegate_quota_shared{mode=\"joined\",tenant=\"acme\"} 1.0")
+        );
         let never = render("share", None);
-        assert!(never.contains("tidegate_quota_shared{mode=\"share\"} 0.0"), "never reached: {never}");
+        assert!(
+            never.contains("tidegate_quota_shared{mode=\"share\",tenant=\"acme\"} 0.0"),
+            "never reached: {never}"
+        );
         let idle = render("idle", None);
         assert!(!idle.contains("tidegate_quota_instances{"), "{idle}");
         assert!(!idle.contains("tidegate_quota_shared{"), "{idle}");
@@ -505,7 +602,8 @@ mod tests {
 
     #[test]
     fn permits_are_counted_by_their_limit_and_exchanges_by_their_end() {
-        let metrics = Metrics::new();
+        let all = Arc::new(Metrics::new());
+        let metrics = all.tenant("acme");
         let done = |outcome, granted| StoreDone {
             outcome,
             why: None,
@@ -517,13 +615,13 @@ mod tests {
         metrics.store(&done("answered", vec![("users", 5)]));
         metrics.store(&done("away", Vec::new()));
         metrics.event(&Event::StoreForgot);
-        let text = metrics.render(&BankSnapshot::default());
+        let text = all.render(Vec::new());
         for line in [
-            "tidegate_quota_granted_total{limit=\"users\"} 12",
-            "tidegate_quota_granted_total{limit=\"routing\"} 1",
-            "tidegate_quota_exchanges_total{outcome=\"answered\"} 2",
-            "tidegate_quota_exchange_seconds_count{outcome=\"away\"} 1",
-            "tidegate_quota_store_events_total{event=\"forgot\"} 1",
+            "tidegate_quota_granted_total{limit=\"users\",tenant=\"acme\"} 12",
+            "tidegate_quota_granted_total{limit=\"routing\",tenant=\"acme\"} 1",
+            "tidegate_quota_exchanges_total{outcome=\"answered\",tenant=\"acme\"} 2",
+            "tidegate_quota_exchange_seconds_count{outcome=\"away\",tenant=\"acme\"} 1",
+            "tidegate_quota_store_events_total{event=\"forgot\",tenant=\"acme\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
@@ -542,10 +640,10 @@ mod tests {
             hours: Vec::new(),
         };
         let drift = vec![of("a", 3, -4.0), of("b", 1, 8.0), of("c", 0, 0.0)];
-        let text = Metrics::new().render(&BankSnapshot { drift, ..BankSnapshot::default() });
+        let text = rendered(BankSnapshot { drift, ..BankSnapshot::default() });
         for (statistic, value) in [("smallest", "-5.0"), ("mean", "-1.0"), ("largest", "9.0")] {
             let line = format!(
-                "tidegate_hint_drift_seconds{{family=\"/api/v2/users\",statistic=\"{statistic}\"}} {value}"
+                "tidegate_hint_drift_seconds{{family=\"/api/v2/users\",statistic=\"{statistic}\",tenant=\"acme\"}} {value}"
             );
             assert!(text.contains(&line), "{line} is missing in\n{text}");
         }
@@ -568,14 +666,14 @@ mod tests {
             .map(|(family, state)| BreakerSnapshot { family: family.to_owned(), state, refuses_for_ms: 0 });
         let snapshot =
             BankSnapshot { gates: vec![wide, tight], breakers: breakers.to_vec(), ..BankSnapshot::default() };
-        let text = Metrics::new().render(&snapshot);
+        let text = rendered(snapshot);
         for line in [
-            "tidegate_limit_concurrency{limit=\"users\"} 4.5",
-            "tidegate_limit_closed_seconds{limit=\"users\"} 2.5",
-            "tidegate_limit_strangers_per_second{limit=\"users\"} 1.5",
-            "tidegate_breaker_open{family=\"users\"} 1.0",
-            "tidegate_breaker_open{family=\"queues\"} 1.0",
-            "tidegate_breaker_open{family=\"scripts\"} 0.0",
+            "tidegate_limit_concurrency{limit=\"users\",tenant=\"acme\"} 4.5",
+            "tidegate_limit_closed_seconds{limit=\"users\",tenant=\"acme\"} 2.5",
+            "tidegate_limit_strangers_per_second{limit=\"users\",tenant=\"acme\"} 1.5",
+            "tidegate_breaker_open{family=\"users\",tenant=\"acme\"} 1.0",
+            "tidegate_breaker_open{family=\"queues\",tenant=\"acme\"} 1.0",
+            "tidegate_breaker_open{family=\"scripts\",tenant=\"acme\"} 0.0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
@@ -589,8 +687,8 @@ mod tests {
             refuses_for_ms: 0,
         };
         let snapshot = BankSnapshot { breakers: (0..100).map(of).collect(), ..BankSnapshot::default() };
-        let text = Metrics::new().render(&snapshot);
-        assert!(text.contains("tidegate_breaker_open{family=\"f70\"} 1.0"), "{text}");
+        let text = rendered(snapshot);
+        assert!(text.contains("tidegate_breaker_open{family=\"f70\",tenant=\"acme\"} 1.0"), "{text}");
         assert_eq!(text.matches("tidegate_breaker_open{").count(), MAX_VALUES);
     }
 
@@ -598,11 +696,11 @@ mod tests {
     fn the_gates_of_two_credentials_are_one_limit() {
         let gates = vec![gate("credential=a", 7.0, 2), gate("credential=b", 250.0, 3)];
         let snapshot = BankSnapshot { gates, in_flight: 5, ..BankSnapshot::default() };
-        let text = Metrics::new().render(&snapshot);
+        let text = rendered(snapshot);
         for line in [
-            "tidegate_limit_quota{limit=\"users\"} 300",
-            "tidegate_limit_remaining{limit=\"users\"} 7",
-            "tidegate_limit_in_flight{limit=\"users\"} 5",
+            "tidegate_limit_quota{limit=\"users\",tenant=\"acme\"} 300",
+            "tidegate_limit_remaining{limit=\"users\",tenant=\"acme\"} 7",
+            "tidegate_limit_in_flight{limit=\"users\",tenant=\"acme\"} 5",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

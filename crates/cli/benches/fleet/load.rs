@@ -39,6 +39,8 @@ pub(crate) type HttpClient = Client<HttpConnector, Empty<Bytes>>;
 pub(crate) struct Calls {
     /// Answered with 200.
     pub(crate) good: AtomicU64,
+    /// Attempts of callers so far.
+    made: AtomicU64,
     /// Told by a gateway to come back later, and came back.
     pub(crate) sent_back: AtomicU64,
     /// Ended with their gateway.
@@ -130,7 +132,9 @@ async fn call(door: &Door, client: &HttpClient, calls: &Calls) {
         calls.losses.lock().push(how);
     };
     loop {
-        let uri = format!("http://{}{PATH}", door.addr).parse().expect("an address and a path");
+        // Each asks for something else, else they would share calls.
+        let number = calls.made.fetch_add(1, Ordering::Relaxed);
+        let uri = format!("http://{}{PATH}?n={number}", door.addr).parse().expect("an address and a path");
         let answered = match client.get(uri).await {
             Ok(answer) => finished(answer).await,
             Err(error) => Err(error.to_string()),

@@ -43,7 +43,7 @@ pub(super) async fn carry_out(
     let before = reader.counts().map_err(Failure::internal)?;
     let progress = Arc::new(Progress::default());
     let already = before.total() - before.pending();
-    let look = progress::of_run(already, Arc::clone(&progress), Arc::clone(&link.watch));
+    let look = progress::of_run(already, &link.upstream, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("items", before.total(), common.quiet, look);
     let (stop, stopping) = watch::channel(false);
     let cancel = tokio::spawn(cancel_asked(marker.clone(), stop.clone()));

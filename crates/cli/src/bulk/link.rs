@@ -11,6 +11,7 @@ use tidegate::observe::{Observer, Observers, Traced};
 use tidegate::{Credential, NotReady, Profile, Upstream, UpstreamConfig};
 use tidegate_bulk::Recipe;
 use tidegate_core::key::Tenant;
+use tidegate_core::pace::Class;
 
 use crate::args::{BulkCommon, Connection};
 use crate::environment::Environment;
@@ -18,10 +19,14 @@ use crate::failure::Failure;
 use crate::output;
 use crate::progress::Watch;
 use crate::quota;
-use crate::settings::{Settings, Stagger};
+use crate::settings::{KEY_ENV, Settings, Stagger};
 
 /// By whom a gateway in between is called.
 const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
+
+/// For which of its tenants, and with which key.
+const TENANT: HeaderName = HeaderName::from_static("tidegate-tenant");
+const KEY: HeaderName = HeaderName::from_static("tidegate-key");
 
 /// The way to the upstream.
 pub(crate) struct Link {
@@ -46,6 +51,9 @@ struct Route {
     login: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
+    /// The tenant that was named on the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     /// The recipe's text, where jobs have to be followed by it, or it says how to find out what became of a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<String>,
@@ -55,19 +63,30 @@ struct Route {
 }
 
 impl Link {
-    /// As the command line says. Nothing is sent.
-    pub(crate) fn new(common: &BulkCommon) -> Result<Self, Failure> {
-        Self::of(&common.connection, common.via.as_deref())
+    /// As the command line says, for the run of `journal`. Nothing is sent.
+    pub(crate) fn new(common: &BulkCommon, journal: &Path) -> Result<Self, Failure> {
+        let mut link = Self::of(&common.connection, common.via.as_deref(), Some(journal))?;
+        link.called_by(journal);
+        Ok(link)
     }
 
-    /// To the upstream of `connection`, through the gateway at `via` if there is one. Nothing is sent.
-    pub(crate) fn of(connection: &Connection, via: Option<&str>) -> Result<Self, Failure> {
+    /// To the upstream of `connection`, through the gateway at `via` if there is one. Nothing is sent. The file that stands for the
+    /// work decides when it begins again after a window, so that it is the same moment for a resume.
+    pub(crate) fn of(
+        connection: &Connection,
+        via: Option<&str>,
+        work: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let settings = Settings::load(connection, &Environment::of_process())?;
         let mut link = match via {
             None => {
-                let config = settings.upstream()?;
+                let mut config = settings.upstream()?;
                 if let Some(assumed) = settings.assumed_region() {
                     output::talk(&assumed);
+                }
+                if let (Some(name), Some(work)) = (&mut config.staggered_as, work) {
+                    name.push(' ');
+                    name.push_str(&name_of(work));
                 }
                 let route = Route {
                     api: Some(config.api.clone()),
@@ -76,8 +95,21 @@ impl Link {
                 };
                 Self::over(config, route, Vec::new())?
             }
-            Some(gateway) => Self::through(settings.profile()?, settings.tenant(), gateway)?,
+            Some(gateway) => {
+                let key = Environment::of_process().get(KEY_ENV).map_err(Failure::usage)?;
+                let mut link = Self::through(settings.profile()?, settings.tenant(), gateway)?;
+                for (name, value) in [(TENANT, connection.tenant.as_deref()), (KEY, key.as_deref())] {
+                    let Some(value) = value else { continue };
+                    let mut field = HeaderValue::try_from(value).map_err(|_| {
+                        Failure::usage(format!("{name}: its value cannot be sent in a header"))
+                    })?;
+                    field.set_sensitive(name == KEY);
+                    link.headers.push((name, field));
+                }
+                link
+            }
         };
+        link.route.tenant.clone_from(&connection.tenant);
         link.route.profile = Some(absolute(settings.profile_name()));
         link.stagger = settings.stagger();
         Ok(link)
@@ -132,7 +164,7 @@ impl Link {
 
     /// Names the caller that a gateway in between sees by the run's journal, so that a resume is the same caller: what the
     /// gateway followed to its end for a process that was killed is told to the next one.
-    pub(super) fn called_by(&mut self, journal: &Path) {
+    fn called_by(&mut self, journal: &Path) {
         let name = caller_of(journal);
         for (_, value) in self.headers.iter_mut().filter(|(header, _)| *header == CALLER) {
             *value = name.clone();
@@ -151,7 +183,16 @@ impl Link {
         if let Some(quota) = self.upstream.quota() {
             quota::wait_for_a_start(quota, self.upstream.bank(), self.stagger).await?;
         }
-        self.check().await
+        self.check().await?;
+        if let Some((held, _)) = self.held() {
+            output::talk(&held);
+        }
+        Ok(())
+    }
+
+    /// Why the work waits for a window of the calendar, in words, and for how long; `None` if it does not.
+    pub(crate) fn held(&self) -> Option<(String, Duration)> {
+        self.upstream.pacer().held(Class::Bulk)
     }
 
     /// What keeps polls of jobs from beginning together; `None`: nothing has to.
@@ -184,15 +225,20 @@ impl Link {
 
 /// The name of the run whose journal that is, however the path to it is written.
 fn caller_of(journal: &Path) -> HeaderValue {
-    let path = std::path::absolute(journal).unwrap_or_else(|_| journal.to_owned());
+    let name = format!("tidegate bulk {}", name_of(journal));
+    HeaderValue::try_from(name).expect("digits and letters are a header's value")
+}
+
+/// Sixteen digits that are the same however the path is written.
+fn name_of(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let path = match (folder, path.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),
         _ => path,
     };
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    let name = digest[..8].iter().fold("tidegate bulk ".to_owned(), |name, byte| format!("{name}{byte:02x}"));
-    HeaderValue::try_from(name).expect("digits and letters are a header's value")
+    digest[..8].iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// A profile file by its full path, so that it is found from another folder; a built-in one by its name.
@@ -226,6 +272,7 @@ pub(super) fn as_it_ran(common: &BulkCommon, options: &str) -> BulkCommon {
     let given = &common.connection;
     let mut common = common.clone();
     common.connection.profile = given.profile.clone().or(route.profile);
+    common.connection.tenant = given.tenant.clone().or(route.tenant);
     if common.via.is_none() && given.api.is_none() && given.region.is_none() {
         common.via = route.via;
         common.connection =

@@ -46,10 +46,9 @@ async fn start(args: BulkRunArgs) -> Result<(), Failure> {
         };
         Input::check(&args.input, format, recipe)
     })?;
-    let mut link = Link::new(&args.common)?;
     let path = args.journal.clone().unwrap_or_else(|| default_journal(&args.input));
+    let mut link = Link::new(&args.common, &path)?;
     meet::check(&path, Some(&args.input), args.common.output.as_deref(), args.common.results.as_deref())?;
-    link.called_by(&path);
     let jobs = jobs::of_run(&input.recipe, &path, &args.common, args.dry_run)?;
     link.keep_recipe(&input.recipe, args.common.results.as_deref());
     if !args.dry_run {
@@ -104,8 +103,7 @@ async fn resume(args: BulkResumeArgs) -> Result<(), Failure> {
     let common = as_it_ran(&args.common, &header.options);
     let recipe = followed(&header.options)?.0.map(|text| Recipe::parse(&header.recipe, &text));
     let recipe = recipe.transpose().map_err(Failure::usage)?;
-    let mut link = Link::new(&common)?;
-    link.called_by(journal.path());
+    let link = Link::new(&common, journal.path())?;
     if link.upstream.tenant().as_str() != header.tenant {
         return Err(Failure::usage(format!(
             "{} is a run for tenant `{}`, not `{}` (set tenant in tidegate.toml or TIDEGATE_TENANT)",

@@ -145,7 +145,7 @@ async fn tidegate_run(
     let reader = journal.reader().map_err(Failure::internal)?;
     let writes = reader.counts().map_err(Failure::internal)?.total();
     let progress = Arc::new(Progress::default());
-    let look = progress::of_run(0, Arc::clone(&progress), Arc::clone(&link.watch));
+    let look = progress::of_run(0, &link.upstream, Arc::clone(&progress), Arc::clone(&link.watch));
     let shown = Line::start("agents", writes, false, look);
     let options = Options {
         spread: None,

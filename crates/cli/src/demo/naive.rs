@@ -67,6 +67,7 @@ impl Tally {
                 (self.unanswered.load(Ordering::Relaxed), "cut off"),
                 (self.lost(), "lost"),
             ],
+            held: None,
         }
     }
 

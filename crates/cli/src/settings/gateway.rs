@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_gateway::{DEFAULT_MAX_WAIT, Doors, KeepKeys, KeepState};
+use tidegate_core::cache::{Bounds, FreshRule};
+use tidegate_gateway::{
+    CallerConfig, DEFAULT_MAX_WAIT, DEFAULT_TENANT, Doors, KeepKeys, KeepState, RouteRule,
+};
 
 use super::Settings;
-use super::keys::{ADMIN, HOSTS, Key, LISTEN, MAX_WAIT, ORIGINS, STATE_DIR, STATE_FILE, wait};
+use super::keys::{
+    ADMIN, ANONYMOUS, CACHE_ANSWER, CACHE_BYTES, HOSTS, Key, LISTEN, MAX_WAIT, ORIGINS, STATE_DIR,
+    STATE_FILE, wait,
+};
 use crate::environment::Environment;
 use crate::failure::Failure;
 
@@ -58,6 +64,65 @@ impl Settings {
         let managed = environment.get("STATE_DIRECTORY").ok().flatten();
         let managed = managed.as_deref().and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
         KeepKeys::InOnceNeeded(managed.unwrap_or_default().join(format!("tidegate-{port}.db")))
+    }
+
+    /// Whether calls without a key are let in where callers have keys.
+    pub(crate) fn anonymous(&self) -> bool {
+        self.get(&ANONYMOUS) == Some("true")
+    }
+
+    /// Who has a key and what calls are, of a gateway that serves these tenants. Those of tenants that have tables and are not
+    /// served are left out.
+    ///
+    /// # Errors
+    /// Some are for a tenant that there is not.
+    pub(crate) fn callers_and_routes(
+        &self,
+        served: &[&str],
+    ) -> Result<(Vec<CallerConfig>, Vec<RouteRule>), Failure> {
+        let has_table = |name: &str| self.tenant_names().any(|known| known == name);
+        let is_served = |name: &str| served.contains(&name);
+        let (mut callers, mut routes) = (self.callers.clone(), self.routes.clone());
+        let of_callers = callers
+            .iter()
+            .filter_map(|caller| Some((format!("caller `{}`", caller.name), caller.tenant.as_deref()?)));
+        let of_routes =
+            routes.iter().filter_map(|rule| Some(("a [[route]]".to_owned(), rule.tenant.as_deref()?)));
+        let unknown: Vec<String> = of_callers
+            .chain(of_routes)
+            .filter(|(_, name)| !is_served(name) && !has_table(name))
+            .map(|(whose, name)| format!("{whose}: `{name}` is no tenant (there are: {})", served.join(", ")))
+            .collect();
+        if !unknown.is_empty() {
+            return Err(Failure::usage(unknown.join("\n")));
+        }
+        // A caller without a tenant is the default one's, where there are several.
+        let is_ours = |caller: &CallerConfig| match caller.tenant.as_deref() {
+            Some(name) => is_served(name),
+            None => self.tenant_names().next().is_none() || is_served(DEFAULT_TENANT),
+        };
+        callers.retain(is_ours);
+        for rule in &mut routes {
+            rule.tenant.take_if(|name| !is_served(name));
+        }
+        Ok((callers, routes))
+    }
+
+    /// How old answers to reads may be.
+    pub(crate) fn fresh(&self) -> Vec<FreshRule> {
+        self.fresh.clone()
+    }
+
+    /// How much of answers is kept.
+    pub(crate) fn cache(&self) -> Bounds {
+        let default = Bounds::default();
+        let size =
+            |key, default| self.number(key).and_then(|size| usize::try_from(size).ok()).unwrap_or(default);
+        Bounds {
+            bytes: size(&CACHE_BYTES, default.bytes),
+            entry_bytes: size(&CACHE_ANSWER, default.entry_bytes),
+            ..default
+        }
     }
 
     /// The longest wait of a call through the gateway.

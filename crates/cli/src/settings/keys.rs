@@ -47,6 +47,8 @@ pub(super) const CLIENT_SECRET_FILE: Key = Key {
 pub(super) const HOSTS: Key = Key { name: "gateway.hosts", env: &["TIDEGATE_GATEWAY_HOSTS"], check: some };
 pub(super) const ORIGINS: Key =
     Key { name: "gateway.origins", env: &["TIDEGATE_GATEWAY_ORIGINS"], check: some };
+pub(super) const ANONYMOUS: Key =
+    Key { name: "gateway.anonymous", env: &["TIDEGATE_GATEWAY_ANONYMOUS"], check: on_or_off };
 pub(super) const INTERACTIVE_POLICY: Key =
     Key { name: "class.interactive.policy", env: &["TIDEGATE_CLASS_INTERACTIVE_POLICY"], check: policy };
 pub(super) const INTERACTIVE_RESERVE: Key =
@@ -88,6 +90,13 @@ pub(super) const MAX_RETRIES: Key =
     Key { name: "retries.max", env: &["TIDEGATE_RETRIES_MAX"], check: |text| within(text, &RETRIES) };
 pub(super) const RETRY_BUDGET: Key =
     Key { name: "retries.budget", env: &["TIDEGATE_RETRIES_BUDGET"], check: |text| within(text, &BUDGET) };
+pub(super) const CACHE_BYTES: Key =
+    Key { name: "cache.max_bytes", env: &["TIDEGATE_CACHE_MAX_BYTES"], check: |text| within(text, &SIZES) };
+pub(super) const CACHE_ANSWER: Key = Key {
+    name: "cache.max_answer_bytes",
+    env: &["TIDEGATE_CACHE_MAX_ANSWER_BYTES"],
+    check: |text| within(text, &SIZES),
+};
 pub(super) const BREAKER_THRESHOLD: Key = Key {
     name: "breaker.threshold",
     env: &["TIDEGATE_BREAKER_THRESHOLD"],
@@ -98,11 +107,21 @@ pub(super) const COOL_DOWN: Key =
 pub(super) const LONGEST_COOL_DOWN: Key =
     Key { name: "breaker.longest_cool_down", env: &["TIDEGATE_BREAKER_LONGEST_COOL_DOWN"], check: some_wait };
 
+pub(super) const INSTANCE: Key = Key { name: "instance", env: &["TIDEGATE_INSTANCE"], check: some };
+pub(super) const WINDOWS: Key = Key {
+    name: "window",
+    env: &["TIDEGATE_WINDOW"],
+    check: |text| super::calendar::from_text(text).map(drop),
+};
+
 /// Retries of one call.
 pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 
 /// Tokens of the retry budget; none means no retry but those that the upstream orders.
 pub(super) const BUDGET: RangeInclusive<u64> = 0..=1_000_000;
+
+/// Bytes of kept answers; 4 GB is more than a number of 32 bits holds.
+pub(super) const SIZES: RangeInclusive<u64> = 0..=4_000_000_000;
 
 /// Failures in a row that open a breaker.
 pub(super) const THRESHOLD: RangeInclusive<u64> = 1..=100;
@@ -151,7 +170,7 @@ pub(super) const INSTANCES: RangeInclusive<u64> = 1..=10_000;
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(2);
 
 /// All keys with an environment form, in the order they are documented.
-pub(super) const KEYS: [&Key; 44] = [
+pub(super) const KEYS: [&Key; 49] = [
     &PROFILE,
     &REGION,
     &API,
@@ -166,6 +185,7 @@ pub(super) const KEYS: [&Key; 44] = [
     &CLIENT_SECRET_FILE,
     &HOSTS,
     &ORIGINS,
+    &ANONYMOUS,
     &INTERACTIVE_POLICY,
     &INTERACTIVE_RESERVE,
     &SYNC_POLICY,
@@ -180,6 +200,8 @@ pub(super) const KEYS: [&Key; 44] = [
     &BULK_TIMEOUT,
     &MAX_RETRIES,
     &RETRY_BUDGET,
+    &CACHE_BYTES,
+    &CACHE_ANSWER,
     &BREAKER_THRESHOLD,
     &COOL_DOWN,
     &LONGEST_COOL_DOWN,
@@ -196,6 +218,8 @@ pub(super) const KEYS: [&Key; 44] = [
     &QUOTA_PASSWORD_FILE,
     &QUOTA_CA_FILE,
     &TOKEN_KEY_FILE,
+    &INSTANCE,
+    &WINDOWS,
 ];
 
 /// The client secret has no key in the file: a file with a secret in it ends up in a repository.
@@ -205,11 +229,14 @@ pub(super) const SECRET_ENV: [&str; 2] =
 /// The password of the store has no key in the file either.
 pub(super) const QUOTA_PASSWORD_ENV: &str = "TIDEGATE_QUOTA_PASSWORD";
 
+/// The key of this program at a gateway that it calls through has none either.
+pub(crate) const KEY_ENV: &str = "TIDEGATE_KEY";
+
 /// Nor has the secret that seals tokens.
 pub(super) const TOKEN_KEY_ENV: &str = "TIDEGATE_QUOTA_TOKEN_KEY";
 
 /// Variables that are no key: where the file is, what is logged, and which program the tools of the project drive.
-pub(super) const OTHER_ENV: [&str; 3] = [CONFIG_ENV, "TIDEGATE_LOG", "TIDEGATE_TEST_BINARY"];
+pub(super) const OTHER_ENV: [&str; 4] = [CONFIG_ENV, KEY_ENV, "TIDEGATE_LOG", "TIDEGATE_TEST_BINARY"];
 
 pub(super) fn some(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {

@@ -3,18 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
+use tidegate_core::cache::read_fresh;
+use tidegate_core::calendar::read_windows;
 use tidegate_core::pace::Class;
 use tidegate_core::profile::read_limits;
 use tidegate_core::profile::reader::{self, Section};
 
+use super::credential::{Secrets, read_classes};
 use super::keys::{
-    ADMIN, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV,
-    CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS, HOSTS, KEYS, Key, LISTEN, LOGIN,
-    LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV, PROFILE, QUOTA_PASSWORD_ENV, READ_TIMEOUT,
-    REGION, RETRIES, RETRY_BUDGET, SECRET_ENV, STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD,
-    TOKEN_KEY_ENV, WRITE_TIMEOUT,
+    ADMIN, ANONYMOUS, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CACHE_ANSWER, CACHE_BYTES, CLASSES,
+    CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV, CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS,
+    HOSTS, INSTANCE, KEYS, Key, LISTEN, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV,
+    PROFILE, QUOTA_PASSWORD_ENV, READ_TIMEOUT, REGION, RETRIES, RETRY_BUDGET, SECRET_ENV, SIZES, STATE_DIR,
+    STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, TOKEN_KEY_ENV, WRITE_TIMEOUT,
 };
-use super::{Settings, quota};
+use super::{Settings, callers, quota, tenants};
 use crate::args::Connection;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -64,6 +67,11 @@ pub(super) fn from_config(connection: &Connection, env: &Environment) -> Result<
         None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
         None => return Ok(Settings::default()),
     };
+    let asked = match &connection.tenant {
+        Some(tenant) => Some(tenant.clone()),
+        None => env.first(TENANT.env).map_err(Failure::usage)?.map(|(_, tenant)| tenant),
+    };
+    let from_file = |file: &Section<'_>| from_file(file, env, asked.as_deref());
     reader::read(&read(&path)?, &path.display().to_string(), from_file).map_err(Failure::usage)
 }
 
@@ -74,37 +82,58 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 
 /// The secret in a file, without the line break that editors put behind it.
 pub(super) fn secret_in(path: &str, whose: &str) -> Result<SecretString, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("{whose}: cannot read {path}: {error}")))?;
+    secret_of_file(path).map_err(|what| Failure::usage(format!("{whose}: {what}")))
+}
+
+/// The same, for those who say whose it is themselves.
+pub(super) fn secret_of_file(path: &str) -> Result<SecretString, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(Failure::usage(format!("{whose}: {path} is empty (write the secret into it)"))),
+        "" => Err(format!("{path} is empty (write the secret into it)")),
         text => Ok(SecretString::from(text)),
     }
 }
 
-fn from_file(file: &Section<'_>) -> Settings {
+/// `asked`: the tenant that the command is about, if one is named.
+fn from_file(file: &Section<'_>, env: &Environment, asked: Option<&str>) -> Settings {
     let mut settings = Settings::default();
     let text = |section: &Section<'_>, key: &Key| {
         section.parsed(last(key.name), |text| (key.check)(text).map(|()| text.to_owned()))
     };
-    for key in [&PROFILE, &REGION, &API, &LOGIN, &TENANT, &LISTEN, &ADMIN, &MAX_WAIT] {
+    for key in [&PROFILE, &REGION, &API, &LOGIN, &LISTEN, &ADMIN, &MAX_WAIT, &INSTANCE] {
         settings.set(key, text(file, key));
     }
+    // A name of the only tenant, or a table for each.
+    if file.is_string(TENANT.name) {
+        settings.set(&TENANT, text(file, &TENANT));
+    } else {
+        settings.tenants = tenants::read(file, env, asked);
+    }
+    let names: Vec<&str> = settings.tenants.iter().map(|table| table.name.as_str()).collect();
+    settings.callers = callers::read_callers(file, &names);
+    settings.routes = callers::read_routes(file, &names);
     settings.set(&FETCH_LIMITS, file.boolean(FETCH_LIMITS.name).map(|fetch| fetch.to_string()));
     if let Some(credential) = file.section("credential") {
         for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
             settings.set(key, text(&credential, key));
         }
+        let secrets = Secrets { env, wanted: true };
+        settings.class_credentials = read_classes(&credential, secrets, settings.get(&CLIENT_ID));
         credential.refuse(
             "client_secret",
             "secrets do not belong into this file (set it in the environment, or name a client_secret_file)",
         );
+        if !settings.tenants.is_empty() {
+            file.problem("credential", "belongs to no tenant (move it into the [[tenant]] it is of)");
+        }
     }
     if let Some(gateway) = file.section("gateway") {
         for key in [&HOSTS, &ORIGINS] {
             let listed = gateway.each(last(key.name), |text| Ok::<_, String>(text.to_owned()));
             settings.set(key, listed.map(|listed| listed.join(",")));
         }
+        let anonymous = gateway.boolean(last(ANONYMOUS.name));
+        settings.set(&ANONYMOUS, anonymous.map(|anonymous| anonymous.to_string()));
     }
     if let Some(classes) = file.section("class") {
         for (class, (policy, reserve)) in Class::ALL.into_iter().zip(CLASSES) {
@@ -140,7 +169,14 @@ fn from_file(file: &Section<'_>) -> Settings {
     if let Some(section) = file.section("quota") {
         quota::read(&section, &mut settings);
     }
+    if let Some(cache) = file.section("cache") {
+        for key in [&CACHE_BYTES, &CACHE_ANSWER] {
+            settings.set(key, number(&cache, key, &SIZES));
+        }
+    }
     settings.limits = read_limits(file);
+    settings.fresh = read_fresh(file);
+    settings.windows = read_windows(file);
     settings
 }
 

@@ -13,9 +13,10 @@ use super::sources::known_variables;
 use crate::args::Connection;
 use crate::environment::Environment;
 
-fn connection() -> Connection {
+pub(super) fn connection() -> Connection {
     Connection {
         config: None,
+        tenant: None,
         profile: None,
         region: None,
         api: None,
@@ -26,11 +27,11 @@ fn connection() -> Connection {
     }
 }
 
-fn env(pairs: &[(&str, &str)]) -> Environment {
+pub(super) fn env(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-fn file(text: &str) -> (tempfile::TempDir, Connection) {
+pub(super) fn file(text: &str) -> (tempfile::TempDir, Connection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tidegate.toml");
     std::fs::write(&path, text).unwrap();
@@ -332,4 +333,76 @@ fn a_variable_that_is_not_utf8_is_named() {
     use std::os::unix::ffi::OsStringExt as _;
     let read = [("TIDEGATE_TENANT".into(), std::ffi::OsString::from_vec(vec![0xff]))].into_iter().collect();
     assert_eq!(Settings::load(&connection(), &read).unwrap_err().message, "TIDEGATE_TENANT: is not UTF-8");
+}
+
+/// The settings of each tenant of a file.
+fn each(text: &str, connection: Connection) -> Vec<Settings> {
+    let (_folder, in_file) = file(text);
+    let connection = Connection { config: in_file.config, ..connection };
+    Settings::load_all(&connection, &env(&[("ACME", "s")])).unwrap().of_each().unwrap()
+}
+
+#[test]
+fn a_tenant_has_the_top_levels_settings_but_no_part_of_a_place_and_no_credential() {
+    let text = "region = \"mypurecloud.ie\"\n[retries]\nmax = 2\n\
+                [[limit]]\nkey = \"a\"\nconcurrent = 1\n[[limit]]\nkey = \"b\"\nconcurrent = 2\n\
+                [[tenant]]\nname = \"plain\"\n\
+                [[tenant]]\nname = \"placed\"\napi = \"http://a\"\n[[tenant.limit]]\nkey = \"b\"\nconcurrent = 9\n\
+                [tenant.credential]\nclient_id = \"me\"\nclient_secret_env = \"ACME\"\n\
+                [[tenant]]\nname = \"other\u{2d}vendor\"\nprofile = \"github\"\napi = \"http://g\"\n[tenant.quota]\nprefix = \"gh\"\n";
+    let all = each(text, connection());
+    let configs: Vec<_> = all.iter().map(|one| one.upstream().unwrap()).collect();
+    let places: Vec<_> = configs.iter().map(|config| (config.api.as_str(), config.login.as_str())).collect();
+    assert_eq!(
+        places,
+        [
+            ("https://api.mypurecloud.ie", "https://login.mypurecloud.ie"),
+            ("http://a", "http://a"),
+            ("http://g", "http://g")
+        ]
+    );
+    assert!(configs.iter().all(|config| config.max_retries == 2));
+    let clients: Vec<_> = configs.iter().map(|config| config.credential.is_some()).collect();
+    assert_eq!(clients, [false, true, false]);
+    let limits = |index: usize| -> Vec<String> {
+        configs[index].limits.iter().map(|limit| format!("{} {:?}", limit.key, limit.kind)).collect()
+    };
+    assert_eq!(limits(0).len(), 2);
+    assert!(limits(1).iter().any(|limit| limit.starts_with("b ") && limit.contains('9')), "{:?}", limits(1));
+    assert_eq!(limits(1).len(), 2, "one of the same key replaces it");
+    assert_eq!((all[0].get(&QUOTA_PREFIX), all[2].get(&QUOTA_PREFIX)), (None, Some("gh")));
+}
+
+#[test]
+fn one_tenant_is_chosen_by_flag_or_variable_and_flags_win_over_its_table() {
+    let text = "[[tenant]]\nname = \"acme\"\napi = \"http://a\"\n[[tenant]]\nname = \"default\"\napi = \"http://d\"\n";
+    let (_folder, in_file) = file(text);
+    let api = |connection: &Connection, pairs: &[(&str, &str)]| {
+        let one = Settings::load(connection, &env(pairs)).unwrap();
+        (one.tenant().to_string(), one.upstream().unwrap().api)
+    };
+    let is = |name: &str, api: &str| (name.to_owned(), api.to_owned());
+    assert_eq!(api(&in_file, &[]), is("default", "http://d"));
+    assert_eq!(api(&in_file, &[("TIDEGATE_TENANT", "acme")]), is("acme", "http://a"));
+    let named = Connection { tenant: Some("acme".to_owned()), ..in_file };
+    assert_eq!(api(&named, &[("TIDEGATE_TENANT", "default")]), is("acme", "http://a"));
+    let flagged = Connection { api: Some("http://f".to_owned()), ..named };
+    assert_eq!(api(&flagged, &[]), is("acme", "http://f"));
+    // Without tables it is the name of the only one.
+    let named =
+        Connection { tenant: Some("acme".to_owned()), api: Some("http://f".to_owned()), ..connection() };
+    assert_eq!(api(&named, &[]), is("acme", "http://f"));
+}
+
+#[test]
+fn a_class_may_have_a_client_of_its_own_in_a_file_without_tenants() {
+    let text = "[credential]\nclient_id = \"desk\"\nclient_secret_file = \"/dev/null\"\n\
+                [credential.bulk]\nclient_id = \"nightly\"\nclient_secret_env = \"ACME\"\n";
+    let (_folder, in_file) = file(text);
+    let set = env(&[("ACME", "s"), ("TIDEGATE_CREDENTIAL_CLIENT_SECRET", "t")]);
+    let config = Settings::load(&in_file, &set).unwrap().upstream().unwrap();
+    let names: Vec<_> =
+        config.class_credentials.iter().map(|own| own.as_ref().map(|(id, _)| id.to_string())).collect();
+    assert_eq!(names, [None, None, Some("bulk".to_owned()), None]);
+    assert_eq!(config.credential.unwrap().1.client_id(), "desk");
 }

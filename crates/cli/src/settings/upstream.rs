@@ -1,5 +1,6 @@
 //! What the settings say of the upstream: where it is, who calls it, and how it is treated.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tidegate::token::ClientCredentials;
 use tidegate::{Profile, UpstreamConfig};
 use tidegate_core::breaker::BreakerConfig;
 use tidegate_core::key::{CredentialId, Tenant};
-use tidegate_core::pace::{ClassPolicy, LimitKind, LimitSpec};
+use tidegate_core::pace::{Class, ClassPolicy, LimitKind, LimitSpec};
 use tidegate_core::profile::Timeouts;
 
 use super::Settings;
@@ -19,6 +20,9 @@ use super::keys::{
 };
 use super::sources::{read, secret_in};
 use crate::failure::{Failure, together};
+
+/// Profiles by the name or file that the configuration has for them.
+pub(crate) type Profiles = BTreeMap<String, Arc<Profile>>;
 
 impl Settings {
     /// The profile as it was named.
@@ -76,18 +80,28 @@ impl Settings {
 
     /// Where the upstream is and who calls it.
     pub(crate) fn upstream(&self) -> Result<UpstreamConfig, Failure> {
-        let place = self.profile().and_then(|profile| self.hosts(&profile).map(|hosts| (profile, hosts)));
+        self.upstream_with(&mut Profiles::new())
+    }
+
+    /// The same, one of several: those with one profile have it together.
+    pub(crate) fn upstream_with(&self, profiles: &mut Profiles) -> Result<UpstreamConfig, Failure> {
+        let profile = match profiles.get(self.profile_name()) {
+            Some(profile) => Ok(Arc::clone(profile)),
+            None => self.profile().map(Arc::new),
+        };
+        let place = profile.and_then(|profile| self.hosts(&profile).map(|hosts| (profile, hosts)));
         let who = together((self.credential(), together((self.breaker(), self.quota()))));
         let ((profile, (api, login)), (credential, (breaker, quota))) = together((place, who))?;
-        let mut config = UpstreamConfig::new(Arc::new(profile), api, login);
+        profiles.entry(self.profile_name().to_owned()).or_insert_with(|| Arc::clone(&profile));
+        let mut config = UpstreamConfig::new(profile, api, login);
         config.tenant = self.tenant();
         config.limits.clone_from(&self.limits);
+        config.calendar = self.calendar();
+        config.staggered_as = self.instance();
         config.breaker = breaker;
         config.max_retries = self.number(&MAX_RETRIES).unwrap_or(config.max_retries);
         config.budget.capacity = self.number(&RETRY_BUDGET).unwrap_or(config.budget.capacity);
-        for (policy, keys) in config.policies.iter_mut().zip(CLASSES) {
-            self.lay_over(policy, keys);
-        }
+        self.lay_over_all(&mut config.policies);
         for told in self.cut_reserves(&config) {
             tracing::warn!(target: "tidegate", "{told}");
         }
@@ -96,6 +110,7 @@ impl Settings {
             tracing::warn!(target: "tidegate", "{told}");
         }
         config.credential = credential;
+        config.class_credentials.clone_from(&self.class_credentials);
         config.assume_spent = self.get(&STATE_UNKNOWN) == Some("spent");
         config.fetch_limits = self.get(&FETCH_LIMITS) != Some("false");
         Ok(config)
@@ -126,6 +141,13 @@ impl Settings {
             cool_down,
             longest_cool_down: longest.unwrap_or(default.longest_cool_down.max(cool_down)),
         })
+    }
+
+    /// What was set of the classes' policies.
+    pub(super) fn lay_over_all(&self, policies: &mut [ClassPolicy; Class::COUNT]) {
+        for (policy, keys) in policies.iter_mut().zip(CLASSES) {
+            self.lay_over(policy, keys);
+        }
     }
 
     /// What was set of a class's policy. Texts were checked when they were read.
@@ -194,6 +216,9 @@ impl Settings {
     }
 
     fn credential(&self) -> Result<Option<(CredentialId, ClientCredentials)>, Failure> {
+        if let Some(configured) = &self.credential {
+            return Ok(Some(configured.clone()));
+        }
         let name = CredentialId::new(self.get(&CREDENTIAL_NAME).unwrap_or("default"));
         let secret = match (&self.secret, self.get(&CLIENT_SECRET_FILE)) {
             (Some(secret), _) => Some(secret.clone()),

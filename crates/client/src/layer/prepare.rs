@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
 use tidegate_core::key::{Family, normalise};
+use tidegate_core::pace::Class;
 use tower::Service;
 
 use super::reconcile::Further;
@@ -95,7 +96,8 @@ fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Pre
     *request.uri_mut() = uri;
 
     let started = upstream.clock().now();
-    let credential = options.credential.clone().unwrap_or_else(|| upstream.credential().clone());
+    let class = options.class.unwrap_or(Class::Interactive);
+    let credential = options.credential.clone().unwrap_or_else(|| upstream.credential_for(class).clone());
     let give_up_at = options.max_wait.map(|max_wait| {
         let answer_time = upstream.pacer().answer_time(&family).unwrap_or_default().max(LEAST_ANSWER_TIME);
         // At least half is left for waiting: an upstream that was slow for a while would otherwise never be asked

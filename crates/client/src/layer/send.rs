@@ -146,7 +146,7 @@ impl Service<Attempt> for Send {
             if let Some(ticket) = &mut attempt.ticket {
                 ticket.leave();
             }
-            attempt.call.count_attempt();
+            attempt.call.count_attempt(this.clock.now());
             if attempt.call.is_read() {
                 return this.exchange(attempt).await;
             }

@@ -165,8 +165,9 @@ impl SharedTokens {
 
     /// Waits for a token of another process, or for the lock.
     async fn turn(&self, clock: &Clock) -> Result<Turn, StoreError> {
-        // Who holds the lock dies once; if the next does so too, something is wrong that waiting does not mend.
-        let end = clock.now() + self.life * 2;
+        // Who holds the lock dies once; if the next does so too, something is wrong that waiting does not mend. Many may wait: each
+        // gives up at a time of its own, over one life more.
+        let end = clock.now() + self.life * 2 + self.life.mul_f64(self.place());
         let mut look = FIRST_LOOK;
         loop {
             match self.found().await? {
@@ -181,6 +182,12 @@ impl SharedTokens {
             }
             look = (look * 2).min(LONGEST_LOOK);
         }
+    }
+
+    /// This process's place among those that wait, from zero to one: holders are drawn by chance.
+    fn place(&self) -> f64 {
+        let place = u16::try_from(self.who.0 & 0xffff).expect("it has sixteen bits");
+        f64::from(place) / f64::from(u16::MAX)
     }
 
     /// The lock is ours. Between the look and the lock another may have finished.
@@ -501,5 +508,37 @@ mod tests {
             assert_eq!(renew(&tokens, &clock, "a").await, told("a", "fetched"));
             assert_eq!(began.elapsed(), Duration::from_secs(2));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_in_vain_for_the_lock_give_up_at_times_of_their_own() {
+        let (store, clock) = (memory(), Clock::start());
+        let keeper = process(&store, 9, None);
+        let keeps = async {
+            loop {
+                assert!(matches!(
+                    keeper.store.lock(&keeper.name, keeper.who, keeper.life).await,
+                    Ok(Lock::Yours { .. })
+                ));
+                tokio::time::sleep(keeper.life / 2).await;
+            }
+        };
+        let waiters = [0x4000, 0x8000, 0xc000].map(|holder| process(&store, holder, None));
+        let gives_up = async |waiter: &SharedTokens| {
+            assert!(matches!(waiter.turn(&clock).await, Ok(Turn::Alone)));
+            clock.now()
+        };
+        let all = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let [one, two, three] = &waiters;
+            tokio::join!(gives_up(one), gives_up(two), gives_up(three))
+        };
+        let (one, two, three) = tokio::select! {
+            () = keeps => unreachable!("it keeps it for ever"),
+            ended = all => ended,
+        };
+        let life = keeper.life;
+        assert!(one >= Mono::ZERO + life * 2 && three <= Mono::ZERO + life * 3 + LONGEST_LOOK);
+        assert!(two - one >= life / 5 && three - two >= life / 5, "{one:?} {two:?} {three:?}");
     }
 }

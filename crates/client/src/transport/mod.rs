@@ -18,6 +18,7 @@ mod meter;
 mod origin;
 mod pool;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -29,13 +30,14 @@ use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tidegate_core::classify::{Failure, Wrote};
 use tokio::time::Sleep;
 
 use self::connect::{Connection, Connector};
 use self::meter::{Meter, Outgoing};
 use self::origin::Origin;
-use self::pool::{IdleSince, Pool};
+use self::pool::{IdleSince, Pool, Store};
 use crate::body::{BoxError, RequestBody, ResponseBody};
 use crate::clock::Clock;
 use crate::layer::BoxFuture;
@@ -136,11 +138,40 @@ struct Shared {
     clock: Clock,
 }
 
+/// What the transports of several upstreams in one process have together: the roots that servers are verified by, and the
+/// bound on idle connections (1,024 in all). Connections themselves are not shared: each is used by the upstream that opened it.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Common>);
+
+#[derive(Debug)]
+struct Common {
+    /// Ages of idle connections of all transports are compared, so they are told by one clock.
+    clock: Clock,
+    /// By the longest time for a connection.
+    connectors: Mutex<HashMap<Duration, Connector>>,
+    store: Arc<Store>,
+}
+
+impl Connections {
+    /// Nothing is open yet.
+    pub fn new(clock: Clock) -> Self {
+        Self(Arc::new(Common { clock, connectors: Mutex::default(), store: Arc::default() }))
+    }
+}
+
 impl Transport {
     /// A transport whose connections must open within `connect_timeout`.
     pub fn new(clock: Clock, connect_timeout: Duration) -> Self {
-        let connector = Connector::new(connect_timeout);
-        Self { shared: Arc::new(Shared { connector, pool: Pool::default(), clock }) }
+        Self::among(&Connections::new(clock), connect_timeout)
+    }
+
+    /// The same, one of several in a process.
+    pub fn among(Connections(common): &Connections, connect_timeout: Duration) -> Self {
+        let mut connectors = common.connectors.lock();
+        let connector =
+            connectors.entry(connect_timeout).or_insert_with(|| Connector::new(connect_timeout)).clone();
+        let shared = Shared { connector, pool: Pool::new(&common.store), clock: common.clock };
+        Self { shared: Arc::new(shared) }
     }
 
     async fn exchange(

@@ -6,6 +6,10 @@
 //! a restart of the upstream closes young connections too, and must not cost every later write a handshake.
 //!
 //! Newest first, so that a falling load lets the oldest connections end.
+//!
+//! Pools of several transports can lie in one [`Store`], so that what a process holds is bounded however many there are. A
+//! connection is lent only to the transport that opened it. Where there are too many, the fullest pool gives up its oldest;
+//! and those that are too old to be used end whenever any of the pools is used, so that one which nobody uses costs nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,8 +32,63 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
 /// Half of how long an observed close is remembered at most.
 const MEMORY: Duration = Duration::from_mins(10);
 
+/// Idle connections kept by all pools of a store.
+const MAX_ALL: usize = 1024;
+
+/// Too old connections of all pools are looked for so often at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// One origin's idle connections, newest last.
 type Shelf = Vec<(Connection, Arc<IdleSince>)>;
+
+/// Where the idle connections of several pools lie.
+#[derive(Debug)]
+pub(super) struct Store {
+    idle: Mutex<Idle>,
+    pools: AtomicU64,
+    /// Connections that may lie in it.
+    max: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { idle: Mutex::default(), pools: AtomicU64::default(), max: MAX_ALL }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// By the pool's number.
+    shelves: HashMap<u64, HashMap<Origin, Shelf>>,
+    count: usize,
+    swept: Mono,
+}
+
+impl Idle {
+    /// Ends what cannot be used any more.
+    fn sweep(&mut self, now: Mono) {
+        self.swept = now;
+        self.shelves.retain(|_, origins| {
+            origins.retain(|_, shelf| {
+                shelf.retain(|(connection, idle)| {
+                    !connection.is_closed() && idle.get().is_none_or(|since| now - since < MAX_IDLE_TIME)
+                });
+                !shelf.is_empty()
+            });
+            !origins.is_empty()
+        });
+        self.count = self.shelves.values().flat_map(HashMap::values).map(Vec::len).sum();
+    }
+
+    /// Ends the oldest connection of the fullest shelf: who holds most gives way.
+    fn drop_one(&mut self) {
+        let shelves = self.shelves.values_mut().flat_map(HashMap::values_mut);
+        if let Some(fullest) = shelves.max_by_key(|shelf| shelf.len()).filter(|shelf| !shelf.is_empty()) {
+            fullest.remove(0);
+            self.count -= 1;
+        }
+    }
+}
 
 /// Since when a connection is idle; zero while it is in use.
 #[derive(Debug, Default)]
@@ -50,9 +109,10 @@ impl IdleSince {
 }
 
 /// The pool of one transport.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
-    origins: Mutex<HashMap<Origin, Shelf>>,
+    store: Arc<Store>,
+    number: u64,
     patience: Mutex<Patience>,
 }
 
@@ -86,6 +146,12 @@ impl Patience {
 }
 
 impl Pool {
+    /// A pool in `store`.
+    pub(super) fn new(store: &Arc<Store>) -> Self {
+        let number = store.pools.fetch_add(1, Ordering::Relaxed);
+        Self { store: Arc::clone(store), number, patience: Mutex::default() }
+    }
+
     /// Takes an idle connection to `origin`. A `careful` caller gets only one that is surely still open.
     pub(super) fn take(
         &self,
@@ -94,20 +160,24 @@ impl Pool {
         careful: bool,
     ) -> Option<(Connection, Arc<IdleSince>)> {
         let limit = if careful { self.patience.lock().careful_limit(now) } else { MAX_IDLE_TIME };
-        let mut origins = self.origins.lock();
-        let idlers = origins.get_mut(origin)?;
+        let mut all = self.store.idle.lock();
+        let Idle { shelves, count, .. } = &mut *all;
+        let idlers = shelves.get_mut(&self.number)?.get_mut(origin)?;
         while let Some((connection, idle)) = idlers.pop() {
+            *count -= 1;
             if connection.is_closed() {
                 continue;
             }
             let since = idle.get().unwrap_or(Mono::ZERO);
             if now - since >= MAX_IDLE_TIME {
                 // The rest is older still.
+                *count -= idlers.len();
                 idlers.clear();
                 return None;
             }
             if now - since >= limit {
                 idlers.push((connection, idle));
+                *count += 1;
                 return None;
             }
             idle.clear();
@@ -121,20 +191,28 @@ impl Pool {
         if connection.is_closed() {
             return;
         }
-        let mut origins = self.origins.lock();
+        let mut all = self.store.idle.lock();
+        if now - all.swept >= SWEEP_EVERY {
+            all.sweep(now);
+        }
+        let held = |all: &Idle| all.shelves.get(&self.number)?.get(origin).map(Vec::len);
+        if held(&all).is_some_and(|held| held >= MAX_IDLE) {
+            all.sweep(now);
+            if held(&all).is_some_and(|held| held >= MAX_IDLE) {
+                return;
+            }
+        }
+        if all.count >= self.store.max {
+            all.drop_one();
+        }
+        let origins = all.shelves.entry(self.number).or_default();
         if !origins.contains_key(origin) {
             origins.insert(origin.clone(), Shelf::new());
         }
         let Some(idlers) = origins.get_mut(origin) else { return };
-        if idlers.len() >= MAX_IDLE {
-            idlers.retain(|(connection, idle)| {
-                !connection.is_closed() && idle.get().is_none_or(|since| now - since < MAX_IDLE_TIME)
-            });
-        }
-        if idlers.len() < MAX_IDLE {
-            idle.set(now);
-            idlers.push((connection, idle));
-        }
+        idle.set(now);
+        idlers.push((connection, idle));
+        all.count += 1;
     }
 
     /// Notes that a connection ended; only one that was idle says something about the other side's patience.
@@ -142,6 +220,14 @@ impl Pool {
         if let Some(since) = idle.get() {
             self.patience.lock().closed_after(now, now - since);
         }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut all = self.store.idle.lock();
+        let shelves = all.shelves.remove(&self.number).unwrap_or_default();
+        all.count -= shelves.values().map(Vec::len).sum::<usize>();
     }
 }
 
@@ -160,6 +246,50 @@ mod tests {
         patience.closed_after(at(1), Duration::from_secs(20));
         patience.closed_after(at(2), Duration::from_secs(30));
         assert_eq!(patience.careful_limit(at(3)), Duration::from_secs(10));
+    }
+
+    /// A server that holds its connections, and as many connections to it as are asked for.
+    async fn opened(count: usize) -> (Origin, Vec<Connection>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let (origin, _) = Origin::of(uri).unwrap();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
+        let connector = super::super::connect::Connector::new(Duration::from_secs(5));
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(connector.connect(&origin, || ()).await.unwrap());
+        }
+        (origin, connections)
+    }
+
+    fn held(pool: &Pool) -> usize {
+        let all = pool.store.idle.lock();
+        all.shelves.get(&pool.number).map_or(0, |origins| origins.values().map(Vec::len).sum())
+    }
+
+    #[tokio::test]
+    async fn pools_of_one_store_are_bounded_together_and_lend_nothing_to_each_other() {
+        let (origin, connections) = opened(7).await;
+        let store = Arc::new(Store { max: 4, ..Store::default() });
+        let [greedy, modest] = [(); 2].map(|()| Pool::new(&store));
+        let put = |pool: &Pool, now, connection| pool.put(&origin, now, connection, Arc::default());
+        let mut connections = connections.into_iter();
+        connections.by_ref().take(4).for_each(|connection| put(&greedy, at(1), connection));
+        assert!(modest.take(&origin, at(1), false).is_none(), "what another opened");
+        put(&modest, at(2), connections.next().unwrap());
+        assert_eq!((held(&greedy), held(&modest)), (3, 1), "the fullest gave way");
+        assert!(modest.take(&origin, at(2), false).is_some());
+        put(&modest, at(60), connections.next().unwrap());
+        assert_eq!((held(&greedy), held(&modest)), (0, 1), "what nobody uses any more has ended");
+        drop(modest);
+        assert_eq!(store.idle.lock().count, 0);
+        put(&greedy, at(61), connections.next().unwrap());
+        assert_eq!(store.idle.lock().count, 1);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Ask<'a> {
     pub token: TokenSlot,
     /// Its class.
     pub class: Class,
-    /// Whose it is: callers of one class get equal shares of what they compete for.
+    /// Whose it is: callers of one class get shares by their weights of what they compete for.
     pub caller: CallerId,
     /// After this instant the answer is worthless.
     pub deadline: Option<Mono>,
@@ -76,7 +76,7 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The caller's own forecast place in the queue: the refused come back spread, not together.
     pub retry_after: Duration,
-    /// The limit that explains it; the family, where its breaker does.
+    /// The limit that explains it; the family, where its breaker does; `window "NAME"`, where one of the calendar does.
     pub limit: Arc<str>,
 }
 
@@ -94,6 +94,11 @@ pub enum RefusalReason {
         /// When it could leave at the earliest, from now.
         forecast: Duration,
     },
+    /// A window of the calendar holds its class for longer than it can wait.
+    Window {
+        /// When it could leave at the earliest, from now.
+        forecast: Duration,
+    },
 }
 
 impl RefusalReason {
@@ -104,6 +109,7 @@ impl RefusalReason {
             Self::Breaker => "breaker-open",
             Self::QuotaStore => "quota-store",
             Self::CannotMeet { .. } => "cannot-meet",
+            Self::Window { .. } => "window",
         }
     }
 }

@@ -12,6 +12,7 @@
 //! * `now` never decreases. Ids that are not (or no longer) known are ignored.
 
 pub(super) mod barriers;
+mod days;
 mod quotas;
 mod refuse;
 mod share;
@@ -29,6 +30,7 @@ use crate::pace::drift::Drift;
 use crate::pace::keep::{KeptFleet, Storing};
 use crate::pace::lane::{Waiter, last_moment};
 use crate::pace::registry::{FamilyState, Registry};
+use crate::pace::secs::secs;
 use crate::pace::spec::{BankConfig, SpecProblem};
 use crate::pace::ticket::{Hold, Ticket, TicketId, Tickets};
 use crate::schedule::{Class, Entry, Opens, Schedule};
@@ -75,6 +77,8 @@ pub struct Bank {
     unbounded: BTreeSet<u64>,
     next_id: u64,
     doubts: refuse::Doubts,
+    /// What the calendar says of this time.
+    days: days::Days,
     /// How hints and resets disagreed of late.
     pub(super) drift: Drift,
     /// How often the upstream told another number of a declared limit.
@@ -110,6 +114,7 @@ impl Bank {
             unbounded: BTreeSet::new(),
             next_id: 0,
             doubts: refuse::Doubts::default(),
+            days: days::Days::default(),
             drift: Drift::default(),
             quotas_told: 0,
             storing: Storing::default(),
@@ -125,6 +130,7 @@ impl Bank {
     /// Asks for a ticket. May change the next wake-up.
     pub fn ask(&mut self, now: Mono, ask: &Ask<'_>) -> Asked {
         self.storing.asked(now);
+        self.look_at_calendar(now);
         let lane = self.lane_of(now, ask);
         self.note_ask(now, lane, ask.class);
         if self.is_closed() {
@@ -136,17 +142,17 @@ impl Bank {
         {
             return Asked::Refused(self.refuse(now, (lane, ask.class), RefusalReason::Breaker, until));
         }
-        let nobody_waits = self.registry.lanes[lane].gates.iter().all(|&gate| self.waiting_at(gate) == 0);
+        let nobody_waits = self.registry.lanes[lane].gates.iter().all(|&gate| !self.is_waited_for(gate));
         let (opens, blocker) = self.doors().of_lane(now, lane, ask.class);
         if nobody_waits && opens == Opens::Now {
             let explained_by = Arc::clone(&self.registry.gates[blocker].name);
-            let ticket = self.grant(now, lane, explained_by);
+            let ticket = self.grant(now, (lane, ask.class), explained_by);
             self.touch_lane(lane);
             return Asked::Granted(ticket);
         }
         let forecast = self.forecast(now, lane, ask.class, ask.caller, ask.deadline);
         if !self.can_meet(lane, ask.deadline, ask.give_up_at, forecast) {
-            let reason = RefusalReason::CannotMeet { forecast: forecast - now };
+            let reason = self.hopeless(now, lane, ask, forecast);
             return Asked::Refused(self.refuse(now, (lane, ask.class), reason, forecast));
         }
         if self.schedule.len() >= self.config.queue_bound {
@@ -171,7 +177,7 @@ impl Bank {
 
     fn queue(&mut self, now: Mono, lane: usize, ask: &Ask<'_>, blocker: usize) -> WaiterId {
         let id = self.new_id();
-        let limit = Arc::clone(&self.registry.gates[blocker].name);
+        let limit = self.held_by(ask.class).unwrap_or_else(|| Arc::clone(&self.registry.gates[blocker].name));
         match last_moment(ask.deadline, ask.give_up_at) {
             Some(moment) => _ = self.moments.insert((moment, id)),
             None if ask.class != Class::Bulk => _ = self.unbounded.insert(id),
@@ -181,7 +187,7 @@ impl Bank {
         state.waiting += 1;
         let payload = Waiter { give_up_at: ask.give_up_at, limit };
         let entry = Entry { lane, class: ask.class, caller: ask.caller, deadline: ask.deadline, payload };
-        self.schedule.enter(now, id, barriers::of(state), entry);
+        self.schedule.enter(now, id, barriers::of(state, !self.config.calendar.is_empty()), entry);
         self.note_waiter(lane, ask.class);
         WaiterId(id)
     }
@@ -189,6 +195,12 @@ impl Bank {
     pub(super) fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// Whether somebody waits at a gate who might go. Who is held by a window is not in anybody's way.
+    fn is_waited_for(&self, gate: usize) -> bool {
+        let waiting = self.schedule.waiting_for(barriers::gate(gate));
+        Class::ALL.into_iter().any(|class| waiting[class.index()] > 0 && self.days.held(class).is_none())
     }
 
     fn waiting_at(&self, gate: usize) -> u32 {
@@ -204,12 +216,13 @@ impl Bank {
     }
 
     fn doors(&self) -> Doors<'_> {
-        Doors { registry: &self.registry, config: &self.config }
+        Doors { registry: &self.registry, config: &self.config, days: &self.days }
     }
 
     /// Something about the gates of a lane or its family's breaker may have changed.
     pub(super) fn touch_lane(&mut self, lane: usize) {
-        barriers::of(&self.registry.lanes[lane]).for_each(|barrier| self.schedule.touch(barrier));
+        let dated = self.has_calendar();
+        barriers::of(&self.registry.lanes[lane], dated).for_each(|barrier| self.schedule.touch(barrier));
     }
 
     /// Lanes that just got other gates wait at those now, which are told of who waits.
@@ -221,12 +234,14 @@ impl Bank {
                     (0..count).for_each(|_| self.registry.gates[gate].asked(now, class));
                 }
             }
-            self.schedule.rewire(now, lane, barriers::of(&self.registry.lanes[lane]));
+            let dated = self.has_calendar();
+            self.schedule.rewire(now, lane, barriers::of(&self.registry.lanes[lane], dated));
         }
     }
 
     /// Takes from all gates of a lane.
-    fn grant(&mut self, now: Mono, lane: usize, explained_by: Arc<str>) -> TicketId {
+    fn grant(&mut self, now: Mono, (lane, class): (usize, Class), explained_by: Arc<str>) -> TicketId {
+        let reserve = self.days.reserve();
         let mut holds = self.spare.pop().unwrap_or_default();
         let state = &mut self.registry.lanes[lane];
         state.tickets += 1;
@@ -238,6 +253,7 @@ impl Bank {
                 sharing.note_gate(gate);
             }
             holds.push(Hold { gate, attempt: state.take(now) });
+            state.note_take(secs(now), class, reserve);
             self.storing.due |= state.wants_store();
         }
         let family = &mut self.registry.families[state.family];
@@ -251,12 +267,13 @@ impl Bank {
 
     /// Hands permits to waiters and refuses those without hope. Changes the next wake-up.
     pub fn advance(&mut self, now: Mono, out: &mut Vec<(WaiterId, Woken)>) {
+        self.look_at_calendar(now);
         self.look_for_store(now);
         self.refuse_late(now, out);
         self.refuse_hopeless(now, out);
         while let Some((id, waiter)) = self.next_to_go(now) {
             self.forget(id, &waiter);
-            let ticket = self.grant(now, waiter.lane, waiter.payload.limit);
+            let ticket = self.grant(now, (waiter.lane, waiter.class), waiter.payload.limit);
             out.push((WaiterId(id), Woken::Granted(ticket)));
         }
         self.registry.tidy(now, 1);
@@ -267,7 +284,7 @@ impl Bank {
     }
 
     fn next_to_go(&mut self, now: Mono) -> Option<(u64, Entry<Waiter>)> {
-        let doors = Doors { registry: &self.registry, config: &self.config };
+        let doors = Doors { registry: &self.registry, config: &self.config, days: &self.days };
         self.schedule.next(now, &doors)
     }
 
@@ -276,7 +293,7 @@ impl Bank {
     pub fn next_wake(&self, now: Mono) -> Option<Mono> {
         let moment = self.moments.first().map(|&(moment, _)| moment);
         let opens = self.schedule.next_wake(now);
-        [moment, opens, self.store_is_lost_at(now)].into_iter().flatten().min()
+        [moment, opens, self.store_is_lost_at(now), self.calendar_wake()].into_iter().flatten().min()
     }
 
     /// The waiter is gone.

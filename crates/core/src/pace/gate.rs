@@ -6,6 +6,7 @@
 //! concurrency, and the spreading of what a refill releases at once. A limit that is shared with other processes is paced by
 //! permits from their store instead ([`share`]).
 
+mod dated;
 mod draw;
 mod forecast;
 mod gist;
@@ -21,6 +22,7 @@ pub(super) use throttle::{Closed, Throttle};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dated::Takes;
 use draw::Draw;
 use smallvec::SmallVec;
 
@@ -81,6 +83,8 @@ pub(super) struct Gate {
     /// When the permit for the last attempt was taken.
     last_taken: f64,
     draw: Draw,
+    /// What classes took for which the calendar keeps something.
+    takes: Option<Box<Takes>>,
     pub(super) lanes: u32,
     /// Of an implicit gate: its lanes, which limits that only headers name must join.
     pub(super) members: SmallVec<[usize; 1]>,
@@ -114,6 +118,7 @@ impl Gate {
             in_flight: 0,
             last_taken: 0.0,
             draw: Draw::default(),
+            takes: None,
             lanes: 0,
             members: SmallVec::new(),
             accepted: 0,
@@ -233,6 +238,7 @@ impl Gate {
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.share_gave_back(attempt.permit);
+        self.forget_take(attempt.sent);
         match &mut self.knowledge {
             Knowledge::Told(tide) => tide.give_back(attempt),
             Knowledge::Silent(learnt) => learnt.given_back(attempt.sent),
@@ -329,6 +335,9 @@ impl Gate {
             let opened = self.closing.accepted(now, mono(attempt.sent));
             self.crowd.accepted(attempt.sent);
             self.judge_crowd(now);
+            if lesson.opened.is_some() {
+                self.forget_takes();
+            }
             self.spread_release(now, lesson.opened.filter(|_| !was_scouting || opened));
         }
         lesson

@@ -65,7 +65,8 @@ pub use drift::{DriftHour, DriftSnapshot};
 pub use keep::{Kept, KeptProblem, Lost, Restored, Uptime};
 pub use policy::{ClassPolicy, Taking, UnknownTaking};
 pub use snapshot::{
-    BankSnapshot, BreakerSnapshot, FleetSnapshot, GateSnapshot, ShareSnapshot, WaitingSnapshot,
+    BankSnapshot, BreakerSnapshot, FleetSnapshot, GateSnapshot, HoldSnapshot, ShareSnapshot, WaitingSnapshot,
+    WindowSnapshot,
 };
 pub use spec::{BankConfig, LimitKind, LimitSpec, Observes, Partition, SpecProblem};
 pub use ticket::TicketId;

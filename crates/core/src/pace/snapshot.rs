@@ -1,5 +1,7 @@
 //! A bank's state, for people and dashboards.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::pace::drift::DriftSnapshot;
@@ -14,6 +16,10 @@ pub struct BankSnapshot {
     pub breakers: Vec<BreakerSnapshot>,
     /// Waiters by class.
     pub waiting: WaitingSnapshot,
+    /// One per window of the calendar.
+    pub windows: Vec<WindowSnapshot>,
+    /// One per class that a window holds.
+    pub held: Vec<HoldSnapshot>,
     /// One per family and credential that was throttled in the last 24 hours: how `Retry-After` and reset disagreed.
     pub drift: Vec<DriftSnapshot>,
     /// Tickets that are granted or sent.
@@ -106,6 +112,36 @@ pub struct ShareSnapshot {
     pub epoch: u64,
     /// How the configurations of the processes that share it differ, if they do.
     pub differs: Option<String>,
+}
+
+/// One window of the calendar.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WindowSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Whether it is open.
+    pub open: bool,
+    /// When it closes, or opens, by the clock of its zone.
+    pub changes_at: Option<String>,
+    /// In how many milliseconds that is.
+    pub changes_in_ms: Option<u64>,
+    /// The classes that it holds.
+    pub holds: Vec<&'static str>,
+    /// Per cent of every quota that it keeps for a class.
+    pub reserve: BTreeMap<&'static str, u8>,
+}
+
+/// A class that a window holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HoldSnapshot {
+    /// The class.
+    pub class: &'static str,
+    /// The window.
+    pub window: String,
+    /// In how many milliseconds the class goes on in this process, the stagger included.
+    pub for_ms: u64,
+    /// The same in words.
+    pub told: String,
 }
 
 /// One breaker.

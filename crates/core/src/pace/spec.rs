@@ -1,10 +1,12 @@
 //! What a bank is told at its start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 
 use crate::breaker::BreakerConfig;
+use crate::calendar::Calendar;
 use crate::glob::PathGlob;
 use crate::pace::policy::ClassPolicy;
 use crate::schedule::Class;
@@ -148,6 +150,11 @@ pub struct BankConfig {
     pub assume_spent: bool,
     /// Seed of the chance.
     pub seed: u64,
+    /// Windows in which classes are held or something is kept for them; they count from the first
+    /// [`Bank::tell_time`](crate::pace::Bank::tell_time) on.
+    pub calendar: Arc<Calendar>,
+    /// Decides when this process begins again after a window, within its stagger.
+    pub stagger_seed: u64,
 }
 
 impl BankConfig {
@@ -167,6 +174,8 @@ impl Default for BankConfig {
             patience: Duration::from_secs(10),
             assume_spent: false,
             seed: 0,
+            calendar: Arc::default(),
+            stagger_seed: 0,
         }
     }
 }

@@ -202,7 +202,6 @@ impl Tide {
         attempt.scout = self.available(now, in_flight) < 1.0;
         if attempt.scout {
             self.scout_left = Some(now);
-            self.looked |= attempt.send_at.is_some_and(|at| now < at);
         }
         if in_flight == 0 && self.certificate.unseen() == 0 {
             attempt.level_alone = self.certificate.level();
@@ -212,12 +211,16 @@ impl Tide {
     /// An attempt was given back unsent.
     pub(super) fn give_back(&mut self, attempt: &Attempt) {
         self.strangers.not_counted(attempt.sent);
-        self.ended(attempt);
+        if attempt.scout {
+            self.scout_left = None;
+        }
     }
 
+    /// An attempt that had left came to an end. One that was given back has looked at nothing, and is none.
     fn ended(&mut self, attempt: &Attempt) {
         if attempt.scout {
             self.scout_left = None;
+            self.looked |= attempt.send_at.is_some_and(|at| attempt.sent < at);
         }
     }
 

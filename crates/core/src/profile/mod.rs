@@ -116,6 +116,26 @@ impl Profile {
         BUILTIN.iter().map(|(name, _)| *name)
     }
 
+    /// The profile's limits with those of a configuration. One that bears a name of the profile's replaces it, and keeps the
+    /// names the upstream has for it: whoever raises a limit still wants to know it in a refusal.
+    pub fn limits_with(&self, mut configured: Vec<LimitSpec>) -> Vec<LimitSpec> {
+        let mut limits = Vec::new();
+        for rule in &self.limits {
+            let replaces = |limit: &LimitSpec| limit.names().any(|name| rule.rank_of(name).is_some());
+            let Some(by) = configured.iter().position(replaces) else {
+                limits.push(rule.clone());
+                continue;
+            };
+            for name in rule.names() {
+                if configured.iter().all(|limit| limit.rank_of(name).is_none()) {
+                    configured[by].aliases.push(name.to_owned());
+                }
+            }
+        }
+        limits.extend(configured);
+        limits
+    }
+
     /// What an answer says about delivery, by everything the profile says of statuses, headers and texts. `now` is what dates
     /// in the headers are read against where the answer has none of its own.
     ///

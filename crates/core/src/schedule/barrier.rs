@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::line::Rank;
+use super::line::{Flows, Rank};
 use super::tally::Tally;
 use super::turns::Turns;
-use super::{Class, Line};
+use super::{CallerId, Class, Line};
 use crate::time::Mono;
 
 /// Whether one more may pass a barrier.
@@ -58,7 +58,7 @@ pub(super) struct Barrier {
     /// Waiters that have to pass it, wherever they are stopped now.
     pub(super) waiting: [u32; Class::COUNT],
     /// Callers among them, counted in each lane.
-    pub(super) flows: [u32; Class::COUNT],
+    pub(super) flows: [Flows; Class::COUNT],
     /// The deadlines among them, in the class where they count.
     deadlines: Tally,
     /// Lines that it stops, by the rank of their heads.
@@ -66,7 +66,7 @@ pub(super) struct Barrier {
     /// Waiters in them.
     pub(super) stopped: [u32; Class::COUNT],
     /// Callers in them, counted in each lane.
-    pub(super) stopped_flows: [u32; Class::COUNT],
+    pub(super) stopped_flows: [Flows; Class::COUNT],
     hungry_since: [Mono; Class::COUNT],
     /// Others got permits since then.
     overtaken: [bool; Class::COUNT],
@@ -134,25 +134,34 @@ impl Barrier {
     /// the others stops. Who is stopped by what the newcomer need not pass is not in its way.
     pub(super) fn rivals<'b>(&self, class: Class, others: impl Iterator<Item = &'b Self>) -> Rivals {
         let index = class.index();
-        let (mut waiting, mut flows) = (0_u32, 0_u32);
+        let (mut waiting, mut flows) = (0_u32, Flows::default());
         for other in others {
             waiting = waiting.saturating_add(other.stopped[index]);
-            flows = flows.saturating_add(other.stopped_flows[index]);
+            flows += other.stopped_flows[index];
         }
-        let elsewhere = |all: u32, here: u32, there: u32| here + there.min(all - here);
+        let (all, here) = (self.waiting[index], self.stopped[index]);
+        let (all_flows, here_flows) = (self.flows[index], self.stopped_flows[index]);
         Rivals {
-            waiting: elsewhere(self.waiting[index], self.stopped[index], waiting),
-            flows: elsewhere(self.flows[index], self.stopped_flows[index], flows),
+            waiting: here + waiting.min(all - here),
+            flows: here_flows + flows.min(all_flows - here_flows),
         }
     }
 
-    /// How many of its own class, the `rivals`, go before a newcomer, at most, if `own` of its caller wait in its lane already.
-    pub(super) fn before(&self, rivals: Rivals, class: Class, own: u32, deadline: Option<Mono>) -> u32 {
+    /// How many of its own class, the `rivals`, go before a newcomer, at most, if `own` of `caller` wait in its lane already.
+    pub(super) fn before(
+        &self,
+        rivals: Rivals,
+        class: Class,
+        (caller, own): (CallerId, u32),
+        deadline: Option<Mono>,
+    ) -> u32 {
         if class.by_deadline() {
             return self.deadlines.until(Line::urgency(class, deadline)).min(rivals.waiting);
         }
-        // Every other caller has as many turns before as this one has waiters, and one more.
-        let turns = rivals.flows.saturating_mul(own.saturating_add(1));
+        // Every other caller has as many turns before as this one has waiters, times what it weighs beside it, and one more.
+        let Flows { count, weight } = rivals.flows;
+        let turns = u64::from(own) * u64::from(weight) / u64::from(caller.weight());
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(count);
         turns.saturating_add(own).min(rivals.waiting)
     }
 }
@@ -162,5 +171,5 @@ impl Barrier {
 pub(super) struct Rivals {
     pub(super) waiting: u32,
     /// Callers among them, counted in each lane.
-    flows: u32,
+    flows: Flows,
 }

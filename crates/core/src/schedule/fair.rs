@@ -1,16 +1,17 @@
 //! Fair shares between the callers of one class.
 //!
 //! Start-time fair queueing (Goyal, Vin and Cheng, *Start-Time Fair Queueing: A Scheduling Algorithm for Integrated
-//! Services Packet Switching Networks*, SIGCOMM 1996) with permits of equal size and callers of equal weight: what a caller
-//! asks for next starts when its last one ended or now, whichever is later, in virtual time; the earliest start goes first;
-//! virtual time is the start of what went last. A caller that was idle starts now: it has saved up nothing.
+//! Services Packet Switching Networks*, SIGCOMM 1996) with permits of equal size: what a caller asks for next starts when its
+//! last one ended or now, whichever is later, in virtual time; the earliest start goes first; virtual time is the start of what
+//! went last. A permit takes the longer of virtual time the less its caller weighs. A caller that was idle starts now: it has
+//! saved up nothing.
 //!
 //! Only the first of a caller's line carries a start tag, so a long line is not in the way of a caller that comes later and
 //! asks for little, whatever happened elsewhere in between.
 //!
 //! **Bounded state.** Remembered are the callers whose next start lies ahead, at most [`Fair::MAX_CALLERS`]; the others
 //! would start now anyway. Callers beyond share the place of one. So nobody can push others back for ever by inventing
-//! names: at most `MAX_CALLERS + 1` starts can be equal.
+//! names: at most `MAX_CALLERS + 1` starts can be equal. The shared place weighs 1, whoever is in it.
 
 use std::collections::BTreeMap;
 
@@ -36,28 +37,36 @@ impl Fair {
     /// Callers remembered at once, per class.
     pub(super) const MAX_CALLERS: usize = 1024;
 
+    /// The virtual time that a permit takes of a caller of weight 1: much more than the greatest weight, so that what is lost by
+    /// dividing it is less than a thousandth; and small enough that 2⁴⁴ permits fit before anybody rests.
+    const TURN: u64 = 1 << 20;
+
+    fn turn(caller: CallerId) -> u64 {
+        Self::TURN / u64::from(caller.weight())
+    }
+
     /// The caller's line has a new first.
     pub(super) fn start(&mut self, caller: CallerId) -> Start {
         self.make_room();
         let room = self.next.len() < Self::MAX_CALLERS;
-        let next = match self.next.get_mut(&caller) {
-            Some(next) => next,
-            None if room => self.next.entry(caller).or_default(),
-            None => &mut self.others,
+        let (next, turn) = match self.next.get_mut(&caller) {
+            Some(next) => (next, Self::turn(caller)),
+            None if room => (self.next.entry(caller).or_default(), Self::turn(caller)),
+            None => (&mut self.others, Self::TURN),
         };
         let start = self.now.max(*next);
-        *next = start + 1;
+        *next = start + turn;
         Start(start)
     }
 
     /// The caller's line ended without taking what starts at `start`.
     pub(super) fn withdraw(&mut self, caller: CallerId, start: Start) {
         match self.next.get_mut(&caller) {
-            Some(next) if *next == start.0 + 1 => *next = start.0,
+            Some(next) if *next == start.0 + Self::turn(caller) => *next = start.0,
             Some(_) => {}
             // Whichever of them leaves, the place they share comes one turn earlier: else names that ask and leave would
             // push it back without end.
-            None => self.others = self.others.saturating_sub(1).max(self.now),
+            None => self.others = self.others.saturating_sub(Self::TURN).max(self.now),
         }
     }
 
@@ -98,8 +107,23 @@ mod tests {
             let start = fair.start(busy);
             fair.took(start);
         }
-        assert_eq!(fair.start(idle), Start(99), "with the one that went last");
-        assert_eq!(fair.start(busy), Start(100));
+        assert_eq!(fair.start(idle), Start(99 * Fair::TURN), "with the one that went last");
+        assert_eq!(fair.start(busy), Start(100 * Fair::TURN));
+    }
+
+    #[test]
+    fn who_weighs_three_gets_three_permits_for_each_of_one() {
+        let mut fair = Fair::default();
+        let [heavy, light] = [CallerId::named("heavy").weighing(3), CallerId::named("light")];
+        let mut heads = [heavy, light].map(|caller| (fair.start(caller), caller));
+        let mut served = [0, 0];
+        for _ in 0..400 {
+            let next = usize::from(heads[1].0 < heads[0].0);
+            served[next] += 1;
+            fair.took(heads[next].0);
+            heads[next].0 = fair.start(heads[next].1);
+        }
+        assert_eq!(served, [300, 100]);
     }
 
     #[test]
@@ -135,6 +159,6 @@ mod tests {
         }
         assert_eq!(fair.remembered(), Fair::MAX_CALLERS);
         let late = fair.start(CallerId::named("late"));
-        assert_eq!(late, Start(9 * Fair::MAX_CALLERS as u64));
+        assert_eq!(late, Start(9 * Fair::MAX_CALLERS as u64 * Fair::TURN));
     }
 }

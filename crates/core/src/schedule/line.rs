@@ -1,6 +1,7 @@
 //! The waiters of one class in one lane, in the order in which they go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Add, AddAssign, Sub, SubAssign};
 
 use super::fair::{Fair, Start};
 use super::{CallerId, Class};
@@ -29,10 +30,60 @@ impl Flow {
     }
 }
 
+/// Callers that have somebody waiting, each counted once in each lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flows {
+    pub(super) count: u32,
+    /// What they weigh together.
+    pub(super) weight: u32,
+}
+
+impl Flows {
+    fn one(caller: CallerId) -> Self {
+        Self { count: 1, weight: caller.weight().into() }
+    }
+
+    pub(super) fn min(self, other: Self) -> Self {
+        Self { count: self.count.min(other.count), weight: self.weight.min(other.weight) }
+    }
+}
+
+impl Add for Flows {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        let (count, weight) =
+            (self.count.saturating_add(more.count), self.weight.saturating_add(more.weight));
+        Self { count, weight }
+    }
+}
+
+impl Sub for Flows {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self { count: self.count - less.count, weight: self.weight - less.weight }
+    }
+}
+
+impl AddAssign for Flows {
+    fn add_assign(&mut self, more: Self) {
+        *self = *self + more;
+    }
+}
+
+impl SubAssign for Flows {
+    fn sub_assign(&mut self, less: Self) {
+        *self = *self - less;
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     flows: BTreeMap<CallerId, Flow>,
+    /// The callers in `flows`.
+    callers: Flows,
     /// The first of every caller.
     order: BTreeSet<(Rank, CallerId)>,
     /// The barrier at which the line waits.
@@ -50,8 +101,8 @@ impl Line {
     }
 
     /// Callers with somebody in it.
-    pub(super) fn flows(&self) -> u32 {
-        u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
+    pub(super) fn flows(&self) -> Flows {
+        self.callers
     }
 
     /// How many of `caller` wait.
@@ -74,10 +125,10 @@ impl Line {
     }
 
     pub(super) fn insert(&mut self, fair: &mut Fair, caller: CallerId, urgency: Mono, id: u64) {
-        let flow = self
-            .flows
-            .entry(caller)
-            .or_insert_with(|| Flow { start: fair.start(caller), waiting: BTreeSet::new() });
+        let flow = self.flows.entry(caller).or_insert_with(|| {
+            self.callers += Flows::one(caller);
+            Flow { start: fair.start(caller), waiting: BTreeSet::new() }
+        });
         let before = flow.rank();
         flow.waiting.insert((urgency, id));
         let after = flow.rank();
@@ -97,6 +148,7 @@ impl Line {
         if after.is_none() {
             fair.withdraw(caller, flow.start);
             self.flows.remove(&caller);
+            self.callers -= Flows::one(caller);
         }
         self.reorder(caller, before, after);
     }
@@ -110,6 +162,7 @@ impl Line {
         fair.took(rank.start);
         if flow.waiting.is_empty() {
             self.flows.remove(&caller);
+            self.callers -= Flows::one(caller);
         } else {
             flow.start = fair.start(caller);
             let next = flow.rank();

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | between classes: by weight, at each barrier, and no class saves up turns | `turns` |
 //! | within `sync`: the earliest deadline first (Liu and Layland, *Scheduling Algorithms for Multiprogramming in a Hard-Real-Time Environment*, JACM 20(1), 1973) | `line` |
-//! | within the other classes: fair between callers, and nobody saves up a share | `fair` |
+//! | within the other classes: between callers by weight, and nobody saves up a share | `fair` |
 //! | a waiter goes when all its barriers are open for its class, and then passes all at once | here, `stop` |
 //!
 //! **No work for those who cannot go.** A line is kept at one barrier that stops it, and nobody looks at it until that barrier
@@ -44,7 +44,7 @@ pub use barrier::{Barriers, Demand, Opens};
 pub use caller::CallerId;
 pub use class::{Class, UnknownClass};
 use fair::Fair;
-use line::{Line, Rank};
+use line::{Flows, Line, Rank};
 
 /// What a waiter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl<T> Schedule<T> {
         let urgency = Line::urgency(entry.class, entry.deadline);
         let (index, class) = (entry.lane, entry.class);
         let queue = self.line_mut(index, class);
-        let before = queue.map_or((None, 0), |queue| (queue.head(), queue.flows()));
+        let before = queue.map_or((None, Flows::default()), |queue| (queue.head(), queue.flows()));
         if let Some(lane) = self.lanes[index].as_mut() {
             lane.lines[class.index()].remove(&mut self.fair[class.index()], entry.caller, urgency, id);
         }
@@ -243,7 +243,7 @@ impl<T> Schedule<T> {
         for class in Class::ALL {
             self.release(lane, class);
             let Some(queue) = self.line_mut(lane, class).filter(|queue| !queue.is_empty()) else { continue };
-            let (urgencies, flows): (Vec<Mono>, u32) = (queue.urgencies().collect(), queue.flows());
+            let (urgencies, flows): (Vec<Mono>, Flows) = (queue.urgencies().collect(), queue.flows());
             self.fresh.push((lane, class));
             for &need in &needs {
                 if self.barriers.len() <= need {
@@ -284,7 +284,7 @@ impl<T> Schedule<T> {
         let rivals = |class: Class| state.rivals(class, others.iter().copied());
         let class = newcomer.class;
         let own = self.line(newcomer.lane, class).map_or(0, |queue| queue.of(newcomer.caller));
-        let peers = state.before(rivals(class), class, own, newcomer.deadline);
+        let peers = state.before(rivals(class), class, (newcomer.caller, own), newcomer.deadline);
         let others = Class::ALL.into_iter().filter(|&other| other != class);
         others
             .filter(|&other| other < class || pushing[other.index()])
@@ -358,7 +358,7 @@ impl<T> Schedule<T> {
     }
 
     /// The books after somebody left a line, which before had this head and so many flows.
-    fn left(&mut self, index: usize, class: Class, urgency: Mono, before: (Option<Rank>, u32)) {
+    fn left(&mut self, index: usize, class: Class, urgency: Mono, before: (Option<Rank>, Flows)) {
         self.waiting[class.index()] -= 1;
         if self.waiting[class.index()] == 0 {
             self.fair[class.index()].rest();

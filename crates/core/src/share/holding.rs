@@ -84,6 +84,7 @@ struct Past {
 }
 
 /// What this process holds of one limit.
+#[expect(clippy::struct_excessive_bools, reason = "facts of which none says anything of another")]
 #[derive(Debug)]
 pub struct Holding {
     key: LimitKey,

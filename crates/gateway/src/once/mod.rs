@@ -34,7 +34,7 @@ use tidegate_core::profile::ErrorShape;
 use tidegate_store::ledger::{
     BearerDigest, EntryId, Ledger, LedgerError, NewEntry, Now, Scope, Standing, Tally,
 };
-use tidegate_telemetry::{KnownBy, Metrics};
+use tidegate_telemetry::KnownBy;
 use tokio::sync::{OnceCell, watch};
 
 pub(crate) use self::answer::Fate;
@@ -66,21 +66,20 @@ pub(crate) struct Write {
     pub(crate) request: Request<RequestBody>,
     pub(crate) options: CallOptions,
     pub(crate) login: Login,
-    /// Who sends it, by the name it gave or by its credential.
+    /// Who sends it ([`Identity::caller`](crate::identity::Identity::caller)).
     pub(crate) caller: String,
-    /// The bearer it came with, digested; `None` if it came with none or gave its name.
+    /// The bearer it came with, digested; `None` if it came with none or its caller has a name.
     pub(crate) bearer: Option<BearerDigest>,
     /// The caller's `Idempotency-Key`.
     pub(crate) key: Option<String>,
 }
 
-/// What all writes share.
+/// What all writes of a tenant share.
 #[derive(Debug)]
 pub(crate) struct Once {
     tenant: Arc<Tenant>,
     keep: KeepKeys,
     ledger: OnceCell<Arc<Ledger>>,
-    metrics: Arc<Metrics>,
     /// How long who joins a write in flight waits for its end beyond what it took already.
     patience: Duration,
     table: Mutex<Table>,
@@ -100,14 +99,12 @@ impl Once {
         tenant: Arc<Tenant>,
         keep: KeepKeys,
         max_wait: Duration,
-        metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, LedgerError> {
         let patience = max_wait.saturating_add(tenant.upstream.profile().timeouts.write);
         let this = Self {
             tenant,
             keep,
             ledger: OnceCell::new(),
-            metrics,
             patience,
             table: Mutex::default(),
             order: Arc::default(),
@@ -190,9 +187,9 @@ impl Once {
                 Ok(ended) if ended.fate == Fate::Unsent => {}
                 Ok(ended) => {
                     if ended_before {
-                        self.metrics.replayed(KnownBy::Likeness);
+                        self.tenant.metrics.replayed(KnownBy::Likeness);
                     } else {
-                        self.metrics.joined(KnownBy::Likeness);
+                        self.tenant.metrics.joined(KnownBy::Likeness);
                     }
                     return ended.again(self.shape());
                 }
@@ -241,7 +238,7 @@ impl Once {
         match self.seat(write, ledger, new) {
             Seat::First(waiter) => waiter.flight.end_of().await.first(self.shape()),
             Seat::Joined(waiter) => {
-                self.metrics.joined(KnownBy::Key);
+                self.tenant.metrics.joined(KnownBy::Key);
                 match tokio::time::timeout(self.patience, waiter.flight.end_of()).await {
                     Ok(ended) => ended.again(self.shape()),
                     Err(_) => respond::in_flight(self.shape()),
@@ -320,7 +317,7 @@ impl Once {
             Some(entry) => match entry.standing {
                 Standing::Done(kept) => {
                     let response = kept.and_then(replay).unwrap_or_else(|| respond::not_kept(self.shape()));
-                    self.metrics.replayed(KnownBy::Key);
+                    self.tenant.metrics.replayed(KnownBy::Key);
                     // The first who asks is told as well that this is no new answer.
                     return refused(respond::replayed(response));
                 }

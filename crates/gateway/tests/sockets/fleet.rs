@@ -36,7 +36,7 @@ async fn the_state_tells_how_the_quota_is_shared() {
     let clock = move || 1_000_000 + u64::try_from(began.elapsed().as_millis()).unwrap();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::at(clock));
     let played = play_with("genesys-guide", "limit = 100", |config| {
-        config.upstream.quota = Some(shared(&store, 1, OnStoreLoss::Share));
+        config.tenants[0].upstream.quota = Some(shared(&store, 1, OnStoreLoss::Share));
     })
     .await;
     let before = quota_of(&played).await;
@@ -52,7 +52,10 @@ async fn the_state_tells_how_the_quota_is_shared() {
     assert_eq!(quota["store"], "this process's memory");
     let admin = Caller::new(played.gateway.admin_addr());
     let metrics = String::from_utf8(admin.get("/metrics").await.body.to_vec()).unwrap();
-    assert!(metrics.contains("tidegate_quota_exchanges_total{outcome=\"answered\"}"), "{metrics}");
+    assert!(
+        metrics.contains("tidegate_quota_exchanges_total{outcome=\"answered\",tenant=\"default\"}"),
+        "{metrics}"
+    );
     assert_eq!(quota_of(&play("genesys-guide", "").await).await, Value::Null, "its own is nobody's");
 }
 
@@ -64,7 +67,8 @@ async fn without_its_store_a_gateway_is_ready_unless_it_is_to_be_closed() {
         (OnStoreLoss::Closed, "closed", 503),
     ] {
         let played = play_with("genesys-guide", "limit = 100", |config| {
-            config.upstream.quota = Some(shared(&(Arc::new(Gone) as Arc<dyn Store>), 1, on_store_loss));
+            config.tenants[0].upstream.quota =
+                Some(shared(&(Arc::new(Gone) as Arc<dyn Store>), 1, on_store_loss));
         })
         .await;
         let admin = Caller::new(played.gateway.admin_addr());
@@ -95,7 +99,7 @@ async fn what_keeps_exchanges_from_permits_is_told_though_the_store_looks_well()
     let memory = Arc::new(MemoryStore::at(|| 1_000_000));
     let played = play_with("genesys-guide", "limit = 100", |config| {
         let store = Arc::new(Refusing(memory)) as Arc<dyn Store>;
-        config.upstream.quota = Some(shared(&store, 1, OnStoreLoss::Share));
+        config.tenants[0].upstream.quota = Some(shared(&store, 1, OnStoreLoss::Share));
     })
     .await;
     played.caller.get(FIRST).await;

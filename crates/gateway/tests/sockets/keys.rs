@@ -31,8 +31,8 @@ async fn sim(text: &str) -> Sim {
 /// A gateway that keeps its keys in `file`, as the one before it did.
 async fn gateway(sim: &Sim, profile: &str, file: &Path) -> Stage {
     stage_with(&sim.url(), Profile::builtin(profile).unwrap(), |config: &mut GatewayConfig| {
-        config.upstream.credential = Some(credential());
-        config.keys = KeepKeys::In(file.to_owned());
+        config.tenants[0].upstream.credential = Some(credential());
+        config.tenants[0].keys = KeepKeys::In(file.to_owned());
     })
     .await
 }
@@ -53,7 +53,7 @@ async fn forty_who_send_one_write_under_one_key_make_one_call() {
     assert_eq!(joined, 39);
     let metrics = Caller::new(played.gateway.admin_addr()).get("/metrics").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
-    assert!(metrics.contains("tidegate_joins_total{by=\"key\"} 39"), "{metrics}");
+    assert!(metrics.contains("tidegate_joins_total{by=\"key\",tenant=\"default\"} 39"), "{metrics}");
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn doubt_about_a_key_ends_however_often_it_is_asked_for() {
     }
     let sim = sim("limit = 0\n[faults]\nmatch = \"POST /api/v2/users\"\nscript = [\"drop-before\"]").await;
     let stage = stage_with(&sim.url(), profile, |config: &mut GatewayConfig| {
-        config.upstream.credential = Some(credential());
+        config.tenants[0].upstream.credential = Some(credential());
         config.max_wait = Duration::from_secs(1);
     })
     .await;
@@ -350,8 +350,8 @@ async fn calls_without_keys_make_no_ledger() {
     let file = folder.path().join("gateway.db");
     let sim = sim("limit = 0").await;
     let stage = stage_with(&sim.url(), Profile::builtin("genesys").unwrap(), |config| {
-        config.upstream.credential = Some(credential());
-        config.keys = KeepKeys::InOnceNeeded(file.clone());
+        config.tenants[0].upstream.credential = Some(credential());
+        config.tenants[0].keys = KeepKeys::InOnceNeeded(file.clone());
     })
     .await;
     assert_eq!(stage.caller.post(USERS, ANN).await.status, 200);

@@ -29,7 +29,7 @@ async fn asking(sim: &str) -> Played {
 /// The same, with settings changed.
 async fn asking_with(sim: &str, change: impl FnOnce(&mut GatewayConfig)) -> Played {
     play_with("genesys", sim, |config| {
-        config.upstream.fetch_limits = true;
+        config.tenants[0].upstream.fetch_limits = true;
         change(config);
     })
     .await
@@ -63,9 +63,10 @@ fn quota(tenant: &Value, key: &str) -> Value {
 
 /// Sends `count` calls at once and returns how many were answered 200.
 async fn burst(played: &Played, count: usize) -> usize {
-    let calls = (0..count).map(|_| {
+    // Each asks for something else, else they would share calls.
+    let calls = (0..count).map(|n| {
         let caller = played.caller.clone();
-        tokio::spawn(async move { caller.get(FIRST).await.status == 200 })
+        tokio::spawn(async move { caller.get(&format!("{FIRST}?n={n}")).await.status == 200 })
     });
     let mut good = 0;
     for call in calls.collect::<Vec<_>>() {
@@ -94,7 +95,9 @@ async fn an_organisation_that_was_granted_more_is_paced_at_more() {
     assert_eq!(played.sim.stats().throttled, 0);
     let text = metrics(&played).await;
     assert!(
-        text.contains("tidegate_limit_listings_total{credential=\"demo\",outcome=\"fetched\"} 1"),
+        text.contains(
+            "tidegate_limit_listings_total{credential=\"demo\",outcome=\"fetched\",tenant=\"default\"} 1"
+        ),
         "{text}"
     );
 }
@@ -150,7 +153,9 @@ async fn a_credential_without_the_permission_asks_once_and_keeps_what_is_declare
     assert_eq!(quota(&admin(&played).await, KEY), 300);
     let text = metrics(&played).await;
     assert!(
-        text.contains("tidegate_limit_listings_total{credential=\"demo\",outcome=\"denied\"} 1"),
+        text.contains(
+            "tidegate_limit_listings_total{credential=\"demo\",outcome=\"denied\",tenant=\"default\"} 1"
+        ),
         "{text}"
     );
 }
@@ -160,7 +165,7 @@ async fn a_pinned_limit_keeps_its_declared_number() {
     let played = asking_with(&platform(600), |config| {
         let declared = Profile::builtin("genesys").unwrap().limits;
         let own = declared.into_iter().find(|limit| limit.key == KEY).unwrap();
-        config.upstream.limits = vec![LimitSpec { pin: true, ..own }];
+        config.tenants[0].upstream.limits = vec![LimitSpec { pin: true, ..own }];
     })
     .await;
     assert_eq!(played.caller.get(FIRST).await.status, 200);

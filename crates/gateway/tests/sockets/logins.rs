@@ -155,7 +155,8 @@ async fn a_deleted_token_is_not_renewed_however_its_path_is_spelt() {
 
 #[tokio::test]
 async fn a_login_that_the_upstream_ends_is_a_401_and_then_forgotten() {
-    let played = play_with("genesys-guide", "limit = 0", |config| config.upstream.credential = None).await;
+    let played =
+        play_with("genesys-guide", "limit = 0", |config| config.tenants[0].upstream.credential = None).await;
     let bearer = played.caller.bearer().await;
     played.sim.reset(r#"{"oauth": {"clients": [{"id": "demo-client", "secret": "changed"}]}}"#).unwrap();
     let headers = [("Authorization", &*bearer)];

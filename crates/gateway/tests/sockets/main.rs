@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bodies;
+mod calendar;
 mod door;
 mod doubt;
 mod fleet;
@@ -13,4 +14,6 @@ mod logins;
 mod operation;
 mod orphans;
 mod pacing;
+mod readers;
 mod stage;
+mod tenants;

@@ -48,7 +48,7 @@ async fn a_403_passes_and_the_permission_it_names_stands_beside_it() {
     let answer = played.caller.get(FIRST).await;
     assert_eq!((answer.status.as_u16(), answer.header("tidegate-missing")), (403, "view:users"));
     assert_eq!(answer.json()["code"], "missing.any.permissions");
-    let denials = "tidegate_permission_denials_total{credential=\"demo\"} 1";
+    let denials = "tidegate_permission_denials_total{credential=\"demo\",tenant=\"default\"} 1";
     assert!(scrape(&played.gateway).await.contains(denials));
     let fine = played.caller.get("/api/v2/scripts").await;
     assert_eq!((fine.status.as_u16(), fine.headers.get("tidegate-missing")), (200, None));
@@ -86,10 +86,10 @@ async fn the_metrics_are_openmetrics_and_count() {
     }
     assert!(text.ends_with("# EOF\n"));
     for expected in [
-        "tidegate_calls_total{class=\"interactive\",outcome=\"200\"} 3",
-        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"200\"} 3",
-        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"429\"} 1",
-        "tidegate_token_requests_total{credential=\"demo\",outcome=\"granted\"} 1",
+        "tidegate_calls_total{class=\"interactive\",outcome=\"200\",tenant=\"default\"} 3",
+        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"200\",tenant=\"default\"} 3",
+        "tidegate_attempts_total{family=\"/api/v2/users\",status=\"429\",tenant=\"default\"} 1",
+        "tidegate_token_requests_total{credential=\"demo\",outcome=\"granted\",tenant=\"default\"} 1",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
@@ -131,13 +131,13 @@ async fn what_became_of_writes_is_counted() {
     }
     let text = scrape(&played.gateway).await;
     for expected in [
-        "tidegate_writes_in_doubt_total{ending=\"confirmed\"} 1",
-        "tidegate_writes_in_doubt_total{ending=\"not-applied-and-resent\"} 1",
-        "tidegate_writes_in_doubt_total{ending=\"unknown\"} 1",
-        "tidegate_replays_total{by=\"likeness\"} 1",
-        "tidegate_replays_total{by=\"key\"} 2",
-        "tidegate_ledger_entries{state=\"answered\"} 1",
-        "tidegate_ledger_entries{state=\"unknown\"} 0",
+        "tidegate_writes_in_doubt_total{ending=\"confirmed\",tenant=\"default\"} 1",
+        "tidegate_writes_in_doubt_total{ending=\"not-applied-and-resent\",tenant=\"default\"} 1",
+        "tidegate_writes_in_doubt_total{ending=\"unknown\",tenant=\"default\"} 1",
+        "tidegate_replays_total{by=\"likeness\",tenant=\"default\"} 1",
+        "tidegate_replays_total{by=\"key\",tenant=\"default\"} 2",
+        "tidegate_ledger_entries{state=\"answered\",tenant=\"default\"} 1",
+        "tidegate_ledger_entries{state=\"unknown\",tenant=\"default\"} 0",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }

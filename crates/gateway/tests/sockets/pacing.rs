@@ -13,7 +13,8 @@ use tokio::time::Instant;
 #[tokio::test]
 async fn callers_wait_and_no_throttle_happens_anywhere() {
     let played = play("genesys-guide", "limit = 10\nwindow = \"2s\"\nlatency = \"5ms\"").await;
-    let calls = (0..25).map(|_| played.caller.get(FIRST));
+    // Each asks for something else, else they would share calls.
+    let calls = (0..25).map(async |n| played.caller.get(&format!("{FIRST}?n={n}")).await);
     let answers = join_all(calls).await;
     let mut waited = 0;
     for answer in &answers {
@@ -53,7 +54,8 @@ async fn what_cannot_leave_in_time_is_refused_at_once_and_unsent() {
     );
     let metrics = crate::stage::Caller::new(played.gateway.admin_addr()).get("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    let counted = "tidegate_refusals_total{limit=\"/api/v2/users\",reason=\"cannot-meet\"} 1";
+    let counted =
+        "tidegate_refusals_total{limit=\"/api/v2/users\",reason=\"cannot-meet\",tenant=\"default\"} 1";
     assert!(text.contains(counted), "{text}");
     let stats = played.sim.stats();
     assert_eq!((stats.accepted, stats.throttled), (2, 0), "nothing was sent");
@@ -166,16 +168,25 @@ async fn the_class_is_read_whatever_its_case() {
     }
     let metrics = crate::stage::Caller::new(played.gateway.admin_addr()).get("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    assert!(text.contains("tidegate_calls_total{class=\"bulk\",outcome=\"200\"} 2"), "{text}");
-    assert!(text.contains("tidegate_calls_total{class=\"poll\",outcome=\"200\"} 1"), "{text}");
+    assert!(
+        text.contains("tidegate_calls_total{class=\"bulk\",outcome=\"200\",tenant=\"default\"} 2"),
+        "{text}"
+    );
+    assert!(
+        text.contains("tidegate_calls_total{class=\"poll\",outcome=\"200\",tenant=\"default\"} 1"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn a_caller_with_many_workers_does_not_starve_one_with_few() {
     let played = play("genesys-guide", "limit = 20\nwindow = \"2s\"\nlatency = \"5ms\"").await;
+    let made = Cell::new(0);
     let call = async |name: &str| {
         let headers = [("Tidegate-Class", "bulk"), ("Tidegate-Caller", name)];
-        let answer = played.caller.call(Method::GET, FIRST, &headers, "").await;
+        // Each asks for something else, else they would share calls.
+        let target = format!("{FIRST}?n={}", made.replace(made.get() + 1));
+        let answer = played.caller.call(Method::GET, &target, &headers, "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
     };
     let served = Cell::new(0);

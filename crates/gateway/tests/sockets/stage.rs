@@ -201,7 +201,7 @@ pub(crate) async fn play_with(profile: &str, sim: &str, change: impl FnOnce(&mut
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sim = tidegate_sim::serve(listener, SimConfig::from_toml(sim).unwrap()).await.unwrap();
     let Stage { gateway, caller } = stage_with(&sim.url(), Profile::builtin(profile).unwrap(), |config| {
-        config.upstream.credential = Some(credential());
+        config.tenants[0].upstream.credential = Some(credential());
         change(config);
     })
     .await;
@@ -227,7 +227,7 @@ pub(crate) async fn stage_with(
 ) -> Stage {
     let mut config = GatewayConfig::new(UpstreamConfig::new(Arc::new(profile), url, url));
     // Faults that are scripted, and books that are read, are about the calls of the test.
-    config.upstream.fetch_limits = false;
+    config.tenants[0].upstream.fetch_limits = false;
     change(&mut config);
     let data = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();

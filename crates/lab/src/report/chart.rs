@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::series::{Series, Slot};
-use super::svg::Svg;
 use super::table::seconds;
 use super::{Lane, Report};
 use crate::measure::Measures;
+use crate::picture::{STYLE, Svg, n};
+use crate::strategy::StrategyName;
 
 /// The whole picture's width, and where the plot lies in it.
 const WIDTH: f64 = 1000.0;
@@ -27,42 +28,6 @@ const BOX: f64 = 84.0;
 const STRIP: f64 = 14.0;
 /// Characters in a line of the description.
 const LINE: usize = 128;
-
-const STYLE: &str = "
-text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: #22303c; }
-.title { font-size: 20px; font-weight: 650; }
-.name { font-size: 14px; font-weight: 650; }
-.soft { fill: #5b6b7a; }
-.num { font-variant-numeric: tabular-nums; }
-.end { text-anchor: end; }
-.mid { text-anchor: middle; }
-.paper { fill: #ffffff; }
-.plot { fill: #f5f7f9; }
-.grid { stroke: #dde3e9; stroke-width: 1; }
-.own { fill: #3b82c4; }
-.other { fill: #b9b2a3; }
-.quota { stroke: #22303c; stroke-width: 1.4; stroke-dasharray: 6 3; fill: none; }
-.hit { fill: #cf3a2b; }
-.their { fill: #d99a3d; }
-.outage { fill: #e9c46a; fill-opacity: 0.28; }
-.done { stroke: #2f8f5b; stroke-width: 1.6; }
-.bad { fill: #cf3a2b; }
-@media (prefers-color-scheme: dark) {
-text { fill: #e4e9ee; }
-.soft { fill: #93a1af; }
-.paper { fill: #11161b; }
-.plot { fill: #1a2129; }
-.grid { stroke: #2a343f; }
-.own { fill: #5aa2e0; }
-.other { fill: #77705f; }
-.quota { stroke: #e4e9ee; }
-.hit { fill: #ff6b5b; }
-.their { fill: #e5ad58; }
-.outage { fill: #e9c46a; fill-opacity: 0.18; }
-.done { stroke: #54c08a; }
-.bad { fill: #ff6b5b; }
-}
-";
 
 /// Where times lie.
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +129,9 @@ fn head(svg: &mut Svg, report: &Report, about: &[String], top: f64) {
     if !report.outages.is_empty() {
         entry(svg, "outage", "brown-out");
     }
+    if !report.windows.is_empty() {
+        entry(svg, "window", "job held");
+    }
     if report.measures().any(|measures| measures.makespan.is_some()) {
         entry(svg, "done", "jobs done");
     }
@@ -193,12 +161,15 @@ fn draw_lane(svg: &mut Svg, report: &Report, lane: &Lane, series: &Series, scale
         svg.leaf("line", &[("class", &"grid"), ("x1", &x), ("x2", &x), ("y1", &top), ("y2", &bottom)]);
         at += tick;
     }
-    for &(from, to) in &report.outages {
+    // Only the product knows them.
+    let known = lane.measures.strategy == StrategyName::Tidegate.name();
+    let windows = report.windows.iter().filter(|_| known).map(|window| ("window", window));
+    for (class, &(from, to)) in report.outages.iter().map(|outage| ("outage", outage)).chain(windows) {
         let (left, right) = (scale.x(from.as_secs_f64()), scale.x(to.as_secs_f64()));
         let width = right - left;
         svg.leaf(
             "rect",
-            &[("class", &"outage"), ("x", &n(left)), ("y", &top), ("width", &n(width)), ("height", &BOX)],
+            &[("class", &class), ("x", &n(left)), ("y", &top), ("width", &n(width)), ("height", &BOX)],
         );
     }
     draw_levels(svg, series, top, bottom);
@@ -380,12 +351,6 @@ fn wrapped(text: &str) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A number with at most two decimals: enough for a picture, and short.
-fn n(value: f64) -> String {
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A small count as a coordinate.

@@ -3,7 +3,6 @@
 mod chart;
 mod json;
 mod series;
-mod svg;
 mod table;
 
 use std::time::Duration;
@@ -53,6 +52,8 @@ pub struct Report {
     fleet: Option<String>,
     /// Brown-outs, for the picture.
     outages: Vec<(Duration, Duration)>,
+    /// Windows of the calendar, for the picture.
+    windows: Vec<(Duration, Duration)>,
     lanes: Vec<Lane>,
     violations: Vec<Violation>,
 }
@@ -73,6 +74,12 @@ impl Report {
             headline,
             fleet: fleet(plan),
             outages: outages(&plan.server).into_iter().map(|outage| (outage.from, outage.to)).collect(),
+            windows: plan
+                .fleet()
+                .window
+                .iter()
+                .map(|window| (window.from, window.from + window.lasts))
+                .collect(),
             lanes,
             violations,
         }

@@ -40,7 +40,7 @@ impl Player {
     ) -> Result<Self, LabError> {
         let product = Product::new(plan, instance, sim, book)?;
         Ok(match name {
-            StrategyName::Tidegate => Self::Product(Arc::new(product)),
+            StrategyName::Tidegate | StrategyName::NoCalendar => Self::Product(Arc::new(product)),
             _ => Self::Driven(Arc::new(Driver::start(plan, name, instance, product, Arc::clone(book)))),
         })
     }

@@ -99,6 +99,13 @@ pub fn forecast(scenario: &Scenario, options: &Options, max_wall: Duration) -> R
             "instances of `tidegate` share a quota in virtual time only (`cargo xtask bench fleet` measures real processes on a real store; leave it out with --strategy)".to_owned(),
         ));
     }
+    if !scenario.fleet.window.is_empty() && options.strategies_of(scenario).contains(&StrategyName::Tidegate)
+    {
+        return Err(LabError::TooMuch(
+            "windows of the calendar are played in virtual time only (leave `tidegate` out with --strategy)"
+                .to_owned(),
+        ));
+    }
     let plan = Plan::new(scenario, options.seed)?;
     let mut forecast = Forecast { wall: Duration::ZERO, calls: 0, lots: Vec::new() };
     let (mut lot_connections, mut lot_wall) = (MOST_CONNECTIONS, Duration::ZERO);

@@ -113,6 +113,8 @@ impl Briefing<'_, '_> {
 pub enum StrategyName {
     /// The real core: gates, tickets, retry machine.
     Tidegate,
+    /// The same without the scenario's calendar.
+    NoCalendar,
     /// Sends at once; after a 429 waits as told, or 2^n seconds.
     Reactive,
     /// The same with chance added to every wait.
@@ -127,13 +129,26 @@ pub enum StrategyName {
 
 impl StrategyName {
     /// All of them, the product first.
-    pub const ALL: [Self; 6] =
-        [Self::Tidegate, Self::Reactive, Self::ReactiveJitter, Self::Guide, Self::FixedRate, Self::Aimd];
+    pub const ALL: [Self; 7] = [
+        Self::Tidegate,
+        Self::NoCalendar,
+        Self::Reactive,
+        Self::ReactiveJitter,
+        Self::Guide,
+        Self::FixedRate,
+        Self::Aimd,
+    ];
+
+    /// Those that a scenario plays which names none: without a calendar the product is the product.
+    pub fn usual() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|name| *name != Self::NoCalendar).collect()
+    }
 
     /// Its name in scenario files and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tidegate => "tidegate",
+            Self::NoCalendar => "no-calendar",
             Self::Reactive => "reactive",
             Self::ReactiveJitter => "reactive-jitter",
             Self::Guide => "guide",
@@ -145,7 +160,8 @@ impl StrategyName {
     /// One instance's strategy.
     pub(crate) fn build(self, briefing: &Briefing<'_, '_>) -> Box<dyn Strategy> {
         match self {
-            Self::Tidegate => Box::new(tidegate::Tidegate::new(briefing)),
+            Self::Tidegate => Box::new(tidegate::Tidegate::new(briefing, true)),
+            Self::NoCalendar => Box::new(tidegate::Tidegate::new(briefing, false)),
             Self::Reactive => Box::new(reactive::Reactive::new(briefing, false)),
             Self::ReactiveJitter => Box::new(reactive::Reactive::new(briefing, true)),
             Self::Guide => Box::new(guide::Guide::new(briefing)),
@@ -163,7 +179,9 @@ impl fmt::Display for StrategyName {
 
 /// A word that names no strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a strategy (there are tidegate, reactive, reactive-jitter, guide, fixed-rate, aimd)")]
+#[error(
+    "is not a strategy (there are tidegate, no-calendar, reactive, reactive-jitter, guide, fixed-rate, aimd)"
+)]
 pub struct UnknownStrategy;
 
 impl FromStr for StrategyName {

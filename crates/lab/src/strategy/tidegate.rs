@@ -61,7 +61,8 @@ pub(super) struct Tidegate {
 }
 
 impl Tidegate {
-    pub(super) fn new(briefing: &Briefing<'_, '_>) -> Self {
+    /// `dated`: it knows the scenario's calendar.
+    pub(super) fn new(briefing: &Briefing<'_, '_>, dated: bool) -> Self {
         let plan = briefing.plan;
         let profile = Arc::clone(&plan.profile);
         let mut rng = briefing.rng();
@@ -72,8 +73,12 @@ impl Tidegate {
             limits.extend(declared);
         }
         let policies = plan.fleet().class.policies();
-        let config = BankConfig { limits, policies, seed: rng.u64(..), ..BankConfig::default() };
+        let calendar = if dated { plan.fleet().calendar(plan.wall) } else { Arc::default() };
+        let seed = rng.u64(..);
+        let config =
+            BankConfig { limits, policies, seed, calendar, stagger_seed: seed, ..BankConfig::default() };
         let mut bank = Bank::new(config).expect("the simulator checked the limits when it read them");
+        bank.tell_time(Mono::ZERO, Wall::from_unix_millis(millis(plan.wall)));
         let courier = briefing.store.map(|store| {
             let quota = &plan.fleet().quota;
             bank.share(ShareConfig {
@@ -193,7 +198,7 @@ impl Tidegate {
         };
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = header_map(answer);
-        let wall = i64::try_from((self.wall + (now - Mono::ZERO)).as_millis()).unwrap_or(i64::MAX);
+        let wall = millis(self.wall + (now - Mono::ZERO));
         let mut seen = observe(&self.profile.headers, status, &headers, Wall::from_unix_millis(wall));
         if self.profile.throttle.needs_body(answer.status) {
             observe_body(&self.profile.headers, status, &answer.body, &mut seen);
@@ -222,6 +227,10 @@ impl Tidegate {
             Next::Unknown { .. } => self.end(id, End::Unknown, orders),
         }
     }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn header_map(answer: &ApiResponse) -> HeaderMap {

@@ -1,5 +1,6 @@
-//! What stops a bank's waiters: gates and breakers, as the schedule sees them.
+//! What stops a bank's waiters: gates, breakers and the calendar, as the schedule sees them.
 
+use super::days::Days;
 use crate::breaker::Admission;
 use crate::pace::gate::Wish;
 use crate::pace::lane::Lane;
@@ -10,25 +11,30 @@ use crate::pace::when::When;
 use crate::schedule::{Barriers, Class, Demand, Opens};
 use crate::time::Mono;
 
+/// The barrier of the calendar. Only a bank with windows has it.
+pub(super) const CALENDAR: usize = 0;
+
 /// The barrier of a gate.
 pub(in crate::pace) const fn gate(gate: usize) -> usize {
-    2 * gate
+    2 * gate + 1
 }
 
 /// The barrier of a family's breaker.
 pub(super) const fn family(family: usize) -> usize {
-    2 * family + 1
+    2 * family + 2
 }
 
-/// The barriers of a lane.
-pub(super) fn of(lane: &Lane) -> impl Iterator<Item = usize> {
-    lane.gates.iter().map(|&index| gate(index)).chain([family(lane.family)])
+/// The barriers of a lane. `dated`: the bank has a calendar.
+pub(super) fn of(lane: &Lane, dated: bool) -> impl Iterator<Item = usize> {
+    let gates = lane.gates.iter().map(|&index| gate(index));
+    gates.chain([family(lane.family)]).chain(dated.then_some(CALENDAR))
 }
 
-/// Gates and breakers, to be asked.
+/// Gates, breakers and the calendar, to be asked.
 pub(super) struct Doors<'a> {
     pub(super) registry: &'a Registry,
     pub(super) config: &'a BankConfig,
+    pub(super) days: &'a Days,
 }
 
 impl Doors<'_> {
@@ -41,12 +47,20 @@ impl Doors<'_> {
         }
     }
 
+    fn calendar(&self, now: Mono, class: Class) -> Opens {
+        match self.days.held(class) {
+            Some(until) if until > now => Opens::At(until),
+            _ => Opens::Now,
+        }
+    }
+
     fn wish(&self, class: Class, demand: &Demand) -> Wish {
         let more_important = demand.stopped.iter().zip(Class::ALL);
         let urgent = more_important.filter(|&(_, other)| other < class && other.is_urgent());
         Wish {
             class,
             policy: self.config.policies[class.index()],
+            reserved: self.days.reserve(),
             urgent_waiting: urgent.map(|(&waiting, _)| waiting).sum(),
             starving_at: demand.hungry_since.map_or(Mono::MAX, |since| since + self.config.patience),
         }
@@ -70,6 +84,10 @@ impl Doors<'_> {
         let lane = &self.registry.lanes[lane];
         let nobody = Demand::of_nobody();
         let (mut latest, mut blocker) = (self.breaker(now, lane.family), lane.gates[0]);
+        let calendar = self.calendar(now, class);
+        if calendar.is_later_than(latest) {
+            latest = calendar;
+        }
         for &gate in &lane.gates {
             let opens = self.gate(now, gate, class, &nobody);
             if opens.is_later_than(latest) {
@@ -82,10 +100,10 @@ impl Doors<'_> {
 
 impl Barriers for Doors<'_> {
     fn opens(&self, now: Mono, barrier: usize, class: Class, demand: &Demand) -> Opens {
-        if barrier.is_multiple_of(2) {
-            self.gate(now, barrier / 2, class, demand)
-        } else {
-            self.breaker(now, barrier / 2)
+        match barrier.checked_sub(1) {
+            None => self.calendar(now, class),
+            Some(index) if index.is_multiple_of(2) => self.gate(now, index / 2, class, demand),
+            Some(index) => self.breaker(now, index / 2),
         }
     }
 }

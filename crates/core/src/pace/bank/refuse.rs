@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Bank, barriers};
 use crate::breaker::Admission;
-use crate::pace::ask::{Refusal, RefusalReason, WaiterId, Woken};
+use crate::pace::ask::{Ask, Refusal, RefusalReason, WaiterId, Woken};
 use crate::pace::lane::last_moment;
 use crate::pace::policy::ClassPolicy;
 use crate::schedule::{CallerId, Class, Entry};
@@ -36,7 +36,7 @@ impl Bank {
             self.moments.pop_first();
             let Some(waiter) = self.remove_waiter(id) else { continue };
             let forecast = self.forecast(now, waiter.lane, waiter.class, waiter.caller, waiter.deadline);
-            let reason = RefusalReason::CannotMeet { forecast: forecast - now };
+            let reason = self.too_late(now, waiter.class, forecast);
             out.push((
                 WaiterId(id),
                 Woken::Refused(self.refuse(now, (waiter.lane, waiter.class), reason, forecast)),
@@ -53,6 +53,7 @@ impl Bank {
             let lane = waiter.lane;
             let (admission, opens) =
                 *closed.entry(lane).or_insert_with(|| (self.admission(lane, now), self.opens(now, lane)));
+            let opens = opens.max(self.days.held(waiter.class).unwrap_or(opens));
             let give_up_at = waiter.payload.give_up_at;
             if self.is_closed() {
                 hopeless.push((id, RefusalReason::QuotaStore, now + Self::STORE_RETRY));
@@ -61,7 +62,7 @@ impl Bank {
             {
                 hopeless.push((id, RefusalReason::Breaker, until));
             } else if !self.can_meet(lane, waiter.deadline, give_up_at, opens) {
-                hopeless.push((id, RefusalReason::CannotMeet { forecast: opens - now }, opens));
+                hopeless.push((id, self.too_late(now, waiter.class, opens), opens));
             }
         }
         for (id, reason, earliest) in hopeless {
@@ -71,6 +72,27 @@ impl Bank {
                     Woken::Refused(self.refuse(now, (waiter.lane, waiter.class), reason, earliest)),
                 ));
             }
+        }
+    }
+
+    /// Why a newcomer cannot be served in time.
+    pub(super) fn hopeless(&self, now: Mono, lane: usize, ask: &Ask<'_>, forecast: Mono) -> RefusalReason {
+        let held = self.days.held(ask.class).filter(|&until| until > now);
+        match held {
+            // Without the window it might have been served.
+            Some(until) if !self.can_meet(lane, ask.deadline, ask.give_up_at, until) => {
+                RefusalReason::Window { forecast: forecast - now }
+            }
+            _ => RefusalReason::CannotMeet { forecast: forecast - now },
+        }
+    }
+
+    /// Why a waiter cannot be served any more.
+    fn too_late(&self, now: Mono, class: Class, forecast: Mono) -> RefusalReason {
+        let forecast = forecast - now;
+        match self.days.held(class) {
+            Some(until) if until > now => RefusalReason::Window { forecast },
+            _ => RefusalReason::CannotMeet { forecast },
         }
     }
 
@@ -99,6 +121,11 @@ impl Bank {
             self.doubts.moments =
                 Some(known.map_or((from, to), |known| (known.0.min(from), known.1.max(to))));
         }
+    }
+
+    /// A window may outlast those who wait.
+    pub(super) fn doubt_waiting(&mut self, now: Mono) {
+        self.doubts.moments = Some((now, Mono::MAX));
     }
 
     /// Nobody may leave any more.
@@ -142,13 +169,14 @@ impl Bank {
         let pushing = self.config.policies.map(|policy| policy == ClassPolicy::GREEDY);
         let newcomer = Entry { lane, class, caller, deadline, payload: () };
         let before = |gate: usize| {
-            let needs = barriers::of(&self.registry.lanes[lane]);
+            // Who is held by a window is in the way of nobody but the held.
+            let needs = barriers::of(&self.registry.lanes[lane], self.days.held(class).is_some());
             self.schedule.before(barriers::gate(gate), needs, &newcomer, pushing)
         };
         let gates = self.registry.lanes[lane].gates.iter();
         gates
             .map(|&gate| self.doors().forecast(now, gate, class, before(gate).saturating_add(1)))
-            .fold(self.opens(now, lane), Mono::max)
+            .fold(self.opens(now, lane).max(self.days.held(class).unwrap_or(now)), Mono::max)
     }
 
     pub(super) fn can_meet(
@@ -176,10 +204,12 @@ impl Bank {
             .copied()
             .max_by_key(|&gate| (doors.forecast(now, gate, class, 1), self.waiting_at(gate)))
             .unwrap_or(gates[0]);
+        let window = self.held_by(class);
         let gate = &mut self.registry.gates[decisive];
         let slot = gate.slot(now, earliest);
         let limit = match reason {
             RefusalReason::Breaker => Arc::from(self.registry.lanes[lane].key.family.as_str()),
+            RefusalReason::Window { .. } => window.unwrap_or_else(|| Arc::clone(&gate.name)),
             RefusalReason::QueueFull | RefusalReason::QuotaStore | RefusalReason::CannotMeet { .. } => {
                 Arc::clone(&gate.name)
             }

@@ -52,10 +52,13 @@ impl Bank {
             },
         });
         let [interactive, sync, bulk, poll] = self.schedule.waiting();
+        let (windows, held) = self.windows(now);
         BankSnapshot {
             gates: live.chain(at_rest).collect(),
             breakers: breakers.collect(),
             waiting: WaitingSnapshot { interactive, sync, bulk, poll },
+            windows,
+            held,
             drift: self.drift.snapshot(now),
             in_flight: self.tickets.len(),
             fleet: self.sharing.as_deref().map(Sharing::snapshot),

@@ -18,7 +18,11 @@ impl Gate {
             When::Now | When::Event => at,
         };
         // Nobody is sent away for what is only presumed.
-        let standing = if kept.presumed == When::Event { kept.standing } else { self.reserve(wish) };
+        let standing = if kept.presumed == When::Event {
+            kept.standing
+        } else {
+            self.reserve(wish) + self.dated_now(at, wish)
+        };
         let wanted = f64::from(place) + standing;
         if self.closing.scouting() {
             // What the scout will find is not known.

@@ -39,6 +39,7 @@ impl Gate {
             lanes: _,
             members: _,
             last_slot: _,
+            takes: _,
             shared: _,
         } = self;
         let known = match knowledge {
@@ -72,6 +73,7 @@ impl Gate {
             &Wish {
                 class: Class::Interactive,
                 policy: ClassPolicy::GREEDY,
+                reserved: [0; Class::COUNT],
                 urgent_waiting: 0,
                 starving_at: now,
             },

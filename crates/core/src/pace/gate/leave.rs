@@ -15,6 +15,8 @@
 //!
 //! `bulk` takes what there is, so its draw is no forecast of a need: `poll` leaves it the share that its weight gives it.
 //!
+//! What windows of the calendar keep for a class ([`super::dated`]) is left beside all that.
+//!
 //! A class that got nothing here for the whole of its *patience* though it waits, while others did, takes its next permit as
 //! the greedy do, and does not even wait for the sake of evidence. Where no other class takes what it leaves, its policy
 //! holds: it waits for the refill. Where strangers alone keep a limit below its reserve it waits as long as they do.
@@ -34,6 +36,8 @@ use crate::time::Mono;
 pub(in crate::pace) struct Wish {
     pub(in crate::pace) class: Class,
     pub(in crate::pace) policy: ClassPolicy,
+    /// Per cent of the quota that the calendar keeps for a class, by [`Class::ALL`].
+    pub(in crate::pace) reserved: [u8; Class::COUNT],
     /// More important waiters that this limit stops.
     pub(in crate::pace) urgent_waiting: u32,
     /// From then on its policy does not count.
@@ -56,7 +60,7 @@ impl Gate {
         self.draw.asked(secs(now), class, window);
     }
 
-    fn window(&self) -> f64 {
+    pub(super) fn window(&self) -> f64 {
         match &self.knowledge {
             Knowledge::Told(tide) => tide.length(),
             Knowledge::Declared(sliding) => sliding.window(),
@@ -74,14 +78,15 @@ impl Gate {
             return polite;
         }
         // Whoever starves does not wait for the sake of evidence either.
-        polite.or(self.by_knowledge(now, 0.0, 0.0).and(starving)).or(kept.presumed)
+        let starved = self.by_knowledge(now, self.dated_now(now, wish), 0.0).and(starving);
+        polite.or(starved).or(kept.presumed)
     }
 
     /// What the class of `wish` leaves now.
     pub(super) fn kept(&self, now: f64, wish: &Wish) -> Kept {
-        let reserve = self.reserve(wish);
+        let (reserve, dated) = (self.reserve(wish), self.dated_now(now, wish));
         if wish.policy.taking == Taking::Greedy {
-            return Kept::standing(reserve);
+            return Kept::standing(reserve + dated);
         }
         let waiting = f64::from(wish.urgent_waiting);
         // The whole half: of a quota of one nothing can be left.
@@ -89,14 +94,14 @@ impl Gate {
         let presumed = self.presumed(now, wish.class);
         let kept = match &self.knowledge {
             Knowledge::Told(tide) if tide.rule() == Rule::Step => {
-                let standing = reserve + waiting;
+                let standing = reserve + waiting + dated;
                 let until = self.before_reset(now, tide, standing, wish.class);
                 Kept { until, ..Kept::standing(standing) }
             }
             Knowledge::Told(tide) if tide.rule() == Rule::Continuous => {
                 let draw = self.more_important(now, wish.class);
                 let standing = reserve + waiting + with_chance(draw * (tide.trip() + tide.spacing()));
-                let standing = standing.min(most);
+                let standing = standing.min(most) + dated;
                 let until = if standing > 0.0 {
                     When::at(tide.refilled(now, self.in_flight, 1.0 + standing), now)
                 } else {
@@ -107,11 +112,17 @@ impl Gate {
             Knowledge::Told(_) | Knowledge::Declared(_) => {
                 // What they took comes back to them; what is only presumed they have not taken yet.
                 let first = presumed.map_or(0.0, |presumed| presumed.rate * (presumed.watched - now));
-                Kept::standing((reserve + waiting + first + self.chance(now, wish.class)).min(most))
+                let first = first + self.chance(now, wish.class);
+                Kept::standing((reserve + waiting + first).min(most) + dated)
             }
             Knowledge::Unknown | Knowledge::Capped(_) | Knowledge::Silent(_) => Kept::standing(0.0),
         };
         Kept { presumed: presumed.map_or(When::Event, |presumed| When::At(presumed.until)), ..kept }
+    }
+
+    /// What windows of the calendar have a class leave, whoever starves.
+    pub(super) fn dated_now(&self, now: f64, wish: &Wish) -> f64 {
+        self.dated(now, wish, self.quota().unwrap_or(0))
     }
 
     pub(super) fn reserve(&self, wish: &Wish) -> f64 {

@@ -12,6 +12,14 @@ use crate::pace::when::When;
 use crate::share::{Fallback, May, Refill};
 use crate::time::Mono;
 
+impl Shared {
+    /// Permits at the store and in hand.
+    fn there(&self, now: Mono) -> f64 {
+        let available = self.heard.map_or(0.0, |heard| signed(heard.reply.available));
+        available + f64::from(self.holding.unspent(now))
+    }
+}
+
 impl Gate {
     /// When one more may go, if the limit is shared and that decides it.
     pub(in crate::pace::gate) fn by_share(&self, now: Mono, wish: &Wish) -> Option<When> {
@@ -26,6 +34,9 @@ impl Gate {
 
     fn by_permits(&self, now: Mono, shared: &Shared, wish: &Wish) -> When {
         if !self.concurrency.allows(self.in_flight) {
+            return When::Event;
+        }
+        if self.breaks_dated(now, shared, wish) {
             return When::Event;
         }
         if self.breaks_reserve(now, shared, wish) {
@@ -46,9 +57,16 @@ impl Gate {
     /// A class that leaves a number of permits to others does so with what is there for all.
     fn breaks_reserve(&self, now: Mono, shared: &Shared, wish: &Wish) -> bool {
         let reserve = self.reserve(wish);
-        let there = shared.heard.map_or(0.0, |heard| signed(heard.reply.available))
-            + f64::from(shared.holding.unspent(now));
-        reserve > 0.0 && now < wish.starving_at && !shared.holding.scouts() && there < 1.0 + reserve
+        reserve > 0.0
+            && now < wish.starving_at
+            && !shared.holding.scouts()
+            && shared.there(now) < 1.0 + reserve
+    }
+
+    /// What the calendar keeps for other classes is left of what is there for all, too. What they took is known of this process.
+    fn breaks_dated(&self, now: Mono, shared: &Shared, wish: &Wish) -> bool {
+        let dated = self.dated_now(secs(now), wish);
+        dated > 0.0 && !shared.holding.scouts() && shared.there(now) < 1.0 + dated + self.reserve(wish)
     }
 
     /// What the server's own word about the present window still covers.
@@ -86,7 +104,8 @@ impl Gate {
         if let Knowledge::Capped(_) = self.knowledge {
             return if u64::from(self.in_flight) < own.quota() { When::Now } else { When::Event };
         }
-        let Some(free) = own.free_at(at, self.in_flight, 1.0) else { return When::Event };
+        let dated = self.dated(at, wish, own.quota());
+        let Some(free) = own.free_at(at, self.in_flight, 1.0 + dated) else { return When::Event };
         let part = When::at(free.max(shared.turn), at);
         if self.is_stepped(shared) {
             // What the server says of the present window holds, whoever draws.
