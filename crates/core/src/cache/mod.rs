@@ -50,7 +50,6 @@ struct Flight<B> {
     key: CacheKey,
     class: Class,
     rule: Option<usize>,
-    asked: Mono,
     /// Whether a write came between.
     closed: bool,
     /// Whether the request has conditions of its reader's, which ours must not replace.
@@ -105,7 +104,7 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
             return Look::Join(flight);
         }
         self.tally.fetches += 1;
-        Look::Fetch(self.depart(key, reader.class, reader.conditional, None, now))
+        Look::Fetch(self.depart(key, reader.class, reader.conditional, None))
     }
 
     fn fresh(
@@ -139,14 +138,7 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
         open.iter().copied().find(|id| self.flights.get(id).is_some_and(serves))
     }
 
-    fn depart(
-        &mut self,
-        key: &CacheKey,
-        class: Class,
-        conditional: bool,
-        by: Option<Mono>,
-        now: Mono,
-    ) -> Errand {
+    fn depart(&mut self, key: &CacheKey, class: Class, conditional: bool, by: Option<Mono>) -> Errand {
         self.next += 1;
         let flight = FlightId(self.next);
         let rule = self.rules.iter().position(|rule| rule.path.matches(key.path()));
@@ -155,10 +147,8 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
         let conditions = base.as_ref().map(|(kept, _)| conditions(&kept.headers)).unwrap_or_default();
         let base = base.filter(|_| !conditions.is_empty());
         self.open.entry(key.clone()).or_default().push(flight);
-        self.flights.insert(
-            flight,
-            Flight { key: key.clone(), class, rule, asked: now, closed: false, conditional, base },
-        );
+        self.flights
+            .insert(flight, Flight { key: key.clone(), class, rule, closed: false, conditional, base });
         Errand { flight, conditions, by }
     }
 
@@ -212,7 +202,9 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
             }
             return;
         }
-        let took = now.since(flight.asked);
+        // The way there and back. What a call waits for its quota first says nothing about the next one, which is a `sync` call and goes
+        // by its deadline.
+        let took = now.since(kept.sent);
         let before = self.shelf.get(&key).map(|entry| entry.took);
         // The slower of the last and the usual: a renewal that comes late costs every reader a wait.
         let took = before.map_or(took, |before| took.max((before * 3 + took) / 4));
@@ -284,7 +276,7 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
         for (ask, rule, conditional, key) in wanted {
             let by = rule.and_then(|rule| self.rules.get(rule)).map(|rule| now + rule.max_age);
             self.tally.renewals += 1;
-            errands.push((self.depart(&key, Class::Sync, conditional, by, now), ask));
+            errands.push((self.depart(&key, Class::Sync, conditional, by), ask));
         }
         errands
     }
@@ -306,7 +298,7 @@ impl<Q: Clone, B: Clone> Cache<Q, B> {
             let (ask, conditional) = (entry.ask.clone(), entry.conditional);
             let by = entry.kept.sent + entry.terms.lifetime.saturating_sub(entry.terms.initial_age);
             self.tally.renewals += 1;
-            errands.push((self.depart(&key, Class::Sync, conditional, Some(by), now), ask));
+            errands.push((self.depart(&key, Class::Sync, conditional, Some(by)), ask));
         }
         errands
     }

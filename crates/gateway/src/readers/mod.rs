@@ -26,7 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use self::flight::Flight;
 use crate::proxy::{self, Login};
-use crate::respond;
+use crate::respond::{self, REFUSED};
 use crate::tenant::Tenant;
 
 /// The reads of one tenant.
@@ -83,6 +83,9 @@ impl Reading {
     }
 }
 
+/// How often a reader waits for calls of others that are refused before it makes its own.
+const LOOKS: usize = 3;
+
 /// What a tenant may keep however many there are: less would keep nothing long enough to be read twice.
 const LEAST_BYTES: usize = 1 << 20;
 const LEAST_ENTRIES: usize = 256;
@@ -124,28 +127,42 @@ impl Readers {
         let (parts, _) = request.into_parts();
         let reader = Reader::of(&parts.headers, options.class.unwrap_or(Class::Interactive));
         let ask = Arc::new(Ask { key, request: parts, options, login });
-        match self.look(&ask, &reader) {
-            Decided::Hit(kept) => {
-                self.wake_renewal(tenant);
-                give::hit(&kept, self.clock.now())
-            }
-            Decided::Nothing => respond::not_cached(tenant.shape()),
-            Decided::Join(end) => match ended(end).await {
-                End::Answer(kept) => give::shared(&kept, "fwd=miss; collapsed"),
-                End::Alone => ask.alone(tenant).await,
-            },
-            Decided::Fetch(flight, end) => {
-                let (leader, own) = oneshot::channel();
-                flight.depart(tenant, &ask, Some(leader));
-                match ended(end).await {
-                    End::Answer(kept) => give::shared(&kept, "fwd=miss"),
-                    // The flight is gone only if the process is ending.
-                    End::Alone => match own.await {
-                        Ok(response) => response,
-                        Err(_) => ask.alone(tenant).await,
-                    },
+        for _ in 0..LOOKS {
+            match self.look(&ask, &reader) {
+                Decided::Hit(kept) => {
+                    self.wake_renewal(tenant);
+                    return give::hit(&kept, self.clock.now());
                 }
+                Decided::Nothing => return respond::not_cached(tenant.shape()),
+                Decided::Join(end) => match ended(end).await {
+                    // It was not sent, for want of time that this reader may have: a renewal has to be there soon.
+                    End::Answer(kept) if kept.headers.contains_key(REFUSED) => {}
+                    End::Answer(kept) => return give::shared(&kept, "fwd=miss; collapsed"),
+                    End::Alone => break,
+                },
+                Decided::Fetch(flight, end) => return self.lead(tenant, &ask, flight, end).await,
             }
+        }
+        ask.alone(tenant).await
+    }
+
+    /// Sends a flight and waits for it.
+    async fn lead(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        ask: &Arc<Ask>,
+        flight: Flight,
+        end: watch::Receiver<Option<End>>,
+    ) -> Response<ResponseBody> {
+        let (leader, own) = oneshot::channel();
+        flight.depart(tenant, ask, Some(leader));
+        match ended(end).await {
+            End::Answer(kept) => give::shared(&kept, "fwd=miss"),
+            // The flight is gone only if the process is ending.
+            End::Alone => match own.await {
+                Ok(response) => response,
+                Err(_) => ask.alone(tenant).await,
+            },
         }
     }
 
