@@ -13,6 +13,7 @@ use crate::metadata::{Metadata, Package};
 /// Licences whose terms this project keeps by shipping its notices.
 const ACCEPTED: &[&str] = &[
     "Apache-2.0",
+    "BSD-2-Clause",
     "BSD-3-Clause",
     // Boost's, which asks for its text in sources only: a hash function under the Redis client.
     "BSL-1.0",

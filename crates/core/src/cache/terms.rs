@@ -5,10 +5,11 @@
 //! request left (RFC 9111, section 4.2.3: a cache that cannot know better assumes the whole delay), because the upstream looked
 //! at its data at some time after that, and a promise must hold in the worst case.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request, response};
 use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
+use jiff::Timestamp;
 
 use super::rule::{FreshRule, LONGEST};
 use super::wants::Wants;
@@ -55,7 +56,7 @@ impl Terms {
         Self::under(
             rule,
             &Wants::read(request.headers()),
-            CachePolicy::new_options(&request, &answer, system(sent), OPTIONS),
+            CachePolicy::new_options(&request, &answer, instant(sent).into(), OPTIONS),
             response,
             sent,
         )
@@ -68,14 +69,16 @@ impl Terms {
         response: &response::Parts,
         sent: Wall,
     ) -> Self {
-        let initial_age = policy.age(system(sent));
+        let initial_age = policy.age(instant(sent).into());
         let varies =
             response.headers.get_all(header::VARY).iter().any(|vary| vary.as_bytes().contains(&b'*'));
         let personal = response.headers.contains_key(header::SET_COOKIE);
         let lifetime = match rule {
             _ if varies || personal || wants.no_store => Duration::ZERO,
             Some(rule) if FACTS.contains(&response.status) => rule.max_age,
-            None if policy.is_storable() => (policy.time_to_live(system(sent)) + initial_age).min(LONGEST),
+            None if policy.is_storable() => {
+                (policy.time_to_live(instant(sent).into()) + initial_age).min(LONGEST)
+            }
             Some(_) | None => Duration::ZERO,
         };
         Self { policy, lifetime, initial_age }
@@ -84,7 +87,7 @@ impl Terms {
     /// Whether the answer is one to `request` too, by what it names in `Vary`.
     pub(super) fn fits(&self, request: &request::Parts) -> bool {
         let request = without_secrets(request);
-        match self.policy.before_request(&request, SystemTime::UNIX_EPOCH) {
+        match self.policy.before_request(&request, Timestamp::UNIX_EPOCH.into()) {
             http_cache_semantics::BeforeRequest::Fresh(_) => true,
             http_cache_semantics::BeforeRequest::Stale { matches, .. } => matches,
         }
@@ -100,7 +103,7 @@ impl Terms {
         sent: Wall,
     ) -> Option<(Self, response::Parts)> {
         let request = without_secrets(request);
-        match self.policy.after_response(&request, &bodiless(response), system(sent)) {
+        match self.policy.after_response(&request, &bodiless(response), instant(sent).into()) {
             AfterResponse::NotModified(policy, mut head) => {
                 // What the library adds for a cache that answers at once; ours is added when it is given.
                 head.headers.remove(header::AGE);
@@ -142,7 +145,7 @@ fn bodiless(response: &response::Parts) -> http::Response<()> {
     bare
 }
 
-/// The library's kind of instant.
-fn system(at: Wall) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.unix_millis()).unwrap_or(0))
+/// What becomes the library's kind of instant.
+fn instant(at: Wall) -> Timestamp {
+    Timestamp::from_millisecond(at.unix_millis()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
