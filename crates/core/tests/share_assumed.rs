@@ -3,17 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod pace_parts;
+mod share_words;
 
 use std::time::Duration;
 
 use tidegate_core::key::{CredentialId, Family};
 use tidegate_core::observe::Observation;
 use tidegate_core::pace::{Answer, AnswerKind, Ask, Asked, Bank, BankConfig, Class, LimitSpec, Named, Woken};
-use tidegate_core::share::{
-    Exchange, HolderId, Kind, Ledger, LimitKey, LimitReply, LimitSide, Ms, OnStoreLoss, PROTOCOL, Refill,
-    ShareConfig, Terms,
-};
+use tidegate_core::share::{HolderId, Kind, Ledger, LimitReply, Ms, OnStoreLoss, Refill, ShareConfig, Terms};
 use tidegate_core::time::Mono;
+
+use share_words::{exchange, side};
 
 const T: u64 = 1_700_000_000_000;
 
@@ -28,34 +28,7 @@ fn terms(quota: u32, assumed: bool) -> Terms {
 
 /// What the fleet goes by after a holder said `terms`.
 fn hear(ledger: &mut Ledger, now: Ms, holder: u64, seq: u64, terms: Terms) -> LimitReply {
-    let side = LimitSide {
-        key: LimitKey([7; 8]),
-        name: "org".to_owned(),
-        partition: String::new(),
-        terms,
-        generation: 1,
-        unspent: 0,
-        in_flight: 0,
-        told: 0,
-        told_unseen: 0,
-        ended: Vec::new(),
-        seen: None,
-        refused: None,
-        scouted: None,
-        recall: None,
-    };
-    let said = Exchange {
-        protocol: PROTOCOL,
-        holder: HolderId(holder),
-        seq,
-        incarnation: None,
-        salt: 0,
-        slack: 2,
-        heard: None,
-        limits: vec![side],
-        asks: Vec::new(),
-        doors: Vec::new(),
-    };
+    let said = exchange(holder, seq, side(terms), None);
     ledger.exchange(now, &said).unwrap().limits[0]
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::cast_possible_truncation, reason = "small counts and times")]
 
+mod share_words;
+
 use proptest::prelude::*;
 use tidegate_core::share::{
     Away, DoorChange, DoorSide, Ended, Exchange, Fallback, Grant, HolderId, Kind, Ledger, LimitKey,
@@ -10,8 +12,9 @@ use tidegate_core::share::{
 };
 use tidegate_core::time::Mono;
 
+use share_words::{KEY, exchange, side};
+
 const T: u64 = 1_700_000_000_000;
-const KEY: LimitKey = LimitKey([7; 8]);
 
 fn told(rule: Refill, proven: bool) -> Terms {
     Terms {
@@ -33,25 +36,6 @@ fn declared() -> Terms {
     }
 }
 
-fn side(terms: Terms) -> LimitSide {
-    LimitSide {
-        key: KEY,
-        name: "users".to_owned(),
-        partition: "credential=client 7f".to_owned(),
-        terms,
-        generation: 1,
-        unspent: 0,
-        in_flight: 0,
-        told: 0,
-        told_unseen: 0,
-        ended: Vec::new(),
-        seen: None,
-        refused: None,
-        scouted: None,
-        recall: None,
-    }
-}
-
 /// Sent and answered so long ago, with `left`; the epoch ends in `ends`.
 #[expect(clippy::unnecessary_wraps, reason = "it stands where there may be none")]
 fn sight(sent: Ms, answered: Ms, left: u32, ends: i64) -> Option<Sight> {
@@ -65,21 +49,6 @@ fn sight(sent: Ms, answered: Ms, left: u32, ends: i64) -> Option<Sight> {
 
 fn want(now: [u32; 4], soon: [u32; 4]) -> Want {
     Want { limits: vec![0], now, soon, leave: [0; 4], fair: [false; 4] }
-}
-
-fn exchange(holder: u64, seq: u64, side: LimitSide, ask: Option<Want>) -> Exchange {
-    Exchange {
-        protocol: PROTOCOL,
-        holder: HolderId(holder),
-        seq,
-        incarnation: None,
-        salt: 0,
-        slack: 2,
-        heard: None,
-        limits: vec![side],
-        asks: ask.into_iter().collect(),
-        doors: Vec::new(),
-    }
 }
 
 /// A ledger in which one holder's scout found `left` of 300, and the epoch has half a minute to go.

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod share_words;
+
 use tidegate_core::share::{
-    Ended, Exchange, HolderId, Kind, Ledger, LimitKey, LimitReply, LimitSide, Ms, PROTOCOL, Refill, Refusal,
-    Reply, Sight, Terms, Want,
+    Ended, Exchange, Kind, Ledger, LimitReply, LimitSide, Ms, Refill, Refusal, Reply, Sight, Terms, Want,
 };
+
+use share_words::side;
 
 const T: u64 = 1_700_000_000_000;
 
@@ -17,40 +20,10 @@ fn rate(quota: u32, window: Ms, told: bool) -> Terms {
     Terms { kind: Kind::Rate { quota, window, told }, rule, proven: told, pinned: false, assumed: false }
 }
 
-fn side(terms: Terms) -> LimitSide {
-    LimitSide {
-        key: LimitKey([7; 8]),
-        name: "users".to_owned(),
-        partition: String::new(),
-        terms,
-        generation: 1,
-        unspent: 0,
-        in_flight: 0,
-        told: 0,
-        told_unseen: 0,
-        ended: Vec::new(),
-        seen: None,
-        refused: None,
-        scouted: None,
-        recall: None,
-    }
-}
-
 fn exchange(holder: u64, seq: u64, side: LimitSide, waiting: u32) -> Exchange {
     let ask =
         Want { limits: vec![0], now: [waiting, 0, 0, 0], soon: [0; 4], leave: [0; 4], fair: [false; 4] };
-    Exchange {
-        protocol: PROTOCOL,
-        holder: HolderId(holder),
-        seq,
-        incarnation: None,
-        salt: 0,
-        slack: 2,
-        heard: None,
-        limits: vec![side],
-        asks: vec![ask],
-        doors: Vec::new(),
-    }
+    share_words::exchange(holder, seq, side, Some(ask))
 }
 
 fn say(ledger: &mut Ledger, now: u64, said: &Exchange) -> (LimitReply, Reply) {
