@@ -55,7 +55,8 @@ pub struct Occurrence {
 pub struct Held {
     /// The window that holds it longest of those that do now.
     pub by: Occurrence,
-    /// Until when, with the own stagger, and with every window that follows before it is over.
+    /// Until when, with the own stagger, and with every window that follows before it is over. Where 64 follow each other without
+    /// a gap it is the end of the last of these: then the class may be held still, and is to ask again.
     pub until: Wall,
 }
 
