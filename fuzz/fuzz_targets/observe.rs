@@ -4,8 +4,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use libfuzzer_sys::fuzz_target;
+use tidegate_core::glob::PathGlob;
 use tidegate_core::observe::{
-    HeaderRule, HeaderRules, MAX_DURATION, MAX_IGNORED, MAX_READINGS, ResetUnit, observe, observe_body,
+    BodyRule, HeaderRule, HeaderRules, MAX_DURATION, MAX_IGNORED, MAX_READINGS, ResetUnit, observe,
+    observe_body, observe_told,
 };
 use tidegate_core::time::Wall;
 
@@ -21,6 +23,15 @@ fuzz_target!(|answer: &[u8]| {
             let _ = headers.try_append(name, value);
         }
     }
+    let told = BodyRule {
+        method: None,
+        path: PathGlob::parse("/**").expect("valid"),
+        name: "points".to_owned(),
+        limit: "/limit".to_owned(),
+        remaining: "/remaining".to_owned(),
+        restore: Some("/restore".to_owned()),
+        cost: Some("/cost".to_owned()),
+    };
     for (_, reset_unit) in ResetUnit::NAMES {
         let own = Some(HeaderName::from_static("x-own"));
         let rule = HeaderRule {
@@ -35,6 +46,7 @@ fuzz_target!(|answer: &[u8]| {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut seen = observe(&rules, status, &headers, Wall::from_unix_millis(1_700_000_000_000));
         observe_body(&rules, status, body, &mut seen);
+        observe_told(&told, body, true, &mut seen);
         assert!(seen.readings.len() <= MAX_READINGS && seen.ignored.len() <= MAX_IGNORED);
         assert!(seen.readings.iter().filter(|reading| reading.name.is_none()).count() <= 1);
         assert!(seen.retry_after.is_none_or(|wait| wait <= MAX_DURATION));

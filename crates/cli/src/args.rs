@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Look at a quota that is shared with other processes.
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// Look at what a gateway is to send later, and send or drop what it could not.
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Make keys for programs that call through a gateway.
     #[command(subcommand)]
     Caller(CallerCommand),
@@ -395,6 +398,85 @@ impl LabRunArgs {
 
 fn is_stdout(file: Option<&Path>) -> bool {
     file.is_some_and(|file| file.as_os_str() == "-")
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// List what waits, what is being sent, and dead letters: what could not be sent, or may have been executed.
+    List(OutboxListArgs),
+    /// Show the whole of one entry.
+    Show(OutboxShowArgs),
+    /// Send a dead letter again, or all of them.
+    Replay(OutboxActArgs),
+    /// Drop a dead letter, or all of them; or one entry that is not under way.
+    Drop(OutboxActArgs),
+}
+
+/// Which outbox.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OutboxCommon {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The outbox's file. Default: outbox.path of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Where an entry is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EntryState {
+    Waiting,
+    Sending,
+    Done,
+    Dead,
+}
+
+impl EntryState {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sending => "sending",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OutboxListArgs {
+    #[command(flatten)]
+    pub(crate) common: OutboxCommon,
+    /// Only those in this state. Default: all that are not delivered.
+    #[arg(long, value_enum)]
+    pub(crate) state: Option<EntryState>,
+    /// As many at most, the oldest first.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OutboxShowArgs {
+    /// The entry, as it is listed.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) common: OutboxCommon,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub(crate) format: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct OutboxActArgs {
+    /// The entry, as it is listed.
+    pub(crate) id: Option<String>,
+    /// All dead letters.
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) common: OutboxCommon,
 }
 
 #[derive(Debug, Subcommand)]

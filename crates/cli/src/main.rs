@@ -11,6 +11,7 @@ mod failure;
 mod lab;
 mod lab_output;
 mod listen;
+mod outbox;
 mod output;
 mod plan;
 mod profile;
@@ -55,6 +56,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(args) => plan::run(&args),
         Command::Lab(command) => lab::run(&command).await,
         Command::Quota(command) => quota::run(command).await,
+        Command::Outbox(command) => outbox::run(command).await,
         Command::Caller(command) => caller::run(&command),
         Command::Profile(command) => profile::run(command),
     }

@@ -10,11 +10,13 @@ use tidegate::clock::Clock;
 use tidegate::observe::{Observer, Traced};
 use tidegate::state::StateFile;
 use tidegate::transport::Connections;
-use tidegate::{Class, UpstreamConfig};
+use tidegate::{Class, Profile, UpstreamConfig};
 use tidegate_gateway::{
-    CallerConfig, GatewayConfig, KeepKeys, KeepState, RouteRule, StartError, TenantConfig, must_be_loopback,
+    CallerConfig, GatewayConfig, KeepKeys, KeepState, PushConfig, RouteRule, StartError, TenantConfig,
+    must_be_loopback,
 };
 use tidegate_store::ledger::Ledger;
+use tidegate_store::outbox::OutboxFile;
 
 use crate::args::ServeArgs;
 use crate::environment::Environment;
@@ -40,7 +42,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let upstreams = upstreams(&settings)?;
+    let push = push(&settings, &upstreams)?;
     let (callers, routes) = callers_and_routes(&settings, &upstreams)?;
+    let merging = settings.merging(profiles_of(&upstreams))?;
     let store_is_away = match upstreams.first() {
         Some(upstream) => !look_at_store(upstream).await?,
         None => false,
@@ -73,7 +77,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         doors: settings.doors(),
         fresh: settings.fresh(),
         cache: settings.cache(),
+        merging,
+        push,
+        hooks: settings.hooks(),
         store_is_away,
+        outbox: settings.outbox(),
         max_wait,
         ..GatewayConfig::of(tenants)
     };
@@ -127,6 +135,24 @@ fn callers_and_routes(
     settings.callers_and_routes(&served)
 }
 
+fn profiles_of(upstreams: &[UpstreamConfig]) -> impl Iterator<Item = &Profile> {
+    upstreams.iter().map(|upstream| &*upstream.profile)
+}
+
+/// What each tenant wants of push; all that cannot be had at once.
+fn push(settings: &Settings, upstreams: &[UpstreamConfig]) -> Result<Vec<(String, PushConfig)>, Failure> {
+    let each = settings.of_each()?;
+    let wanted = each.iter().zip(upstreams).map(|(one, upstream)| {
+        let push = one.push();
+        let name = upstream.tenant.as_str().to_owned();
+        match push.possible(upstream) {
+            Ok(()) => Ok((name, push)),
+            Err(why) => Err(Failure::usage(format!("tenant `{name}`: push: {why}"))),
+        }
+    });
+    all(wanted)
+}
+
 /// Where a tenant's keys are kept: of several each has a file of its own, beside where the only one's would be.
 pub(crate) fn keys_of(settings: &Settings, keys: KeepKeys, tenant: &str) -> KeepKeys {
     if settings.tenant_names().next().is_none() {
@@ -169,6 +195,9 @@ async fn check(
     if let KeepKeys::In(file) = keys {
         found.push(Ledger::could_be_at(file).map_err(Failure::usage));
     }
+    if let Some(outbox) = settings.outbox() {
+        found.push(OutboxFile::could_be_at(&outbox.path).map_err(Failure::usage));
+    }
     let mut told = String::new();
     match upstreams(settings) {
         Err(failure) => found.push(Err(failure)),
@@ -176,10 +205,12 @@ async fn check(
             if let Some(upstream) = upstreams.first() {
                 found.push(look_at_store(upstream).await.map(drop));
             }
+            found.push(push(settings, &upstreams).map(drop));
             match callers_and_routes(settings, &upstreams) {
                 Ok((callers, _)) => told = effective(&upstreams, &callers),
                 Err(failure) => found.push(Err(failure)),
             }
+            found.push(settings.merging(profiles_of(&upstreams)).map(drop));
         }
     }
     all(found).map(|_| told)

@@ -8,6 +8,9 @@ mod credential;
 mod dynamodb;
 mod gateway;
 mod keys;
+mod merging;
+mod outbox;
+mod push;
 mod quota;
 mod sources;
 mod tenants;
@@ -21,8 +24,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tidegate_core::cache::FreshRule;
 use tidegate_core::calendar::Calendar;
+use tidegate_core::merge::MergeRule;
 use tidegate_core::pace::LimitSpec;
-use tidegate_gateway::{CallerConfig, RouteRule};
+use tidegate_gateway::{CallerConfig, HookConfig, RouteRule, SinkConfig};
 
 use self::credential::{Configured, OfClasses};
 use self::keys::{API, CLIENT_ID, CLIENT_SECRET_FILE, FETCH_LIMITS, Key, LOGIN, PROFILE, REGION, TENANT};
@@ -47,9 +51,13 @@ pub(crate) struct Settings {
     flags: Texts,
     limits: Vec<LimitSpec>,
     fresh: Vec<FreshRule>,
+    /// Further rules for merging.
+    merges: Vec<MergeRule>,
     tenants: Vec<TenantTable>,
     callers: Vec<CallerConfig>,
+    hooks: Vec<HookConfig>,
     routes: Vec<RouteRule>,
+    sinks: Vec<SinkConfig>,
     /// The credential of a tenant's table.
     credential: Option<Configured>,
     class_credentials: OfClasses,

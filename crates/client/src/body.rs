@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::transport::UpstreamBody;
@@ -237,7 +237,7 @@ where
     }
 }
 
-/// A bound on the bytes of all request bodies held in memory at once.
+/// A bound on the bytes of all bodies of a kind held in memory at once.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     free: Arc<Semaphore>,
@@ -265,8 +265,8 @@ impl ByteBudget {
         self.free.available_permits().min(whole)
     }
 
-    /// Takes `bytes` until the permit is dropped, or `None` if so much is not free.
-    fn hold(&self, bytes: usize) -> Option<Held> {
+    /// Takes `bytes` until what it gives is dropped, or `None` if so much is not free.
+    pub fn hold(&self, bytes: usize) -> Option<Held> {
         let bytes = u32::try_from(bytes).ok()?;
         let take = |free: &Arc<Semaphore>| Arc::clone(free).try_acquire_many_owned(bytes).ok();
         let part = take(&self.free)?;
@@ -278,9 +278,9 @@ impl ByteBudget {
     }
 }
 
-/// Bytes of a budget that are taken; of the whole as many, where it is a part.
+/// Bytes of a [`ByteBudget`] that are taken; of the whole as many, where it is a part. Dropped, they are free again.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     part: OwnedSemaphorePermit,
     whole: Option<OwnedSemaphorePermit>,
 }
@@ -324,9 +324,16 @@ enum Arriving {
     Resumed(Box<Resumed<UpstreamBody>>),
     /// A beginning, and the error that cut the rest.
     Cut(Option<Bytes>, Option<BoxError>),
+    /// Made here, piece by piece.
+    Made(BoxBody<Bytes, BoxError>),
 }
 
 impl ResponseBody {
+    /// A body that is made while it is read, such as a stream of events.
+    pub fn made(body: impl Body<Data = Bytes, Error = BoxError> + Send + Sync + 'static) -> Self {
+        Self(Arriving::Made(body.boxed()))
+    }
+
     /// Reads the beginning, to look into an error's body. Returns what was read and the body as if it had not been
     /// touched: held in memory if it ended within `cap` bytes and in time, otherwise still a stream. An error of the
     /// body is kept for whoever reads it.
@@ -446,6 +453,7 @@ impl Body for ResponseBody {
                 Some(bytes) => Some(Ok(Frame::data(bytes))),
                 None => error.take().map(Err),
             }),
+            Arriving::Made(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -455,6 +463,7 @@ impl Body for ResponseBody {
             Arriving::Resumed(_) => false,
             Arriving::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Arriving::Cut(_, error) => error.is_none(),
+            Arriving::Made(body) => body.is_end_stream(),
         }
     }
 
@@ -465,6 +474,7 @@ impl Body for ResponseBody {
             Arriving::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             // The upstream announced more than came, and nobody knows how much.
             Arriving::Cut(..) => SizeHint::default(),
+            Arriving::Made(body) => body.size_hint(),
         }
     }
 }

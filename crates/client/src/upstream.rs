@@ -28,7 +28,7 @@ use crate::observe::Observers;
 use crate::pacer::Pacer;
 use crate::share::{BankKey, SharedQuota};
 use crate::token::{ClientCredentials, SharedTokens, TokenEndpoint, TokenError, TokenManager};
-use crate::transport::{Connections, SendError, SendOptions, Transport, Wire};
+use crate::transport::{Connections, Http2, SendError, SendOptions, Transport, Wire};
 
 /// Where a profile without OAuth rules passes logins on to.
 const DEFAULT_TOKEN_PATH: &str = "/oauth/token";
@@ -77,6 +77,8 @@ pub struct UpstreamConfig {
     pub quota: Option<SharedQuota>,
     /// What is shared with the other upstreams of this process; `None`: nothing.
     pub connections: Option<Connections>,
+    /// Whether HTTP/2 is spoken to the API and to its login host.
+    pub http2: Http2,
     /// Who is told what happens.
     pub observers: Observers,
 }
@@ -108,6 +110,7 @@ impl UpstreamConfig {
             fetch_limits: true,
             quota: None,
             connections: None,
+            http2: Http2::default(),
             observers: Observers::default(),
         }
     }
@@ -181,10 +184,8 @@ impl Upstream {
     pub fn new(config: UpstreamConfig) -> Result<Arc<Self>, Vec<ConfigError>> {
         let clock = Clock::start();
         let within = config.profile.timeouts.connect;
-        let wire = Arc::new(match &config.connections {
-            Some(connections) => Transport::among(connections, within),
-            None => Transport::new(clock, within),
-        });
+        let connections = config.connections.clone().unwrap_or_else(|| Connections::new(clock));
+        let wire = Arc::new(Transport::among(&connections, within, config.http2));
         Self::over(config, clock, wire)
     }
 

@@ -310,6 +310,16 @@ async fn a_token_endpoint_that_does_not_answer_holds_a_call_no_longer_than_its_d
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_in_a_hurry_open_no_breaker_for_the_others() {
+    let wire = Fake::new((0..12).map(|_| answer(200).after(5 * S)));
+    let client = client(&wire, "genesys");
+    for _ in 0..12 {
+        client.get(USERS).deadline(S).send().await.unwrap_err();
+    }
+    assert_eq!(client.get(USERS).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_due_token_serves_while_its_successor_is_fetched() {
     let first = answer(200).body(r#"{"access_token":"t1","expires_in":100}"#);
     let slow = answer(200).body(r#"{"access_token":"t2","expires_in":100}"#).after(2 * S);

@@ -16,12 +16,14 @@
 //! * a body that cannot be read twice allows a repeat only if nothing of it was consumed.
 
 mod delivery;
+mod stream;
 
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 
 pub use self::delivery::{Delivery, Failure, Outcome, RetryMatrix, Wrote, is_already_deleted, is_conflict};
+pub use self::stream::StreamEnd;
 use crate::time::Mono;
 
 /// What is known about a call before its first attempt.

@@ -83,6 +83,31 @@ impl PathGlob {
         )
     }
 
+    /// What each `*` before the first `**` stands for in `path`; `None` if the pattern does not match. Up to there pattern
+    /// and path go in step, so it is certain.
+    ///
+    /// ```
+    /// use tidegate_core::glob::PathGlob;
+    ///
+    /// let messages = PathGlob::parse("/api/*/channels/*/messages/**").unwrap();
+    /// assert_eq!(messages.leading_stars("/api/v10/channels/41/messages/7"), Some(vec!["v10", "41"]));
+    /// ```
+    pub fn leading_stars<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
+        if !self.matches(path) {
+            return None;
+        }
+        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let parts = self.parts.iter().take_while(|part| **part != Part::AnyNumber);
+        Some(parts.zip(segments).filter(|(part, _)| **part == Part::Any).map(|(_, at)| at).collect())
+    }
+
+    /// How many `*` the pattern has before its first `**`.
+    pub fn leading_star_count(&self) -> usize {
+        let parts = self.parts.iter().take_while(|part| **part != Part::AnyNumber);
+        parts.filter(|part| **part == Part::Any).count()
+    }
+
     /// How many `*` the pattern has; `None` if it has a `**`.
     pub fn star_count(&self) -> Option<usize> {
         if self.parts.contains(&Part::AnyNumber) {

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 pub const FAMILY_SEGMENTS: usize = 3;
 
 /// Segments longer than this count as identifiers: it bounds the size of a family's name, which callers choose.
-const LONGEST_WORD: usize = 64;
+pub(crate) const LONGEST_WORD: usize = 64;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -111,12 +111,7 @@ impl Family {
         let path = normalise(path)?;
         let mut name = String::with_capacity(path.len().min(segments.saturating_mul(LONGEST_WORD)));
         for segment in path.split('/').skip(1).take(segments) {
-            // No resource is named with a per cent sign and two hex digits; a server that decodes twice would read
-            // `us%2565rs` as `users`.
-            if holds_a_second_escape(segment) {
-                return Err(PathProblem::DoubleEncoding);
-            }
-            let word = segment.split(';').next().unwrap_or_default();
+            let word = word(segment)?;
             name.push('/');
             name.push_str(if looks_like_an_id(word) { "{id}" } else { word });
         }
@@ -350,6 +345,17 @@ fn hides_an_escape(segment: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// What of a normalised segment can be part of a family's name: all but its parameters.
+///
+/// No resource is named with a per cent sign and two hex digits; a server that decodes twice would read `us%2565rs` as
+/// `users`.
+pub(crate) fn word(segment: &str) -> Result<&str, PathProblem> {
+    if holds_a_second_escape(segment) {
+        return Err(PathProblem::DoubleEncoding);
+    }
+    Ok(segment.split(';').next().unwrap_or_default())
 }
 
 /// Whether a normalised segment holds `%25` and two hex digits.

@@ -24,7 +24,10 @@
 //! | [`backoff`], [`budget`] | how long to wait where nothing better is known, and how much extra load is fair |
 //! | [`poll`] | when a job of the upstream is looked at next |
 //! | [`cache`] | which reads share a call, how old an answer may be, when it is asked for again, what a write makes stale |
+//! | [`merge`] | which single writes share a bulk call, when it leaves, and what each of them is told |
+//! | [`push`] | which channels on which an upstream tells what changes are kept, and which paths are worth it |
 //! | [`token`] | the life of an access token |
+//! | [`outbox`] | what was accepted to be sent later: its order, its tries, what its failures mean |
 //! | [`outlook`] | when a job will be finished: the pacing played forward |
 //! | [`permission`] | which permission a refusal says is missing |
 //! | [`idempotency`] | the key a write carries on every attempt |
@@ -49,12 +52,15 @@ pub mod key;
 pub mod latency;
 pub mod listing;
 pub mod mark;
+pub mod merge;
 pub mod observe;
+pub mod outbox;
 pub mod outlook;
 pub mod pace;
 pub mod permission;
 pub mod poll;
 pub mod profile;
+pub mod push;
 pub mod reconcile;
 pub mod retry;
 pub mod schedule;

@@ -104,6 +104,17 @@ impl Wall {
         self.0
     }
 
+    /// The instant as RFC 3339 writes it, in UTC; empty where the year has no four digits.
+    ///
+    /// ```
+    /// use tidegate_core::time::Wall;
+    ///
+    /// assert_eq!(Wall::from_unix_millis(1_700_000_000_250).rfc3339(), "2023-11-14T22:13:20.25Z");
+    /// ```
+    pub fn rfc3339(self) -> String {
+        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| String::new(), |at| at.to_string())
+    }
+
     /// The time from `earlier` to `self`, or `None` if `self` lies before it.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         u64::try_from(self.0.saturating_sub(earlier.0)).ok().map(Duration::from_millis)

@@ -22,7 +22,10 @@ fn delivery(matrix: &RetryMatrix, status: u16, hint: Option<Duration>) -> Delive
 #[test]
 fn every_builtin_profile_is_valid_and_bears_its_name() {
     let names: Vec<_> = Profile::builtin_names().collect();
-    assert_eq!(names, ["genesys", "genesys-guide", "generic", "ietf", "github"]);
+    let vendors = ["discord", "okta", "shopify", "zendesk", "hubspot", "salesforce", "msgraph", "slack"];
+    let expected: Vec<_> =
+        ["genesys", "genesys-guide", "generic", "ietf", "github"].into_iter().chain(vendors).collect();
+    assert_eq!(names, expected);
     for name in names {
         let parsed = Profile::parse(Profile::builtin_text(name).unwrap(), name);
         let profile = parsed.unwrap_or_else(|problems| panic!("{problems}"));
@@ -169,6 +172,8 @@ zzzzzzzzzzzz = 1
 zzzzzzzzzzzz = 1
 [family]
 zzzzzzzzzzzz = 1
+[[family.rule]]
+zzzzzzzzzzzz = 1
 [[limit]]
 zzzzzzzzzzzz = 1
 [limits_source]
@@ -176,6 +181,8 @@ zzzzzzzzzzzz = 1
 [headers]
 zzzzzzzzzzzz = 1
 [[headers.rule]]
+zzzzzzzzzzzz = 1
+[[body]]
 zzzzzzzzzzzz = 1
 [throttle]
 zzzzzzzzzzzz = 1
@@ -189,6 +196,10 @@ zzzzzzzzzzzz = 1
 zzzzzzzzzzzz = 1
 [reconcile.each]
 zzzzzzzzzzzz = 1
+[[merge]]
+zzzzzzzzzzzz = 1
+[[merge.from]]
+zzzzzzzzzzzz = 1
 [consistency]
 zzzzzzzzzzzz = 1
 [idempotency]
@@ -196,6 +207,10 @@ zzzzzzzzzzzz = 1
 [idempotency.dedup]
 zzzzzzzzzzzz = 1
 [oauth]
+zzzzzzzzzzzz = 1
+[push]
+zzzzzzzzzzzz = 1
+[[push.topic]]
 zzzzzzzzzzzz = 1
 [timeouts]
 zzzzzzzzzzzz = 1
@@ -228,7 +243,7 @@ fn every_key_and_every_backoff_is_documented() {
         }
         tables += 1;
     }
-    assert_eq!((tables, asked.len()), (20, 20));
+    assert_eq!((tables, asked.len()), (26, 26));
     for (name, _) in Kind::NAMES {
         assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
     }
@@ -347,10 +362,10 @@ fn a_source_of_limits_is_read_whole_or_refused_with_every_mistake() {
     assert_eq!((genesys.entries.as_str(), genesys.key.as_deref()), ("/entities", Some("/key")));
     assert_eq!((genesys.value.as_str(), genesys.why.as_deref()), ("/value", Some("/message")));
     assert_eq!(genesys.refresh, Duration::from_hours(24));
-    let others = Profile::builtin_names().filter(|name| *name != "genesys");
-    assert!(
-        others.map(|name| Profile::builtin(name).unwrap()).all(|profile| profile.limits_source.is_none())
-    );
+    let listing: Vec<_> = Profile::builtin_names()
+        .filter(|name| Profile::builtin(name).unwrap().limits_source.is_some())
+        .collect();
+    assert_eq!(listing, ["genesys", "github", "salesforce"]);
 
     let least = "name = 'x'\n[limits_source]\npaths = '/limits'\nvalue = '/limit'\n";
     let least = Profile::parse(least, "f").unwrap().limits_source.unwrap();
@@ -560,4 +575,59 @@ fn a_limit_replaces_one_of_any_of_its_names_and_keeps_the_others() {
     let all: Vec<Vec<&str>> =
         merged.iter().map(|limit: &tidegate_core::pace::LimitSpec| limit.names().collect()).collect();
     assert_eq!(all, [vec!["org.app.user.rate.per.minute"], vec![token], vec![client]]);
+}
+
+#[test]
+fn a_text_makes_an_answer_of_any_status_a_throttle_if_it_stands_where_it_should() {
+    let text = "name = 'x'\n[[throttle.text]]\nstatus = 200\nat = '/error'\ncontains = 'rateLimited'\n\
+        [[throttle.text]]\nstatus = 429\ncontains = 'minute'\nwait = '60s'\n";
+    let throttle = Profile::parse(text, "f").unwrap().throttle;
+    let nothing = Observation::default();
+    let says = |status, body: &[u8]| throttle.applies(status, &nothing, body);
+    assert!(says(200, b"{\"error\":\"ratelimited\"}") && throttle.needs_body(200));
+    for body in
+        [&b"{\"text\":\"ratelimited\"}"[..], b"ratelimited", b"{\"error\":[\"ratelimited\"]}", b"{\"error\":"]
+    {
+        assert!(!says(200, body), "{}", String::from_utf8_lossy(body));
+    }
+    assert!(!says(201, b"{\"error\":\"ratelimited\"}"));
+
+    let minute = Duration::from_mins(1);
+    assert!(says(429, b"") && throttle.needs_body(429));
+    assert_eq!(throttle.wait(429, &nothing, b"once a Minute"), Some(minute));
+    assert_eq!(throttle.wait(429, &nothing, b"too fast"), None);
+    let hinted = Observation { retry_after: Some(Duration::ZERO), ..Observation::default() };
+    assert_eq!(throttle.wait(429, &hinted, b"minute"), None, "the answer says it itself");
+
+    let wrong = "name = 'x'\n[[throttle.text]]\nstatus = 200\ncontains = 'x'\n[[throttle.text]]\nstatus = 429\ncontains = 'x'\n\
+        [[throttle.text]]\nstatus = 199\ncontains = 'x'\nat = 'error'\nwait = '0s'\n";
+    let problems = Profile::parse(wrong, "f").unwrap_err().to_string();
+    let expected = [
+        "f:3: throttle.text[0].status: 200 needs `at`: the content of such an answer may hold any text (write at = \"/error\")",
+        "f:6: throttle.text[1].status: 429 is a throttle whatever its text (remove this)",
+        "f:9: throttle.text[2].status: 199 is out of range (write a number from 200 to 599)",
+        "f:11: throttle.text[2].at: is no JSON pointer (begin with a slash, such as \"/retry_in\")",
+        "f:12: throttle.text[2].wait: is zero (write a duration above zero, such as \"5s\")",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_limit_a_body_describes_is_read_whole_or_refused_with_every_mistake() {
+    let shopify = Profile::builtin("shopify").unwrap();
+    let told = |method: Method, path| shopify.body_rule(&method, path).map(|rule| rule.name.as_str());
+    assert_eq!(told(Method::POST, "/admin/api/2026-07/graphql.json"), Some("points"));
+    assert_eq!(told(Method::GET, "/admin/api/2026-07/graphql.json"), None);
+    assert_eq!(told(Method::POST, "/admin/api/2026-07/products.json"), None);
+
+    let wrong = "name = 'x'\n[[body]]\nmatch = '/q'\nlimit = 'max'\n[[body]]\nmatch = '/q'\nname = 'n'\nlimit = '/l'\nremaining = '/r'\n\
+        [[body]]\nmatch = '/q'\nname = 'n'\nlimit = '/l'\nremaining = '/r'\n";
+    let problems = Profile::parse(wrong, "f").unwrap_err().to_string();
+    let expected = [
+        "f:2: body[0].name: is missing (write name = \"points\")",
+        "f:2: body[0].remaining: is missing (write remaining = \"/cost/left\")",
+        "f:4: body[0].limit: is no JSON pointer (begin with a slash, such as \"/retry_in\")",
+        "f:11: body[2].match: is that of an earlier rule, which decides (remove one)",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
 }

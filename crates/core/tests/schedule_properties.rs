@@ -133,9 +133,10 @@ impl World {
         assert!(self.can_go(&entry), "{entry:?} went through a closed door");
         if entry.class.by_deadline() {
             let sooner = self.waiting.values().find(|other| {
-                other.class == entry.class && other.lane == entry.lane && urgency(other) < urgency(&entry)
+                (other.class, other.lane, other.caller) == (entry.class, entry.lane, entry.caller)
+                    && urgency(other) < urgency(&entry)
             });
-            assert_eq!(sooner, None, "an earlier deadline was passed over");
+            assert_eq!(sooner, None, "an earlier deadline of its own was passed over");
         }
         let of_the_same = self.waiting.iter().filter(|(_, other)| {
             (other.lane, other.class, other.caller) == (entry.lane, entry.class, entry.caller)
@@ -250,11 +251,12 @@ proptest! {
         prop_assert!(world.schedule.is_empty());
     }
 
-    /// With everybody behind one door `sync` goes by deadline, across lanes and callers.
+    /// With everybody behind one door `sync` of one caller goes by deadline, across lanes, and so do callers who have one waiting each.
     #[test]
-    fn the_earliest_deadline_goes_first(entries in prop::collection::vec((0..LANES, 0..3_u8, prop::option::of(0..50_u16)), 1..60)) {
+    fn the_earliest_deadline_goes_first(entries in prop::collection::vec((0..LANES, prop::option::of(0..50_u16)), 1..60), many: bool) {
         let mut world = one_door();
-        for &(lane, caller, deadline) in &entries {
+        for (index, &(lane, deadline)) in entries.iter().enumerate() {
+            let caller = if many { u8::try_from(index).unwrap() } else { 0 };
             world.enter(lane, Class::Sync, caller, deadline.map(|at| Mono::from_nanos(u64::from(at))));
         }
         let all = world.waiting.clone();
@@ -263,6 +265,61 @@ proptest! {
             served.push(urgency(&all[&id]));
         }
         prop_assert!(served.is_sorted(), "{served:?}");
+    }
+
+    /// Whatever deadlines others name, and in however many lanes: who asks for one thing after the other in `sync`, without a deadline
+    /// or with a late one, is served after at most one permit and the present one of each other caller.
+    #[test]
+    fn no_deadline_of_another_keeps_a_caller_from_its_share(
+        others in 1..4_u8,
+        backlog in 1..30_u16,
+        deadline in prop::option::of(50..60_u16),
+        asks in 1..20_u32,
+    ) {
+        let mut world = one_door();
+        let secs = |at: u16| Mono::from_nanos(u64::from(at) * 1_000_000_000);
+        for _ in 0..asks {
+            world.enter(0, Class::Sync, 0, deadline.map(secs));
+            let own = world.next_id;
+            let mut before = 0;
+            loop {
+                for caller in 1..=others {
+                    let waits = world.waiting.values().filter(|waiter| waiter.caller == CallerId::named(caller)).count();
+                    for more in waits..usize::from(backlog) {
+                        world.enter(more % LANES, Class::Sync, caller, Some(secs(1)));
+                    }
+                }
+                if world.serve() == Some(own) {
+                    break;
+                }
+                before += 1;
+            }
+            prop_assert!(before <= 2 * u32::from(others), "{before} of others went before");
+        }
+    }
+
+    /// Callers of `sync` that always wait get equal shares, however many lanes and deadlines they use.
+    #[test]
+    fn callers_of_sync_get_equal_shares(
+        backlogs in prop::collection::vec((1..40_usize, 1..LANES, 0..50_u16), 2..6),
+        count in 1..200_usize,
+    ) {
+        let mut world = one_door();
+        let mut got = vec![0_usize; backlogs.len()];
+        for _ in 0..count {
+            for (caller, &(backlog, lanes, deadline)) in backlogs.iter().enumerate() {
+                let name = u8::try_from(caller).unwrap();
+                let waits = world.waiting.values().filter(|waiter| waiter.caller == CallerId::named(name)).count();
+                let deadline = Mono::from_nanos(u64::from(deadline));
+                (waits..backlog).for_each(|which| world.enter(which % lanes, Class::Sync, name, Some(deadline)));
+            }
+            let all = world.waiting.clone();
+            let id = world.serve().unwrap();
+            let served = (0..backlogs.len()).find(|&caller| all[&id].caller == CallerId::named(u8::try_from(caller).unwrap()));
+            got[served.unwrap()] += 1;
+        }
+        let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+        prop_assert!(most - least <= 1, "{got:?}");
     }
 
     /// Classes that always have somebody waiting get what their weights say, give or take a turn of each.
@@ -387,7 +444,7 @@ proptest! {
         let crowd = |world: &mut World| {
             for other in Class::ALL {
                 for caller in 0..others {
-                    // In `sync` who keeps coming has later deadlines; earlier ones are meant to go first.
+                    // Who keeps coming has later deadlines than a caller's own before.
                     let deadline = Some(Mono::from_nanos(world.next_id + 1));
                     let name = CallerId::named(caller);
                     let waits = |waiter: &&Entry<u64>| (waiter.class, waiter.caller) == (other, name);
@@ -444,12 +501,19 @@ fn a_newcomer_is_forecast_only_what_goes_before_it() {
     };
     let (quiet, pushing) = ([false; Class::COUNT], [true; Class::COUNT]);
     assert_eq!(
-        before(Class::Sync, 2, at(10), quiet),
+        before(Class::Sync, 0, at(10), quiet),
         10,
-        "later deadlines and bulk that gives way come after it"
+        "its own later deadlines and bulk that gives way come after it"
     );
-    assert_eq!(before(Class::Sync, 2, at(10), pushing), 12, "bulk has one turn in four of sync's");
-    assert_eq!(before(Class::Sync, 2, None, quiet), 100);
+    assert_eq!(before(Class::Sync, 0, at(10), pushing), 12, "bulk has one turn in four of sync's");
+    assert_eq!(before(Class::Sync, 0, None, quiet), 100);
+    for deadline in [at(10), None] {
+        assert_eq!(
+            before(Class::Sync, 2, deadline, quiet),
+            1,
+            "one of the other caller, whatever its deadlines"
+        );
+    }
     assert_eq!(before(Class::Interactive, 2, None, quiet), 0);
     assert_eq!(
         before(Class::Bulk, 2, None, quiet),
@@ -474,7 +538,9 @@ fn who_is_stopped_by_what_a_newcomer_need_not_pass_is_not_in_its_way() {
     }
     assert_eq!(world.serve(), None, "both families are closed");
     let before = |world: &World, barrier, lane: usize, class, deadline| {
-        let newcomer = Entry { lane, class, caller: CallerId::named(99), deadline, payload: () };
+        // In `sync` it is one more of the same caller's.
+        let caller = if class == Class::Sync { CallerId::named(0_u8) } else { CallerId::named(99) };
+        let newcomer = Entry { lane, class, caller, deadline, payload: () };
         world.schedule.before(barrier, world.needs[lane].iter().copied(), &newcomer, [false; Class::COUNT])
     };
     for (lane, sync, bulk) in [(0, 20, 10), (1, 10, 10), (2, 0, 0)] {

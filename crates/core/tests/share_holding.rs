@@ -28,6 +28,7 @@ fn reply(recall: bool) -> LimitReply {
         terms: TERMS,
         other: None,
         available: 0,
+        dry: 0,
         ends: None,
         share: 1_000,
         foreign: 0,

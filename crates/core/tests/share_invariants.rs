@@ -215,6 +215,34 @@ fn crash(seed: u64, rule: usize, killed: usize) -> Crash {
     Crash { had, forgotten, used: world.told.accepted - accepted, throttled: world.told.throttled }
 }
 
+/// What becomes of a fleet whose store comes back with nothing.
+#[derive(Debug)]
+struct Recalled {
+    throttled: u64,
+    /// Throttles that cannot be helped: what was out, and what finds that out.
+    most: u64,
+}
+
+/// `when`: in windows, from the end of the third on.
+fn recall(config: Config, server: Server, when: f64) -> Recalled {
+    let window = server.window;
+    let mut limits = vec![(config.belief.told, u64::from(server.limit))];
+    limits.extend(config.beside.as_ref().map(|(belief, server)| (belief.told, u64::from(server.limit))));
+    // A scout that is late does not keep the next one: so many may be out before the first is refused.
+    let scouts = 1 + (2 * config.to_server.1 + config.answers.1) / PATIENCE;
+    let mut world = World::new(Config { nodes: config.nodes.max(2), ..config }, server);
+    world.run_to(3 * window + (when * window as f64) as u64);
+    let out: u64 = world.ledger.view(world.store_time()).iter().map(|limit| u64::from(limit.out)).sum();
+    world.forget();
+    world.run();
+    // What was out with holders that have not spoken yet is not known. A scout finds that out; where nothing is told, a
+    // tenth of the quota may leave beside it.
+    let probe: u64 =
+        limits.iter().map(|&(told, limit)| scouts + if told { 0 } else { (limit / 10).max(1) }).sum();
+    let all: u64 = limits.iter().map(|&(_, limit)| limit).sum();
+    Recalled { throttled: world.told.throttled, most: out.min(all) + probe }
+}
+
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -298,21 +326,8 @@ proptest! {
 
     #[test]
     fn a_recalled_ledger_grants_no_more_than_the_forgotten_one((config, server) in config(), when in 0.0..2.0_f64) {
-        let window = server.window;
-        let mut limits = vec![(config.belief.told, u64::from(server.limit))];
-        limits.extend(config.beside.as_ref().map(|(belief, server)| (belief.told, u64::from(server.limit))));
-        // A scout that is late does not keep the next one: so many may be out before the first is refused.
-        let scouts = 1 + (2 * config.to_server.1 + config.answers.1) / PATIENCE;
-        let mut world = World::new(Config { nodes: config.nodes.max(2), ..config }, server);
-        world.run_to(3 * window + (when * window as f64) as u64);
-        let out: u64 = world.ledger.view(world.store_time()).iter().map(|limit| u64::from(limit.out)).sum();
-        world.forget();
-        world.run();
-        // What was out with holders that have not spoken yet is not known. A scout finds that out; where nothing is told, a
-        // tenth of the quota may leave beside it.
-        let probe: u64 = limits.iter().map(|&(told, limit)| scouts + if told { 0 } else { (limit / 10).max(1) }).sum();
-        let all: u64 = limits.iter().map(|&(_, limit)| limit).sum();
-        prop_assert!(world.told.throttled <= out.min(all) + probe, "{} throttled, {} were out", world.told.throttled, out);
+        let recalled = recall(config, server, when);
+        prop_assert!(recalled.throttled <= recalled.most, "{recalled:?}");
     }
 }
 
@@ -329,6 +344,29 @@ proptest! {
             prop_assert!(stall <= most, "{} ms until {} ms", stall / MS, until / MS);
         }
     }
+}
+
+/// Six of nine had been told to come back late, and two of them did when the fleet had found out already what is there.
+#[test]
+fn who_comes_late_to_a_recalled_ledger_lets_no_further_scout_go() {
+    let window = 20 * S;
+    let config = Config {
+        seed: 16_800_042_407_490_489_029,
+        nodes: 9,
+        belief: Belief { told: false, rule: Refill::Log, proven: true },
+        demand: 1.5,
+        skew: 0.8,
+        length: 6 * window,
+        chaos: NO_CHAOS,
+        to_store: (200, 600),
+        to_server: (5 * MS, 150 * MS),
+        answers: (0, 0),
+        strangers: 0.0,
+        clocks: 0,
+        beside: None,
+    };
+    let recalled = recall(config, Server::new(Law::Log, Reset::Silent, 5, window), 1.873_414_683_971_399);
+    assert_eq!((recalled.throttled, recalled.most), (1, 2));
 }
 
 /// How long calls waited at most where there was room, and until when; none where a throttle was met: then less is used than there
@@ -357,7 +395,9 @@ fn i7_hardly_a_call_waits_for_longer_than_a_lease_where_there_is_room() {
                 late.extend((stall > most).then_some(stall / MS));
             }
         }
-        assert!(worlds > 300, "{worlds}");
+        // What was out with others when the state was lost is not known, and may be met by a throttle.
+        let least = if forgets { 370 } else { 390 };
+        assert!(worlds > least, "{worlds}");
         assert!(late.len() * 50 <= worlds, "{late:?} ms of {worlds} worlds");
     }
 }

@@ -103,16 +103,19 @@ fn more_limits_than_fit_are_given_back_in_several_exchanges_and_then_there_is_no
     }
     assert!(world.out() > 0);
     let mut told = BTreeSet::new();
-    let mut exchanges = 0;
+    let (mut exchanges, mut goes) = (0, false);
     while let Some(said) = world.bank.last_exchange(at(world.now)) {
         assert!(said.limits.len() <= Exchange::MAX_LIMITS && said.asks.is_empty(), "{said:?}");
         for side in &said.limits {
             assert_eq!((side.unspent, side.in_flight), (0, 0), "{}", side.name);
             assert!(told.insert(side.key), "{} twice", side.name);
         }
+        assert!(!goes, "nothing is said after the last word");
+        goes = said.leaves;
         world.carry(&said);
         exchanges += 1;
     }
+    assert!(goes, "the others hear of it");
     assert!(exchanges >= 2, "{exchanges} for {} limits", told.len());
     assert!(told.len() >= LIMITS, "{}", told.len());
     assert_eq!(world.out(), 0);
@@ -143,4 +146,38 @@ fn a_store_that_is_away_is_not_asked_at_the_end() {
     let said = world.bank.last_exchange(at(world.now)).expect("something is held");
     world.bank.end_exchange(at(world.now), &said, Err(Away::Until(None)));
     assert_eq!(world.bank.last_exchange(at(world.now)), None);
+}
+
+#[test]
+fn who_holds_nothing_says_that_it_goes_and_who_was_never_heard_of_does_not() {
+    let mut world = World::new();
+    assert_eq!(world.bank.last_exchange(at(world.now)), None);
+    world.now = 20_000;
+    let hello = world.bank.begin_exchange(at(world.now)).expect("it makes itself known");
+    world.carry(&hello);
+    let said = world.bank.last_exchange(at(world.now)).expect("it is one of the fleet");
+    assert!(said.leaves && said.limits.is_empty(), "{said:?}");
+    world.carry(&said);
+    assert_eq!(world.bank.last_exchange(at(world.now)), None);
+    world.call(0);
+    assert!(world.bank.last_exchange(at(world.now)).is_some_and(|said| said.leaves), "it came back");
+}
+
+#[test]
+fn a_process_without_calls_is_heard_of_twice_at_its_beginning_and_then_every_half_minute() {
+    let mut world = World::new();
+    let mut words = Vec::new();
+    while world.now < 240_000 {
+        world.now += 100;
+        if world.bank.exchange_due(at(world.now)).is_some_and(|due| due <= at(world.now)) {
+            let said = world.bank.begin_exchange(at(world.now)).expect("something is due");
+            assert!(said.limits.is_empty() && said.asks.is_empty(), "{said:?}");
+            world.carry(&said);
+            words.push(world.now);
+        }
+    }
+    assert!((5_000..=15_100).contains(&words[0]) && (15_000..=30_100).contains(&words[1]), "{words:?}");
+    let pauses: Vec<u64> = words[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.iter().all(|pause| (22_500..=30_100).contains(pause)), "{pauses:?}");
+    assert!(pauses.len() >= 3, "{words:?}");
 }

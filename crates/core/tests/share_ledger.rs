@@ -305,7 +305,8 @@ fn a_holder_of_an_earlier_life_tells_all_before_it_gets_anything() {
     let reply = ledger.exchange(T, &said).unwrap();
     assert!(reply.limits[0].recall && reply.incarnation == 5 && reply.knew_seq == 0);
     assert_eq!((reply.grants[0].permits, reply.grants[0].come_back), (0, 0));
-    let recall = Recall { log: vec![(50_000, 30), (2_000, 10)], share: 1_000, holders: 1, generation: 6 };
+    let recall =
+        Recall { log: vec![(50_000, 30), (2_000, 10)], share: 1_000, holders: 1, generation: 6, dry: 0 };
     let side = LimitSide { told: 40, recall: Some(recall), ..side(terms) };
     let said = Exchange { incarnation: Some(5), ..exchange(1, 8, side, Some(want([3, 0, 0, 0], [0; 4]))) };
     let reply = ledger.exchange(T + 5, &said).unwrap();
@@ -505,7 +506,7 @@ fn a_lost_state_is_whole_again_when_all_have_told_even_if_some_fell_silent_since
     let mut ledger = Ledger::new(T, 2);
     let tells = |holder, seq, recall: bool| {
         let recall =
-            recall.then(|| Recall { log: vec![(2_000, 5)], share: 1_000, holders: 2, generation: 1 });
+            recall.then(|| Recall { log: vec![(2_000, 5)], share: 1_000, holders: 2, generation: 1, dry: 0 });
         let side = LimitSide { told: 5, told_unseen: 5, recall, ..side(declared()) };
         Exchange { incarnation: Some(1), ..exchange(holder, seq, side, None) }
     };
@@ -561,4 +562,206 @@ fn a_limit_whose_life_of_words_is_over_follows_who_speaks_and_names_no_differenc
 fn whose_calls_a_limit_counts_is_shown() {
     let ledger = open(declared(), 200);
     assert_eq!(ledger.view(T + 60)[0].partition, "credential=client 7f");
+}
+
+#[test]
+fn who_says_its_last_word_is_none_of_the_fleet_any_more() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([2, 0, 0, 0], [0; 4])));
+    ledger.exchange(T + 60, &ask(1, 1)).unwrap();
+    assert_eq!(ledger.exchange(T + 70, &ask(2, 1)).unwrap().holders, 3);
+    let before = available(&ledger, T + 80);
+    let last = Exchange { leaves: true, ..exchange(2, 2, side(terms), None) };
+    ledger.exchange(T + 80, &last).unwrap();
+    assert_eq!(available(&ledger, T + 80), before + 2, "its permits are the others'");
+    assert_eq!(ledger.view(T + 81)[0].holders, 2, "and its part");
+    let nothing = LimitSide { unspent: 2, ..side(terms) };
+    assert_eq!(ledger.exchange(T + 90, &exchange(1, 2, nothing, None)).unwrap().holders, 2);
+    ledger.exchange(T + 95, &last).expect("said again it is the word of a stranger");
+    assert_eq!((available(&ledger, T + 96), ledger.view(T + 96)[0].holders), (before + 2, 2));
+}
+
+#[test]
+fn a_leaver_with_attempts_in_flight_is_given_up_in_time_and_not_before() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    ledger.exchange(T + 60, &exchange(2, 1, side(terms), Some(want([2, 0, 0, 0], [0; 4])))).unwrap();
+    let last = LimitSide { in_flight: 2, ..side(terms) };
+    let last = Exchange { leaves: true, ..exchange(2, 2, last, None) };
+    ledger.exchange(T + 80, &last).unwrap();
+    assert_eq!(ledger.view(T + 81)[0].out, 2, "the server may count them");
+    let reply = ledger.exchange(T + 20_000, &exchange(1, 1, side(terms), None)).unwrap();
+    assert_eq!((reply.holders, ledger.view(T + 20_000)[0].out), (2, 0));
+}
+
+#[test]
+fn the_scout_of_a_leaver_passes_on_at_once() {
+    for in_flight in [0, 1] {
+        let terms = told(Refill::Step, false);
+        let mut ledger = Ledger::new(T, 1);
+        let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([1, 0, 0, 0], [0; 4])));
+        assert!(ledger.exchange(T, &ask(1, 1)).unwrap().grants[0].scout);
+        assert!(!ledger.exchange(T + 5, &ask(2, 1)).unwrap().grants[0].scout);
+        // Others that it had out end after the scout was granted, or never.
+        let ended = vec![Ended { age: 2, all: 1, unseen: 1 }];
+        let last = LimitSide { in_flight, ended, ..side(terms) };
+        ledger.exchange(T + 10, &Exchange { leaves: true, ..exchange(1, 2, last, None) }).unwrap();
+        let grant = &ledger.exchange(T + 20, &ask(2, 2)).unwrap().grants[0];
+        assert!(grant.scout, "{grant:?} with {in_flight} in flight");
+    }
+}
+
+#[test]
+fn of_more_holders_than_permits_each_comes_back_when_its_turn_is_likely() {
+    let mut terms = told(Refill::Step, true);
+    terms.kind = Kind::Rate { quota: 20, window: 60_000, told: true };
+    let mut ledger = open(terms, 0);
+    let mut backs = Vec::new();
+    for round in 1..=2 {
+        backs.clear();
+        for holder in 101..=200 {
+            let said = exchange(holder, round, side(terms), Some(want([1, 0, 0, 0], [0; 4])));
+            let grant = ledger.exchange(T + 25_000 + holder, &said).unwrap().grants[0];
+            assert_eq!(grant.permits, 0);
+            backs.push(grant.come_back);
+        }
+    }
+    let early = backs.iter().filter(|&&back| back < 6_000).count();
+    assert!((10..=35).contains(&early), "{early} of 100 come for the 20 of the next epoch");
+    assert!(backs.iter().all(|&back| back < 11_000), "the others look again, ten each second: {backs:?}");
+    let at_once = |&back: &Ms| backs.iter().filter(|&&other| other == back).count();
+    let herd = backs.iter().map(at_once).max().unwrap();
+    assert!(herd <= 8, "{herd} of 100 come at one instant");
+}
+
+#[test]
+fn after_a_throttle_a_fleet_asks_for_one_permit_each_20_ms() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let refused = Some(Refusal { sent: 20, age: 1, stay_away: 1_000, blames_quota: false });
+    let throttled = LimitSide { refused, ..side(terms) };
+    ledger.exchange(T + 100, &exchange(1, 1, throttled, None)).unwrap();
+    let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([5, 0, 0, 0], [0; 4])));
+    assert!(ledger.exchange(T + 1_200, &ask(1, 2)).unwrap().grants[0].scout);
+    let ended = vec![Ended { age: 1, all: 1, unseen: 0 }];
+    let back = LimitSide { generation: 2, ended, seen: sight(20, 1, 250, 28_000), ..side(terms) };
+    ledger.exchange(T + 1_250, &exchange(1, 3, back, None)).unwrap();
+    for holder in 2..=11 {
+        let grant = ledger.exchange(T + 1_260 + holder, &ask(holder, 1)).unwrap().grants[0];
+        assert_eq!(grant.permits, 1, "one at a time");
+        let known = 20 * (holder - 1);
+        assert!((known..=20 * 12 + 2 * 12).contains(&grant.come_back), "{grant:?} of {holder}");
+    }
+}
+
+#[test]
+fn who_waits_for_the_end_of_a_long_window_notices_within_a_lease_that_the_quota_rose() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 0);
+    for holder in 1..=8 {
+        let said = exchange(holder, 1, side(terms), Some(want([3, 0, 0, 0], [0; 4])));
+        let grant = ledger.exchange(T + 100 + holder, &said).unwrap().grants[0];
+        assert!(grant.permits == 0 && grant.come_back < 5_200, "{grant:?}, and the window ends in 30 s");
+    }
+}
+
+#[test]
+fn who_fell_silent_with_permits_out_is_none_of_the_fleet_but_lost_nothing_where_it_was_only_stopped() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([2, 0, 0, 0], [0; 4])));
+    ledger.exchange(T + 60, &ask(2, 1)).unwrap();
+    let life = ledger.exchange(T + 70, &exchange(3, 1, side(terms), None)).unwrap().incarnation;
+    let word = |ledger: &mut Ledger, at, seq| {
+        let said = Exchange { limits: Vec::new(), ..exchange(1, seq, side(terms), None) };
+        ledger.exchange(at, &said).unwrap().holders
+    };
+    assert_eq!(word(&mut ledger, T + 5_000, 1), 4, "the lease and its grace last still");
+    let reply = ledger.exchange(T + 10_100, &exchange(1, 2, side(terms), None)).unwrap();
+    assert_eq!(reply.holders, 3, "one died with permits out; another had none and may be idle");
+    assert_eq!(word(&mut ledger, T + 10_200, 3), 3);
+    let back = Exchange { incarnation: Some(life), answered: 1, heard: Some(11_000), ..ask(2, 2) };
+    let reply = ledger.exchange(T + 11_060, &back).unwrap();
+    assert_eq!((reply.knew_seq, reply.holders), (1, 4), "it was only stopped");
+    assert!(available(&ledger, T + 11_061) > 0, "and nothing was lost");
+    assert_eq!(
+        word(&mut ledger, T + 91_000, 4),
+        2,
+        "who is silent for longer than it takes to say a word is forgotten"
+    );
+}
+
+/// A holder told the state before this one of five attempts, and that one knew that nothing would be there for `dry`.
+fn who_knew(ledger: &mut Ledger, now: u64, seq: u64, dry: u64, recalls: bool) -> Grant {
+    let mut side = side(told(Refill::Log, true));
+    (side.told, side.generation) = (5, 1);
+    side.recall =
+        recalls.then(|| Recall { log: vec![(2_000, 5)], share: 1_000, holders: 3, generation: 1, dry });
+    let life = if seq == 1 { 99 } else { 1 };
+    let ask = want([1, 0, 0, 0], [0; 4]);
+    let said = Exchange { incarnation: Some(life), ..exchange(1, seq, side, Some(ask)) };
+    ledger.exchange(now, &said).unwrap().grants[0]
+}
+
+#[test]
+fn what_a_lost_state_knew_to_be_used_up_is_not_scouted_before_it_comes_back() {
+    for dry in [0, 4_000, 30_000] {
+        let mut ledger = Ledger::new(T, 1);
+        assert_eq!(
+            who_knew(&mut ledger, T + 10, 1, dry, false).permits,
+            0,
+            "it is asked what it knows first"
+        );
+        let (mut now, mut seq) = (T + 20, 2);
+        let mut grant = who_knew(&mut ledger, now, seq, dry, true);
+        while grant.permits == 0 && seq < 50 {
+            assert!((1..=6_000).contains(&grant.come_back), "it looks again within about a lease: {grant:?}");
+            (now, seq) = (now + grant.come_back, seq + 1);
+            grant = who_knew(&mut ledger, now, seq, dry, false);
+        }
+        assert!(grant.scout, "{grant:?}");
+        assert!((dry..dry + 1_000).contains(&(now - T - 20)), "after {} ms, dry for {dry} ms", now - T - 20);
+    }
+}
+
+#[test]
+fn of_a_declared_quota_one_scout_finds_out_what_a_lost_state_has_left_whoever_comes_later() {
+    let mut ledger = Ledger::new(T, 1);
+    let mut say = |now: u64, holder, seq, side: LimitSide| {
+        let said = exchange(holder, seq, side, Some(want([1, 0, 0, 0], [0; 4])));
+        let life = (holder != 9).then_some(99);
+        ledger.exchange(T + now, &Exchange { incarnation: life, ..said }).unwrap().grants[0]
+    };
+    let owing = || LimitSide { told: 5, told_unseen: 5, ..side(declared()) };
+    let recall = || Recall { log: vec![(2_000, 5)], share: 1_000, holders: 3, generation: 1, dry: 0 };
+    let recalling = || LimitSide { recall: Some(recall()), ..owing() };
+    let back = |told| LimitSide {
+        told,
+        told_unseen: told,
+        ended: vec![Ended { age: 1, all: told + 1, unseen: told + 1 }],
+        scouted: Some(20),
+        ..side(declared())
+    };
+    assert!(say(0, 9, 1, side(declared())).scout, "who has just started knows of no loss");
+    assert!(!say(50, 9, 2, back(0)).scout);
+    say(1_500, 1, 1, owing());
+    assert!(say(1_505, 1, 2, recalling()).scout, "the first who tells of it makes another one necessary");
+    say(1_555, 1, 3, back(5));
+    say(6_000, 2, 1, owing());
+    let late = say(6_005, 2, 2, recalling());
+    assert_eq!((late.permits, late.scout), (1, false), "of the tenth that is there: {late:?}");
+}
+
+#[test]
+fn an_answer_that_tells_of_more_ends_what_a_lost_state_knew() {
+    let mut ledger = Ledger::new(T, 1);
+    who_knew(&mut ledger, T + 10, 1, 30_000, false);
+    assert_eq!(who_knew(&mut ledger, T + 20, 2, 30_000, true).permits, 0);
+    // One that was on its way while the state was lost and left after it began.
+    let mut other = side(told(Refill::Log, true));
+    other.ended = vec![Ended { age: 10, all: 1, unseen: 0 }];
+    other.seen = Some(Sight { latest_sent: 200, left: vec![(10, 40)], ends: None, scout_in: None });
+    ledger.exchange(T + 3_000, &exchange(2, 1, other, None)).unwrap();
+    assert!(who_knew(&mut ledger, T + 3_010, 3, 30_000, false).permits > 0);
 }

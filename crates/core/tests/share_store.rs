@@ -13,6 +13,7 @@ const T: At = 1_700_000_000_000;
 struct Holder {
     id: u64,
     seq: u64,
+    answered: u64,
     quota: u32,
     all: u64,
     told: u64,
@@ -32,6 +33,7 @@ impl Holder {
         Self {
             id: id * 7_919,
             seq: 0,
+            answered: 0,
             quota,
             all: 0,
             told: 0,
@@ -81,6 +83,7 @@ impl Holder {
                 share: 1_000,
                 holders: self.holders,
                 generation: self.generation,
+                dry: 0,
             }),
         };
         let said = Exchange {
@@ -91,6 +94,7 @@ impl Holder {
             salt: self.id ^ now,
             slack: 2,
             heard: self.heard.map(|heard| now - heard),
+            answered: self.answered,
             limits: vec![side],
             asks: vec![Want {
                 limits: vec![0],
@@ -100,9 +104,11 @@ impl Holder {
                 fair: [false; 4],
             }],
             doors: Vec::new(),
+            leaves: false,
         };
         let reply = ledger.exchange(store, &said).unwrap();
         (self.told, self.life, self.heard) = (self.all, Some(reply.incarnation), Some(now));
+        self.answered = self.seq;
         if self.generation != reply.limits[0].generation {
             self.permits.clear();
         }
@@ -316,4 +322,85 @@ fn who_is_alone_at_an_empty_store_has_all_of_it_after_a_second() {
         alone.say(&mut ledger, T + 30 * step, T + 30 * step, 300);
     }
     assert!(alone.sent_since(0) >= 290, "{} of 300", alone.sent_since(0));
+}
+
+/// What a holder does in one exchange without wanting or telling anything.
+fn word(holder: &mut Holder, ledger: &mut Ledger, now: At) {
+    holder.say(ledger, now, now, 0);
+}
+
+#[test]
+fn older_state_shows_to_who_has_nothing_new_to_tell() {
+    for age in [600, 2_000, 9_000] {
+        let (mut ledger, _, mut holders) = in_use(8, 300, 1_000);
+        // All that ended is told.
+        (0..2).for_each(|_| holders.iter_mut().for_each(|holder| word(holder, &mut ledger, T)));
+        let old = ledger.clone();
+        // Six are busy meanwhile, and the first says no more than that it is there; the last says nothing.
+        let mut now = T;
+        while now < T + age {
+            now += 50;
+            for holder in &mut holders[1..7] {
+                holder.say(&mut ledger, now, now, 9);
+            }
+        }
+        word(&mut holders[0], &mut ledger, now);
+        let mut restored = old.clone();
+        let (first, others) = holders.split_first_mut().unwrap();
+        let before = first.sent_since(0);
+        for step in 1..=15 {
+            first.say(&mut restored, now + 50 * step, now + 50 * step, 300);
+        }
+        let got = first.sent_since(0) - before;
+        assert!(got <= 30, "{got} before the others have spoken, state {age} ms old");
+        for round in 0..40 {
+            for holder in others.iter_mut() {
+                holder.say(&mut restored, now + 1_000 + 50 * round, now + 1_000 + 50 * round, 300);
+            }
+        }
+        let most = most_within_a_window(&holders);
+        assert!(most <= 330, "{most} of 300 within a window, state {age} ms old");
+    }
+}
+
+#[test]
+fn permits_of_which_nobody_told_for_longer_than_a_lease_let_a_newcomer_have_little() {
+    let mut ledger = Ledger::new(T, 1);
+    let mut busy = Holder::new(1, 300);
+    for step in 0..40 {
+        busy.say(&mut ledger, T + 100 * step, T + 100 * step, 2);
+    }
+    // From here on its word is lost: 5 s and a second more is longer than it may be silent with permits.
+    let mut newcomer = Holder::new(2, 300);
+    let back = T + 3_900 + 6_100;
+    let mut now = back;
+    while now < back + 950 {
+        newcomer.say(&mut ledger, now, now, 300);
+        now += 30;
+    }
+    assert!(newcomer.sent_since(0) <= 30, "{}", newcomer.sent_since(0));
+    while now < back + 20_000 {
+        newcomer.say(&mut ledger, now, now, 300);
+        now += 30;
+    }
+    assert!(newcomer.sent_since(0) >= 150, "{} when nobody else has come", newcomer.sent_since(0));
+}
+
+#[test]
+fn a_clock_set_ahead_by_less_than_an_exchange_may_take_gives_back_early_by_as_much_once() {
+    for ahead in [2_000, 5_000, 9_000] {
+        let holder = under_a_clock(|tenth| if tenth >= 100 { ahead } else { 0 });
+        let window = 60_000 - ahead.unsigned_abs();
+        let within = |&(end, _): &(At, u32)| -> u32 {
+            let held = holder.log.iter().filter(|&&(at, _)| at <= end && at + window > end);
+            held.map(|&(_, count)| count).sum()
+        };
+        let most = holder.log.iter().map(within).max().unwrap();
+        assert!(most <= 300, "{most} of 300 within {window} ms, clock {ahead} ms ahead");
+        let later: Vec<_> = holder.log.iter().filter(|&&(at, _)| at > T + 130_000).copied().collect();
+        let within = |&(end, _): &(At, u32)| -> u32 {
+            later.iter().filter(|&&(at, _)| at <= end && at + 60_000 > end).map(|&(_, count)| count).sum()
+        };
+        assert!(later.iter().map(within).max().unwrap() <= 300, "a window later nothing of it is left");
+    }
 }

@@ -20,13 +20,17 @@ use tidegate::limits::Listing;
 use tidegate_core::pace::BankSnapshot;
 use tidegate_store::ledger::Tally;
 use tidegate_telemetry::Metrics;
+use tidegate_telemetry::cache::CacheNow;
 use tidegate_telemetry::tenant::Now;
 
 use crate::caller::Caller;
 use crate::fleet::{self, QuotaBody};
 use crate::hygiene::Doors;
+use crate::merging::Merging;
 use crate::once::Once;
+use crate::outbox::{Outbox, OutboxBody};
 use crate::places::{Places, Used};
+use crate::push::PushBody;
 use crate::readers::Readers;
 use crate::tenants::{Started, Tenants};
 
@@ -46,6 +50,7 @@ pub(crate) struct Admin {
     pub(crate) callers: Vec<Arc<Caller>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) doors: Doors,
+    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 /// Which tenant is looked at.
@@ -55,15 +60,16 @@ struct Which {
 }
 
 /// The routes of the admin port.
-pub(crate) fn router(admin: Admin) -> Router {
+pub(crate) fn router(admin: Admin, operated: Option<Router>) -> Router {
     let admin = Arc::new(admin);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/state", get(state))
+        .with_state(Arc::clone(&admin))
+        .merge(operated.unwrap_or_default())
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), check_doors))
-        .with_state(admin)
 }
 
 async fn check_doors(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
@@ -127,7 +133,13 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
         let tally = once.tally().await.ok().flatten();
         let ledger = tally.map(|(_, tally)| (tally.entries - tally.unknown, tally.unknown));
         let label = Arc::clone(tenant.metrics.label());
-        now.push(Now { label, bank: tenant.upstream.pacer().snapshot(), ledger });
+        let name = tenant.upstream.tenant().as_str();
+        let held = admin.outbox.as_ref().map(|outbox| outbox.held(name));
+        let (outbox, sinks) = held.unzip();
+        let sinks = sinks.unwrap_or_default();
+        let (tally, (entries, bytes)) = tenant.readers.tally();
+        let cache = CacheNow { tally, entries, bytes, bounds: tenant.readers.bounds() };
+        now.push(Now { label, bank: tenant.upstream.pacer().snapshot(), ledger, outbox, sinks, cache });
     }
     let text = admin.metrics.render(now);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -177,8 +189,13 @@ struct TenantBody {
     orphans: usize,
     /// Reads that were answered without a call of their own.
     cache: CacheBody,
+    merging: Option<MergingBody>,
+    /// What the upstream tells of its own accord.
+    push: Option<PushBody>,
     /// What was written under keys.
     ledger: Option<LedgerBody>,
+    /// What is to be sent later; `None` where nothing can be.
+    outbox: Option<OutboxBody>,
     /// What the upstream lists of its limits.
     listing: Listing,
     /// How the quota is shared with other processes.
@@ -195,15 +212,45 @@ struct CacheBody {
     joins: u64,
     fetches: u64,
     renewals: u64,
+    lists: u64,
+    listed: u64,
+    unchanged: u64,
     closed: u64,
     evicted: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct MergingBody {
+    groups: u64,
+    writes: u64,
+    fallbacks: u64,
+    alone: u64,
+    entries: usize,
+}
+
+impl MergingBody {
+    fn of(merging: &Merging) -> Self {
+        let (tally, fallbacks, entries) = merging.tally();
+        let tidegate_core::merge::Tally { groups, writes, alone } = tally;
+        Self { groups, writes, fallbacks, alone, entries }
+    }
 }
 
 impl CacheBody {
     fn of(readers: &Readers) -> Self {
         let (tally, (entries, bytes)) = readers.tally();
-        let tidegate_core::cache::Tally { hits, joins, fetches, renewals, closed, evicted } = tally;
-        Self { entries, bytes, hits, joins, fetches, renewals, closed, evicted }
+        let tidegate_core::cache::Tally {
+            hits,
+            joins,
+            fetches,
+            renewals,
+            lists,
+            listed,
+            unchanged,
+            closed,
+            evicted,
+        } = tally;
+        Self { entries, bytes, hits, joins, fetches, renewals, lists, listed, unchanged, closed, evicted }
     }
 }
 
@@ -233,7 +280,7 @@ fn calls(places: &Places) -> CallsBody {
     CallsBody { under_way: taken, came, refused }
 }
 
-async fn tenant_body(Started { tenant, once, .. }: &Started) -> TenantBody {
+async fn tenant_body(Started { tenant, once, push, .. }: &Started, outbox: Option<&Outbox>) -> TenantBody {
     let upstream = &tenant.upstream;
     let bank = upstream.pacer().snapshot();
     TenantBody {
@@ -244,7 +291,10 @@ async fn tenant_body(Started { tenant, once, .. }: &Started) -> TenantBody {
         learnt_logins: tenant.learnt.len(),
         orphans: once.orphans(),
         cache: CacheBody::of(&tenant.readers),
+        merging: tenant.merging.as_deref().map(MergingBody::of),
+        push: push.as_ref().map(|push| push.body()),
         ledger: ledger(once).await,
+        outbox: outbox.map(|outbox| outbox.tally(upstream.tenant().as_str())),
         listing: upstream.listing().unwrap_or(NOT_FETCHED),
         quota: tenant.fleet.body(upstream, bank.fleet).await,
         bank,
@@ -284,7 +334,7 @@ async fn state(
         profile,
         upstream,
         other_tenants: others.map(|index| tenants.name(index).to_string()).collect(),
-        tenants: join_all(shown.iter().map(|(_, served)| tenant_body(served))).await,
+        tenants: join_all(shown.iter().map(|(_, served)| tenant_body(served, admin.outbox.as_deref()))).await,
         callers: admin.callers.iter().take(MAX_LISTED).map(|caller| caller_body(caller)).collect(),
     }))
 }
@@ -374,6 +424,9 @@ mod tests {
                 learnt_logins: 0,
                 orphans: 0,
                 cache: CacheBody::default(),
+                outbox: Some(OutboxBody::default()),
+                merging: Some(MergingBody::default()),
+                push: Some(PushBody::default()),
                 ledger: Some(LedgerBody { file: String::new(), entries: 0, unknown: 0, problem: None }),
                 listing,
                 quota: Some(QuotaBody::default()),

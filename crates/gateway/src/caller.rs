@@ -114,15 +114,18 @@ pub(crate) struct Caller {
 }
 
 /// All callers that have keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Callers {
     all: Vec<Arc<Caller>>,
     by_digest: HashMap<u64, Vec<usize>>,
+    /// Those of all callers without a key, where they are let in beside those that have one.
+    nameless: Arc<Places>,
 }
 
 impl Callers {
     pub(crate) fn new(configs: Vec<CallerConfig>) -> Self {
-        let mut callers = Self::default();
+        let nameless = Places::new(usize::MAX);
+        let mut callers = Self { all: Vec::new(), by_digest: HashMap::new(), nameless };
         for config in configs {
             let places = Places::new(config.max_calls.unwrap_or(usize::MAX));
             // Beside it a name that a caller without a key gives itself is another one's.
@@ -136,6 +139,15 @@ impl Callers {
     /// Nobody needs a key.
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// The places of who calls, where it shares those of its tenant with others that are told apart.
+    pub(crate) fn places<'p>(&'p self, caller: Option<&'p Caller>) -> Option<&'p Arc<Places>> {
+        match caller {
+            Some(caller) => Some(&caller.places),
+            None if self.is_empty() => None,
+            None => Some(&self.nameless),
+        }
     }
 
     pub(crate) fn all(&self) -> &[Arc<Caller>] {

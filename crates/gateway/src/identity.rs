@@ -122,9 +122,12 @@ impl Admission {
         let deadline = read_header::<Seconds>(&parts.headers, &DEADLINE, "seconds, such as 5 or 0.5")?;
         let deadline = deadline.map(|seconds| seconds.0).or_else(|| rules().find_map(|rule| rule.deadline));
         // Who has a key is known by it: a name beside it could be another's.
+        let own_name = read_header::<Name>(&parts.headers, &CALLER, "a name")?.map(|name| name.0);
         let named = match &caller {
             Some(caller) => Some(caller.id),
-            None => read_header::<Name>(&parts.headers, &CALLER, "a name")?.map(|name| name.0),
+            None if self.callers.is_empty() => own_name,
+            // Names cost nothing: beside those who have keys all who have none share one share.
+            None => Some(CallerId::ANYBODY),
         };
         let options = CallOptions {
             class,
@@ -260,6 +263,17 @@ fn class_of(
     }
 }
 
+impl Admitted {
+    /// The name of who makes it, if it has one.
+    pub(crate) fn named(&self, headers: &HeaderMap) -> Option<String> {
+        match &self.caller {
+            // No header can hold a line break: nobody can call itself by what a key stands for.
+            Some(caller) => Some(format!("\nkey {}", caller.config.name)),
+            None => headers.get(&CALLER).and_then(|name| name.to_str().ok()).map(str::to_owned),
+        }
+    }
+}
+
 impl Identity {
     /// Whom the upstream sees: answers are shared between those only who are the same to it.
     pub(crate) fn seen_as(&self) -> String {
@@ -279,11 +293,7 @@ impl Identity {
         let bearer = headers.remove(AUTHORIZATION);
         // Who does not say its name is known by whom it calls as and from which machine.
         admitted.options.caller.get_or_insert_with(|| CallerId::named((credential.id(), peer)));
-        let named = match &admitted.caller {
-            // No header can hold a line break: nobody can call itself by what a key stands for.
-            Some(caller) => Some(format!("\nkey {}", caller.config.name)),
-            None => headers.get(&CALLER).and_then(|name| name.to_str().ok()).map(str::to_owned),
-        };
+        let named = admitted.named(headers);
         let digest = bearer.as_ref().filter(|_| named.is_none());
         let digest = digest.map(|bearer| learnt::digest(bearer.as_bytes()));
         let caller = named.unwrap_or_else(|| credential.id().to_string());

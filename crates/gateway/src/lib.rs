@@ -10,14 +10,18 @@
 mod admin;
 mod caller;
 mod fleet;
+mod http2;
 mod hygiene;
 mod identity;
 mod learnt;
 mod login;
+mod merging;
 mod named;
 mod once;
+mod outbox;
 mod places;
 mod proxy;
+mod push;
 mod readers;
 mod respond;
 mod serve;
@@ -32,11 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tidegate::body::ByteBudget;
 use tidegate::observe::Observer;
 use tidegate::state::StateError;
 use tidegate::{ConfigError, UpstreamConfig};
 use tidegate_core::cache::{Bounds, FreshRule};
 use tidegate_store::ledger::LedgerError;
+use tidegate_store::outbox::OutboxError;
 use tidegate_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -47,9 +53,16 @@ pub use crate::caller::{CallerConfig, KEY_PREFIX, KeyHash, new_key};
 pub use crate::hygiene::Doors;
 use crate::identity::Admission;
 pub use crate::identity::RouteRule;
+pub use crate::merging::MergeConfig;
 pub use crate::once::KeepKeys;
+use crate::outbox::{Outbox, Sinks};
+pub use crate::outbox::{OutboxConfig, SinkConfig, SinkSecret, latch_of, sink_url};
 use crate::proxy::Proxy;
-use crate::readers::Reading;
+use crate::push::Hooks;
+pub use crate::push::{
+    Encoding, EventSink, HookConfig, HookTemplate, NoPush, PushConfig, PushEvent, Scheme, Signed,
+};
+use crate::readers::{ANSWER_BUDGET, Reading};
 pub use crate::tenants::{DEFAULT_TENANT, TenantConfig};
 use crate::tenants::{Shared, Tenants};
 
@@ -74,6 +87,14 @@ pub struct GatewayConfig {
     pub fresh: Vec<FreshRule>,
     /// How much of answers all tenants together keep.
     pub cache: Bounds,
+    /// How small writes are merged into bulk calls; `None` if they are not.
+    pub merging: Option<MergeConfig>,
+    /// What upstreams tell of their own accord, by the name of the tenant.
+    pub push: Vec<(String, PushConfig)>,
+    /// Webhooks that are taken.
+    pub hooks: Vec<HookConfig>,
+    /// Who is told of every event beside those who listen.
+    pub sinks: Vec<Arc<dyn EventSink>>,
     /// Who may talk to it.
     pub doors: Doors,
     /// Bounds the wait for quota plus the time the upstream commonly takes.
@@ -82,6 +103,8 @@ pub struct GatewayConfig {
     pub store_is_away: bool,
     /// How long calls in flight may take to end once the gateway is told to stop.
     pub grace: Duration,
+    /// Where writes are kept that are to be answered later; `None`: none are.
+    pub outbox: Option<OutboxConfig>,
 }
 
 impl GatewayConfig {
@@ -100,10 +123,15 @@ impl GatewayConfig {
             routes: Vec::new(),
             fresh: Vec::new(),
             cache: Bounds::default(),
+            merging: None,
+            push: Vec::new(),
+            hooks: Vec::new(),
+            sinks: Vec::new(),
             doors: Doors::default(),
             max_wait: DEFAULT_MAX_WAIT,
             store_is_away: false,
             grace: Duration::from_secs(30),
+            outbox: None,
         }
     }
 }
@@ -142,6 +170,17 @@ pub enum StartError {
     /// Keys cannot be kept where they should be.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The outbox cannot be where it should be.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// A tenant cannot have what its upstream tells of its own accord.
+    #[error("tenant {tenant}: {why}")]
+    Push {
+        /// Which.
+        tenant: String,
+        /// Why.
+        why: NoPush,
+    },
     /// The operating system refused.
     #[error("cannot listen: {0}")]
     Io(#[from] std::io::Error),
@@ -156,6 +195,9 @@ pub struct Gateway {
     data: JoinHandle<()>,
     admin: JoinHandle<()>,
     tenants: Arc<Tenants>,
+    outbox: Option<(Arc<Outbox>, JoinHandle<()>)>,
+    sinks: Option<Arc<Sinks>>,
+    grace: Duration,
 }
 
 /// Starts a gateway on two listeners. It starts with its upstreams away: `/readyz` says so. The only tenant of a gateway is started
@@ -173,12 +215,44 @@ pub fn start(
     let admin_addr = loopback("the admin port", &admin)?;
     let metrics = Arc::new(Metrics::new());
     let GatewayConfig {
-        tenants, tenants_by_path, doors, max_wait, grace, fresh, cache, store_is_away, ..
+        tenants,
+        tenants_by_path,
+        doors,
+        max_wait,
+        grace,
+        fresh,
+        cache,
+        merging,
+        store_is_away,
+        outbox,
+        push,
+        hooks,
+        mut sinks,
+        ..
     } = config;
-    let shared = Shared { max_wait, reading: Reading { fresh: fresh.into(), bounds: cache }, store_is_away };
+    let told = outbox.as_ref().map(|outbox| Sinks::new(outbox.sinks.clone(), Arc::clone(&metrics)));
+    sinks.extend(told.as_ref().map(|(sinks, _)| Arc::clone(sinks) as Arc<dyn EventSink>));
+    let (stop, stopping) = watch::channel(false);
+    let early: Vec<String> =
+        push.iter().filter(|(_, push)| !push.topics.is_empty()).map(|(name, _)| name.clone()).collect();
+    let answers = ByteBudget::new(ANSWER_BUDGET);
+    let shared = Shared {
+        max_wait,
+        reading: Reading { fresh: fresh.into(), bounds: cache, answers },
+        merging,
+        store_is_away,
+        push: push.into_iter().collect(),
+        sinks: sinks.into(),
+        stop: stopping.clone(),
+    };
     let tenants = Tenants::new(tenants, tenants_by_path, shared, &observers.into_boxed_slice(), &metrics)?;
     if tenants.len() == 1 {
         tenants.start_now(0)?;
+    } else {
+        // Whose topics are wanted always is not waited for.
+        for index in early.iter().filter_map(|name| tenants.find(name)) {
+            tenants.start_now(index)?;
+        }
     }
     let admission = Admission {
         callers: Callers::new(config.callers),
@@ -187,12 +261,33 @@ pub fn start(
         max_wait,
     };
     let callers = admission.callers.all().to_vec();
-    let proxy = Arc::new(Proxy { tenants: Arc::clone(&tenants), doors: doors.clone(), admission });
-    let (stop, stopping) = watch::channel(false);
-    let router = admin::router(admin::Admin { tenants: Arc::clone(&tenants), callers, metrics, doors });
+    let sinks = told.as_ref().map(|(sinks, _)| Arc::clone(sinks));
+    let outbox = match outbox.zip(told) {
+        Some((config, told)) => {
+            let (tenants, metrics) = (Arc::clone(&tenants), Arc::clone(&metrics));
+            Some(Outbox::open(&config, tenants, callers.clone(), metrics, max_wait, told)?)
+        }
+        None => None,
+    };
+    let operated = outbox.as_ref().map(|outbox| outbox.operated_at(admin_addr)).transpose()?;
+    let proxy = Arc::new(Proxy {
+        tenants: Arc::clone(&tenants),
+        doors: doors.clone(),
+        admission,
+        outbox: outbox.clone(),
+        hooks: Hooks::new(hooks),
+        stop: stopping.clone(),
+    });
+    let admin_body =
+        admin::Admin { tenants: Arc::clone(&tenants), callers, metrics, doors, outbox: outbox.clone() };
+    let router = admin::router(admin_body, operated);
+    let outbox = outbox.map(|outbox| {
+        let running = tokio::spawn(Arc::clone(&outbox).run());
+        (outbox, running)
+    });
     let data = tokio::spawn(serve::serve(data, proxy, stopping.clone(), grace));
     let admin = tokio::spawn(serve_admin(admin, router, stopping, grace));
-    Ok(Gateway { data_addr, admin_addr, stop, data, admin, tenants })
+    Ok(Gateway { data_addr, admin_addr, stop, data, admin, tenants, outbox, sinks, grace })
 }
 
 impl Gateway {
@@ -206,14 +301,28 @@ impl Gateway {
         self.admin_addr
     }
 
+    /// What tells events to the sinks that are configured, beside those that come from upstreams; `None` without an outbox.
+    pub fn event_sink(&self) -> Option<Arc<dyn EventSink>> {
+        self.sinks.as_ref().map(|sinks| Arc::clone(sinks) as _)
+    }
+
     /// Stops accepting, waits for the calls in flight, and returns when they have ended or the grace is over. What is held of a
     /// quota that is shared with other processes is given back.
     pub async fn drain(self) {
         self.stop.send_replace(true);
+        if let Some((outbox, _)) = &self.outbox {
+            outbox.stop();
+        }
         for task in [self.data, self.admin] {
             if let Err(error) = task.await {
                 tracing::warn!(target: "tidegate", "a listener ended badly: {error}");
             }
+        }
+        // What it has sent is awaited and noted. What is not by then is found out about at the next start.
+        if let Some((_, running)) = self.outbox
+            && tokio::time::timeout(self.grace, running).await.is_err()
+        {
+            tracing::warn!(target: "tidegate", "deliveries not answered within {:?} are in doubt", self.grace);
         }
         join_all(self.tenants.started().map(|(_, served)| served.end())).await;
     }

@@ -1,7 +1,11 @@
 //! How many calls may be under way at once: waiting for quota, or in flight.
 //!
-//! A gateway has places for so many connections, and a call that waits holds one. Without a bound of its own a tenant that is
-//! offered ten times its quota would hold all of them, and nobody else could even ask.
+//! A gateway has places for so many calls, and a call that waits holds one. Without a bound of its own a tenant that is
+//! offered ten times its quota would hold all of them, and nobody else could even ask. A fixed part for each would leave most
+//! places empty, or be none where several are noisy. So who shares places with others holds no more of them than are free: the
+//! one that is noisy alone gets half, two get a third each, and however many they are, as much as each of them holds is left for those
+//! who come (Choudhury and Hahne, *Dynamic Queue Length Thresholds for Shared-Memory Packet Switches*, IEEE/ACM Transactions on
+//! Networking 6(2), 1998).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -36,8 +40,26 @@ impl Places {
 
     /// Takes a place until it is dropped; `None` if there is none.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        self.take_up_to(self.max)
+    }
+
+    /// The same for one of several who share places of which so many are `free`: it holds no more than that.
+    pub(crate) fn take_beside(self: &Arc<Self>, free: usize) -> Option<Place> {
+        self.take_up_to(self.max.min(free))
+    }
+
+    /// Places that nobody has taken.
+    pub(crate) fn free(&self) -> usize {
+        self.max.saturating_sub(self.taken())
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    fn take_up_to(self: &Arc<Self>, most: usize) -> Option<Place> {
         self.came.fetch_add(1, Ordering::Relaxed);
-        let more = |taken: usize| (taken < self.max).then_some(taken + 1);
+        let more = |taken: usize| (taken < most).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
             return Some(Place(Arc::clone(self)));
         }
@@ -53,6 +75,9 @@ impl Places {
         }
     }
 }
+
+/// The places that a call holds, its caller's, its tenant's and the gateway's, until the last of those that work for it ends.
+pub(crate) type Held = Arc<[Place]>;
 
 /// A place that is taken.
 #[derive(Debug)]
@@ -77,5 +102,20 @@ mod tests {
         drop(held);
         assert!(places.take().is_some());
         assert_eq!(places.used().taken, 0);
+    }
+    #[test]
+    fn the_noisy_hold_no_more_than_they_leave() {
+        for noisy in 1..6 {
+            let all = Places::new(120);
+            let own: Vec<_> = (0..noisy).map(|_| Places::new(120)).collect();
+            let mut held = Vec::new();
+            for places in own.iter().cycle().take(200 * noisy) {
+                held.extend(places.take_beside(all.free()).map(|own| (own, all.take())));
+            }
+            assert_eq!(all.free(), 120 / (noisy + 1), "{noisy} of them");
+            assert!(own.iter().all(|places| places.taken() == all.free()), "{noisy} of them");
+            let quiet = Places::new(120);
+            assert!(quiet.take_beside(all.free()).is_some());
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -19,11 +21,18 @@ use tidegate_core::classify::Delivery;
 use tidegate_core::key::normalise;
 use tidegate_core::mark::{OUTCOME, OutcomeMark};
 use tidegate_core::profile::ErrorShape;
+use tokio::sync::watch;
 
+use crate::http2::unify;
 use crate::hygiene::{Doors, Refused, clean_request};
 use crate::identity::{Admission, Admitted, Identity, Shown};
+use crate::learnt;
 use crate::login;
-use crate::once::{Fate, Write, key};
+use crate::merging::ASK_AGAIN;
+use crate::once::{self, Fate, Write, key};
+use crate::outbox::{Asked, Outbox, id_in, prefer};
+use crate::places::Held;
+use crate::push::{self, Hooks, Slow};
 use crate::respond::{self, REFUSED};
 use crate::silence::Heard;
 use crate::tenant::Tenant;
@@ -45,6 +54,10 @@ pub(crate) struct Proxy {
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) doors: Doors,
     pub(crate) admission: Admission,
+    pub(crate) outbox: Option<Arc<Outbox>>,
+    pub(crate) hooks: Hooks,
+    /// Becomes true when the gateway stops.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// For how long who finds no place is asked to stay away: about as long as a place is held.
@@ -54,26 +67,40 @@ impl Proxy {
     /// Answers one request. There is always an answer.
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
-        let checked = self.doors.check(&parts.method, &parts.uri, &parts.headers);
+        let path = self.outbox.as_ref().map(|_| parts.uri.path().to_owned());
+        let unified = unify(&mut parts);
+        let checked = unified.and_then(|()| self.doors.check(&parts.method, &parts.uri, &parts.headers));
+        if checked.is_ok() && self.hooks.is_about(parts.uri.path()) {
+            return self.hooks.deliver(&self.tenants, Request::from_parts(parts, body)).await;
+        }
         let admitted = checked.and_then(|()| self.admission.admit(&self.tenants, &mut parts));
         let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => return respond::refused(self.tenants.shape(None), &refused),
         };
         let shape = self.tenants.shape(Some(admitted.tenant));
+        let asked = match self.asked(&admitted, &parts, path.as_deref()) {
+            Ok(asked) => asked,
+            Err(refused) => return respond::refused(shape, &refused),
+        };
+        if let Some((outbox, asked)) = &asked
+            && let Some(id) = id_in(parts.uri.path())
+        {
+            let tenant = self.tenants.name(admitted.tenant);
+            return outbox.status(shape, &parts.method, id, tenant, asked).await;
+        }
         let served = match self.tenants.start(admitted.tenant).await {
             Ok(served) => served,
             Err(why) => return respond::not_started(shape, &why),
         };
-        // Those of the caller first: one that has none of its own left takes none of the tenant's.
-        let own = admitted.caller.as_ref().map(|caller| caller.places.take());
-        let place = match own {
-            Some(None) => None,
-            own => served.tenant.places.take().map(|place| (place, own)),
-        };
-        let Some(_place) = place else {
+        let own = self.admission.callers.places(admitted.caller.as_deref());
+        let Some(place) = self.tenants.take_places(&served.tenant, own) else {
             return respond::too_many_requests(shape, NO_PLACE, "queue-full");
         };
+        if parts.uri.path() == push::EVENTS {
+            let slow = parts.extensions.remove::<Arc<Slow>>().unwrap_or_default();
+            return push::listen(&served, &parts, self.stop.clone(), slow);
+        }
         let request = Request::from_parts(parts, body);
         if is_path(request.uri(), served.tenant.upstream.token_path()) {
             if let Shown::AsClient(key) = &admitted.shown {
@@ -84,8 +111,27 @@ impl Proxy {
             // The token that it would delete is the one that all are lent.
             respond::logged_out()
         } else {
-            forward(&served, request, admitted, peer).await
+            forward(&served, request, admitted, peer, asked, &place).await
         }
+    }
+
+    /// What a request asks of the outbox; `None` where there is none. `path`: as it was before its tenant was cut off.
+    fn asked(
+        &self,
+        admitted: &Admitted,
+        parts: &Parts,
+        path: Option<&str>,
+    ) -> Result<Option<(Arc<Outbox>, Asked)>, Refused> {
+        let Some((outbox, path)) = self.outbox.as_ref().zip(path) else { return Ok(None) };
+        let prefix = path.strip_suffix(parts.uri.path()).unwrap_or_default().to_owned();
+        let asked = Asked {
+            prefers: prefer::read(&parts.headers),
+            order_key: Asked::order_key(&parts.headers)?,
+            owner: admitted.named(&parts.headers).unwrap_or_default(),
+            prefix,
+            has_token: parts.headers.contains_key(AUTHORIZATION),
+        };
+        Ok(Some((Arc::clone(outbox), asked)))
     }
 
     async fn login(&self, tenant: &Tenant, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -117,6 +163,8 @@ async fn forward(
     request: Request<Incoming>,
     mut admitted: Admitted,
     peer: IpAddr,
+    asked: Option<(Arc<Outbox>, Asked)>,
+    place: &Held,
 ) -> Response<ResponseBody> {
     let Started { tenant, once, .. } = served;
     let (mut parts, body) = request.into_parts();
@@ -136,12 +184,19 @@ async fn forward(
         Ok(body) => body,
         Err(error) => return respond::refused(tenant.shape(), &unread(&error)),
     };
-    let login = Login { bearer: bearer.filter(|_| learnt), logs_out };
+    let login = Login { bearer: bearer.filter(|_| learnt), seen_as: Arc::from(seen_as.as_str()), logs_out };
     let is_held = body.is_replayable();
     let mut request = Request::from_parts(parts, body);
     // A logout ends with its caller: the login is forgotten when it hangs up, not when the answer comes.
     if is_write && is_held && (key.is_some() || !login.ends()) {
-        return once.write(Write { request, options, login, caller, bearer: digest, key }).await;
+        let mut write = Write { request, options, login, caller, bearer: digest, key, seat: None };
+        if let Some((outbox, asked)) = asked {
+            write = match outbox.take(served, write, &asked).await {
+                Ok(answered) => return answered,
+                Err(write) => write,
+            };
+        }
+        return once.write(write).await;
     }
     if key.is_some() {
         // No digest can be made of it, so no promise either.
@@ -153,7 +208,20 @@ async fn forward(
         };
     }
     if !is_write {
-        return tenant.readers.read(tenant, &seen_as, request, options, login).await;
+        if let Some(push) = &served.push {
+            push.read(request.uri().path());
+        }
+        return tenant.readers.read(tenant, &seen_as, request, options, login, place).await;
+    }
+    // What is too large to be merged waits for what is on its way all the same.
+    let turn = tenant.merging.as_ref().and_then(|merging| {
+        let who = once::who(&options, &login, &caller, digest.as_ref());
+        merging.stream(request.method(), request.uri(), &who)
+    });
+    if let Some(turn) = &turn
+        && !turn.come(&mut options).await
+    {
+        return respond::too_many_requests(tenant.shape(), ASK_AGAIN, "cannot-meet");
     }
     let way = once.way_past(request.uri());
     request.extensions_mut().insert(way);
@@ -162,10 +230,12 @@ async fn forward(
 }
 
 /// The learnt login that a call is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Login {
     /// Its token, as the caller sent it; `None` if the call is made with no such login.
     bearer: Option<HeaderValue>,
+    /// Whom the upstream sees in it.
+    seen_as: Arc<str>,
     /// Whether the call deletes the token it comes with.
     logs_out: bool,
 }
@@ -174,6 +244,11 @@ impl Login {
     /// Whether the call ends the login it is made with.
     pub(crate) fn ends(&self) -> bool {
         self.logs_out && self.bearer.is_some()
+    }
+
+    /// Names the login without its token.
+    pub(crate) fn digest(&self) -> Option<[u8; 32]> {
+        self.bearer.as_ref().map(|bearer| learnt::digest(bearer.as_bytes()))
     }
 
     /// Whether the call is made with a login through this gateway.
@@ -191,8 +266,13 @@ pub(crate) async fn exchange(
     let is_write = !request.method().is_safe();
     let is_repeatable = is_repeatable(tenant.upstream.profile(), &request);
     let bearer = login.bearer.as_ref().map(HeaderValue::as_bytes);
-    let _writing = is_write.then(|| tenant.readers.writing(request.uri().path())).flatten();
-    let logout = bearer.filter(|_| login.logs_out).map(|bearer| Logout { tenant, bearer: Some(bearer) });
+    let readers = &tenant.readers;
+    let writing = is_write
+        .then(|| readers.writing(tenant.upstream.profile(), request.method(), request.uri().path()))
+        .flatten();
+    let seen_as = &*login.seen_as;
+    let logout = bearer.filter(|_| login.logs_out);
+    let logout = logout.map(|bearer| Logout { tenant, seen_as, bearer: Some(bearer) });
     let called = tenant.client.call(request).await;
     match logout {
         Some(logout) if !may_be_logged_out(&called) => logout.undo(),
@@ -202,7 +282,14 @@ pub(crate) async fn exchange(
     if let Some(bearer) = bearer.filter(|_| refused_login) {
         tenant.learnt.forget(bearer);
     }
+    let is_unknown = called.as_ref().is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED);
+    if refused_login || is_unknown {
+        tenant.readers.forget(seen_as);
+    }
     let fate = fate(tenant, &called);
+    if let Some(writing) = writing.filter(|_| changed_nothing(fate, &called)) {
+        writing.undo();
+    }
     let response = match called {
         Ok(response) => deliver(tenant, response, is_write),
         Err(error) if bearer.is_some() && refused_login => {
@@ -270,10 +357,22 @@ fn fate(tenant: &Tenant, called: &Result<Response<ResponseBody>, Error>) -> Fate
     }
 }
 
+/// Whether a write certainly changed nothing (RFC 9111, section 4.4: an error closes nothing).
+fn changed_nothing(fate: Fate, called: &Result<Response<ResponseBody>, Error>) -> bool {
+    let response = match called {
+        Ok(response) => response,
+        Err(error) => return error.report().attempts == 0,
+    };
+    let doubtful = response.extensions().get::<CallReport>().is_some_and(|report| report.doubtful);
+    let refused = matches!(fate, Fate::Unsent) || response.status().is_client_error();
+    !doubtful && !matches!(fate, Fate::Unknown) && refused
+}
+
 /// A call that deletes the token of a login. However it ends the login is forgotten, also when its caller hangs up:
 /// a login that outlived its logout would be renewed behind its owner's back.
 struct Logout<'a> {
     tenant: &'a Tenant,
+    seen_as: &'a str,
     bearer: Option<&'a [u8]>,
 }
 
@@ -288,6 +387,7 @@ impl Drop for Logout<'_> {
     fn drop(&mut self) {
         if let Some(bearer) = self.bearer {
             self.tenant.learnt.forget(bearer);
+            self.tenant.readers.forget(self.seen_as);
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn of_upstream(
     response
 }
 
-fn answer(
+pub(crate) fn answer(
     shape: ErrorShape,
     status: StatusCode,
     code: &str,
@@ -120,13 +120,14 @@ fn sentence(reason: &'static str) -> &'static str {
         "breaker-open" => "The upstream keeps failing for this family of resources, nothing was sent",
         "quota-store" => "The store of the shared quota is away, nothing was sent",
         "queue-full" => "Too many calls wait for their turn already, nothing was sent",
+        "behind-outbox" => "Earlier writes to this target wait in the outbox, nothing was sent",
         "login-throttled" => "The token endpoint throttles logins, nothing was sent",
         _ => "Rate limit exceeded the maximum",
     }
 }
 
 /// Names the time to ask again. SDKs obey it for writes too, so only what was provably not executed may carry it.
-fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Response<ResponseBody> {
+pub(crate) fn later(mut response: Response<ResponseBody>, wait: Option<Duration>) -> Response<ResponseBody> {
     let seconds = whole_seconds(wait.unwrap_or(ASK_AGAIN));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
@@ -182,6 +183,12 @@ pub(crate) fn failed(shape: ErrorShape, error: &Error, is_repeatable: bool) -> R
             told(OutcomeMark::NoAnswer),
         ),
     }
+}
+
+/// The answer of a read that others wait for too did not come before this reader's deadline.
+pub(crate) fn no_answer(shape: ErrorShape) -> Response<ResponseBody> {
+    let message = "the call that brings the answer did not end before the deadline";
+    answer(shape, StatusCode::GATEWAY_TIMEOUT, "request.timeout", message, told(OutcomeMark::NoAnswer))
 }
 
 /// A login that brought no answer. `harmless` says that a second one would do no harm, which is not true of grants

@@ -14,6 +14,7 @@ use tidegate_telemetry::TenantMetrics;
 
 use crate::fleet::Fleet;
 use crate::learnt::{self, Learnt};
+use crate::merging::{MergeConfig, Merging};
 use crate::once::Door;
 use crate::places::Places;
 use crate::readers::{Readers, Reading};
@@ -25,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) client: Client,
     pub(crate) learnt: Learnt,
     pub(crate) readers: Arc<Readers>,
+    /// Where writes are merged.
+    pub(crate) merging: Option<Arc<Merging>>,
     pub(crate) metrics: TenantMetrics,
     pub(crate) fleet: Arc<Fleet>,
     /// Places for its calls.
@@ -50,15 +53,17 @@ impl Tenant {
         fleet: Arc<Fleet>,
         places: Arc<Places>,
         bodies: ByteBudget,
-        reading: Reading,
+        (reading, merging): (Reading, Option<&MergeConfig>),
     ) -> Result<Self, Vec<ConfigError>> {
         let configured = config.credential.iter().chain(config.class_credentials.iter().flatten());
         let configured = configured.map(|(id, login)| (login.client_id().to_owned(), id.clone())).collect();
         let upstream = Upstream::new(config)?;
         let client = Client::with_layer(Arc::clone(&upstream), around(Door { clock: *upstream.clock() }));
         let learnt = Learnt::default();
-        let readers = Arc::new(Readers::new(reading, *upstream.clock()));
-        Ok(Self { upstream, client, learnt, readers, metrics, fleet, places, bodies, configured })
+        let readers = Arc::new(Readers::new(reading, &upstream.profile().lists, *upstream.clock()));
+        let merging = merging
+            .and_then(|config| Merging::new(config, upstream.profile(), *upstream.clock(), metrics.clone()));
+        Ok(Self { upstream, client, learnt, readers, merging, metrics, fleet, places, bodies, configured })
     }
 
     /// The shape of the upstream's errors, and so of ours.

@@ -18,12 +18,14 @@ use tidegate::state::{StateError, StateFile, StateKeeper};
 use tidegate::transport::Connections;
 use tidegate_core::profile::ErrorShape;
 use tidegate_telemetry::Metrics;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::fleet::Fleet;
+use crate::merging::MergeConfig;
 use crate::named::Named;
 use crate::once::{KeepKeys, Once};
-use crate::places::Places;
+use crate::places::{Held, Places};
+use crate::push::{EventSink, Feed, Push, PushConfig};
 use crate::readers::Reading;
 use crate::serve::MAX_CONNECTIONS;
 use crate::tenant::Tenant;
@@ -52,8 +54,16 @@ pub(crate) struct Shared {
     /// Bounds the wait for quota plus the time the upstream commonly takes.
     pub(crate) max_wait: Duration,
     pub(crate) reading: Reading,
+    /// How writes are merged; `None` if they are not.
+    pub(crate) merging: Option<MergeConfig>,
     /// Whoever starts the gateway was told that the store of the shared quota is away.
     pub(crate) store_is_away: bool,
+    /// What upstreams tell of their own accord, by tenant.
+    pub(crate) push: HashMap<String, PushConfig>,
+    /// Who is told of every event.
+    pub(crate) sinks: Arc<[Arc<dyn EventSink>]>,
+    /// Becomes true when the gateway stops.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// A tenant that was called.
@@ -61,6 +71,10 @@ pub(crate) struct Shared {
 pub(crate) struct Started {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) once: Arc<Once>,
+    /// Its events on their way to those who listen.
+    pub(crate) feed: Arc<Feed>,
+    /// What its upstream tells of its own accord, where that is wanted.
+    pub(crate) push: Option<Arc<Push>>,
     keeper: Mutex<Option<StateKeeper>>,
 }
 
@@ -95,9 +109,30 @@ pub(crate) struct Tenants {
     shared: Shared,
     metrics: Arc<Metrics>,
     bodies: ByteBudget,
+    /// For the calls of all tenants.
+    places: Arc<Places>,
 }
 
 impl Tenants {
+    /// Takes what places a call needs, until they are dropped; `None` if one is lacking. `own`: its caller's, where others call for
+    /// the tenant as well.
+    pub(crate) fn take_places(&self, tenant: &Tenant, own: Option<&Arc<Places>>) -> Option<Held> {
+        let alone = self.slots.len() == 1;
+        // The tenant holds no more than are free of all, so this much is left of its own.
+        let left = || self.places.free().saturating_sub(tenant.places.taken());
+        // Those of the caller first: one that has none of its own left takes none of the tenant's.
+        let own = match own {
+            Some(own) => Some(own.take_beside(if alone { tenant.places.free() } else { left() })?),
+            None => None,
+        };
+        let (tenants, all) = if alone {
+            (tenant.places.take()?, None)
+        } else {
+            (tenant.places.take_beside(self.places.free())?, Some(self.places.take()?))
+        };
+        Some(own.into_iter().chain([tenants]).chain(all).collect())
+    }
+
     /// Sets the tenants up; nothing of them is started.
     ///
     /// # Errors
@@ -133,8 +168,9 @@ impl Tenants {
             slots.push(Slot { name, shape, config, state: Mutex::new(state), started: OnceCell::new() });
         }
         let default = by_name.get(DEFAULT_TENANT).copied().or(alone.then_some(0));
-        let bodies = ByteBudget::new(BODY_BUDGET);
-        Ok(Arc::new(Self { slots, by_name, default, by_path, shared, metrics: Arc::clone(metrics), bodies }))
+        let (metrics, bodies) = (Arc::clone(metrics), ByteBudget::new(BODY_BUDGET));
+        let places = Places::new(MAX_CONNECTIONS);
+        Ok(Arc::new(Self { slots, by_name, default, by_path, shared, metrics, bodies, places }))
     }
 
     /// Whether paths that begin with `/t/` name a tenant.
@@ -224,12 +260,14 @@ impl Tenants {
         let fleet = Arc::new(Fleet::default());
         let own: [Arc<dyn Observer>; 2] = [Arc::new(metrics.clone()), Arc::clone(&fleet) as _];
         config.observers = config.observers.and(own);
-        let (places, bodies) = match self.slots.len() {
-            1 => (MAX_CONNECTIONS, self.bodies.clone()),
-            _ => (MAX_CONNECTIONS / 2, self.bodies.part(BODY_BUDGET / 2)),
+        let bodies = match self.slots.len() {
+            1 => self.bodies.clone(),
+            _ => self.bodies.part(BODY_BUDGET / 2),
         };
         let reading = self.shared.reading.part_of(self.slots.len());
-        let tenant = Tenant::new(config, metrics, fleet, Places::new(places), bodies, reading);
+        let merging = self.shared.merging.as_ref();
+        let places = Places::new(MAX_CONNECTIONS);
+        let tenant = Tenant::new(config, metrics, fleet, places, bodies, (reading, merging));
         let tenant = Arc::new(tenant.map_err(StartError::Config)?);
         if self.shared.store_is_away {
             tenant.upstream.pacer().store_is_known_away();
@@ -237,7 +275,19 @@ impl Tenants {
         let once = Once::new(Arc::clone(&tenant), keys, self.shared.max_wait)?;
         let state = slot.state.lock().take();
         let keeper = Mutex::new(state.map(|file| StateKeeper::start(file, &tenant.upstream)));
-        Ok(Arc::new(Started { tenant, once, keeper }))
+        let feed = Feed::new(
+            Arc::clone(&slot.name),
+            *tenant.upstream.clock(),
+            Arc::clone(&self.shared.sinks),
+            tenant.metrics.clone(),
+        );
+        let wanted = self.shared.push.get(&*slot.name).filter(|push| push.is_on());
+        let push = wanted.map(|config| Push::new(&tenant, &feed, config)).transpose();
+        let push = push.map_err(|why| StartError::Push { tenant: slot.name.to_string(), why })?;
+        if let Some(push) = &push {
+            tokio::spawn(Arc::clone(push).drive(self.shared.stop.clone()));
+        }
+        Ok(Arc::new(Started { tenant, once, feed, push, keeper }))
     }
 }
 

@@ -298,9 +298,11 @@ mod tests {
                         salt: 0,
                         slack: 12,
                         heard: None,
+                        answered: 0,
                         limits: limits.iter().map(|&limit| side(limit, 5 * turn)).collect(),
                         asks: vec![want],
                         doors: Vec::new(),
+                        leaves: false,
                     };
                     let now =
                         START + 60_000 * (turn * processes + place) / (turns * processes) + rng.u64(0..100);

@@ -20,9 +20,11 @@
 //!     salt: 99,
 //!     slack: 0,
 //!     heard: None,
+//!     answered: 0,
 //!     limits: Vec::new(),
 //!     asks: Vec::new(),
 //!     doors: Vec::new(),
+//!     leaves: false,
 //! };
 //! let reply = store.exchange(bank, &said).await.unwrap();
 //! assert_eq!((reply.incarnation, reply.holders), (99, 1));

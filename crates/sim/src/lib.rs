@@ -46,6 +46,8 @@ pub mod witness;
 
 mod clock;
 mod control;
+mod hooks;
+mod sockets;
 
 pub use config::SimConfig;
 pub use error::SimError;

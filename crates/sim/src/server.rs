@@ -26,9 +26,12 @@ use crate::control::Simulation;
 use crate::error::SimError;
 use crate::model::fault::Faults;
 use crate::model::ledger::{Stats, WriteBook};
+use crate::model::org::changes::ChangeRecord;
+use crate::model::push::faults::SocketFault;
 use crate::model::world::{Decision, Reply};
 use crate::wire::message::{ApiRequest, ApiResponse};
 use crate::witness::Witness;
+use crate::{hooks, sockets};
 
 /// Connections served at once; more wait in the listen queue. Above what the tests open, below the usual descriptor limit.
 const MAX_CONNECTIONS: usize = 4096;
@@ -42,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of a too large body that are read and thrown away, so that the client gets to read the 413.
 const DISCARD: usize = 8 << 20;
 
-type Shared = Arc<Mutex<Simulation>>;
+pub(crate) type Shared = Arc<Mutex<Simulation>>;
 
 /// A running simulator. Dropping it stops the server without grace.
 #[derive(Debug)]
@@ -77,6 +80,37 @@ impl Sim {
     /// Every write, with each of its attempts, in the order of first arrivals.
     pub fn writes(&self) -> Vec<WriteBook> {
         self.shared.lock().world.writes()
+    }
+
+    /// Time since the start or the last reset: the clock of [`Sim::changes`].
+    pub fn now(&self) -> Duration {
+        self.shared.lock().now()
+    }
+
+    /// Every change so far of what the GET of `path` shows, or of everything.
+    pub fn changes(&self, path: Option<&str>) -> Vec<ChangeRecord> {
+        self.shared.lock().changes(path)
+    }
+
+    /// For how long `version` of what the GET of `path` shows has not been the current one, as of `at` on [`Sim::now`]'s clock or
+    /// else now; zero if it is.
+    pub fn outdated(&self, path: &str, version: u64, at: Option<Duration>) -> Duration {
+        self.shared.lock().outdated(path, version, at)
+    }
+
+    /// Changes now what the GET of `path` shows: to a value by name, or to the next one. What it shows then.
+    pub fn change(&self, path: &str, to: Option<&str>) -> Result<serde_json::Value, SimError> {
+        self.shared.lock().change(path, to)
+    }
+
+    /// Something happens to a topic now, although nothing changed.
+    pub fn emit(&self, topic: &str, body: &serde_json::Value) {
+        self.shared.lock().emit(topic, body);
+    }
+
+    /// Does something to all open sockets, or to that of one channel; to how many.
+    pub fn act(&self, fault: SocketFault, channel: Option<&str>) -> u64 {
+        self.shared.lock().act(fault, channel)
     }
 
     /// Starts again with the configuration given to [`serve`], overridden by the keys of a JSON object (or by nothing, if empty).
@@ -127,8 +161,9 @@ fn start(
 ) -> Result<Sim, SimError> {
     config.validate()?;
     let addr = listener.local_addr()?;
-    let shared = Arc::new(Mutex::new(Simulation::new(config, witness)));
+    let shared = Arc::new(Mutex::new(Simulation::new(config, witness, &format!("ws://{addr}"))));
     let (stop, stopped) = watch::channel(false);
+    tokio::spawn(hooks::post(Arc::clone(&shared), stopped.clone()));
     let task = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
     Ok(Sim { addr, shared, stop, task })
 }
@@ -177,13 +212,15 @@ async fn connection(stream: TcpStream, shared: Shared, mut stopped: watch::Recei
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    let stop = stopped.clone();
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request, stop.clone()));
     let connection = http1::Builder::new()
         .title_case_headers(true)
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -227,7 +264,14 @@ impl Drop for Departure {
     }
 }
 
-async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
+async fn answer(
+    shared: Shared,
+    request: Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+) -> Result<Response<Full<Bytes>>, Closed> {
+    if let Some(channel) = sockets::wanted(&request).map(str::to_owned) {
+        return Ok(sockets::open(shared, request, &channel, stopped));
+    }
     let max_body = shared.lock().world.config().max_body;
     let request = read(request, max_body).await.map_err(Closed::Client)?;
     if let Some(response) = shared.lock().control(&request) {
@@ -242,6 +286,14 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Result<Response<F
     match reply {
         Reply::Answer(response) => Ok(render(response)),
         Reply::Close => Err(Closed::Simulated),
+    }
+}
+
+/// Sleeps from `now` until `then`, both since the start; for ever if there is no such time.
+pub(crate) async fn wake_after(now: Duration, then: Option<Duration>) {
+    match then {
+        Some(then) => tokio::time::sleep(then.saturating_sub(now)).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,6 +9,10 @@ use serde_json::Value;
 use tidegate_sim::config::{Client, Event, LimitConfig};
 use tidegate_sim::model::fault::{BrownOut, Fault};
 use tidegate_sim::model::ledger::{Second, Stats, WriteAttempt, WriteBook};
+use tidegate_sim::model::push::books::TopicBook;
+use tidegate_sim::model::push::faults::MessageFault;
+use tidegate_sim::model::push::hooks::Target;
+use tidegate_sim::model::push::topics;
 use tidegate_sim::model::strangers::Stranger;
 use tidegate_sim::{Scenario, SimConfig};
 
@@ -41,6 +45,11 @@ fn every_key_of_the_configuration_is_documented() {
         keys(&config.oauth),
         keys(&config.jobs),
         keys(&config.faults),
+        keys(&config.faults.push),
+        keys(&config.faults.hooks),
+        keys(&config.live),
+        keys(&config.notifications),
+        keys(&Target::default()),
         keys(&LimitConfig::default()),
         keys(&Client::default()),
         keys(&Stranger::default()),
@@ -64,15 +73,42 @@ fn every_fault_and_every_field_of_the_books_is_documented() {
         Fault::InternalError,
     ];
     assert_eq!(missing(faults.map(|fault| fault.name().to_owned()).to_vec()), Vec::<String>::new());
+    let messages = [
+        MessageFault::None,
+        MessageFault::Drop,
+        MessageFault::Duplicate,
+        MessageFault::Reorder,
+        MessageFault::BadSignature,
+        MessageFault::Replay,
+        MessageFault::Stale,
+    ];
+    assert_eq!(missing(messages.map(|fault| fault.name().to_owned()).to_vec()), Vec::<String>::new());
     let stats = Stats { users: Some(BTreeMap::new()), ..Stats::default() };
     assert_eq!(
-        missing([keys(&stats), keys(&stats.oauth), keys(&Second::default())].concat()),
+        missing(
+            [
+                keys(&stats),
+                keys(&stats.oauth),
+                keys(&stats.push),
+                keys(&stats.hooks),
+                keys(&TopicBook::default()),
+                keys(&Second::default())
+            ]
+            .concat()
+        ),
         Vec::<String>::new()
     );
     assert_eq!(
         missing([keys(&WriteBook::default()), keys(&WriteAttempt::default())].concat()),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn every_topic_is_documented() {
+    for template in topics::TEMPLATES {
+        assert!(PAGE.contains(&format!("| `{}` |", template.topic)), "{}", template.topic);
+    }
 }
 
 #[test]

@@ -341,3 +341,40 @@ fn a_late_write_is_executed_after_its_connection_has_closed() {
     assert_eq!(bench.world.stats(ms(9_000), false).duplicates, 0);
     assert_eq!(json_of(&bench.get(9_000, FIRST))["version"], 3);
 }
+
+#[test]
+fn as_github_it_refuses_by_resource_and_an_unchanged_answer_is_free() {
+    let config = SimConfig::from_toml(
+        "headers = \"github\"\nlimit = 3\n[[limits]]\nkey = \"search\"\nmatch = \"/search/**\"\nquota = 1\n[[limits]]\nkey = \"content\"\nmatch = \"POST /**\"\nquota = 1\nhidden = true\n",
+    );
+    let mut bench = Bench {
+        world: World::new(config.unwrap(), Duration::from_secs(1_700_000_000)),
+        token: "ghp".to_owned(),
+    };
+    let told = |response: &ApiResponse, name: &str| response.header(name).map(str::to_owned);
+    let first = bench.get(0, "/repos/o/r");
+    assert_eq!((first.status, told(&first, "x-ratelimit-remaining").as_deref()), (200, Some("2")));
+    assert_eq!(told(&first, "x-ratelimit-resource").as_deref(), Some("core"));
+    let mut again = bench.request("GET", "/repos/o/r", None, &Value::Null);
+    again.headers.insert("if-none-match", first.header("etag").unwrap().parse().unwrap());
+    let unchanged = call(&mut bench.world, 1, &again).unwrap();
+    assert_eq!((unchanged.status, told(&unchanged, "x-ratelimit-remaining").as_deref()), (304, Some("2")));
+    assert!(unchanged.body.is_empty());
+
+    let found = bench.get(2, "/search/issues");
+    assert_eq!((found.status, told(&found, "x-ratelimit-resource").as_deref()), (200, Some("search")));
+    let primary = bench.get(3, "/search/issues");
+    assert_eq!((primary.status, told(&primary, "x-ratelimit-remaining").as_deref()), (403, Some("0")));
+    assert!(told(&primary, "retry-after").is_none());
+    assert!(json_of(&primary)["message"].as_str().unwrap().starts_with("API rate limit exceeded"));
+
+    let state = json_of(&bench.get(4, "/rate_limit"));
+    assert_eq!((&state["resources"]["core"]["remaining"], &state["rate"]["used"]), (&json!(2), &json!(1)));
+    let body = json!({ "title": "one" });
+    assert_eq!(bench.call(5, "POST", "/repos/o/r/issues", None, &body).unwrap().status, 201);
+    let secondary = bench.call(6, "POST", "/repos/o/r/issues", None, &body).unwrap();
+    assert_eq!((secondary.status, told(&secondary, "x-ratelimit-remaining").as_deref()), (403, Some("1")));
+    assert_eq!(told(&secondary, "retry-after").as_deref(), Some("60"));
+    bench.token.clear();
+    assert_eq!(bench.get(7, "/repos/o/r").status, 401);
+}

@@ -18,6 +18,7 @@
 //! | `journal.KIND.before`, `journal.KIND.after` | around the commit that holds a write of that kind |
 //! | `journal.KIND=FAILURE`, `journal.commit=FAILURE` | instead of that commit, of any commit |
 //! | `ledger.KIND.before`, `ledger.KIND.after`, `ledger.KIND=FAILURE` | the same of a gateway's ledger; its kinds are `intend`, `done`, `unknown`, `withdraw` |
+//! | `outbox.KIND.before`, `outbox.KIND.after`, `outbox.KIND=FAILURE` | the same of a gateway's outbox; its kinds are `accept`, `intend`, `settle`, `remove`, `replay` |
 //! | `bulk.sent`, `bulk.answered`, `bulk.page` | before an item's bytes leave, when its answer is here, when a page of results is in its file |
 //! | `export.begun` | the files of an export are there, and nothing is in them |
 //! | `export.page`, `export.progress` | a page's rows are in the file, and then its line is in the log |
@@ -171,7 +172,7 @@ mod armed {
 /// If nobody has heard of that point.
 #[cfg(any(debug_assertions, feature = "fault-points"))]
 pub fn point(name: &str) {
-    let commit = name.starts_with("journal.") || name.starts_with("ledger.");
+    let commit = ["journal.", "ledger.", "outbox."].iter().any(|file| name.starts_with(file));
     assert!(commit || PLACES.contains(&name), "the point `{name}` is in no list");
     if armed::plan().is_some_and(|plan| plan.ends_at(name)) {
         std::process::abort();

@@ -14,6 +14,7 @@
 //! | [`reader`] | counts, pages and exports, also while another process writes |
 //! | [`format`](mod@format) | the file: schema, version, who may read and who may write it |
 //! | [`ledger`] | another file: the keyed writes of a gateway's callers |
+//! | [`outbox`] | another file: what a gateway was given to send later |
 //! | [`error`] | what can go wrong, in words that say what to do |
 //! | [`fault`] | places at which a test can end the process or fail a commit |
 //!
@@ -46,8 +47,10 @@ mod jobs;
 pub mod journal;
 pub mod ledger;
 mod lock;
+pub mod outbox;
 pub mod reader;
 pub mod record;
+mod sort;
 pub mod state;
 mod wal;
 mod writer;

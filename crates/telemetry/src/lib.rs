@@ -4,7 +4,9 @@
 //! [`Observer`](tidegate::observe::Observer) for each tenant: [`TenantMetrics`]), rendered in the text format that Prometheus
 //! scrapes.
 
+pub mod cache;
 pub mod name;
+mod push;
 pub mod registry;
 pub mod tenant;
 

@@ -71,15 +71,59 @@ pub enum Metric {
     Replays,
     /// Writes that waited for the end of the same write in flight.
     Joins,
+    /// Bulk calls that carried writes of callers.
+    Merges,
+    /// Writes that left in such calls.
+    MergedWrites,
+    /// Writes that were sent alone after such a call.
+    MergeFallbacks,
     /// Writes under keys that are remembered.
     LedgerEntries,
     /// Calls that were refused for a missing permission.
     PermissionDenials,
+    /// Events that came of an upstream's own accord.
+    PushEvents,
+    /// Channels that were lost.
+    PushLosses,
+    /// Channels that are kept.
+    PushChannels,
+    /// Topics that are wanted.
+    PushTopics,
+    /// Reads of what events arrive about.
+    PushReads,
+    /// Programs that listened to events.
+    PushListeners,
+    /// Deliveries to webhooks.
+    Hooks,
+    /// Writes that are to be sent later.
+    OutboxEntries,
+    /// The oldest of them.
+    OutboxOldest,
+    /// Writes that were sent later.
+    OutboxEnded,
+    /// Events that are to be told to a sink.
+    SinkEntries,
+    /// Events that were told to a sink.
+    SinkEnded,
+    /// Reads by how they were answered: from memory, by a call that others had begun, or by one of their own.
+    CacheReads,
+    /// Calls of reads that are shared, by what they were made for: a read, the renewal of an answer, or a list that renews many.
+    CacheCalls,
+    /// Answers that were renewed without being sent again, by who said that they had not changed.
+    CacheRenewed,
+    /// Answers that were dropped before their time, for a change or for room.
+    CacheDropped,
+    /// Share of reads that cost the upstream no call, renewals and lists counted as calls.
+    CacheSaved,
+    /// Answers that are kept, and how many may be.
+    CacheEntries,
+    /// Bytes of answers that are kept, and how many may be.
+    CacheBytes,
 }
 
 impl Metric {
     /// All of them, in the order they are listed.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 56] = [
         Self::Calls,
         Self::Attempts,
         Self::CallWait,
@@ -112,8 +156,30 @@ impl Metric {
         Self::WritesInDoubt,
         Self::Replays,
         Self::Joins,
+        Self::Merges,
+        Self::MergedWrites,
+        Self::MergeFallbacks,
         Self::LedgerEntries,
         Self::PermissionDenials,
+        Self::PushEvents,
+        Self::PushLosses,
+        Self::PushChannels,
+        Self::PushTopics,
+        Self::PushReads,
+        Self::PushListeners,
+        Self::Hooks,
+        Self::OutboxEntries,
+        Self::OutboxOldest,
+        Self::OutboxEnded,
+        Self::SinkEntries,
+        Self::SinkEnded,
+        Self::CacheReads,
+        Self::CacheCalls,
+        Self::CacheRenewed,
+        Self::CacheDropped,
+        Self::CacheSaved,
+        Self::CacheEntries,
+        Self::CacheBytes,
     ];
 
     /// The name, without the suffix the encoder adds to counters.
@@ -151,12 +217,35 @@ impl Metric {
             Self::WritesInDoubt => "tidegate_writes_in_doubt",
             Self::Replays => "tidegate_replays",
             Self::Joins => "tidegate_joins",
+            Self::Merges => "tidegate_merges",
+            Self::MergedWrites => "tidegate_merged_writes",
+            Self::MergeFallbacks => "tidegate_merge_fallbacks",
             Self::LedgerEntries => "tidegate_ledger_entries",
             Self::PermissionDenials => "tidegate_permission_denials",
+            Self::PushEvents => "tidegate_push_events",
+            Self::PushLosses => "tidegate_push_losses",
+            Self::PushChannels => "tidegate_push_channels",
+            Self::PushTopics => "tidegate_push_topics",
+            Self::PushReads => "tidegate_push_reads",
+            Self::PushListeners => "tidegate_push_listeners",
+            Self::Hooks => "tidegate_hooks",
+            Self::OutboxEntries => "tidegate_outbox_entries",
+            Self::OutboxOldest => "tidegate_outbox_age_seconds",
+            Self::OutboxEnded => "tidegate_outbox_ended",
+            Self::SinkEntries => "tidegate_sink_entries",
+            Self::SinkEnded => "tidegate_sink_ended",
+            Self::CacheReads => "tidegate_cache_reads",
+            Self::CacheCalls => "tidegate_cache_calls",
+            Self::CacheRenewed => "tidegate_cache_unchanged",
+            Self::CacheDropped => "tidegate_cache_dropped",
+            Self::CacheSaved => "tidegate_cache_saved_ratio",
+            Self::CacheEntries => "tidegate_cache_entries",
+            Self::CacheBytes => "tidegate_cache_bytes",
         }
     }
 
     /// What it says, in one sentence.
+    #[expect(clippy::too_many_lines, reason = "a sentence for each")]
     pub const fn help(self) -> &'static str {
         match self {
             Self::Calls => "Calls that have ended, by class and by how they ended",
@@ -217,12 +306,54 @@ impl Metric {
             Self::Joins => {
                 "Writes that waited for the end of an earlier sending of the same write, by how they were recognised"
             }
+            Self::Merges => "Bulk calls that carried single writes of callers",
+            Self::MergedWrites => "Single writes that left in bulk calls",
+            Self::MergeFallbacks => {
+                "Single writes that were sent alone after the bulk call that carried them, because its answer told nothing that was their own"
+            }
             Self::LedgerEntries => {
                 "Writes under an Idempotency-Key that are remembered, answered or without a known outcome"
             }
             Self::PermissionDenials => {
                 "Calls that the upstream refused because their credential lacks a permission"
             }
+            Self::PushEvents => {
+                "What came of an upstream's own accord, by how it came and what it was: new, late or duplicate events, and gaps in which events about a topic may have been missed"
+            }
+            Self::PushLosses => "Notification channels that ended before they were replaced, by cause",
+            Self::PushChannels => "Notification channels, open or waiting to be",
+            Self::PushTopics => {
+                "Topics that are wanted: those whose events arrive, those that wait for it, and those that the upstream rejects"
+            }
+            Self::PushReads => {
+                "Reads of what events arrive about, by what answered them: events (without which it had been a call), age, or a call"
+            }
+            Self::PushListeners => {
+                "Programs that listened to events, by how that ended: they left, or were cut off because they did not read"
+            }
+            Self::Hooks => "Deliveries to webhooks, by hook and by how they ended",
+            Self::OutboxEntries => "Writes in the outbox that are not delivered, by state",
+            Self::OutboxOldest => "Age of the oldest write in the outbox that is neither delivered nor dead",
+            Self::OutboxEnded => "Writes of the outbox that were delivered, or became dead letters",
+            Self::SinkEntries => "Events for a sink that are not delivered, by state",
+            Self::SinkEnded => {
+                "Events for a sink that were delivered, became dead letters, or were lost because too many waited"
+            }
+            Self::CacheReads => {
+                "Reads by how they were answered: from memory, by a call that others had begun, or by one of their own"
+            }
+            Self::CacheCalls => {
+                "Calls of reads that are shared, by what they were made for: a read, the renewal of an answer, or a list that renews many"
+            }
+            Self::CacheRenewed => {
+                "Answers that were renewed without being sent again, by who said that they had not changed"
+            }
+            Self::CacheDropped => "Answers that were dropped before their time, for a change or for room",
+            Self::CacheSaved => {
+                "Share of reads that cost the upstream no call, renewals and lists counted as calls"
+            }
+            Self::CacheEntries => "Answers that are kept, and how many may be",
+            Self::CacheBytes => "Bytes of answers that are kept, and how many may be",
         }
     }
 
@@ -250,10 +381,26 @@ impl Metric {
             Self::QuotaEvents => &["event"],
             Self::QuotaInstances | Self::QuotaShared => &["mode"],
             Self::TokenRequests | Self::LimitListings => &["credential", "outcome"],
-            Self::WritesInDoubt => &["ending"],
-            Self::Replays | Self::Joins => &["by"],
-            Self::LedgerEntries => &["state"],
+            Self::WritesInDoubt | Self::PushListeners | Self::OutboxEnded => &["ending"],
+            Self::Replays | Self::Joins | Self::CacheRenewed => &["by"],
+            Self::Merges | Self::MergedWrites | Self::MergeFallbacks => &["rule"],
+            Self::OutboxOldest => &["statistic"],
+            Self::LedgerEntries
+            | Self::PushChannels
+            | Self::PushTopics
+            | Self::OutboxEntries
+            | Self::CacheEntries
+            | Self::CacheBytes => &["state"],
             Self::PermissionDenials => &["credential"],
+            Self::PushEvents => &["by", "kind"],
+            Self::PushLosses => &["cause"],
+            Self::PushReads => &["answer"],
+            Self::Hooks => &["hook", "outcome"],
+            Self::SinkEntries => &["sink", "state"],
+            Self::SinkEnded => &["ending", "sink"],
+            Self::CacheReads => &["how"],
+            Self::CacheCalls | Self::CacheDropped => &["reason"],
+            Self::CacheSaved => &["since"],
         }
     }
 }

@@ -24,8 +24,9 @@ use tidegate_core::event::Event;
 use tidegate_core::key::CredentialId;
 use tidegate_core::pace::{BankSnapshot, FleetSnapshot};
 
+use crate::cache::CacheMetrics;
 use crate::name::Metric;
-use crate::tenant::{MAX_TENANTS, Now, OTHER, TenantMetrics, together};
+use crate::tenant::{Held, MAX_TENANTS, Now, OTHER, TenantMetrics, together};
 
 /// Label values of one kind that are told apart in one tenant.
 const MAX_VALUES: usize = 50;
@@ -38,8 +39,8 @@ const SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 pub(crate) type Labels = Vec<(&'static str, String)>;
-type Counters = Family<Labels, Counter>;
-type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+pub(crate) type Counters = Family<Labels, Counter>;
+pub(crate) type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Histograms = Family<Labels, Histogram, Buckets>;
 
 #[derive(Clone)]
@@ -90,8 +91,24 @@ pub struct Metrics {
     writes_in_doubt: Counters,
     pub(crate) replays: Counters,
     pub(crate) joins: Counters,
+    pub(crate) merges: Counters,
+    pub(crate) merged_writes: Counters,
+    pub(crate) merge_fallbacks: Counters,
     ledger_entries: Gauges,
     permission_denials: Counters,
+    pub(crate) push_events: Counters,
+    pub(crate) push_losses: Counters,
+    pub(crate) push_channels: Gauges,
+    pub(crate) push_topics: Gauges,
+    pub(crate) push_reads: Counters,
+    pub(crate) push_listeners: Counters,
+    pub(crate) hooks: Counters,
+    outbox_entries: Gauges,
+    outbox_oldest: Gauges,
+    pub(crate) outbox_ended: Counters,
+    sink_entries: Gauges,
+    pub(crate) sink_ended: Counters,
+    cache: CacheMetrics,
 }
 
 /// How a write is known to be one that was sent before.
@@ -162,8 +179,32 @@ impl Metrics {
             writes_in_doubt: counters(&mut registry, Metric::WritesInDoubt),
             replays: counters(&mut registry, Metric::Replays),
             joins: counters(&mut registry, Metric::Joins),
+            merges: counters(&mut registry, Metric::Merges),
+            merged_writes: counters(&mut registry, Metric::MergedWrites),
+            merge_fallbacks: counters(&mut registry, Metric::MergeFallbacks),
             ledger_entries: gauges(&mut registry, Metric::LedgerEntries),
             permission_denials: counters(&mut registry, Metric::PermissionDenials),
+            push_events: counters(&mut registry, Metric::PushEvents),
+            push_losses: counters(&mut registry, Metric::PushLosses),
+            push_channels: gauges(&mut registry, Metric::PushChannels),
+            push_topics: gauges(&mut registry, Metric::PushTopics),
+            push_reads: counters(&mut registry, Metric::PushReads),
+            push_listeners: counters(&mut registry, Metric::PushListeners),
+            hooks: counters(&mut registry, Metric::Hooks),
+            outbox_entries: gauges(&mut registry, Metric::OutboxEntries),
+            outbox_oldest: gauges(&mut registry, Metric::OutboxOldest),
+            outbox_ended: counters(&mut registry, Metric::OutboxEnded),
+            sink_entries: gauges(&mut registry, Metric::SinkEntries),
+            sink_ended: counters(&mut registry, Metric::SinkEnded),
+            cache: CacheMetrics {
+                reads: counters(&mut registry, Metric::CacheReads),
+                calls: counters(&mut registry, Metric::CacheCalls),
+                renewed: counters(&mut registry, Metric::CacheRenewed),
+                dropped: counters(&mut registry, Metric::CacheDropped),
+                saved: gauges(&mut registry, Metric::CacheSaved),
+                entries: gauges(&mut registry, Metric::CacheEntries),
+                bytes: gauges(&mut registry, Metric::CacheBytes),
+            },
             registry,
             scrape: Mutex::new(()),
             tenants: Mutex::default(),
@@ -212,9 +253,13 @@ impl Metrics {
             &self.held,
             &self.waiting,
             &self.ledger_entries,
+            &self.outbox_entries,
+            &self.outbox_oldest,
+            &self.sink_entries,
         ] {
             gauges.clear();
         }
+        self.cache.clear();
         // Of each tenant as many as all can have.
         let most = (MAX_ALL / tenants.len().max(1)).min(MAX_VALUES);
         for (label, now) in tenants {
@@ -227,14 +272,35 @@ impl Metrics {
             self.set_drift(&now.bank, most, of);
             self.set_breakers(&now.bank, most, of);
             self.set_calendar(&now.bank, of);
+            self.cache.set(&now.cache, of);
             for class in Class::ALL {
                 let waiting = now.bank.waiting.of(class);
                 self.waiting.get_or_create(&of(by_class(class))).set(as_f64(waiting as u64));
             }
+            self.set_outbox(now, of);
             let Some((answered, unknown)) = now.ledger else { continue };
             for (state, count) in [("answered", answered), ("unknown", unknown)] {
                 let labels = of(vec![("state", state.to_owned())]);
                 self.ledger_entries.get_or_create(&labels).set(as_f64(count));
+            }
+        }
+    }
+
+    fn set_outbox(&self, now: &Now, of: impl Fn(Labels) -> Labels) {
+        let states =
+            |held: &Held| [("waiting", held.waiting), ("sending", held.sending), ("dead", held.dead)];
+        if let Some(outbox) = &now.outbox {
+            for (state, count) in states(outbox) {
+                let labels = of(vec![("state", state.to_owned())]);
+                self.outbox_entries.get_or_create(&labels).set(as_f64(count));
+            }
+            let labels = of(vec![("statistic", "oldest".to_owned())]);
+            self.outbox_oldest.get_or_create(&labels).set(outbox.oldest);
+        }
+        for (sink, held) in &now.sinks {
+            for (state, count) in states(held) {
+                let labels = of(vec![("sink", sink.clone()), ("state", state.to_owned())]);
+                self.sink_entries.get_or_create(&labels).set(as_f64(count));
             }
         }
     }
@@ -366,7 +432,7 @@ fn drifts(snapshot: &BankSnapshot) -> BTreeMap<&str, FamilyDrift> {
     clippy::cast_precision_loss,
     reason = "a gauge of more than 2^53 requests says nothing more precisely"
 )]
-fn as_f64(value: u64) -> f64 {
+pub(crate) fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
@@ -544,6 +610,7 @@ mod tests {
     use tidegate_core::pace::{BreakerSnapshot, DriftSnapshot, GateSnapshot};
 
     use super::*;
+    use crate::cache::CacheNow;
 
     /// What a scrape of one tenant shows.
     fn rendered(bank: BankSnapshot) -> String {
@@ -551,7 +618,14 @@ mod tests {
     }
 
     fn shown(metrics: &Metrics, bank: BankSnapshot) -> String {
-        metrics.render(vec![Now { label: Arc::from("acme"), bank, ledger: None }])
+        metrics.render(vec![Now {
+            label: Arc::from("acme"),
+            bank,
+            ledger: None,
+            outbox: None,
+            sinks: BTreeMap::new(),
+            cache: CacheNow::default(),
+        }])
     }
 
     fn gate(partition: &str, remaining: f64, in_flight: u32) -> GateSnapshot {
@@ -585,7 +659,7 @@ mod tests {
         );
         let alone = render("share", Some(7));
         assert!(alone.contains("tidegate_quota_instances{mode=\"share\",tenant=\"acme\"} 7.0"), "{alone}");
-        assert!(!alone.contains("joined"), "a mode that is over: {alone}");
+        assert!(!alone.contains("mode=\"joined\""), "a mode that is over: {alone}");
         assert!(alone.contains("tidegate_quota_shared{mode=\"share\",tenant=\"acme\"} 0.0"), "{alone}");
         assert!(
             render("joined", Some(8)).contains("tidegate_quota_shared{mode=\"joined\",tenant=\"acme\"} 1.0")

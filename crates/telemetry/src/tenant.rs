@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tidegate_core::pace::{BankSnapshot, FleetSnapshot, WaitingSnapshot};
 
+use crate::cache::CacheNow;
 use crate::registry::{KnownBy, Labels, Metrics};
 
 /// Tenants that are told apart.
@@ -47,6 +48,30 @@ impl TenantMetrics {
         self.metrics.joins.get_or_create(&self.with(by.labels())).inc();
     }
 
+    /// A bulk call left that carries so many writes, by this rule.
+    pub fn merged(&self, rule: &str, writes: usize) {
+        let labels = self.with(vec![("rule", rule.to_owned())]);
+        self.metrics.merges.get_or_create(&labels).inc();
+        self.metrics.merged_writes.get_or_create(&labels).inc_by(writes as u64);
+    }
+
+    /// A write is sent alone, because the bulk call of this rule that carried it told nothing that is its own.
+    pub fn fell_back(&self, rule: &str) {
+        self.metrics.merge_fallbacks.get_or_create(&self.with(vec![("rule", rule.to_owned())])).inc();
+    }
+
+    /// A write of the outbox ended: `delivered` or `dead`.
+    pub fn outbox_ended(&self, ending: &'static str) {
+        let labels = self.with(vec![("ending", ending.to_owned())]);
+        self.metrics.outbox_ended.get_or_create(&labels).inc();
+    }
+
+    /// An event for a sink ended: `delivered`, `dead` or `lost`.
+    pub fn sink_ended(&self, sink: &str, ending: &'static str) {
+        let labels = self.with(vec![("ending", ending.to_owned()), ("sink", sink.to_owned())]);
+        self.metrics.sink_ended.get_or_create(&labels).inc();
+    }
+
     /// `labels`, and whose they are.
     pub(crate) fn with(&self, mut labels: Labels) -> Labels {
         labels.push(("tenant", self.label.to_string()));
@@ -63,6 +88,36 @@ pub struct Now {
     pub bank: BankSnapshot,
     /// Writes under keys that are remembered: those with an answer, and those whose outcome is not known. `None` shows nothing.
     pub ledger: Option<(u64, u64)>,
+    /// Writes that are to be sent later; `None` where there is no outbox.
+    pub outbox: Option<Held>,
+    /// Events that are to be told to sinks, by the sink's name.
+    pub sinks: BTreeMap<String, Held>,
+    /// Its kept answers.
+    pub cache: CacheNow,
+}
+
+/// What an outbox holds and has not delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Held {
+    /// To be sent.
+    pub waiting: u64,
+    /// Being sent.
+    pub sending: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Age in seconds of the oldest that is not dead.
+    pub oldest: f64,
+}
+
+impl Held {
+    fn and(self, more: Self) -> Self {
+        Self {
+            waiting: self.waiting + more.waiting,
+            sending: self.sending + more.sending,
+            dead: self.dead + more.dead,
+            oldest: self.oldest.max(more.oldest),
+        }
+    }
 }
 
 /// Those that are counted under one name, as one.
@@ -94,6 +149,15 @@ fn join(known: &mut Now, more: Now) {
     if bank.fleet.as_ref().is_none_or(joined) {
         bank.fleet = other.fleet.or(bank.fleet);
     }
+    known.outbox = match (known.outbox, more.outbox) {
+        (Some(one), Some(other)) => Some(one.and(other)),
+        (one, other) => one.or(other),
+    };
+    for (sink, held) in more.sinks {
+        let one = known.sinks.entry(sink).or_default();
+        *one = one.and(held);
+    }
+    known.cache.join(&more.cache);
     known.ledger = match (known.ledger, more.ledger) {
         (Some((answered, unknown)), Some((more, doubts))) => Some((answered + more, unknown + doubts)),
         (one, other) => one.or(other),
@@ -103,6 +167,7 @@ fn join(known: &mut Now, more: Now) {
 #[cfg(test)]
 mod tests {
     use tidegate::observe::{AttemptDone, Observer as _};
+    use tidegate_core::cache::{Bounds, Tally};
     use tidegate_core::key::Family;
 
     use super::*;
@@ -127,7 +192,16 @@ mod tests {
         let now = |tenant: &TenantMetrics| {
             let waiting = WaitingSnapshot { bulk: 2, ..WaitingSnapshot::default() };
             let bank = BankSnapshot { waiting, ..BankSnapshot::default() };
-            Now { label: Arc::clone(tenant.label()), bank, ledger: Some((1, 0)) }
+            let tally = Tally { hits: 3, fetches: 1, ..Tally::default() };
+            let cache = CacheNow { tally, entries: 1, bytes: 10, bounds: Bounds::default() };
+            Now {
+                label: Arc::clone(tenant.label()),
+                bank,
+                ledger: Some((1, 0)),
+                outbox: Some(Held { dead: 1, ..Held::default() }),
+                sinks: BTreeMap::new(),
+                cache,
+            }
         };
         let text = metrics.render(tenants.iter().map(now).collect());
         for line in [
@@ -137,6 +211,11 @@ mod tests {
             "tidegate_waiting{class=\"bulk\",tenant=\"t7\"} 2.0",
             "tidegate_waiting{class=\"bulk\",tenant=\"other\"} 10.0",
             "tidegate_ledger_entries{state=\"answered\",tenant=\"other\"} 5.0",
+            "tidegate_outbox_entries{state=\"dead\",tenant=\"other\"} 5.0",
+            "tidegate_cache_reads_total{how=\"hit\",tenant=\"t7\"} 3",
+            "tidegate_cache_reads_total{how=\"hit\",tenant=\"other\"} 15",
+            "tidegate_cache_saved_ratio{since=\"start\",tenant=\"other\"} 0.75",
+            "tidegate_cache_bytes{state=\"held\",tenant=\"other\"} 50.0",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is missing");
         }

@@ -107,7 +107,7 @@ pub(super) fn read_routes(file: &Section<'_>, tenants: &[&str]) -> Vec<RouteRule
 }
 
 /// The name of a tenant that there is. Without tables the only one's name is not known here.
-fn read_tenant(section: &Section<'_>, tenants: &[&str]) -> Option<String> {
+pub(super) fn read_tenant(section: &Section<'_>, tenants: &[&str]) -> Option<String> {
     section.parsed("tenant", |text| {
         some(text)?;
         if tenants.is_empty() || tenants.contains(&text) {

@@ -107,7 +107,7 @@ fn told(table: &Section<'_>, key: &str, secret: Result<SecretString, String>) ->
     secret.map_err(|what| table.problem(key, what)).ok()
 }
 
-fn secret_of_variable(env: &Environment, variable: &str) -> Result<SecretString, String> {
+pub(super) fn secret_of_variable(env: &Environment, variable: &str) -> Result<SecretString, String> {
     match env.get(variable)? {
         Some(secret) => Ok(SecretString::from(secret)),
         None => Err(format!("the variable {variable} is not set (set it to the secret)")),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use tidegate::transport::Http2;
 use tidegate_core::pace::{Class, Taking};
 use tidegate_core::profile::parse_duration;
 use tidegate_core::share::OnStoreLoss;
@@ -86,6 +87,8 @@ pub(super) const WRITE_TIMEOUT: Key =
     Key { name: "timeouts.write", env: &["TIDEGATE_TIMEOUTS_WRITE"], check: some_wait };
 pub(super) const BULK_TIMEOUT: Key =
     Key { name: "timeouts.bulk", env: &["TIDEGATE_TIMEOUTS_BULK"], check: some_wait };
+pub(super) const HTTP2: Key =
+    Key { name: "upstream.http2", env: &["TIDEGATE_UPSTREAM_HTTP2"], check: |text| http2(text).map(drop) };
 pub(super) const MAX_RETRIES: Key =
     Key { name: "retries.max", env: &["TIDEGATE_RETRIES_MAX"], check: |text| within(text, &RETRIES) };
 pub(super) const RETRY_BUDGET: Key =
@@ -97,6 +100,14 @@ pub(super) const CACHE_ANSWER: Key = Key {
     env: &["TIDEGATE_CACHE_MAX_ANSWER_BYTES"],
     check: |text| within(text, &SIZES),
 };
+pub(super) const MERGE_ENABLED: Key =
+    Key { name: "merge.enabled", env: &["TIDEGATE_MERGE_ENABLED"], check: on_or_off };
+pub(super) const MERGE_WINDOW: Key = Key {
+    name: "merge.window",
+    env: &["TIDEGATE_MERGE_WINDOW"],
+    check: |text| super::merging::window(text).map(drop),
+};
+pub(super) const MERGE_OFF: Key = Key { name: "merge.off", env: &["TIDEGATE_MERGE_OFF"], check: some };
 pub(super) const BREAKER_THRESHOLD: Key = Key {
     name: "breaker.threshold",
     env: &["TIDEGATE_BREAKER_THRESHOLD"],
@@ -114,6 +125,24 @@ pub(super) const WINDOWS: Key = Key {
     check: |text| super::calendar::from_text(text).map(drop),
 };
 
+pub(super) const PUSH_TOPICS: Key =
+    Key { name: "push.topics", env: &["TIDEGATE_PUSH_TOPICS"], check: topics };
+pub(super) const PUSH_FOLLOW: Key =
+    Key { name: "push.follow", env: &["TIDEGATE_PUSH_FOLLOW"], check: on_or_off };
+pub(super) const PUSH_READS: Key =
+    Key { name: "push.reads", env: &["TIDEGATE_PUSH_READS"], check: |text| within(text, &READS) };
+pub(super) const PUSH_WITHIN: Key =
+    Key { name: "push.within", env: &["TIDEGATE_PUSH_WITHIN"], check: some_wait };
+pub(super) const PUSH_IDLE: Key = Key { name: "push.idle", env: &["TIDEGATE_PUSH_IDLE"], check: some_wait };
+pub(super) const PUSH_SILENT: Key =
+    Key { name: "push.silent", env: &["TIDEGATE_PUSH_SILENT"], check: |text| within(text, &SILENT) };
+
+/// Reads that make a path followed.
+pub(super) const READS: RangeInclusive<u64> = 1..=1000;
+
+/// Heartbeats without a word.
+pub(super) const SILENT: RangeInclusive<u64> = 2..=10;
+
 /// Retries of one call.
 pub(super) const RETRIES: RangeInclusive<u64> = 0..=100;
 
@@ -127,6 +156,20 @@ pub(super) const SIZES: RangeInclusive<u64> = 0..=4_000_000_000;
 pub(super) const THRESHOLD: RangeInclusive<u64> = 1..=100;
 
 pub(super) const STATE_FILE: Key = Key { name: "state.file", env: &["TIDEGATE_STATE_FILE"], check: some };
+
+pub(super) const OUTBOX_PATH: Key = Key { name: "outbox.path", env: &["TIDEGATE_OUTBOX_PATH"], check: some };
+pub(super) const OUTBOX_ENTRIES: Key = Key {
+    name: "outbox.max_entries",
+    env: &["TIDEGATE_OUTBOX_MAX_ENTRIES"],
+    check: |text| within(text, &OUTBOX_SIZES),
+};
+pub(super) const OUTBOX_BYTES: Key =
+    Key { name: "outbox.max_bytes", env: &["TIDEGATE_OUTBOX_MAX_BYTES"], check: |text| within(text, &SIZES) };
+pub(super) const OUTBOX_KEEP: Key =
+    Key { name: "outbox.keep", env: &["TIDEGATE_OUTBOX_KEEP"], check: some_wait };
+
+/// Entries of an outbox: all of them are known in memory, by some hundred bytes each.
+pub(super) const OUTBOX_SIZES: RangeInclusive<u64> = 1..=1_000_000;
 
 pub(super) const QUOTA_STORE: Key = Key { name: "quota.store", env: &["TIDEGATE_QUOTA_STORE"], check: store };
 pub(super) const QUOTA_PREFIX: Key =
@@ -170,7 +213,7 @@ pub(super) const INSTANCES: RangeInclusive<u64> = 1..=10_000;
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(2);
 
 /// All keys with an environment form, in the order they are documented.
-pub(super) const KEYS: [&Key; 49] = [
+pub(super) const KEYS: [&Key; 63] = [
     &PROFILE,
     &REGION,
     &API,
@@ -198,16 +241,24 @@ pub(super) const KEYS: [&Key; 49] = [
     &READ_TIMEOUT,
     &WRITE_TIMEOUT,
     &BULK_TIMEOUT,
+    &HTTP2,
     &MAX_RETRIES,
     &RETRY_BUDGET,
     &CACHE_BYTES,
     &CACHE_ANSWER,
+    &MERGE_ENABLED,
+    &MERGE_WINDOW,
+    &MERGE_OFF,
     &BREAKER_THRESHOLD,
     &COOL_DOWN,
     &LONGEST_COOL_DOWN,
     &STATE_DIR,
     &STATE_UNKNOWN,
     &STATE_FILE,
+    &OUTBOX_PATH,
+    &OUTBOX_ENTRIES,
+    &OUTBOX_BYTES,
+    &OUTBOX_KEEP,
     &QUOTA_STORE,
     &QUOTA_PREFIX,
     &ON_STORE_LOSS,
@@ -218,6 +269,12 @@ pub(super) const KEYS: [&Key; 49] = [
     &QUOTA_PASSWORD_FILE,
     &QUOTA_CA_FILE,
     &TOKEN_KEY_FILE,
+    &PUSH_TOPICS,
+    &PUSH_FOLLOW,
+    &PUSH_READS,
+    &PUSH_WITHIN,
+    &PUSH_IDLE,
+    &PUSH_SILENT,
     &INSTANCE,
     &WINDOWS,
 ];
@@ -244,6 +301,10 @@ pub(super) fn some(text: &str) -> Result<(), String> {
     } else {
         Ok(())
     }
+}
+
+fn topics(text: &str) -> Result<(), String> {
+    text.split(',').try_for_each(|text| tidegate_core::push::topic(text.trim()).map(drop))
 }
 
 pub(super) fn address(text: &str) -> Result<(), String> {
@@ -372,6 +433,12 @@ pub(super) fn stagger(text: &str) -> Result<Option<(Duration, Duration)>, String
         return Err(format!("`{text}` ends before it begins (write the shorter one first)"));
     }
     Ok(Some((least, most)))
+}
+
+/// Whether HTTP/2 is spoken to upstreams.
+pub(super) fn http2(text: &str) -> Result<Http2, String> {
+    let found = Http2::ALL.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, http2)| http2).ok_or_else(|| format!("`{text}` is none of auto, off and prior-knowledge"))
 }
 
 pub(super) fn fresh_or_spent(text: &str) -> Result<(), String> {

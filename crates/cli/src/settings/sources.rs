@@ -13,11 +13,11 @@ use super::credential::{Secrets, read_classes};
 use super::keys::{
     ADMIN, ANONYMOUS, API, BREAKER_THRESHOLD, BUDGET, BULK_TIMEOUT, CACHE_ANSWER, CACHE_BYTES, CLASSES,
     CLIENT_ID, CLIENT_SECRET_FILE, CONFIG_ENV, CONNECT_TIMEOUT, COOL_DOWN, CREDENTIAL_NAME, FETCH_LIMITS,
-    HOSTS, INSTANCE, KEYS, Key, LISTEN, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS, OTHER_ENV,
-    PROFILE, QUOTA_PASSWORD_ENV, READ_TIMEOUT, REGION, RETRIES, RETRY_BUDGET, SECRET_ENV, SIZES, STATE_DIR,
-    STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, TOKEN_KEY_ENV, WRITE_TIMEOUT,
+    HOSTS, HTTP2, INSTANCE, KEYS, Key, LISTEN, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, MAX_WAIT, ORIGINS,
+    OTHER_ENV, PROFILE, QUOTA_PASSWORD_ENV, READ_TIMEOUT, REGION, RETRIES, RETRY_BUDGET, SECRET_ENV, SIZES,
+    STATE_DIR, STATE_FILE, STATE_UNKNOWN, TENANT, THRESHOLD, TOKEN_KEY_ENV, WRITE_TIMEOUT,
 };
-use super::{Settings, callers, quota, tenants};
+use super::{Settings, callers, merging, outbox, push, quota, tenants};
 use crate::args::Connection;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -112,6 +112,7 @@ fn from_file(file: &Section<'_>, env: &Environment, asked: Option<&str>) -> Sett
     let names: Vec<&str> = settings.tenants.iter().map(|table| table.name.as_str()).collect();
     settings.callers = callers::read_callers(file, &names);
     settings.routes = callers::read_routes(file, &names);
+    settings.hooks = push::read_hooks(file, &names, env);
     settings.set(&FETCH_LIMITS, file.boolean(FETCH_LIMITS.name).map(|fetch| fetch.to_string()));
     if let Some(credential) = file.section("credential") {
         for key in [&CREDENTIAL_NAME, &CLIENT_ID, &CLIENT_SECRET_FILE] {
@@ -148,6 +149,9 @@ fn from_file(file: &Section<'_>, env: &Environment, asked: Option<&str>) -> Sett
             settings.set(key, text(&timeouts, key));
         }
     }
+    if let Some(upstream) = file.section("upstream") {
+        settings.set(&HTTP2, text(&upstream, &HTTP2));
+    }
     let number = |section: &Section<'_>, key: &Key, range| {
         section.integer(last(key.name), range).map(|number: u64| number.to_string())
     };
@@ -169,10 +173,20 @@ fn from_file(file: &Section<'_>, env: &Environment, asked: Option<&str>) -> Sett
     if let Some(section) = file.section("quota") {
         quota::read(&section, &mut settings);
     }
+    if let Some(section) = file.section("outbox") {
+        outbox::read(&section, &mut settings);
+    }
+    settings.sinks = outbox::read_sinks(file, env);
+    if let Some(section) = file.section("push") {
+        push::read(&section, &mut settings.texts);
+    }
     if let Some(cache) = file.section("cache") {
         for key in [&CACHE_BYTES, &CACHE_ANSWER] {
             settings.set(key, number(&cache, key, &SIZES));
         }
+    }
+    if let Some(section) = file.section("merge") {
+        merging::read(&section, &mut settings);
     }
     settings.limits = read_limits(file);
     settings.fresh = read_fresh(file);

@@ -64,6 +64,9 @@ fn read_one_tenant(section: &Section<'_>, name: String, secrets: Secrets<'_>) ->
         let own = quota.parsed("prefix", |text| prefix(text).map(|()| text.to_owned()));
         texts.extend(own.map(|own| (QUOTA_PREFIX.name, own)));
     }
+    if let Some(push) = section.section("push") {
+        super::push::read(&push, &mut texts);
+    }
     let (mut credential, mut class_credentials) = (None, OfClasses::default());
     if section.has("credential")
         && let Some(table) = section.section("credential")

@@ -71,6 +71,16 @@ fn a_region_that_nobody_has_named_is_told_with_where_it_comes_from() {
 }
 
 #[test]
+fn a_profile_with_one_host_needs_neither_region_nor_address() {
+    let github = Connection { profile: Some("github".to_owned()), ..connection() };
+    let upstream = Settings::load(&github, &env(&[])).unwrap().upstream().unwrap();
+    assert_eq!(
+        (upstream.api.as_str(), upstream.login.as_str()),
+        ("https://api.github.com", "https://github.com")
+    );
+}
+
+#[test]
 fn limits_are_fetched_unless_a_flag_a_variable_or_the_file_says_no() {
     let fetches = |connection: &Connection, pairs: &[(&str, &str)]| {
         Settings::load(connection, &env(pairs)).unwrap().upstream().unwrap().fetch_limits

@@ -15,8 +15,8 @@ use tidegate_core::profile::Timeouts;
 use super::Settings;
 use super::keys::{
     API, BREAKER_THRESHOLD, BULK_TIMEOUT, CLASSES, CLIENT_ID, CLIENT_SECRET_FILE, CONNECT_TIMEOUT, COOL_DOWN,
-    CREDENTIAL_NAME, FETCH_LIMITS, Key, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, PROFILE, READ_TIMEOUT, REGION,
-    RETRY_BUDGET, SECRET_ENV, STATE_UNKNOWN, TENANT, WRITE_TIMEOUT,
+    CREDENTIAL_NAME, FETCH_LIMITS, HTTP2, Key, LOGIN, LONGEST_COOL_DOWN, MAX_RETRIES, PROFILE, READ_TIMEOUT,
+    REGION, RETRY_BUDGET, SECRET_ENV, STATE_UNKNOWN, TENANT, WRITE_TIMEOUT, http2,
 };
 use super::sources::{read, secret_in};
 use crate::failure::{Failure, together};
@@ -105,6 +105,7 @@ impl Settings {
         for told in self.cut_reserves(&config) {
             tracing::warn!(target: "tidegate", "{told}");
         }
+        config.http2 = self.get(&HTTP2).and_then(|text| http2(text).ok()).unwrap_or_default();
         config.quota = quota;
         if let Some(told) = super::quota::per_token(&config) {
             tracing::warn!(target: "tidegate", "{told}");
@@ -192,11 +193,9 @@ impl Settings {
     }
 
     fn hosts(&self, profile: &Profile) -> Result<(String, String), Failure> {
-        let of_region = match (self.get(&REGION), profile.regions.as_ref().and_then(|r| r.default.as_deref()))
-        {
-            (Some(region), _) => Some(profile.hosts(region).ok_or_else(|| unknown_region(profile, region))?),
-            (None, Some(default)) => profile.hosts(default),
-            (None, None) => None,
+        let of_region = match self.get(&REGION) {
+            Some(region) => Some(profile.hosts(region).ok_or_else(|| unknown_region(profile, region))?),
+            None => profile.hosts(""),
         };
         let (region_api, region_login) = of_region.unzip();
         let url = |host: String| format!("https://{host}");

@@ -140,7 +140,7 @@ fn profile(world: &World, kind: Upstream) -> String {
     if kind == Upstream::Shows {
         let genesys = Profile::builtin_text("genesys").unwrap();
         let from = genesys.find("[[reconcile]]").unwrap();
-        let to = from + genesys[from..].find("[oauth]").unwrap();
+        let to = from + genesys[from..].find("[[merge]]").unwrap();
         // Longer than the simulator takes to execute late, and to show what it holds.
         let rules = genesys[from..to].replace("settle = \"30s\"", "settle = \"2s\"");
         let rules = rules.replace("settle = \"10s\"", "settle = \"2s\"");

@@ -101,7 +101,8 @@ impl Fresh {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether an answer says that its body is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || kind.ends_with("+json")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use tidegate_core::idempotency::{BodyDigest, Transaction, Write};
-use tidegate_core::key::{Family, normalise};
+use tidegate_core::key::normalise;
 use tidegate_core::pace::Class;
 use tower::Service;
 
@@ -82,10 +82,9 @@ fn prepare(upstream: &Upstream, mut request: Request<RequestBody>) -> Result<Pre
         Error::new(ErrorKind::Invalid, &method, path, CallReport::default()).with_source(why)
     };
     let raw_path = request.uri().path();
-    let segments = upstream.profile().family_segments;
     let path = normalise(raw_path).map_err(|problem| invalid(raw_path, problem.to_string()))?.into_owned();
-    let family =
-        Family::with_segments(&path, segments).map_err(|problem| invalid(raw_path, problem.to_string()))?;
+    let family = upstream.profile().family(&method, &path);
+    let family = family.map_err(|problem| invalid(raw_path, problem.to_string()))?;
     let slash = if raw_path.len() > 1 && raw_path.ends_with('/') && path != "/" { "/" } else { "" };
     let target = match request.uri().query() {
         Some(query) => format!("{path}{slash}?{query}"),

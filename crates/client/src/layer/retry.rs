@@ -107,7 +107,6 @@ struct Run {
 }
 
 /// What to do after an attempt.
-#[expect(clippy::large_enum_variant, reason = "a step is looked at once, where it was made")]
 enum Step {
     Done(Result<Response<ResponseBody>, Error>),
     /// Send again, not before this instant, because of this.

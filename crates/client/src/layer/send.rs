@@ -18,11 +18,12 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use tidegate_core::classify::{Delivery, Failure};
-use tidegate_core::observe::{Observation, observe, observe_body};
+use tidegate_core::observe::{Observation, observe, observe_body, observe_told};
 use tidegate_core::pace::{Answer, AnswerKind, Class};
 use tidegate_core::profile::Profile;
 use tower::Service;
 
+use super::fresh::is_json;
 use super::{Answered, Attempt, AttemptError, BoxFuture};
 use crate::body::ResponseBody;
 use crate::call::Call;
@@ -57,23 +58,29 @@ impl Send {
         Self { wire, profile, clock, observers }
     }
 
-    fn options(&self, call: &Call) -> SendOptions {
+    /// How long an upstream may take to answer a call.
+    fn patience(&self, call: &Call) -> Duration {
         let timeouts = &self.profile.timeouts;
-        let timeout = match (call.class, call.is_read()) {
+        match (call.class, call.is_read()) {
             (_, false) => timeouts.write,
             (Class::Bulk, true) => timeouts.bulk,
             (_, true) => timeouts.read,
-        };
+        }
+    }
+
+    fn options(&self, call: &Call) -> SendOptions {
         // A read whose answer comes after its deadline is worthless; a write that has left is awaited to its end.
         let left = call.deadline.filter(|_| call.is_read()).map(|deadline| deadline - self.clock.now());
-        SendOptions { timeout: timeout.min(left.unwrap_or(Duration::MAX)), careful: !call.is_read() }
+        let timeout = self.patience(call).min(left.unwrap_or(Duration::MAX));
+        SendOptions { timeout, careful: !call.is_read() }
     }
 
     /// Sends, and tells everybody how it ended.
     async fn exchange(self, attempt: Attempt) -> Result<Answered, AttemptError> {
         let Attempt { call, request, ticket, lent, .. } = attempt;
         let left_at = self.clock.now();
-        let sent = self.wire.send(request, self.options(&call)).await;
+        let options = self.options(&call);
+        let sent = self.wire.send(request, options).await;
         let took = self.clock.now() - left_at;
         self.observers.attempt(&AttemptDone {
             family: &call.family,
@@ -90,12 +97,20 @@ impl Send {
                     }
                     _ => {}
                 }
-                let (response, seen, throttled) = self.read(response).await;
+                let (response, seen, throttled) = self.read(&call, response).await;
                 if let Some(ticket) = ticket {
                     let answer = Answer { kind: kind_of(response.status(), throttled), observation: &seen };
                     ticket.answered(&answer, &call.family, Some(took));
                 }
                 Ok(Answered { response, seen, throttled, took })
+            }
+            // That somebody was in a hurry says nothing of the upstream: what it may have counted stays spent, and that is all.
+            Err(error)
+                if matches!(error.failure, Failure::TimedOut { .. })
+                    && options.timeout < self.patience(&call) =>
+            {
+                drop(ticket);
+                Err(AttemptError::Send(error))
             }
             Err(error) => {
                 if let Some(ticket) = ticket {
@@ -109,14 +124,22 @@ impl Send {
     }
 
     /// Reads what an answer says about limits; the body is looked into where it decides whether the answer is a
-    /// throttle, and where it can name the limit of one.
-    async fn read(&self, response: Response<ResponseBody>) -> (Response<ResponseBody>, Observation, bool) {
+    /// throttle, where it can name the limit of one, and where the profile says that it describes a limit.
+    async fn read(
+        &self,
+        call: &Call,
+        response: Response<ResponseBody>,
+    ) -> (Response<ResponseBody>, Observation, bool) {
         let (parts, body) = response.into_parts();
         let Profile { headers, throttle, .. } = &*self.profile;
         let status = parts.status.as_u16();
         let mut seen = observe(headers, parts.status, &parts.headers, self.clock.wall());
         let throttled = throttle.applies(status, &seen, &[]);
-        if !throttled && !throttle.needs_body(status) {
+        let told = self.profile.body_rule(&call.method, &call.path);
+        // Of what was asked for, only JSON can say such things: a download is not held up for it.
+        let decides = told.is_some() || throttle.needs_body(status);
+        let refused = parts.status.is_client_error() || parts.status.is_server_error();
+        if !throttled && !(decides && (refused || is_json(&parts.headers))) {
             return (Response::from_parts(parts, body), seen, false);
         }
         let (read, body) = body.peek(PEEK, PEEK_WITHIN).await;
@@ -124,6 +147,12 @@ impl Send {
             observe_body(headers, parts.status, &read, &mut seen);
         }
         let throttled = throttled || throttle.applies(status, &seen, &read);
+        if let Some(rule) = told {
+            observe_told(rule, &read, throttled, &mut seen);
+        }
+        if throttled {
+            seen.retry_after = seen.retry_after.or_else(|| throttle.wait(status, &seen, &read));
+        }
         (Response::from_parts(parts, body), seen, throttled)
     }
 }

@@ -19,6 +19,8 @@ impl Pacer {
         let link = Link { store: Arc::clone(&quota.store), bank, changed: Arc::default() };
         if self.shared.link.set(link).is_ok() {
             self.shared.state.lock().bank.share(quota.config);
+            // It makes itself known to the others, though nobody calls.
+            self.locked(|_, _| ());
         }
     }
 

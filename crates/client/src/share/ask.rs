@@ -92,9 +92,11 @@ impl SharedQuota {
             salt: Clock::start().seed(),
             slack: 0,
             heard: None,
+            answered: 0,
             limits: Vec::new(),
             asks: Vec::new(),
             doors: Vec::new(),
+            leaves: false,
         };
         ask(|| self.store.exchange(bank, &said)).await.map(|reply| reply.holders)
     }

@@ -253,7 +253,8 @@ impl TokenEndpoint {
         let seen = observe(&self.profile.headers, status, response.headers(), self.clock.wall());
         let throttle = self.profile.oauth.as_ref().map_or(&self.profile.throttle, |oauth| &oauth.throttle);
         if throttle.applies(status.as_u16(), &seen, body) {
-            return GrantError::Throttled { hint: seen.retry_after, asked: true };
+            let hint = seen.retry_after.or_else(|| throttle.wait(status.as_u16(), &seen, body));
+            return GrantError::Throttled { hint, asked: true };
         }
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -35,6 +35,8 @@ struct Counts {
     uploading: AtomicBool,
     /// The body of the current request was given up before its end.
     cut: AtomicBool,
+    /// The stream is dropped.
+    gone: AtomicBool,
 }
 
 impl Meter {
@@ -46,6 +48,11 @@ impl Meter {
     /// Bytes read so far.
     pub(super) fn read(&self) -> u64 {
         self.0.read.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection's stream is dropped, so that nothing more can be written.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.gone.load(Ordering::Acquire)
     }
 
     /// Whether the request in progress still has a body to hand over.
@@ -88,6 +95,12 @@ impl<T> Metered<T> {
     pub(super) fn new(stream: T) -> (Self, Meter) {
         let meter = Meter::default();
         (Self { stream, meter: meter.clone() }, meter)
+    }
+}
+
+impl<T> Drop for Metered<T> {
+    fn drop(&mut self) {
+        self.meter.0.gone.store(true, Ordering::Release);
     }
 }
 

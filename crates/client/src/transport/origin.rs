@@ -46,6 +46,14 @@ impl Origin {
         Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
     }
 
+    /// The absolute form of a target in origin form, which HTTP/2 sends in parts (RFC 9113 §8.3.1).
+    pub(super) fn uri_of(&self, target: &Uri) -> Uri {
+        let mut parts = target.clone().into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
+    }
+
     /// Whether requests are encrypted.
     pub(super) fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS

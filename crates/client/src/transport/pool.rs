@@ -27,7 +27,7 @@ use super::origin::Origin;
 const MAX_IDLE: usize = 256;
 
 /// An idle connection is not used after this time: below the 60 s that load balancers commonly allow.
-const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
+pub(super) const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
 
 /// Half of how long an observed close is remembered at most.
 const MEMORY: Duration = Duration::from_mins(10);
@@ -95,15 +95,15 @@ impl Idle {
 pub(super) struct IdleSince(AtomicU64);
 
 impl IdleSince {
-    fn set(&self, now: Mono) {
+    pub(super) fn set(&self, now: Mono) {
         self.0.store(now.as_nanos().max(1), Ordering::Release);
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.store(0, Ordering::Release);
     }
 
-    fn get(&self) -> Option<Mono> {
+    pub(super) fn get(&self) -> Option<Mono> {
         Some(self.0.load(Ordering::Acquire)).filter(|nanos| *nanos > 0).map(Mono::from_nanos)
     }
 }
@@ -152,6 +152,11 @@ impl Pool {
         Self { store: Arc::clone(store), number, patience: Mutex::default() }
     }
 
+    /// For less than how long a connection may have been idle that a `careful` caller uses.
+    pub(super) fn careful_limit(&self, now: Mono) -> Duration {
+        self.patience.lock().careful_limit(now)
+    }
+
     /// Takes an idle connection to `origin`. A `careful` caller gets only one that is surely still open.
     pub(super) fn take(
         &self,
@@ -159,7 +164,7 @@ impl Pool {
         now: Mono,
         careful: bool,
     ) -> Option<(Connection, Arc<IdleSince>)> {
-        let limit = if careful { self.patience.lock().careful_limit(now) } else { MAX_IDLE_TIME };
+        let limit = if careful { self.careful_limit(now) } else { MAX_IDLE_TIME };
         let mut all = self.store.idle.lock();
         let Idle { shelves, count, .. } = &mut *all;
         let idlers = shelves.get_mut(&self.number)?.get_mut(origin)?;
@@ -233,6 +238,7 @@ impl Drop for Pool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connect::{Opened, Speak};
     use super::*;
 
     fn at(secs: u64) -> Mono {
@@ -262,7 +268,10 @@ mod tests {
         let connector = super::super::connect::Connector::new(Duration::from_secs(5));
         let mut connections = Vec::new();
         for _ in 0..count {
-            connections.push(connector.connect(&origin, || ()).await.unwrap());
+            let (clock, idle) = (crate::clock::Clock::start(), Arc::default());
+            let opened = connector.connect(&origin, Speak::Http1, (clock, &idle), || ()).await.unwrap();
+            let Opened::One(connection) = opened else { panic!("{opened:?}") };
+            connections.push(connection);
         }
         (origin, connections)
     }

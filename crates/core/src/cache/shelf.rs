@@ -8,33 +8,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::CacheKey;
-use super::terms::Terms;
+use super::trip::Trip;
 use super::{Bounds, Kept};
+use crate::schedule::Class;
 use crate::time::Mono;
 
 /// An answer that may be given again.
 #[derive(Debug)]
 pub(super) struct Entry<Q, B> {
     pub(super) kept: Arc<Kept<B>>,
-    pub(super) terms: Terms,
+    /// How old it may become.
+    pub(super) lifetime: Duration,
     /// What it takes to ask again.
     pub(super) ask: Q,
+    /// What that takes to keep, in bytes.
+    pub(super) ask_length: usize,
     /// The index of the rule under which it is kept.
     pub(super) rule: Option<usize>,
     /// Whether its request has conditions of its reader's.
     pub(super) conditional: bool,
     /// How long asking takes.
-    pub(super) took: Duration,
+    pub(super) trip: Trip,
     /// When it is to be asked for again, if somebody wants it.
     pub(super) renew_at: Option<Mono>,
 }
 
 impl<Q, B> Entry<Q, B> {
+    /// When its time is over.
+    pub(super) fn end(&self) -> Mono {
+        self.kept.sent + self.life()
+    }
+
+    /// How long it holds, from the instant its request left.
+    pub(super) fn life(&self) -> Duration {
+        self.lifetime.saturating_sub(self.kept.initial_age)
+    }
+
     /// What it counts against the bound of bytes.
     fn size(&self) -> usize {
         let headers = self.kept.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        // Headers are kept twice: as they are given, and for the rules of caching.
-        self.kept.length + 2 * headers.sum::<usize>() + OVERHEAD
+        self.kept.length + headers.sum::<usize>() + self.kept.vary.size() + self.ask_length + OVERHEAD
     }
 }
 
@@ -48,8 +61,8 @@ struct Place<Q, B> {
     size: usize,
     /// Its place in the order of use.
     used: u64,
-    /// Whether it was given to anybody since its request left.
-    wanted: bool,
+    /// The most urgent class of those to whom it was given since its request left.
+    wanted: Option<Class>,
 }
 
 /// All entries of a tenant.
@@ -79,6 +92,11 @@ impl<Q, B> Shelf<Q, B> {
         }
     }
 
+    /// How many entries there may be.
+    pub(super) fn most(&self) -> usize {
+        self.bounds.entries
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -95,20 +113,21 @@ impl<Q, B> Shelf<Q, B> {
         self.entries.get(key).map(|place| &place.entry)
     }
 
-    /// Whether it was given to anybody since its request left.
-    pub(super) fn is_wanted(&self, key: &CacheKey) -> bool {
-        self.entries.get(key).is_some_and(|place| place.wanted)
+    /// The most urgent class of those to whom it was given since its request left, if it was.
+    pub(super) fn wanted(&self, key: &CacheKey) -> Option<Class> {
+        self.entries.get(key)?.wanted
     }
 
-    /// Notes that an entry was given to somebody.
-    pub(super) fn touch(&mut self, key: &CacheKey) {
+    /// Notes that an entry was given to somebody who reads as `class`.
+    pub(super) fn touch(&mut self, key: &CacheKey, class: Class) {
         let Some(place) = self.entries.get_mut(key) else { return };
         self.order.remove(&place.used);
         self.uses += 1;
         place.used = self.uses;
         self.order.insert(self.uses, key.clone());
-        let was_wanted = std::mem::replace(&mut place.wanted, true);
-        if let Some(at) = place.entry.renew_at.filter(|_| !was_wanted) {
+        let before = place.wanted;
+        place.wanted = Some(before.map_or(class, |before| before.min(class)));
+        if let Some(at) = place.entry.renew_at.filter(|_| before.is_none()) {
             self.due.insert((at, key.clone()));
         }
     }
@@ -123,7 +142,7 @@ impl<Q, B> Shelf<Q, B> {
         self.uses += 1;
         self.bytes += size;
         self.order.insert(self.uses, key.clone());
-        self.entries.insert(key.clone(), Place { entry, size, used: self.uses, wanted: false });
+        self.entries.insert(key.clone(), Place { entry, size, used: self.uses, wanted: None });
         while self.bytes > self.bounds.bytes || self.entries.len() > self.bounds.entries {
             let Some((_, oldest)) = self.order.first_key_value() else { break };
             let oldest = oldest.clone();
@@ -147,9 +166,28 @@ impl<Q, B> Shelf<Q, B> {
         keys_at(&self.entries, path, below)
     }
 
+    /// The keys of all that is kept.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &CacheKey> {
+        self.entries.keys()
+    }
+
     /// When the first wanted entry is to be renewed.
     pub(super) fn wake(&self) -> Option<Mono> {
         self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Wanted entries whose time to be renewed has come by `until`, the first ones first.
+    pub(super) fn due_by(&self, until: Mono) -> impl Iterator<Item = (Mono, &CacheKey, &Entry<Q, B>)> {
+        let due = self.due.iter().take_while(move |(at, _)| *at <= until);
+        due.filter_map(|(at, key)| Some((*at, key, self.get(key)?)))
+    }
+
+    /// Takes a wanted entry out of the line of those that are to be renewed; it stays on the shelf.
+    pub(super) fn not_due(&mut self, key: &CacheKey) {
+        let Some(place) = self.entries.get_mut(key) else { return };
+        if let Some(at) = place.entry.renew_at.take() {
+            self.due.remove(&(at, key.clone()));
+        }
     }
 
     /// Takes a wanted entry whose time to be renewed has come out of the line; it stays on the shelf.

@@ -8,22 +8,32 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request, response};
-use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
+use http_cache_semantics::{CacheOptions, CachePolicy};
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::rule::{FreshRule, LONGEST};
+use super::vary::Vary;
 use super::wants::Wants;
 use crate::time::Wall;
 
-/// What is known about an answer's age and its validators.
-#[derive(Clone, Debug)]
+/// What is known about how long and to whom an answer may be given.
+#[derive(Debug)]
 pub(super) struct Terms {
-    policy: CachePolicy,
+    /// On what of its request it depends.
+    pub(super) vary: Vary,
+    /// Whether it is for its own reader only.
+    pub(super) is_own: bool,
     /// How old it may become; zero where it must not be given again.
     pub(super) lifetime: Duration,
     /// How old it was when its request left: other caches tell so.
     pub(super) initial_age: Duration,
 }
+
+/// Put into the extensions of an answer that refuses although its status says otherwise: some upstreams throttle with 200. It is
+/// an event, no fact, and not given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusesNow;
 
 const OPTIONS: CacheOptions = CacheOptions {
     shared: false,
@@ -51,72 +61,81 @@ impl Terms {
         response: &response::Parts,
         sent: Wall,
     ) -> Self {
-        let request = without_secrets(request);
-        let answer = bodiless(response);
-        Self::under(
-            rule,
-            &Wants::read(request.headers()),
-            CachePolicy::new_options(&request, &answer, instant(sent).into(), OPTIONS),
-            response,
-            sent,
-        )
-    }
-
-    fn under(
-        rule: Option<&FreshRule>,
-        wants: &Wants,
-        policy: CachePolicy,
-        response: &response::Parts,
-        sent: Wall,
-    ) -> Self {
-        let initial_age = policy.age(instant(sent).into());
-        let varies =
-            response.headers.get_all(header::VARY).iter().any(|vary| vary.as_bytes().contains(&b'*'));
-        let personal = response.headers.contains_key(header::SET_COOKIE);
+        let policy = policy(request, response, sent);
+        let now = instant(sent).into();
+        let initial_age = policy.age(now);
+        let vary = Vary::of(&request.headers, &response.headers);
+        let is_own = vary == Vary::Any || response.headers.contains_key(header::SET_COOKIE);
+        let refused = response.extensions.get::<RefusesNow>().is_some();
         let lifetime = match rule {
-            _ if varies || personal || wants.no_store => Duration::ZERO,
+            _ if is_own || refused || Wants::read(&request.headers).no_store => Duration::ZERO,
             Some(rule) if FACTS.contains(&response.status) => rule.max_age,
-            None if policy.is_storable() => {
-                (policy.time_to_live(instant(sent).into()) + initial_age).min(LONGEST)
-            }
+            None if policy.is_storable() => (policy.time_to_live(now) + initial_age).min(LONGEST),
             Some(_) | None => Duration::ZERO,
         };
-        Self { policy, lifetime, initial_age }
+        Self { vary, is_own, lifetime, initial_age }
     }
+}
 
-    /// Whether the answer is one to `request` too, by what it names in `Vary`.
-    pub(super) fn fits(&self, request: &request::Parts) -> bool {
-        let request = without_secrets(request);
-        match self.policy.before_request(&request, Timestamp::UNIX_EPOCH.into()) {
-            http_cache_semantics::BeforeRequest::Fresh(_) => true,
-            http_cache_semantics::BeforeRequest::Stale { matches, .. } => matches,
-        }
+/// The head of a kept answer after the upstream said "not modified" at `sent` (RFC 9111, sections 3.2 and 4.3.4); `None` where it spoke of
+/// another answer.
+///
+/// An answer without any validator speaks of the one that was asked about: its request carried the validators of this one alone.
+pub(super) fn renewed(
+    old: (StatusCode, &HeaderMap),
+    mut response: response::Parts,
+    sent: Wall,
+) -> Option<response::Parts> {
+    let (status, kept) = old;
+    if !speaks_of(kept, &response.headers) {
+        return None;
     }
+    for name in OF_THE_BODY {
+        response.headers.remove(name);
+    }
+    // A recipient with a clock adds what the upstream left out (RFC 9110, section 6.6.1): `Expires` counts from it.
+    if !response.headers.contains_key(header::DATE)
+        && let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&instant(sent))
+        && let Ok(date) = HeaderValue::try_from(date)
+    {
+        response.headers.insert(header::DATE, date);
+    }
+    let mut merged = kept.clone();
+    for name in response.headers.keys() {
+        merged.remove(name);
+    }
+    for (name, value) in &response.headers {
+        merged.append(name, value.clone());
+    }
+    response.status = status;
+    response.headers = merged;
+    Some(response)
+}
 
-    /// The terms and the head of the kept answer after the upstream said "not modified"; `None` where it spoke of another
-    /// answer.
-    pub(super) fn renewed(
-        &self,
-        rule: Option<&FreshRule>,
-        request: &request::Parts,
-        response: &response::Parts,
-        sent: Wall,
-    ) -> Option<(Self, response::Parts)> {
-        let request = without_secrets(request);
-        match self.policy.after_response(&request, &bodiless(response), instant(sent).into()) {
-            AfterResponse::NotModified(policy, mut head) => {
-                // What the library adds for a cache that answers at once; ours is added when it is given.
-                head.headers.remove(header::AGE);
-                if let Some(date) = response.headers.get(header::DATE) {
-                    head.headers.insert(header::DATE, date.clone());
-                }
-                let wants = Wants::read(request.headers());
-                let terms = Self::under(rule, &wants, policy, &head, sent);
-                Some((terms, head))
-            }
-            AfterResponse::Modified(..) => None,
-        }
+/// Headers that say what the body is, which a 304 does not have (RFC 9111, section 3.2).
+const OF_THE_BODY: [HeaderName; 5] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+];
+
+/// Whether a 304 with the headers `new` speaks of what is kept.
+fn speaks_of(kept: &HeaderMap, new: &HeaderMap) -> bool {
+    if let Some(tag) = new.get(header::ETAG) {
+        return kept.get(header::ETAG).is_some_and(|kept| opaque(kept) == opaque(tag));
     }
+    match new.get(header::LAST_MODIFIED) {
+        Some(modified) => kept.get(header::LAST_MODIFIED) == Some(modified),
+        None => true,
+    }
+}
+
+/// A tag without its `W/`: conditions on reads compare weakly (RFC 9110, section 13.1.2).
+fn opaque(tag: &HeaderValue) -> &[u8] {
+    let tag = tag.as_bytes().trim_ascii();
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// What to send with a request, so that the upstream need not repeat an answer with these headers if it did not change. Empty
@@ -127,22 +146,18 @@ pub(super) fn conditions(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> 
     validators.into_iter().filter_map(|(from, to)| Some((to, headers.get(from)?.clone()))).collect()
 }
 
-/// The request without what proves who makes it: an entry outlives the call.
-fn without_secrets(request: &request::Parts) -> http::Request<()> {
-    let mut bare = http::Request::new(());
-    *bare.method_mut() = request.method.clone();
-    *bare.uri_mut() = request.uri.clone();
-    *bare.headers_mut() = request.headers.clone();
-    bare.headers_mut().remove(header::AUTHORIZATION);
-    bare.headers_mut().remove(header::COOKIE);
-    bare
-}
-
-fn bodiless(response: &response::Parts) -> http::Response<()> {
-    let mut bare = http::Response::new(());
-    *bare.status_mut() = response.status;
-    *bare.headers_mut() = response.headers.clone();
-    bare
+/// What the library makes of an answer.
+fn policy(request: &request::Parts, response: &response::Parts, sent: Wall) -> CachePolicy {
+    let mut asked = http::Request::new(());
+    for name in [header::CACHE_CONTROL, header::PRAGMA] {
+        for value in request.headers.get_all(&name) {
+            asked.headers_mut().append(&name, value.clone());
+        }
+    }
+    let mut answer = http::Response::new(());
+    *answer.status_mut() = response.status;
+    *answer.headers_mut() = response.headers.clone();
+    CachePolicy::new_options(&asked, &answer, instant(sent).into(), OPTIONS)
 }
 
 /// What becomes the library's kind of instant.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::meters::GLOBAL;
 use super::number::decimal;
 use super::reader::{bounded, note};
 use super::rules::HeaderRules;
@@ -48,7 +49,8 @@ pub fn observe_body(rules: &HeaderRules, status: StatusCode, body: &[u8], into: 
         into.hit = Some(hit);
     }
     if into.hit.is_none() && answer.get("global") == Some(&Value::Bool(true)) {
-        into.hit = Some(HitLimit { namespace: Some("global".to_owned()), ..HitLimit::default() });
+        let global = || Some(GLOBAL.to_owned());
+        into.hit = Some(HitLimit { key: global(), namespace: global(), value: None });
     }
     if into.retry_after.is_none() {
         match pointed.or_else(|| wait(&answer)) {

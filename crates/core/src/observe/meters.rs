@@ -141,6 +141,9 @@ names! {
     STRIPE_REASON = "stripe-rate-limited-reason";
 }
 
+/// The name of Discord's limit on everything, and the value of its scope.
+pub(super) const GLOBAL: &str = "global";
+
 /// Reads every dialect of this module that was seen, except the IETF triple, whose window stands in another field.
 pub(super) fn read(reader: &mut Reader<'_>, seen: Seen) {
     if seen.has(Dialect::Guide) {
@@ -213,10 +216,14 @@ fn x_rate_limit(reader: &mut Reader<'_>) {
     take(reader, Dialect::XRateLimit, &spec);
 }
 
+fn is_global(reader: &mut Reader<'_>) -> bool {
+    reader.text(&X_GLOBAL).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
 /// The limit's name: Discord's bucket (or `global`), GitHub's resource, `ServiceNow`'s rule.
 fn x_name(reader: &mut Reader<'_>) -> Option<String> {
-    if reader.text(&X_GLOBAL).is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-        return Some("global".to_owned());
+    if is_global(reader) {
+        return Some(GLOBAL.to_owned());
     }
     [&X_BUCKET, &X_RESOURCE, &X_RULE].into_iter().find_map(|field| reader.name(field))
 }
@@ -286,6 +293,9 @@ pub(super) fn read_hit(reader: &mut Reader<'_>, seen: Seen, status: StatusCode) 
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
     let bucket = if throttled { reader.name(&X_BUCKET) } else { None };
     let scope = if throttled { reader.name(&X_SCOPE) } else { None };
+    // Discord's global limit has no bucket: its scope is its name.
+    let global = throttled && (is_global(reader) || scope.as_deref() == Some(GLOBAL));
+    let bucket = if global { Some(GLOBAL.to_owned()) } else { bucket };
     if reason.is_none() && bucket.is_none() && scope.is_none() {
         return;
     }

@@ -37,6 +37,7 @@ mod retry_after;
 mod rules;
 mod seen;
 mod take;
+mod told;
 mod when;
 
 use std::time::Duration;
@@ -46,6 +47,7 @@ use http::{HeaderMap, StatusCode, header};
 pub use self::body::{MAX_BODY, observe_body};
 use self::reader::Reader;
 pub use self::rules::{HeaderRead, HeaderRule, HeaderRules, ResetUnit};
+pub use self::told::{BodyRule, observe_told};
 use crate::time::Wall;
 
 /// Greatest number of readings of one response. The busiest vendor known (Anthropic) describes five limits.

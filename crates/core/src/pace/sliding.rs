@@ -244,6 +244,41 @@ impl Sliding {
         self.ended(now, 1);
     }
 
+    /// As many as `used` count as used from now on. More than that are thinned out evenly; fewer are made up for by attempts of
+    /// others, which count from times that lie evenly between `from` and `until`.
+    pub(super) fn set_used(&mut self, now: f64, used: u64, from: f64, until: f64) {
+        // Finer than anybody could tell, and few to remember.
+        const STEPS: u64 = 64;
+        self.expire(now);
+        let own = std::mem::take(&mut self.used);
+        let mut entries: Vec<(f64, u64)> = self.ended.drain(..).collect();
+        if own > used {
+            let mut before = 0;
+            for (_, count) in &mut entries {
+                let after = before + *count;
+                *count = after * used / own - before * used / own;
+                before = after;
+            }
+        } else {
+            let more = used - own;
+            let times = (0..STEPS).map(|step| {
+                let count = more * (step + 1) / STEPS - more * step / STEPS;
+                (from + (until - from) * (num(step) + 0.5) / num(STEPS), count)
+            });
+            entries.extend(times);
+            entries.sort_by(|one, other| one.0.total_cmp(&other.0));
+        }
+        for (at, count) in entries.into_iter().filter(|&(_, count)| count > 0) {
+            self.ended(at, count);
+        }
+    }
+
+    /// So many own attempts, and others that are taken for own, are not back yet.
+    pub(super) fn used(&mut self, now: f64) -> u64 {
+        self.expire(now);
+        self.used
+    }
+
     /// Permits free at `now` while `in_flight` attempts are out.
     pub(super) fn available(&self, now: f64, in_flight: u32) -> f64 {
         let gone = now - self.window * (1.0 + Self::GRAIN);
@@ -379,6 +414,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_counts_as_used_is_set_and_comes_back_in_time() {
+        let mut busy = Sliding::new(100, 60.0);
+        for second in 0..50 {
+            busy.spent(f64::from(second));
+            busy.spent(f64::from(second));
+        }
+        busy.set_used(50.0, 40, 0.0, 0.0);
+        assert_eq!((busy.used(50.0), busy.available(50.0, 0)), (40, 60.0));
+        assert_eq!(busy.used(85.0), 20, "half of them are of the first half");
+        assert_eq!(busy.used(111.0), 0);
+        let mut idle = Sliding::new(100, 60.0);
+        idle.spent(50.0);
+        idle.set_used(50.0, 61, -10.0, 50.0);
+        assert_eq!(idle.used(50.0), 61);
+        assert!((29..=32).contains(&idle.used(80.0)), "{}", idle.used(80.0));
+        idle.set_used(80.0, 90, 40.0, 40.0);
+        assert_eq!(idle.used(80.0), 90);
+        assert!(idle.used(100.1) < 30, "{} come back at once", idle.used(100.1));
+    }
 
     #[test]
     fn who_wants_more_than_a_cut_share_waits_for_it_to_recover() {

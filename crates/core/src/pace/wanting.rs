@@ -32,7 +32,7 @@ impl Wanting {
     /// A lane without calls for so long wants nothing.
     const IDLE: Duration = Duration::from_secs(5);
     /// Who was denied does not ask again sooner, however often.
-    const SOONEST: Duration = Duration::from_millis(5);
+    pub(super) const SOONEST: Duration = Duration::from_millis(5);
     const DOUBLINGS: u32 = 6;
 
     /// A call comes. One that comes alone says nothing of a rate: nothing is asked ahead because of it.

@@ -7,6 +7,8 @@
 //!
 //! The built-in profiles are the files under `profiles/`; they pass through the same reader.
 
+mod body;
+mod family;
 mod hosts;
 mod limit;
 mod near;
@@ -19,6 +21,7 @@ mod rules;
 mod source;
 mod span;
 
+pub use self::family::FamilyRule;
 pub use self::hosts::Regions;
 pub use self::limit::{parse_place, read_limits};
 pub use self::near::nearest;
@@ -28,14 +31,19 @@ pub use self::route::RouteRule;
 pub use self::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
 pub use self::source::LimitsSource;
 pub use self::span::parse_duration;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::backoff::Backoff;
+use crate::cache::ListRule;
 use crate::classify::{Delivery, Outcome, RetryMatrix};
-use crate::observe::{HeaderRules, observe};
+use crate::key::{Family, PathProblem};
+use crate::merge::MergeRule;
+use crate::observe::{BodyRule, HeaderRules, observe};
 use crate::pace::LimitSpec;
+use crate::push::PushRules;
 use crate::reconcile::Rule;
 use crate::time::Wall;
 
@@ -50,12 +58,16 @@ pub struct Profile {
     pub regions: Option<Regions>,
     /// How many path segments make a family.
     pub family_segments: usize,
+    /// Families that segments do not make; the first that matches decides.
+    pub family_rules: Vec<FamilyRule>,
     /// The declared limits.
     pub limits: Vec<LimitSpec>,
     /// Where the upstream lists the limits it enforces; absent if it does not.
     pub limits_source: Option<LimitsSource>,
     /// How quota headers read.
     pub headers: HeaderRules,
+    /// Limits that bodies describe; the first that matches decides.
+    pub bodies: Vec<BodyRule>,
     /// Which answers say "too fast".
     pub throttle: Throttle,
     /// Which answers may be followed by another attempt.
@@ -66,6 +78,10 @@ pub struct Profile {
     pub idempotency: IdempotencyRules,
     /// How to find out what became of a write; the first that matches decides.
     pub reconcile: Vec<Rule>,
+    /// Which single writes a bulk call can carry. Used only where merging is switched on.
+    pub merge: Vec<MergeRule>,
+    /// Lists that tell the versions of many things at once; the first that matches decides.
+    pub lists: Arc<[ListRule]>,
     /// For how long something that was created may not be found; absent if it is there at once.
     pub after_create: Option<Duration>,
     /// How tokens are fetched; absent if the upstream has no client-credentials login.
@@ -74,17 +90,27 @@ pub struct Profile {
     pub timeouts: Timeouts,
     /// Waits where the upstream does not say.
     pub backoff: Backoff,
+    /// How its notifications take the place of polling; absent if it has none.
+    pub push: Option<PushRules>,
     /// The shape of errors.
     pub errors: ErrorShape,
 }
 
 /// The built-in profiles: name and text.
-const BUILTIN: [(&str, &str); 5] = [
+const BUILTIN: [(&str, &str); 13] = [
     ("genesys", include_str!("../../../../profiles/genesys.toml")),
     ("genesys-guide", include_str!("../../../../profiles/genesys-guide.toml")),
     ("generic", include_str!("../../../../profiles/generic.toml")),
     ("ietf", include_str!("../../../../profiles/ietf.toml")),
     ("github", include_str!("../../../../profiles/github.toml")),
+    ("discord", include_str!("../../../../profiles/discord.toml")),
+    ("okta", include_str!("../../../../profiles/okta.toml")),
+    ("shopify", include_str!("../../../../profiles/shopify.toml")),
+    ("zendesk", include_str!("../../../../profiles/zendesk.toml")),
+    ("hubspot", include_str!("../../../../profiles/hubspot.toml")),
+    ("salesforce", include_str!("../../../../profiles/salesforce.toml")),
+    ("msgraph", include_str!("../../../../profiles/msgraph.toml")),
+    ("slack", include_str!("../../../../profiles/slack.toml")),
 ];
 
 impl Profile {
@@ -155,6 +181,27 @@ impl Profile {
         let seen = observe(&self.headers, status, headers, now);
         let throttled = self.throttle.applies(status.as_u16(), &seen, body);
         self.retry.delivery(&Outcome::Answered { status, hint: seen.retry_after, throttled })
+    }
+
+    /// The family of a call: what a rule names, else the first segments of the path.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tidegate_core::profile::Profile;
+    ///
+    /// let slack = Profile::builtin("slack").unwrap();
+    /// assert_eq!(slack.family(&Method::POST, "/api/chat.postMessage").unwrap().as_str(), "/api/chat.postMessage");
+    /// ```
+    ///
+    /// # Errors
+    /// What [`normalise`](crate::key::normalise) says of the path.
+    pub fn family(&self, method: &Method, path: &str) -> Result<Family, PathProblem> {
+        family::of(&self.family_rules, self.family_segments, method, path)
+    }
+
+    /// How the answer to a call describes a limit in its body; `None` if none does. The path is normalised.
+    pub fn body_rule(&self, method: &Method, path: &str) -> Option<&BodyRule> {
+        self.bodies.iter().find(|rule| rule.applies(method, path))
     }
 
     /// How to find out what became of a write; `None` if no rule says. The path is normalised.

@@ -10,20 +10,27 @@ use http::{HeaderName, Method};
 use super::limit::{nonempty, read_limits};
 use super::reader::{Section, choose};
 use super::rules::{ErrorShape, IdempotencyRules, OauthRules, Throttle, ThrottleText, Timeouts};
-use super::{Profile, hosts, reconcile, route, source};
+use super::{Profile, body, family, hosts, reconcile, route, source};
 use crate::backoff::{Backoff, BackoffProblem, Kind};
+use crate::cache::read_lists;
 use crate::classify::RetryMatrix;
 use crate::idempotency::Stamp;
+use crate::merge::read_merges;
 use crate::observe::{Dialect, HeaderRead, HeaderRule, HeaderRules, ResetUnit};
 
 /// Statuses of refusals: an answer below 400 is never one.
 const STATUSES: std::ops::RangeInclusive<u64> = 400..=599;
 
+/// Statuses that a text can make a throttle: some vendors refuse with 200 (Slack, GraphQL).
+const TEXT_STATUSES: std::ops::RangeInclusive<u64> = 200..=599;
+
 pub(super) fn profile(file: &Section<'_>) -> Profile {
     let name = file.required("name", "name = \"my-api\"", file.parsed("name", nonempty)).unwrap_or_default();
     let title = file.string("title").unwrap_or_else(|| name.clone());
     let regions = file.section("hosts").map(|section| hosts::read(&section));
-    let family = file.section("family").and_then(|section| section.integer("segments", &(1..=16)));
+    let family = file.section("family");
+    let family_rules = family.as_ref().map(family::rules).unwrap_or_default();
+    let family = family.and_then(|section| section.integer("segments", &(1..=16)));
     // Its numbers are what is usual with this API: what this tenant was granted, the upstream and the operator know.
     let mut limits = read_limits(file);
     for limit in &mut limits {
@@ -31,13 +38,17 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
     }
     let limits_source = file.section("limits_source").and_then(|section| source::read(&section));
     let headers = file.section("headers").map(|section| headers(&section)).unwrap_or_default();
+    let bodies = body::rules(file);
     let throttle = file.section("throttle").map_or_else(default_throttle, |section| throttle(&section));
     let retry = retry(file, &throttle);
     let routes = route::routes(file);
     let reconcile = reconcile::rules(file);
+    let merge = read_merges(file, "merge");
     let after_create = route::after_create(file);
+    let lists = read_lists(file);
     let idempotency = file.section("idempotency");
     let idempotency = idempotency.map_or_else(default_idempotency, |section| idempotency_rules(&section));
+    let push = file.section("push").and_then(|section| crate::push::read_rules(&section));
     let oauth = file.section("oauth").map(|section| oauth(&section));
     let backoff = file.section("backoff").map_or_else(Backoff::default, |section| backoff(&section));
     let timeouts = file.section("timeouts").map_or(DEFAULT_TIMEOUTS, |section| timeouts(&section, &backoff));
@@ -47,18 +58,23 @@ pub(super) fn profile(file: &Section<'_>) -> Profile {
         title,
         regions,
         family_segments: family.and_then(|segments| usize::try_from(segments).ok()).unwrap_or(3),
+        family_rules,
         limits,
         limits_source,
         headers,
+        bodies,
         throttle,
         retry,
         routes,
         idempotency,
         reconcile,
+        merge,
+        lists: lists.into(),
         after_create,
         oauth,
         timeouts,
         backoff,
+        push,
         errors: errors.unwrap_or(ErrorShape::Problem),
     }
 }
@@ -71,10 +87,7 @@ fn headers(section: &Section<'_>) -> HeaderRules {
     });
     let read = read.map_or(HeaderRead::Auto, |words| header_read(section, &words));
     let reset_unit = section.one_of("reset_unit", &ResetUnit::NAMES).unwrap_or_default();
-    let body_wait = section.parsed("body_wait", |text| match text.strip_prefix('/') {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("is no JSON pointer (begin with a slash, such as \"/retry_in\")"),
-    });
+    let body_wait = section.parsed("body_wait", pointer);
     let mut declared: Vec<HeaderRule> = Vec::new();
     for rule in section.sections("rule") {
         let read = header_rule(&rule);
@@ -143,6 +156,15 @@ fn header_rule(section: &Section<'_>) -> HeaderRule {
     rule
 }
 
+/// A JSON pointer to a member (RFC 6901).
+pub(super) fn pointer(text: &str) -> Result<String, &'static str> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("is no JSON pointer (begin with a slash, such as \"/retry_in\")")
+    }
+}
+
 fn header_name(text: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| format!("`{text}` is no header name (write letters, digits and dashes)"))
@@ -162,17 +184,23 @@ fn throttle(section: &Section<'_>) -> Throttle {
     let when_exhausted = statuses(section, "when_exhausted").unwrap_or_default();
     let mut texts = Vec::new();
     for text in section.sections("text") {
-        let status = text.required("status", "status = 403", text.integer("status", &STATUSES));
+        let status = text.required("status", "status = 403", text.integer("status", &TEXT_STATUSES));
         let contains =
             text.required("contains", "contains = \"rate limit\"", text.parsed("contains", nonempty));
+        let at = text.parsed("at", pointer);
+        let wait = text.duration_above_zero("wait");
         let (Some(status), Some(contains)) = (status.and_then(|status| u16::try_from(status).ok()), contains)
         else {
             continue;
         };
-        if always.contains(&status) {
+        if always.contains(&status) && wait.is_none() {
             text.problem("status", format_args!("{status} is a throttle whatever its text (remove this)"));
         }
-        texts.push(ThrottleText { status, contains: contains.to_ascii_lowercase() });
+        if u64::from(status) < *STATUSES.start() && !text.has("at") {
+            let what = "needs `at`: the content of such an answer may hold any text (write at = \"/error\")";
+            text.problem("status", format_args!("{status} {what}"));
+        }
+        texts.push(ThrottleText { status, contains: contains.to_ascii_lowercase(), at, wait });
     }
     for status in when_exhausted.iter().filter(|status| always.contains(status)) {
         section.problem("when_exhausted", format_args!("{status} is among `statuses` already (remove one)"));

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use http::{HeaderName, Method};
+use serde_json::Value;
 
 use crate::idempotency::Stamp;
-use crate::observe::{MAX_BODY, Observation};
+use crate::observe::{MAX_BODY, Observation, Reading};
 
 /// Which answers say "too fast".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,10 +22,14 @@ pub struct Throttle {
 /// A status that says "too fast" where the body has a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThrottleText {
-    /// The status.
+    /// The status. One below 400 says it only where `at` is given: what was asked for may hold any text.
     pub status: u16,
     /// The text, in lower case; case is of no account.
     pub contains: String,
+    /// Where in a JSON body the text stands, as a JSON pointer (RFC 6901); anywhere in the body if absent.
+    pub at: Option<String>,
+    /// How long to stay away where the answer does not say.
+    pub wait: Option<Duration>,
 }
 
 impl Throttle {
@@ -49,13 +54,47 @@ impl Throttle {
                 return true;
             }
         }
-        let body = &body[..body.len().min(MAX_BODY)];
-        self.texts.iter().any(|text| text.status == status && has_text(body, text.contains.as_bytes()))
+        self.text(status, body).is_some()
     }
 
-    /// Whether the body decides about answers of this status.
+    /// How long a throttle asks to stay away that says so neither in headers nor in numbers: GitHub's secondary limits ask for
+    /// a minute in their documentation alone. `None` where the answer has a time of its own: a hint, or a limit with nothing left
+    /// that says when it ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate_core::{observe::Observation, profile::Profile};
+    ///
+    /// let github = Profile::builtin("github").unwrap();
+    /// let body = br#"{"message":"You have exceeded a secondary rate limit."}"#;
+    /// let wait = github.throttle.wait(403, &Observation::default(), body);
+    /// assert_eq!(wait, Some(Duration::from_secs(60)));
+    /// ```
+    pub fn wait(&self, status: u16, seen: &Observation, body: &[u8]) -> Option<Duration> {
+        let ends = |reading: &Reading| reading.remaining == Some(0) && reading.reset.is_some();
+        if seen.retry_after.is_some() || seen.readings.iter().any(ends) {
+            return None;
+        }
+        self.text(status, body)?.wait
+    }
+
+    /// Whether the body decides about answers of this status, or how long one is to be heeded.
     pub fn needs_body(&self, status: u16) -> bool {
-        !self.statuses.contains(&status) && self.texts.iter().any(|text| text.status == status)
+        self.texts
+            .iter()
+            .any(|text| text.status == status && (text.wait.is_some() || !self.statuses.contains(&status)))
+    }
+
+    /// The rule whose text an answer has.
+    fn text(&self, status: u16, body: &[u8]) -> Option<&ThrottleText> {
+        let body = &body[..body.len().min(MAX_BODY)];
+        let mut json = None;
+        self.texts.iter().filter(|text| text.status == status).find(|text| {
+            let Some(at) = &text.at else { return has_text(body, text.contains.as_bytes()) };
+            let json = json.get_or_insert_with(|| serde_json::from_slice::<Value>(body).unwrap_or_default());
+            let found = json.pointer(at).and_then(Value::as_str);
+            found.is_some_and(|found| has_text(found.as_bytes(), text.contains.as_bytes()))
+        })
     }
 }
 

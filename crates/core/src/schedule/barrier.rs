@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fair::Present;
 use super::line::{Flows, Rank};
 use super::tally::Tally;
 use super::turns::Turns;
@@ -147,19 +148,24 @@ impl Barrier {
         }
     }
 
-    /// How many of its own class, the `rivals`, go before a newcomer, at most, if `own` of `caller` wait in its lane already.
+    /// How many of its own class, the `rivals`, go before a newcomer, at most, if `own` of `caller` wait in its lane already and
+    /// `present` is what it has waiting anywhere.
     pub(super) fn before(
         &self,
         rivals: Rivals,
         class: Class,
-        (caller, own): (CallerId, u32),
+        (caller, own, present): (CallerId, u32, Present),
         deadline: Option<Mono>,
     ) -> u32 {
-        if class.by_deadline() {
-            return self.deadlines.until(Line::urgency(class, deadline)).min(rivals.waiting);
-        }
+        let (own, others) = if class.by_deadline() {
+            // Of its own only those with earlier deadlines, whatever their lanes.
+            let earlier = self.deadlines.until(Line::urgency(class, deadline));
+            (earlier.min(present.waiters), rivals.flows.without(caller, present.lines))
+        } else {
+            (own, rivals.flows)
+        };
         // Every other caller has as many turns before as this one has waiters, times what it weighs beside it, and one more.
-        let Flows { count, weight } = rivals.flows;
+        let Flows { count, weight } = others;
         let turns = u64::from(own) * u64::from(weight) / u64::from(caller.weight());
         let turns = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(count);
         turns.saturating_add(own).min(rivals.waiting)

@@ -42,7 +42,7 @@ impl Class {
         }
     }
 
-    /// Whether the earliest deadline goes first; the others are fair between callers.
+    /// Whether, of those whose turn it is between callers, the earliest deadline goes first.
     pub const fn by_deadline(self) -> bool {
         matches!(self, Self::Sync)
     }

@@ -9,13 +9,18 @@
 //! Only the first of a caller's line carries a start tag, so a long line is not in the way of a caller that comes later and
 //! asks for little, whatever happened elsewhere in between.
 //!
+//! **Where deadlines count** a caller has one start tag for all its lines, which moves with each permit it takes, so that among those
+//! who have the same tag, and among a caller's own, the earliest deadline decides. A line that was not looked at since carries
+//! an older, lower tag; it is set right when the line comes to the front ([`Fair::present`]).
+//!
 //! **Bounded state.** Remembered are the callers whose next start lies ahead, at most [`Fair::MAX_CALLERS`]; the others
 //! would start now anyway. Callers beyond share the place of one. So nobody can push others back for ever by inventing
 //! names: at most `MAX_CALLERS + 1` starts can be equal. The shared place weighs 1, whoever is in it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use super::CallerId;
+use super::{CallerId, Class};
 
 /// A start tag: the place of a caller's next permit in virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +36,15 @@ pub(super) struct Fair {
     others: u64,
     /// Virtual time when forgetting was last tried.
     tidied: u64,
+    /// Where deadlines count: who waits.
+    present: Option<BTreeMap<CallerId, Present>>,
+}
+
+/// What a caller has waiting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Present {
+    pub(super) lines: u32,
+    pub(super) waiters: u32,
 }
 
 impl Fair {
@@ -41,26 +55,111 @@ impl Fair {
     /// dividing it is less than a thousandth; and small enough that 2⁴⁴ permits fit before anybody rests.
     const TURN: u64 = 1 << 20;
 
+    /// For the callers of a class.
+    pub(super) fn of(class: Class) -> Self {
+        Self { present: class.by_deadline().then(BTreeMap::new), ..Self::default() }
+    }
+
     fn turn(caller: CallerId) -> u64 {
         Self::TURN / u64::from(caller.weight())
     }
 
+    /// What a caller has waiting, where deadlines count.
+    pub(super) fn waiting(&self, caller: CallerId) -> Present {
+        self.present.as_ref().and_then(|present| present.get(&caller)).copied().unwrap_or_default()
+    }
+
+    /// One more of a caller waits.
+    pub(super) fn came(&mut self, caller: CallerId) {
+        if let Some(present) = &mut self.present {
+            present.entry(caller).or_default().waiters += 1;
+        }
+    }
+
+    /// One less of a caller waits.
+    pub(super) fn went(&mut self, caller: CallerId) {
+        let Some(present) = &mut self.present else { return };
+        if let Some(waiting) = present.get_mut(&caller) {
+            waiting.waiters -= 1;
+            if waiting.waiters == 0 {
+                present.remove(&caller);
+            }
+        }
+    }
+
+    /// The caller has a line now.
+    pub(super) fn joins(&mut self, caller: CallerId) -> Start {
+        let Some(present) = &mut self.present else { return self.start(caller) };
+        let waiting = present.entry(caller).or_default();
+        waiting.lines += 1;
+        let first = waiting.lines == 1;
+        let now = self.now;
+        let (next, _) = self.place(caller);
+        if first {
+            *next = now.max(*next);
+        }
+        Start(*next)
+    }
+
+    /// The caller's line ended; the one that was to start at `start` goes without a permit.
+    pub(super) fn leaves(&mut self, caller: CallerId, start: Start) {
+        if self.present.is_some() { self.ends(caller) } else { self.withdraw(caller, start) }
+    }
+
+    /// The caller's line ended with a permit.
+    pub(super) fn ends(&mut self, caller: CallerId) {
+        if let Some(waiting) = self.present.as_mut().and_then(|present| present.get_mut(&caller)) {
+            waiting.lines -= 1;
+        }
+    }
+
+    /// The caller's line has a next one after its first was taken.
+    pub(super) fn goes_on(&mut self, caller: CallerId) -> Start {
+        self.present(caller).unwrap_or_else(|| self.start(caller))
+    }
+
+    /// The start tag of all that a caller has waiting, where deadlines count.
+    pub(super) fn present(&self, caller: CallerId) -> Option<Start> {
+        self.present.as_ref()?;
+        Some(Start(self.next.get(&caller).copied().unwrap_or(self.others)))
+    }
+
+    /// What a caller had starting at `start` was taken.
+    pub(super) fn took(&mut self, caller: CallerId, start: Start) {
+        self.now = self.now.max(start.0);
+        if self.present.is_some() {
+            let (next, turn) = self.place(caller);
+            *next += turn;
+        }
+    }
+
+    /// Nobody waits: nobody owes anything.
+    pub(super) fn rest(&mut self) {
+        *self = Self { present: self.present.is_some().then(BTreeMap::new), ..Self::default() };
+    }
+
     /// The caller's line has a new first.
-    pub(super) fn start(&mut self, caller: CallerId) -> Start {
-        self.make_room();
-        let room = self.next.len() < Self::MAX_CALLERS;
-        let (next, turn) = match self.next.get_mut(&caller) {
-            Some(next) => (next, Self::turn(caller)),
-            None if room => (self.next.entry(caller).or_default(), Self::turn(caller)),
-            None => (&mut self.others, Self::TURN),
-        };
-        let start = self.now.max(*next);
+    fn start(&mut self, caller: CallerId) -> Start {
+        let now = self.now;
+        let (next, turn) = self.place(caller);
+        let start = now.max(*next);
         *next = start + turn;
         Start(start)
     }
 
+    /// Where a caller's next start is kept, and the virtual time that a permit takes of it.
+    fn place(&mut self, caller: CallerId) -> (&mut u64, u64) {
+        self.make_room();
+        let room = self.next.len() < Self::MAX_CALLERS;
+        match self.next.entry(caller) {
+            Entry::Occupied(next) => (next.into_mut(), Self::turn(caller)),
+            Entry::Vacant(place) if room => (place.insert(0), Self::turn(caller)),
+            Entry::Vacant(_) => (&mut self.others, Self::TURN),
+        }
+    }
+
     /// The caller's line ended without taking what starts at `start`.
-    pub(super) fn withdraw(&mut self, caller: CallerId, start: Start) {
+    fn withdraw(&mut self, caller: CallerId, start: Start) {
         match self.next.get_mut(&caller) {
             Some(next) if *next == start.0 + Self::turn(caller) => *next = start.0,
             Some(_) => {}
@@ -70,22 +169,14 @@ impl Fair {
         }
     }
 
-    /// What starts at `start` was taken.
-    pub(super) fn took(&mut self, start: Start) {
-        self.now = self.now.max(start.0);
-    }
-
-    /// Nobody waits: nobody owes anything.
-    pub(super) fn rest(&mut self) {
-        *self = Self::default();
-    }
-
     /// Forgets whose next start has passed. Tried only when virtual time has moved, which with many callers takes as many
     /// permits, so it costs little per permit.
     fn make_room(&mut self) {
         if self.next.len() >= Self::MAX_CALLERS && self.now > self.tidied {
             self.tidied = self.now;
-            self.next.retain(|_, next| *next > self.tidied);
+            let waits =
+                |caller: &CallerId| self.present.as_ref().is_some_and(|present| present.contains_key(caller));
+            self.next.retain(|caller, next| *next > self.tidied || waits(caller));
         }
     }
 
@@ -105,7 +196,7 @@ mod tests {
         let (busy, idle) = (CallerId::named("busy"), CallerId::named("idle"));
         for _ in 0..100 {
             let start = fair.start(busy);
-            fair.took(start);
+            fair.took(busy, start);
         }
         assert_eq!(fair.start(idle), Start(99 * Fair::TURN), "with the one that went last");
         assert_eq!(fair.start(busy), Start(100 * Fair::TURN));
@@ -120,7 +211,7 @@ mod tests {
         for _ in 0..400 {
             let next = usize::from(heads[1].0 < heads[0].0);
             served[next] += 1;
-            fair.took(heads[next].0);
+            fair.took(heads[next].1, heads[next].0);
             heads[next].0 = fair.start(heads[next].1);
         }
         assert_eq!(served, [300, 100]);

@@ -7,12 +7,12 @@ use super::fair::{Fair, Start};
 use super::{CallerId, Class};
 use crate::time::Mono;
 
-/// The place of a waiter among those of its class; the least goes first: the earliest deadline where deadlines count, then
-/// the earliest start, then the earliest to come.
+/// The place of a waiter among those of its class; the least goes first: the earliest start, so that nobody's deadlines keep others
+/// from their shares; then the earliest deadline where deadlines count, then the earliest to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    pub(super) urgency: Mono,
     pub(super) start: Start,
+    pub(super) urgency: Mono,
     pub(super) id: u64,
 }
 
@@ -41,6 +41,12 @@ pub(super) struct Flows {
 impl Flows {
     fn one(caller: CallerId) -> Self {
         Self { count: 1, weight: caller.weight().into() }
+    }
+
+    /// Less so many lines of one of them.
+    pub(super) fn without(self, caller: CallerId, lines: u32) -> Self {
+        let weight = lines.saturating_mul(caller.weight().into());
+        Self { count: self.count.saturating_sub(lines), weight: self.weight.saturating_sub(weight) }
     }
 
     pub(super) fn min(self, other: Self) -> Self {
@@ -127,8 +133,9 @@ impl Line {
     pub(super) fn insert(&mut self, fair: &mut Fair, caller: CallerId, urgency: Mono, id: u64) {
         let flow = self.flows.entry(caller).or_insert_with(|| {
             self.callers += Flows::one(caller);
-            Flow { start: fair.start(caller), waiting: BTreeSet::new() }
+            Flow { start: fair.joins(caller), waiting: BTreeSet::new() }
         });
+        fair.came(caller);
         let before = flow.rank();
         flow.waiting.insert((urgency, id));
         let after = flow.rank();
@@ -146,10 +153,11 @@ impl Line {
         let after = flow.rank();
         self.len -= 1;
         if after.is_none() {
-            fair.withdraw(caller, flow.start);
+            fair.leaves(caller, flow.start);
             self.flows.remove(&caller);
             self.callers -= Flows::one(caller);
         }
+        fair.went(caller);
         self.reorder(caller, before, after);
     }
 
@@ -159,16 +167,29 @@ impl Line {
         let flow = self.flows.get_mut(&caller)?;
         flow.waiting.remove(&(rank.urgency, rank.id));
         self.len -= 1;
-        fair.took(rank.start);
+        fair.took(caller, rank.start);
         if flow.waiting.is_empty() {
+            fair.ends(caller);
             self.flows.remove(&caller);
             self.callers -= Flows::one(caller);
         } else {
-            flow.start = fair.start(caller);
+            flow.start = fair.goes_on(caller);
             let next = flow.rank();
             self.reorder(caller, None, next);
         }
+        fair.went(caller);
         Some(rank.id)
+    }
+
+    /// Sets the head's start right, if its caller took permits elsewhere since. True if it was wrong: then another may be the head.
+    pub(super) fn refresh(&mut self, fair: &Fair) -> bool {
+        let Some(&(rank, caller)) = self.order.first() else { return false };
+        let Some(start) = fair.present(caller).filter(|&start| start != rank.start) else { return false };
+        let Some(flow) = self.flows.get_mut(&caller) else { return false };
+        flow.start = start;
+        let after = flow.rank();
+        self.reorder(caller, Some(rank), after);
+        true
     }
 
     fn reorder(&mut self, caller: CallerId, before: Option<Rank>, after: Option<Rank>) {

@@ -7,8 +7,8 @@
 //! | rule | where |
 //! | --- | --- |
 //! | between classes: by weight, at each barrier, and no class saves up turns | `turns` |
-//! | within `sync`: the earliest deadline first (Liu and Layland, *Scheduling Algorithms for Multiprogramming in a Hard-Real-Time Environment*, JACM 20(1), 1973) | `line` |
-//! | within the other classes: between callers by weight, and nobody saves up a share | `fair` |
+//! | within a class: between callers by weight, and nobody saves up a share | `fair` |
+//! | within `sync`, among a caller's own and among callers whose turn it is: the earliest deadline first (Liu and Layland, *Scheduling Algorithms for Multiprogramming in a Hard-Real-Time Environment*, JACM 20(1), 1973); who has none comes last | `line` |
 //! | a waiter goes when all its barriers are open for its class, and then passes all at once | here, `stop` |
 //!
 //! **No work for those who cannot go.** A line is kept at one barrier that stops it, and nobody looks at it until that barrier
@@ -123,7 +123,7 @@ impl<T> Default for Schedule<T> {
             waiting: [0; Class::COUNT],
             lanes: Vec::new(),
             barriers: Vec::new(),
-            fair: Default::default(),
+            fair: Class::ALL.map(Fair::of),
             ready: BTreeSet::new(),
             wakes: BTreeSet::new(),
             fresh: Vec::new(),
@@ -284,7 +284,8 @@ impl<T> Schedule<T> {
         let rivals = |class: Class| state.rivals(class, others.iter().copied());
         let class = newcomer.class;
         let own = self.line(newcomer.lane, class).map_or(0, |queue| queue.of(newcomer.caller));
-        let peers = state.before(rivals(class), class, (newcomer.caller, own), newcomer.deadline);
+        let own = (newcomer.caller, own, self.fair[class.index()].waiting(newcomer.caller));
+        let peers = state.before(rivals(class), class, own, newcomer.deadline);
         let others = Class::ALL.into_iter().filter(|&other| other != class);
         others
             .filter(|&other| other < class || pushing[other.index()])
@@ -324,6 +325,10 @@ impl<T> Schedule<T> {
                 self.look(now, barrier, barriers);
             }
             let &Ready { barrier, class, lane, .. } = self.ready.first()?;
+            if self.refresh(lane, class) {
+                self.touch(barrier);
+                continue;
+            }
             match self.stopped_by(now, lane, class, barriers) {
                 None => return self.pass(now, lane, class),
                 Some(at) if at == barrier => {

@@ -56,8 +56,8 @@ impl<T> Schedule<T> {
         }
         let (mut ready, mut wake) = (None::<Ready>, None::<Mono>);
         for class in Class::ALL {
+            let Some((rank, lane)) = self.first(index, class) else { continue };
             let Some(state) = self.barrier(index) else { return };
-            let Some(&(rank, lane)) = state.lines[class.index()].first() else { continue };
             let lead = state.turns.lead(class);
             match self.opens(now, index, class, barriers) {
                 Opens::Now => {
@@ -72,6 +72,28 @@ impl<T> Schedule<T> {
         (state.ready, state.wake) = (ready, wake);
         self.ready.extend(ready);
         self.wakes.extend(wake.map(|wake| (wake, index)));
+    }
+
+    /// Whose head goes first of the lines that a barrier stops.
+    fn first(&mut self, index: usize, class: Class) -> Option<(Rank, usize)> {
+        loop {
+            let first = self.barrier(index)?.lines[class.index()].first().copied()?;
+            if !self.refresh(first.1, class) {
+                return Some(first);
+            }
+        }
+    }
+
+    /// Sets the start of a line's head right. False if it was.
+    pub(super) fn refresh(&mut self, lane: usize, class: Class) -> bool {
+        let Some(state) = self.lanes[lane].as_mut() else { return false };
+        let queue = &mut state.lines[class.index()];
+        let before = queue.head();
+        let changed = queue.refresh(&self.fair[class.index()]);
+        if changed {
+            self.rank(lane, class, before);
+        }
+        changed
     }
 
     /// A line waits at a barrier.
@@ -101,10 +123,17 @@ impl<T> Schedule<T> {
         self.touch(at);
     }
 
-    /// The head of a line may be another than before.
+    /// The head of a line may be another than before, who may go sooner.
     pub(super) fn requeue(&mut self, lane: usize, class: Class, before: Option<Rank>) {
-        let Some(queue) = self.line(lane, class) else { return };
-        let (Some(at), after) = (queue.at, queue.head()) else { return };
+        if let Some(at) = self.rank(lane, class, before) {
+            self.touch(at);
+        }
+    }
+
+    /// Ranks a line anew where it is stopped; there.
+    fn rank(&mut self, lane: usize, class: Class, before: Option<Rank>) -> Option<usize> {
+        let queue = self.line(lane, class)?;
+        let (at, after) = (queue.at?, queue.head());
         if before != after {
             let lines = &mut self.barrier_mut(at).lines[class.index()];
             if let Some(rank) = before {
@@ -112,7 +141,7 @@ impl<T> Schedule<T> {
             }
             lines.extend(after.map(|rank| (rank, lane)));
         }
-        self.touch(at);
+        Some(at)
     }
 
     /// Nobody waits for a barrier any more.

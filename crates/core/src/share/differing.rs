@@ -76,6 +76,7 @@ mod tests {
             terms,
             other,
             available: 0,
+            dry: 0,
             ends: None,
             share: 1_000,
             foreign: 0,

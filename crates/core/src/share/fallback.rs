@@ -1,7 +1,8 @@
 //! Without the store.
 //!
 //! Permits in hand stay valid to the end of their lease. When the store has not answered for a while beyond that, each
-//! process keeps to nine tenths of an equal part of what the fleet may use, among as many as there were when it last heard:
+//! process keeps to nine tenths of an equal part of what the fleet may use, and until the window is over of what was left of
+//! it, among as many as there were when it last heard:
 //! together they stay below the quota, whoever of them still reaches the store or not. Where there are more processes than
 //! permits, each has a permit for several windows, and a turn of its own in them, by its number.
 
@@ -98,6 +99,18 @@ impl Fallback {
         // of few permits half.
         let evenly = used.saturating_sub(2 * (used * 10_000).isqrt()).max(used / 2).max(1);
         Part { permits: 1, windows: u32::try_from(parts.div_ceil(evenly)).unwrap_or(u32::MAX) }
+    }
+
+    /// What this process may use of what was `left` of a quota when the store was last heard of it, until the window is over.
+    ///
+    /// ```
+    /// use tidegate_core::share::{Fallback, HolderId};
+    ///
+    /// let fallback = Fallback::new(HolderId(7), 64, Some(2));
+    /// assert_eq!(fallback.part_of_rest(285, 1), 128, "nine tenths of a half, whoever used the rest");
+    /// ```
+    pub fn part_of_rest(&self, left: u32, known: u32) -> u64 {
+        u64::from(left) * 9 / 10 / u64::from(self.holders().max(known).max(1))
     }
 
     /// How far into `windows` windows its turn is, in windows.

@@ -148,8 +148,9 @@ impl Limit {
         let fresh =
             Row { all: side.told, unseen: side.told_unseen, owes, losses: self.losses, ..Row::default() };
         if owes && !self.rows.contains_key(&holder) {
-            // What others saw last is forgotten too: only what the server says from now on counts.
-            if self.seen.latest_sent <= self.born {
+            // What others saw last is forgotten too: only what the server says from now on counts. Where it says nothing, the first
+            // who tells of the loss makes a scout necessary; who comes later lets no other go, because that one's word still holds.
+            if self.seen.latest_sent <= self.born && (self.is_told() || self.missed == 0) {
                 self.shut = Some(self.born);
             }
             self.slow_until = self.slow_until.max(self.born + self.slow());
@@ -201,6 +202,10 @@ impl Limit {
         }
         self.generation = self.generation.max(recall.generation);
         self.missed = self.missed.max(recall.holders).max(1);
+        if let Some((_, window)) = self.rate().filter(|_| self.seen.latest_sent <= self.born) {
+            let over = now.saturating_add(recall.dry).min(self.born + window);
+            self.dry = self.dry.max(over);
+        }
         let share = recall.share.clamp(1, 1_000);
         if share < self.share {
             (self.share, self.clean_since) = (share, now);
@@ -233,6 +238,9 @@ impl Limit {
         self.seen.merge(seen.sent, &seen.left);
         if self.shut.is_some_and(|since| seen.sent > since || since == 0) {
             self.shut = None;
+        }
+        if seen.sent > self.born && seen.lowest() > 0 {
+            self.dry = 0;
         }
         true
     }

@@ -84,8 +84,8 @@ struct Past {
 }
 
 /// What this process holds of one limit.
-#[expect(clippy::struct_excessive_bools, reason = "facts of which none says anything of another")]
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Holding {
     key: LimitKey,
     name: String,
@@ -112,15 +112,20 @@ pub struct Holding {
     refused_said: bool,
     /// When the fleet's scout left here, once it has ended and until that is told.
     scouted: Option<Mono>,
-    scouted_said: bool,
+    /// What the exchange under way tells of it.
+    scouted_said: Option<Mono>,
     recall: Option<VecDeque<Past>>,
     share: u32,
     holders: u32,
+    /// Nothing is there before, as was last heard.
+    dry: Mono,
 
     come_back: Mono,
     /// Something must be told at once.
     urgent: bool,
     scarce: bool,
+    /// Its last word was said.
+    left: bool,
     heard: Option<Mono>,
     /// Permits drawn of late, per second, and when the last was.
     rate: f64,
@@ -157,13 +162,15 @@ impl Holding {
             refused: None,
             refused_said: false,
             scouted: None,
-            scouted_said: false,
+            scouted_said: None,
             recall: None,
             share: 1_000,
             holders: 0,
+            dry: Mono::ZERO,
             come_back: Mono::ZERO,
             urgent: false,
             scarce: false,
+            left: false,
             heard: None,
             rate: 0.0,
             drew: None,
@@ -308,7 +315,6 @@ impl Holding {
         self.unseen += u64::from(!certified);
         if permit.scout.is_some() {
             self.scouted = permit.scout;
-            self.scouted_said = false;
             self.scout_ended(permit);
         }
         self.urgent |= self.scarce;
@@ -383,13 +389,28 @@ impl Holding {
         due
     }
 
-    /// This process ends: all permits are given back by what is said next. Whether there is anything to say: permits, or what has
-    /// ended.
+    /// This process ends: all permits are given back by what is said next. Whether there is anything to say: permits, what has
+    /// ended, or that it goes.
     pub fn leave(&mut self, now: Mono) -> bool {
         let holds = self.plain > 0 || !self.dated.is_empty();
         self.lease = self.lease.min(now);
         self.void();
-        holds || !self.ended.is_empty() || self.refused.is_some()
+        let goes = !std::mem::replace(&mut self.left, true) && self.heard.is_some();
+        goes || holds || !self.ended.is_empty() || self.refused.is_some()
+    }
+
+    /// Its last word was heard, and it is a stranger there: what it told is counted, and asked for again it would be counted twice. So
+    /// it begins anew. Not where attempts are in flight, of which the store still waits to hear.
+    pub fn has_left(&mut self) {
+        if self.in_flight > 0 {
+            return;
+        }
+        let (all, unseen) = std::mem::take(&mut self.told);
+        (self.all, self.unseen) = (self.all - all, self.unseen - unseen);
+        for group in &mut self.ended {
+            (group.all, group.unseen) = (group.all - all, group.unseen - unseen);
+        }
+        self.log.clear();
     }
 
     /// What to say of it. The exchange is answered by [`Holding::hear`], or said again as it is.
@@ -402,7 +423,7 @@ impl Holding {
         }
         self.saying = (self.all, self.unseen);
         self.refused_said = self.refused.is_some();
-        self.scouted_said = self.scouted.is_some();
+        self.scouted_said = self.scouted;
         self.urgent = false;
         let group = |group: &Group| Ended { age: age(now, group.last), all: group.all, unseen: group.unseen };
         LimitSide {
@@ -436,6 +457,7 @@ impl Holding {
             share: self.share,
             holders: self.holders,
             generation: self.generation,
+            dry: ceil(self.dry - now),
         }
     }
 
@@ -455,12 +477,13 @@ impl Holding {
             self.refused = None;
             self.refused_said = false;
         }
-        if std::mem::take(&mut self.scouted_said) {
+        if self.scouted_said.take() == self.scouted {
             self.scouted = None;
         }
-        // Of those that a store has forgotten it does not know the number.
+        // Of those that a store has forgotten it does not know the number, nor what they have used.
         if !reply.recall {
             self.holders = holders;
+            self.dry = now + Duration::from_millis(reply.dry);
         }
         self.scarce = reply.scarce;
         self.share = reply.share;
@@ -468,6 +491,7 @@ impl Holding {
 
     /// What one of its asks got.
     pub fn granted(&mut self, now: Mono, grant: &Grant) {
+        self.left = false;
         self.come_back = now + Duration::from_millis(grant.come_back);
         if grant.permits == 0 {
             return;

@@ -58,9 +58,11 @@ use crate::share::wire::{
 ///     salt: 0,
 ///     slack: 2,
 ///     heard: None,
+///     answered: 0,
 ///     limits: vec![users],
 ///     asks: vec![want],
 ///     doors: Vec::new(),
+///     leaves: false,
 /// };
 /// let reply = ledger.exchange(1_005, &said).unwrap();
 /// assert!(reply.grants[0].scout, "nothing is known yet: one attempt alone");
@@ -87,12 +89,25 @@ pub struct Ledger {
 struct Holder {
     seq: u64,
     at: At,
+    /// It fell silent with permits out and was given up: none of the fleet until it speaks again. Its number is kept all the same,
+    /// because one that was only stopped would otherwise take the state for lost.
+    gone: bool,
     reply: Reply,
 }
 
+/// What shows at the beginning of an exchange of the state before it.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Since when nobody had spoken.
+    silent: Ms,
+    /// It is older than what the holder was answered.
+    older: bool,
+}
+
 impl Ledger {
-    /// A holder is remembered for so long after its last exchange, and counts as one of the fleet.
-    const REMEMBERED: Ms = 60_000;
+    /// A holder is remembered for so long after its last exchange, and counts as one of the fleet unless it was given up: who lives
+    /// says a word in that time even if nothing happens, and of a small fleet two.
+    const REMEMBERED: Ms = 90_000;
 
     /// A clock may run back by so much: servers that take over from one another differ.
     const STEADY: Ms = 1_000;
@@ -117,7 +132,8 @@ impl Ledger {
     /// passed. A clock that was set begins a new life of the state, because all that is dated by it is worth nothing.
     ///
     /// # Errors
-    /// [`Unanswered`]; nothing was changed then.
+    /// [`Unanswered`]. Another protocol changes nothing. An exchange that was overtaken grants and merges nothing; but time has passed
+    /// by it: what is over is forgotten, and where the clock was set a new life has begun.
     pub fn exchange(&mut self, now: At, said: &Exchange) -> Result<Reply, Unanswered> {
         if said.protocol != self.protocol {
             return Err(Unanswered::Protocol { found: self.protocol, known: said.protocol });
@@ -129,6 +145,7 @@ impl Ledger {
             *self = Self::new(now, said.salt);
         }
         let now = now.max(self.at);
+        let silent = now - self.at;
         self.at = now;
         self.holders.retain(|_, holder| holder.at + Self::REMEMBERED > now);
         self.limits.retain(|_, limit| limit.expires > now);
@@ -139,11 +156,12 @@ impl Ledger {
             return if holder.seq == said.seq { Ok(holder.reply.clone()) } else { Err(Unanswered::Stale) };
         }
         let slack = self.slack(now, said);
-        self.hear(now, slack, said);
+        let before = Before { silent, older: self.is_older(said) };
+        self.hear(now, slack, said, before);
         let mut reply = Reply {
             incarnation: self.incarnation,
             knew_seq,
-            holders: self.fleet(now, said),
+            holders: self.fleet(said),
             limits: Vec::new(),
             grants: self.grant(now, said),
             doors: self.doors(now, slack, said),
@@ -154,7 +172,16 @@ impl Ledger {
             let recall = limit.rows.get(&said.holder).is_some_and(|row| row.owes);
             reply.limits.push(limit.reply(now, recall));
         }
-        self.holders.insert(said.holder, Holder { seq: said.seq, at: now, reply: reply.clone() });
+        if said.leaves {
+            // Said again, it is the word of a stranger: what it tells is counted twice, and it gets nothing.
+            self.holders.remove(&said.holder);
+            for side in &said.limits {
+                self.limits.get_mut(&side.key).expect("it was just heard").leave(said.holder);
+            }
+        } else {
+            self.holders
+                .insert(said.holder, Holder { seq: said.seq, at: now, gone: false, reply: reply.clone() });
+        }
         Ok(reply)
     }
 
@@ -179,6 +206,15 @@ impl Ledger {
         }
     }
 
+    /// It has forgotten an exchange of this life that it answered: the holder's last one, and maybe others' too.
+    fn is_older(&self, said: &Exchange) -> bool {
+        let known = self.holders.get(&said.holder).map(|holder| holder.seq);
+        let remembered = |heard: Ms| heard.saturating_add(Self::LEAP) < Self::REMEMBERED;
+        said.incarnation == Some(self.incarnation)
+            && said.answered > known.unwrap_or(0)
+            && (known.is_some() || said.heard.is_some_and(remembered))
+    }
+
     /// How long the exchange may have been on its way: no longer than since the answer before, less the time that the holder
     /// says has passed since it heard that; and what whole milliseconds may hide.
     fn slack(&self, now: At, said: &Exchange) -> Ms {
@@ -188,7 +224,7 @@ impl Ledger {
         known.max(said.slack).saturating_add(2)
     }
 
-    fn hear(&mut self, now: At, slack: Ms, said: &Exchange) {
+    fn hear(&mut self, now: At, slack: Ms, said: &Exchange, before: Before) {
         let another = said.incarnation.is_some_and(|life| life != self.incarnation);
         let spoke = self.holders.get(&said.holder).map(|holder| holder.at);
         let careful = self.born + Limit::CAREFUL;
@@ -198,8 +234,13 @@ impl Ledger {
             let forgotten = side.told > 0 && spoke.is_none_or(|at| at < limit.born);
             let bereft = another || forgotten;
             limit.roll(now);
-            limit.notice_loss(now, said.holder, side);
-            limit.reap(now, said.holder);
+            limit.notice_loss(now, said.holder, side, before.older);
+            limit.doubt(now, before.silent);
+            for holder in limit.reap(now, said.holder) {
+                if let Some(holder) = self.holders.get_mut(&holder) {
+                    holder.gone = true;
+                }
+            }
             limit.hear(now, said.holder, slack, side, bereft);
         }
     }
@@ -224,13 +265,11 @@ impl Ledger {
         replies
     }
 
-    /// Holders that are remembered, with the one that speaks now; or those of a limit, if more: who was told to come back after
-    /// a long window is silent until then.
-    fn fleet(&self, now: At, said: &Exchange) -> u32 {
-        let others = self.holders.keys().filter(|&&holder| holder != said.holder).count();
-        let active = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
-        let named = said.limits.iter().filter_map(|side| self.limits.get(&side.key));
-        named.map(|limit| limit.holders(now)).fold(active, u32::max)
+    /// Holders that are remembered and were not given up, with the one that speaks now.
+    fn fleet(&self, said: &Exchange) -> u32 {
+        let counts = |&(&holder, known): &(&HolderId, &Holder)| holder != said.holder && !known.gone;
+        let others = self.holders.iter().filter(counts).count();
+        u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// From then on the state may be dropped: nothing in it holds any more.

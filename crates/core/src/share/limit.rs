@@ -17,13 +17,11 @@ use crate::share::wire::{At, HolderId, Kind, LimitSide, Ms, Refill, Terms};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Limit {
     pub(super) name: String,
-    #[serde(default)]
     pub(super) partition: String,
     pub(super) terms: Terms,
     /// When somebody last said these terms.
     pub(super) said: At,
     /// What another configuration declared in vain, and when.
-    #[serde(default)]
     pub(super) other: Option<(Kind, At)>,
     /// The rule was found out by the ledger itself: no holder's word changes it.
     pub(super) settled: bool,
@@ -43,6 +41,8 @@ pub(super) struct Limit {
     pub(super) careful: At,
     /// Holders that told what they know and were given up since.
     pub(super) departed: u32,
+    /// Nothing is there before, as was known of a state that was lost.
+    pub(super) dry: At,
 
     /// Counts throttles: permits of an earlier one are void.
     pub(super) generation: u64,
@@ -133,6 +133,8 @@ impl Limit {
     const SLOW: Ms = 2_000;
     /// What is there of a limit of which nothing is known, once a scout has come back: everything.
     pub(super) const PLENTY: i64 = 1_000_000;
+    /// Epochs that a holder is told to sit out, at most.
+    pub(super) const SAT_OUT: u64 = 8;
     /// Silent holders given up by one exchange, so that it stays short.
     const REAPED: usize = 16;
 
@@ -154,6 +156,7 @@ impl Limit {
             spared: 0,
             careful,
             departed: 0,
+            dry: 0,
             generation: 1,
             fence: 0,
             pause: 0,
@@ -250,13 +253,18 @@ impl Limit {
 
     /// A holder's place among all, from zero on: another one with each epoch or window, so that nobody is always last.
     pub(super) fn turn_of(&self, now: At, holder: HolderId) -> u64 {
-        // Squares modulo a prime scatter as well as anything, and their numbers are small in any language.
-        const PRIME: u64 = 65_521;
         let turn = match self.rate() {
             _ if self.is_stepped(now) => self.epoch,
             Some((_, window)) => now / window,
             None => now / self.lease(),
         };
+        self.place_in(now, holder, turn)
+    }
+
+    /// Its place in an epoch or window.
+    pub(super) fn place_in(&self, now: At, holder: HolderId, turn: u64) -> u64 {
+        // Squares modulo a prime scatter as well as anything, and their numbers are small in any language.
+        const PRIME: u64 = 65_521;
         let mixed = ((holder.0 & 0xffff) + (turn % PRIME) * 40_503) % PRIME;
         mixed * mixed % PRIME % u64::from(self.holders(now))
     }
@@ -270,7 +278,7 @@ impl Limit {
     /// A holder spoke, and was told to come back after so long. While something of it is out it speaks once per lease anyway,
     /// and what a dead one had is not kept from the others for longer.
     pub(super) fn expect(&mut self, now: At, holder: HolderId, come_back: Ms) {
-        let longest = self.rate().map_or(0, |(_, window)| window);
+        let longest = self.rate().map_or(0, |(_, window)| Self::SAT_OUT * window);
         let silence = self.silence();
         if let Some(row) = self.rows.get_mut(&holder) {
             let wait = if row.out() > 0 { 0 } else { come_back.min(longest) };
@@ -319,10 +327,12 @@ impl Limit {
         Log::width(window) + self.trip + if recalled { window / 16 } else { 0 }
     }
 
-    /// Gives up what silent holders have: it counts as spent now. The speaker is none of them.
-    pub(super) fn reap(&mut self, now: At, speaker: HolderId) {
+    /// Gives up what silent holders have: it counts as spent now. The speaker is none of them. Who had something out should have
+    /// spoken, and has died or is stopped: those are returned.
+    pub(super) fn reap(&mut self, now: At, speaker: HolderId) -> Vec<HolderId> {
+        let mut died = Vec::new();
         if now < self.spared {
-            return;
+            return died;
         }
         let gone = |(&holder, row): (&HolderId, &Row)| {
             (holder != speaker && row.until <= now).then_some((row.until, holder))
@@ -337,7 +347,11 @@ impl Limit {
             }
             self.departed += u32::from(row.is_heard(self.losses));
             self.lost(now, row.out());
+            if row.out() > 0 {
+                died.push(holder);
+            }
         }
+        died
     }
 
     /// Attempts that nobody will tell about any more, or that were told without a certificate.

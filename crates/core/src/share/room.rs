@@ -84,17 +84,25 @@ impl Limit {
             .map_or(0, |(quota, window)| i64::from(quota) - whole(self.log.alive(at, window)) - self.out())
     }
 
-    /// What a class may take of `room`.
+    /// What a class may take of `room`. What is left of an epoch that is over is nobody's reserve: the quota has come back, and were
+    /// it left, no attempt would ever find that out.
     pub(super) fn for_class(&self, now: At, room: i64, leave: u32, fair: bool) -> i64 {
+        let ends = self.ends.filter(|_| self.is_stepped(now)).map(|(_, up)| up);
+        if ends.is_some_and(|up| up <= now) {
+            return room;
+        }
         let mut rest = room - i64::from(leave);
         if fair {
-            let time = match self.ends.filter(|_| self.is_stepped(now)) {
-                Some((_, up)) => up.saturating_sub(now),
-                None => self.lease(),
-            };
+            let time = ends.map_or(self.lease(), |up| up - now);
             rest -= whole(Foreign::draw(self.foreign.rate, time)) + whole(Foreign::draw(self.urgent, time));
         }
         rest
+    }
+
+    /// In how much time strangers and more important classes are expected to draw so many, at most.
+    pub(super) fn forecast_of(&self, permits: u64) -> Ms {
+        let rate = u64::from(self.foreign.rate) + u64::from(self.urgent);
+        permits.saturating_mul(1_000_000).checked_div(rate).unwrap_or(Ms::MAX)
     }
 
     /// How much of `room` one exchange may take: an equal part of half of it, so that it shrinks to one near the end.

@@ -27,6 +27,7 @@ impl Limit {
             terms: Terms { rule: self.rule(now), ..self.terms },
             other: self.other(now),
             available: room,
+            dry: self.dry_for(now),
             ends: self.ends.map(|(lo, up)| (lo.saturating_sub(now), up.saturating_sub(now))),
             share: self.share,
             foreign: self.foreign.rate,

@@ -129,12 +129,16 @@ pub struct Exchange {
     /// Since the answer to the exchange before was heard. The store knows when it gave that answer, so it knows how long this
     /// one may have been on its way, repetitions included. `None`: no answer was heard yet.
     pub heard: Option<Ms>,
+    /// The number of that exchange; none is 0. A state that does not know it is an older one.
+    pub answered: u64,
     /// The limits it speaks of; at most [`Exchange::MAX_LIMITS`].
     pub limits: Vec<LimitSide>,
     /// One for each set of limits that calls wait for.
     pub asks: Vec<Want>,
     /// Breakers of families that changed here, or want to probe.
     pub doors: Vec<DoorSide>,
+    /// The holder's last word: it is one of the fleet no longer, and not waited for where it has nothing out.
+    pub leaves: bool,
 }
 
 impl Exchange {
@@ -154,7 +158,6 @@ pub struct LimitSide {
     /// Its name for people; stored once.
     pub name: String,
     /// Whose calls it counts, for people: two limits of one name differ in it. Stored once; empty: everybody's.
-    #[serde(default)]
     pub partition: String,
     /// What it is held to be.
     pub terms: Terms,
@@ -309,6 +312,8 @@ pub struct Recall {
     pub holders: u32,
     /// The generation it last heard.
     pub generation: u64,
+    /// For so long nothing is there, as it last heard ([`LimitReply::dry`]).
+    pub dry: Ms,
 }
 
 impl Recall {
@@ -396,10 +401,12 @@ pub struct LimitReply {
     /// What the fleet holds the limit to be.
     pub terms: Terms,
     /// What another configuration of late declared instead, in vain.
-    #[serde(default)]
     pub other: Option<Kind>,
     /// What is there for somebody without any reserve; below zero where more is out than was certified.
     pub available: i64,
+    /// For so long nothing is there, if nobody gives anything back and the quota stays what it is; zero where something is, or
+    /// where nobody knows. A holder looks again sooner than that; a state that lost what it knew goes by it.
+    pub dry: Ms,
     /// When the epoch ends, from now, as an interval.
     pub ends: Option<(Ms, Ms)>,
     /// The share of the quota that is used, in thousandths.
@@ -461,12 +468,10 @@ pub struct LimitView {
     /// Its name.
     pub name: String,
     /// Whose calls it counts; empty: everybody's.
-    #[serde(default)]
     pub partition: String,
     /// Its quota or cap, if known.
     pub quota: Option<u32>,
     /// What it is held to be, where configurations differ, and what another of them declared of late, in vain.
-    #[serde(default)]
     pub differs: Option<(Kind, Kind)>,
     /// What is there.
     pub available: i64,
@@ -564,9 +569,11 @@ mod tests {
             salt: 7,
             slack: 3,
             heard: Some(120),
+            answered: 0,
             limits: vec![side],
             asks: Vec::new(),
             doors: vec![DoorSide { key: LimitKey([0; 8]), sent: 1, change: DoorChange::Alive }],
+            leaves: true,
         };
         let text = serde_json::to_string(&said).unwrap();
         assert_eq!(serde_json::from_str::<Exchange>(&text).unwrap(), said);

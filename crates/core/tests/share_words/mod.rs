@@ -35,8 +35,10 @@ pub(crate) fn exchange(holder: u64, seq: u64, side: LimitSide, ask: Option<Want>
         salt: 0,
         slack: 2,
         heard: None,
+        answered: 0,
         limits: vec![side],
         asks: ask.into_iter().collect(),
         doors: Vec::new(),
+        leaves: false,
     }
 }

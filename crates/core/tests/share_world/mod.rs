@@ -120,7 +120,7 @@ pub(crate) struct World {
     count: u64,
     pub(crate) rng: Rng,
     store_offset: Us,
-    pub(crate) tracing: bool,
+    tracing: bool,
 }
 
 impl World {

@@ -130,6 +130,7 @@ pub(crate) struct Node {
     /// Of the waiting, those of an urgent class; the rest are bulk.
     pub(crate) urgent: bool,
     pub(crate) seq: u64,
+    answered: u64,
     pub(crate) incarnation: Option<u64>,
     /// The exchange under way, when it was said first, and the copy that is awaited.
     pub(crate) under_way: Option<(Exchange, Us, u32)>,
@@ -171,6 +172,7 @@ impl Node {
             served: 0,
             urgent: false,
             seq: 0,
+            answered: 0,
             incarnation: None,
             under_way: None,
             heard: None,
@@ -292,14 +294,17 @@ impl Node {
             salt: self.id ^ now,
             slack: ms(self.round_trip) + 1,
             heard: self.heard.map(|at| ms(now - at)),
+            answered: self.answered,
             limits,
             asks: vec![want],
             doors: Vec::new(),
+            leaves: false,
         }
     }
 
     pub(crate) fn hear(&mut self, now: Us, reply: &Reply) {
         let (_, said_at, _) = self.under_way.take().expect("one was under way");
+        self.answered = self.seq;
         let (mono, said) = (self.mono(now), self.mono(said_at));
         self.round_trip = (now - said_at).min(50_000);
         self.heard = Some(now);

@@ -26,7 +26,7 @@ pub(crate) enum Fate {
 
 /// How a write ended, for everybody who waits for it.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     pub(super) fate: Fate,
     answer: Answer,
 }
@@ -48,7 +48,7 @@ pub(super) struct Told {
 
 impl Ended {
     /// `response` is what a caller is given.
-    pub(super) fn new(fate: Fate, response: Response<ResponseBody>) -> Self {
+    pub(crate) fn new(fate: Fate, response: Response<ResponseBody>) -> Self {
         let Some(body) = response.body().held().cloned() else {
             return Self { fate, answer: Answer::Stream(Arc::new(Mutex::new(Some(response)))) };
         };

@@ -16,6 +16,7 @@ mod answer;
 mod door;
 mod flight;
 pub(crate) mod key;
+pub(crate) mod later;
 mod order;
 mod orphans;
 mod waiting;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Uri};
 use parking_lot::Mutex;
-use tidegate::{CallOptions, RequestBody, ResponseBody};
+use tidegate::{CallOptions, Class, RequestBody, ResponseBody};
 use tidegate_core::idempotency::{BodyDigest, age, digest};
 use tidegate_core::profile::ErrorShape;
 use tidegate_store::ledger::{
@@ -37,13 +38,15 @@ use tidegate_store::ledger::{
 use tidegate_telemetry::KnownBy;
 use tokio::sync::{OnceCell, watch};
 
-pub(crate) use self::answer::Fate;
-use self::answer::{Ended, replay};
+pub(crate) use self::answer::{Ended, Fate};
+use self::answer::{lost, replay};
 pub(crate) use self::door::{Door, Exit};
 use self::flight::Flight;
 use self::order::{Order, Turn};
 use self::orphans::Orphans;
 use self::waiting::{Place, Seat, Subject, Waiter};
+use crate::merging::{ASK_AGAIN, Place as Lane, Told};
+use crate::outbox::SeatHeld;
 use crate::proxy::{Login, exchange, is_repeatable};
 use crate::respond;
 use crate::tenant::Tenant;
@@ -72,6 +75,29 @@ pub(crate) struct Write {
     pub(crate) bearer: Option<BearerDigest>,
     /// The caller's `Idempotency-Key`.
     pub(crate) key: Option<String>,
+    /// Its place behind entries of the outbox; given back when the write is over.
+    pub(crate) seat: Option<SeatHeld>,
+}
+
+impl Write {
+    /// As whom it is sent: writes of others do not share a call with it.
+    pub(crate) fn who(&self) -> String {
+        who(&self.options, &self.login, &self.caller, self.bearer.as_ref())
+    }
+}
+
+/// As whom a write is sent: caller, class, credential and token.
+pub(crate) fn who(
+    options: &CallOptions,
+    login: &Login,
+    caller: &str,
+    bearer: Option<&BearerDigest>,
+) -> String {
+    let CallOptions { class, credential, caller: paced_as, .. } = options;
+    let class = class.unwrap_or(Class::Interactive);
+    let credential = credential.as_ref().map(|credential| credential.id().to_string());
+    let learnt = login.digest();
+    format!("{class:?}\n{credential:?}\n{learnt:?}\n{bearer:?}\n{paced_as:?}\n{caller}")
 }
 
 /// What all writes of a tenant share.
@@ -197,12 +223,13 @@ impl Once {
             }
         }
         let exit = Exit::new(subject.turn(&self.order, write.request.uri().path()));
+        let lane = self.lane(&write, &exit);
         let flight = Arc::new(Flight::new(None, exit));
         let waiter = Waiter::new(self, &flight, Place::Plain(subject));
         let landing = waiter.landing();
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let ended = this.send(write, &landing.flight).await;
+            let ended = this.send(write, &landing.flight, lane).await;
             landing.end(ended);
         });
         flight.runs_in(task.abort_handle());
@@ -249,7 +276,7 @@ impl Once {
     }
 
     /// A write as it is noted before it leaves.
-    fn entry(&self, write: &Write, caller: String, key: String) -> NewEntry {
+    pub(crate) fn entry(&self, write: &Write, caller: String, key: String) -> NewEntry {
         let request = &write.request;
         let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let tenant = self.tenant.upstream.tenant();
@@ -278,13 +305,14 @@ impl Once {
         }
         let turn = Turn::new(&self.order, write.request.uri().path(), None);
         let exit = Exit::noted(turn, Arc::clone(&ledger), new.clone());
+        let lane = self.lane(&write, &exit);
         let flight = Arc::new(Flight::new(Some(new.payload), exit));
         place.insert(&mut table, &flight);
         let waiter = Waiter::new(self, &flight, place);
         let landing = waiter.landing();
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let ended = this.run_keyed(write, &landing.flight, &ledger, &new).await;
+            let ended = this.run_keyed(write, &landing.flight, (&ledger, &new), lane).await;
             landing.end(ended);
         });
         flight.runs_in(task.abort_handle());
@@ -296,8 +324,8 @@ impl Once {
         self: &Arc<Self>,
         mut write: Write,
         flight: &Arc<Flight>,
-        ledger: &Ledger,
-        new: &NewEntry,
+        (ledger, new): (&Ledger, &NewEntry),
+        lane: Lane,
     ) -> Ended {
         let refused = |response| Ended::new(Fate::Unsent, response);
         let now = now(&self.tenant);
@@ -306,7 +334,7 @@ impl Once {
             Err(error) => return refused(respond::ledger_failed(self.shape(), &error)),
         };
         // One key, one write: its name at the upstream follows from the key, also after a restart.
-        let named = format!("{}:{}", BodyDigest::from_bytes(new.scope), new.key);
+        let named = transaction_of(new);
         let header = &self.tenant.upstream.profile().idempotency.header;
         if *header == key::IDEMPOTENCY_KEY || !write.request.headers().contains_key(header) {
             write.options.transaction = Some(named);
@@ -329,7 +357,7 @@ impl Once {
             },
             None => {}
         }
-        let ended = self.send(write, flight).await;
+        let ended = self.send(write, flight, lane).await;
         self.note(ledger, &flight.exit, found, ended).await
     }
 
@@ -360,13 +388,63 @@ impl Once {
         ended
     }
 
-    async fn send(&self, write: Write, flight: &Flight) -> Ended {
-        let Write { mut request, mut options, login, .. } = write;
+    /// The place of a write among those that are merged. Asked for when it arrives, before anything is awaited that others may
+    /// overtake it in.
+    fn lane(&self, write: &Write, exit: &Exit) -> Lane {
+        let merging = self.tenant.merging.as_ref();
+        merging.map_or(Lane::Free, |merging| merging.place(&self.tenant, write, exit))
+    }
+
+    /// Sends a write when its place says so, alone or as a row of another call.
+    async fn send(&self, mut write: Write, flight: &Flight, lane: Lane) -> Ended {
+        // Until it has ended, whatever call it is a row of.
+        let _writing = if matches!(lane, Lane::Free) {
+            None
+        } else {
+            let (method, path) = (write.request.method(), write.request.uri().path());
+            self.tenant.readers.writing(self.tenant.upstream.profile(), method, path)
+        };
+        match lane {
+            Lane::Free => self.send_alone(write, flight).await,
+            Lane::Alone(turn) => {
+                if !turn.come(&mut write.options).await {
+                    let refused = respond::too_many_requests(self.shape(), ASK_AGAIN, "cannot-meet");
+                    return Ended::new(Fate::Unsent, refused);
+                }
+                self.send_alone(write, flight).await
+            }
+            Lane::In(mut seat) => match seat.told().await {
+                Some(Told::Ended(ended)) => ended,
+                Some(Told::Alone(_held)) => self.send_alone(write, flight).await,
+                None => lost(self.shape(), flight.exit.may_have_left()),
+            },
+        }
+    }
+
+    async fn send_alone(&self, write: Write, flight: &Flight) -> Ended {
+        let (response, fate) = self.exchange(write, flight).await;
+        Ended::new(fate, response)
+    }
+
+    async fn exchange(&self, write: Write, flight: &Flight) -> (Response<ResponseBody>, Fate) {
+        let Write { mut request, mut options, login, seat: _seat, .. } = write;
         options.called_off = Some(flight.called_off());
         request.extensions_mut().insert(options);
         request.extensions_mut().insert(flight.exit.clone());
-        let (response, fate) = exchange(&self.tenant, request, login).await;
-        Ended::new(fate, response)
+        exchange(&self.tenant, request, login).await
+    }
+
+    /// Whether something is known of a write under this key: it is under way, or in the ledger.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) async fn knows(self: &Arc<Self>, new: &NewEntry) -> Result<bool, LedgerError> {
+        if self.table.lock().keyed.contains_key(&(new.scope, new.key.clone())) {
+            return Ok(true);
+        }
+        let Some(ledger) = self.ledger.get() else { return Ok(false) };
+        let now = now(&self.tenant).mono;
+        Ok(ledger.find(new.scope, &new.key, now).await?.is_some())
     }
 
     fn subject(&self, write: &Write) -> Subject {
@@ -381,6 +459,11 @@ impl Once {
             body: request.body().bytes().cloned().unwrap_or_default(),
         }
     }
+}
+
+/// The transaction of a write under a key: one key, one write.
+pub(crate) fn transaction_of(new: &NewEntry) -> String {
+    format!("{}:{}", BodyDigest::from_bytes(new.scope), new.key)
 }
 
 /// The present, for the ledger.

@@ -86,6 +86,12 @@ impl Caller {
         Self { addr, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
+    /// One that speaks HTTP/2 and opens one connection.
+    pub(crate) fn by_http2(addr: SocketAddr) -> Self {
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        Self { addr, client }
+    }
+
     pub(crate) async fn call(
         &self,
         method: Method,

@@ -388,9 +388,8 @@ async fn a_caller_beyond_its_calls_is_refused_and_others_are_not() {
     assert_eq!(http.call(Method::GET, "/a", &[noisy], "").await.status, 200, "its places are free again");
 }
 
-/// A limit of 20 per second, declared: 60 calls of the noisy one wait when the quiet one's come.
-#[tokio::test]
-async fn a_noisy_caller_keeps_another_from_nothing() {
+/// A limit of 20 per second, declared: 80 calls of the noisy wait when three of the quiet caller come.
+async fn wait_beside_a_crowd(noisy: impl Fn(usize) -> Vec<(&'static str, String)>, quiet: &[(&str, String)]) {
     let (_canned, url) = Canned::start(OK).await;
     let mut one = tenant("acme", &url);
     one.upstream.credential = None;
@@ -408,23 +407,46 @@ async fn a_noisy_caller_keeps_another_from_nothing() {
     }];
     let config = GatewayConfig {
         callers: vec![caller("noisy", None, &Class::ALL), caller("quiet", None, &Class::ALL)],
+        anonymous: true,
         ..GatewayConfig::of(vec![one])
     };
     let (_gateway, http) = gateway(config).await;
-    let (noisy, quiet) = (key("noisy"), key("quiet"));
-    let (noisy, quiet) = ([("Tidegate-Key", noisy.as_str())], [("Tidegate-Key", quiet.as_str())]);
     // Each asks for something else, else they would share calls.
-    let crowd = join_all((0..80).map(async |n| http.call(Method::GET, &format!("/a/{n}"), &noisy, "").await));
+    let get = async |path: String, headers: &[(&str, String)]| {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        http.call(Method::GET, &path, &headers, "").await
+    };
+    let crowd = join_all(
+        (0..80).map(|n| (n, noisy(n))).map(async |(n, headers)| get(format!("/a/{n}"), &headers).await),
+    );
     let few = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        join_all((0..3).map(async |n| http.call(Method::GET, &format!("/b/{n}"), &quiet, "").await)).await
+        join_all((0..3).map(async |n| get(format!("/b/{n}"), quiet).await)).await
     };
     let (crowd, few) = tokio::join!(crowd, few);
     assert!(crowd.iter().chain(&few).all(|answer| answer.status == 200), "{few:?}");
     let waited = |answer: &crate::stage::Answer| answer.header("tidegate-wait").parse::<f64>().unwrap();
     let longest = |answers: &[crate::stage::Answer]| answers.iter().map(waited).fold(0.0, f64::max);
     assert!(longest(&few) < 1.5, "the next window at the latest: {}", longest(&few));
-    assert!(longest(&crowd) > 2.5, "while the noisy one waits behind itself: {}", longest(&crowd));
+    assert!(longest(&crowd) > 2.5, "while the noisy wait behind themselves: {}", longest(&crowd));
+}
+
+#[tokio::test]
+async fn a_noisy_caller_keeps_another_from_nothing() {
+    wait_beside_a_crowd(|_| vec![("Tidegate-Key", key("noisy"))], &[("Tidegate-Key", key("quiet"))]).await;
+}
+
+#[tokio::test]
+async fn deadlines_of_a_noisy_caller_keep_another_from_nothing() {
+    let sync = |name| vec![("Tidegate-Key", key(name)), ("Tidegate-Class", "sync".to_owned())];
+    let hurried = |_| [sync("noisy"), vec![("Tidegate-Deadline", "6".to_owned())]].concat();
+    wait_beside_a_crowd(hurried, &sync("quiet")).await;
+}
+
+#[tokio::test]
+async fn names_that_callers_without_a_key_give_themselves_keep_one_with_a_key_from_nothing() {
+    let named = |n| vec![("Tidegate-Caller", format!("name {n}"))];
+    wait_beside_a_crowd(named, &[("Tidegate-Key", key("quiet"))]).await;
 }
 
 #[tokio::test]

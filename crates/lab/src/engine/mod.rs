@@ -181,6 +181,8 @@ impl<'p, 's> Engine<'p, 's> {
                     self.queue.push(from, Event::Callers { instance, load });
                 }
             }
+            // One that has no call for long makes itself known to the others all the same.
+            self.rearm(instance);
         }
     }
 

@@ -91,9 +91,11 @@ pub(crate) fn said(holder: u64, seq: u64, wanted: u32) -> Exchange {
         salt: 99,
         slack: 2,
         heard: None,
+        answered: 0,
         limits: vec![side],
         asks: vec![want],
         doors: Vec::new(),
+        leaves: false,
     }
 }
 

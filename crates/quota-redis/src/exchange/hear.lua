@@ -122,7 +122,7 @@ local function hear_row(l, side, bereft)
     if not run.row then
         if owes then
             l.unheard = l.unheard + 1
-            if l.latest_sent <= l.born then l.shut = l.born end
+            if l.latest_sent <= l.born and (is_told(l) or l.missed == 0) then l.shut = l.born end
             l.slow_until = max(l.slow_until, l.born + slow(l))
         end
         if not bereft and side.told > 0 then l.departed = less(l.departed, 1) end
@@ -162,6 +162,7 @@ local function hear_recall(l, recall)
     local quota, window = rate(l)
     if quota then
         for _, entry in ipairs(recall.log) do log_add(l, ended_at(entry[1]), entry[2], window) end
+        if l.latest_sent <= l.born then l.dry = max(l.dry, min(now + recall.dry, l.born + window)) end
     end
     l.generation = max(l.generation, recall.generation)
     l.missed = max(l.missed, recall.holders, 1)
@@ -248,6 +249,7 @@ local function see(l, slack, sight)
     anchor(l, seen, belongs, window)
     merge(l, seen.sent, seen.left)
     if l.shut and (seen.sent > l.shut or l.shut == 0) then l.shut = nil end
+    if seen.sent > l.born and (lowest(seen.left) or 0) > 0 then l.dry = 0 end
     return true
 end
 

@@ -1,7 +1,9 @@
 
 -- One bank's state: what is read, in which order an exchange goes through it, what is written.
 
-local REMEMBERED, FORGOTTEN = 60000, 64
+local REMEMBERED, FORGOTTEN = 90000, 64
+-- Who was given up is none of the fleet, but its number is kept: it stands among the speakers so much before its time.
+local GONE = 4e12
 local STEADY, LEAP = 1000, 10000
 local bank_key, replies_key, speakers_key, ends_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local SCALARS = { 'protocol', 'incarnation', 'born', 'at', 'gap_from', 'gap_to', 'expires' }
@@ -45,7 +47,9 @@ local function clock_was_set(bank, before, said)
 end
 
 local function read_limit(bank, key, place_of_limit, holder)
-    local run = { key = KEYS[place_of_limit], holders_key = KEYS[place_of_limit + 1], gone = {}, reaped = {} }
+    local run = {
+        key = KEYS[place_of_limit], holders_key = KEYS[place_of_limit + 1], gone = {}, reaped = {}, died = {},
+    }
     local found = call('HMGET', run.key, 's', 'h:' .. holder)
     run.rows = call('ZCARD', run.holders_key)
     local expires = bank.limits[key]
@@ -80,9 +84,9 @@ local function limit_json(l)
     local there, ends, other = l.shut and 0 or available(l, now), 'null', other_of(l)
     if l.ends then ends = format('[%.0f,%.0f]', less(l.ends[1], now), less(l.ends[2], now)) end
     return format('{"generation":%.0f,"epoch":%.0f,"lease":%.0f,"pause":%.0f,"recall":%s,"scarce":%s,"terms":%s,'
-        .. '"other":%s,"available":%.0f,"ends":%s,"share":%.0f,"foreign":%.0f}', l.generation, l.epoch, lease(l),
+        .. '"other":%s,"available":%.0f,"dry":%.0f,"ends":%s,"share":%.0f,"foreign":%.0f}', l.generation, l.epoch, lease(l),
         less(l.pause, now), tostring(l.run.row.owes), tostring(is_scarce(l, there)), terms_json(l),
-        other and kind_json(other) or 'null', there, ends, l.share, l.foreign)
+        other and kind_json(other) or 'null', there, dry_for(l), ends, l.share, l.foreign)
 end
 
 local function grant_json(one)
@@ -112,6 +116,7 @@ local function exchange(said)
         before = nil
     end
     now = max(now, bank.at)
+    local silent = now - bank.at
     if before and before.at + REMEMBERED <= now then before = nil end
     local scalars = { 'at', number(now) }
     if bank.gap_from then
@@ -133,6 +138,9 @@ local function exchange(said)
 
     -- The report.
     local life = some(said.incarnation)
+    -- It has forgotten an exchange of this life that it answered.
+    local older = life == bank.incarnation and said.answered > (before and before.seq or 0)
+        and (before ~= nil or heard ~= nil and heard + LEAP < REMEMBERED)
     local another = life ~= nil and life ~= bank.incarnation
     local limits, order, by_side = {}, {}, {}
     for index, side in ipairs(said.limits) do
@@ -153,7 +161,8 @@ local function exchange(said)
         -- Who spoke while this limit was here has told it what it knew, also if it was given up since.
         local bereft = another or side.told > 0 and not (before and before.at >= l.born)
         roll(l)
-        notice_loss(l, side)
+        notice_loss(l, side, older)
+        doubt(l, silent)
         reap(l, holder)
         hear(l, holder, slack, side, bereft)
     end
@@ -181,10 +190,21 @@ local function exchange(said)
     end
 
     -- The answer.
-    local count = 1
+    local count, died = 1, {}
     if not bank.fresh then
+        local function counts(known) return known and not known.gone and known.at > now - REMEMBERED end
         count = call('ZCOUNT', speakers_key, '(' .. number(now - REMEMBERED), '+inf')
-        if not (before and before.at + REMEMBERED > now) then count = count + 1 end
+        if not counts(before) then count = count + 1 end
+        for _, key in ipairs(order) do
+            for _, gone in ipairs(limits[key].run.died) do
+                local packed = not died[gone] and call('HGET', replies_key, gone)
+                local known = packed and unpack_value(packed)
+                if counts(known) then
+                    known.gone, died[gone] = true, known
+                    count = count - 1
+                end
+            end
+        end
     end
     local replies, fields, ends, named = {}, {}, {}, {}
     local function ends_at(name, value, expires)
@@ -197,7 +217,6 @@ local function exchange(said)
     for index in ipairs(said.limits) do
         local l = by_side[index]
         keep(l)
-        count = max(count, holders(l))
         replies[index] = limit_json(l)
     end
     for key in pairs(touched) do
@@ -211,7 +230,17 @@ local function exchange(said)
     end
     for _, key in ipairs(order) do ends_at('l:' .. key, number(limits[key].expires), limits[key].expires) end
     -- The state expires with the last of what is in it.
-    local expires = now + REMEMBERED
+    local leaves, expires = said.leaves, now + REMEMBERED
+    if leaves then
+        expires = now
+        local latest = bank.fresh and {} or call('ZREVRANGE', speakers_key, 0, 1, 'WITHSCORES')
+        for index = 1, #latest, 2 do
+            if latest[index] ~= holder then expires = max(expires, tonumber(latest[index + 1]) + REMEMBERED) end
+        end
+        -- The latest of those who were given up.
+        latest = bank.fresh and {} or call('ZRANGEBYSCORE', speakers_key, '-inf', 0, 'WITHSCORES')
+        if #latest > 0 then expires = max(expires, tonumber(latest[#latest]) + GONE + REMEMBERED) end
+    end
     for _, until_then in pairs(named) do expires = max(expires, until_then) end
     if not bank.fresh then
         local latest = call('ZREVRANGE', ends_key, 0, #said.limits + #said.doors, 'WITHSCORES')
@@ -226,21 +255,30 @@ local function exchange(said)
         bank.incarnation, before and before.seq or 0, count, concat(replies, ','), concat(grants, ','),
         concat(doors, ','))
     local forgotten = bank.fresh and {}
-        or call('ZRANGEBYSCORE', speakers_key, '-inf', number(now - REMEMBERED), 'LIMIT', 0, FORGOTTEN)
+        or call('ZRANGEBYSCORE', speakers_key, 0, number(now - REMEMBERED), 'LIMIT', 0, FORGOTTEN)
+    for _, gone in ipairs(bank.fresh and {}
+        or call('ZRANGEBYSCORE', speakers_key, '-inf', number(now - REMEMBERED - GONE), 'LIMIT', 0, FORGOTTEN)) do
+        insert(forgotten, gone)
+    end
 
     -- From here on it is only written.
     if bank.stale then call('DEL', bank_key, replies_key, speakers_key, ends_key) end
     for _, key in ipairs(order) do
         local l = limits[key]
         local run = l.run
+        local left = leaves and leave(l, holder)
+        if left then insert(run.gone, holder) end
         l.run = nil
         if run.fresh and run.stale then call('DEL', run.key, run.holders_key) end
         for _, gone in ipairs(run.gone) do
             call('HDEL', run.key, 'h:' .. gone)
             call('ZREM', run.holders_key, gone)
         end
-        call('HSET', run.key, 's', pack(l), 'h:' .. holder, pack(run.row))
-        call('ZADD', run.holders_key, number(run.row.till), holder)
+        call('HSET', run.key, 's', pack(l))
+        if not left then
+            call('HSET', run.key, 'h:' .. holder, pack(run.row))
+            call('ZADD', run.holders_key, number(run.row.till), holder)
+        end
         call('PEXPIREAT', run.key, number(l.expires))
         call('PEXPIREAT', run.holders_key, number(l.expires))
     end
@@ -257,14 +295,23 @@ local function exchange(said)
         call('PEXPIREAT', ends_key, number(expires))
     end
     call('PEXPIREAT', bank_key, number(expires))
+    for gone, known in pairs(died) do
+        call('HSET', replies_key, gone, pack(known))
+        call('ZADD', speakers_key, number(known.at - GONE), gone)
+    end
     for _, gone in ipairs(forgotten) do
         call('HDEL', replies_key, gone)
         call('ZREM', speakers_key, gone)
     end
-    call('HSET', replies_key, holder, pack({ seq = said.seq, at = now, reply = reply }))
-    call('ZADD', speakers_key, number(now), holder)
-    call('PEXPIREAT', replies_key, number(now + REMEMBERED))
-    call('PEXPIREAT', speakers_key, number(now + REMEMBERED))
+    if leaves then
+        call('HDEL', replies_key, holder)
+        call('ZREM', speakers_key, holder)
+    else
+        call('HSET', replies_key, holder, pack({ seq = said.seq, at = now, reply = reply }))
+        call('ZADD', speakers_key, number(now), holder)
+    end
+    call('PEXPIREAT', replies_key, number(leaves and expires or now + REMEMBERED))
+    call('PEXPIREAT', speakers_key, number(leaves and expires or now + REMEMBERED))
     return '{"Ok":' .. reply .. '}'
 end
 

@@ -4,7 +4,7 @@
 local LEASE, SHORT_LEASE, CAP_LEASE = 5000, 500, 2000
 local GRACE, PATIENCE, TRIP, SLOW, KEEP = 3000, 3000, 50, 2000, 60000
 local PLENTY, REAPED, LEAST_SHARE = 1000000, 16, 50
-local SCOUTS, CAREFUL = 8, 1000
+local SCOUTS, CAREFUL, SAT_OUT = 8, 1000, 8
 local LONGEST_WINDOW = 8640000000
 
 local function new_limit(side, terms, careful)
@@ -12,7 +12,7 @@ local function new_limit(side, terms, careful)
         name = side.name, partition = side.partition, kind = terms.kind, quota = terms.quota, window = terms.window, told = terms.told, cap = terms.cap,
         rule = terms.rule, proven = terms.proven, pinned = terms.pinned, assumed = terms.assumed,
         said = now, settled = false, steps = 0, logs = 0, born = now, expires = now, missed = 0,
-        losses = 0, unheard = 0, spared = 0, careful = careful, scouts = {}, departed = 0,
+        losses = 0, unheard = 0, spared = 0, careful = careful, scouts = {}, departed = 0, dry = 0,
         generation = 1, fence = 0, pause = 0, slow_until = 0, shut = 0, vain = false, trip = TRIP,
         epoch = 1, promised = 0, own = 0, latest_sent = 0, left = {}, unseen = {},
         log = {}, rolled = now, foreign = 0, measured = 0, urgent = 0, urgent_count = 0, urgent_since = now,
@@ -65,7 +65,7 @@ end
 local function expect(l, come_back)
     local row, quota, window = l.run.row, rate(l)
     if not row then return end
-    local wait = row_out(row) > 0 and 0 or min(come_back, quota and window or 0)
+    local wait = row_out(row) > 0 and 0 or min(come_back, quota and SAT_OUT * window or 0)
     row.till = max(row.till, now + wait + silence(l))
 end
 
@@ -125,7 +125,7 @@ local function lost(l, ended, count)
     if quota then log_add(l, ended, count, window) end
 end
 
--- Gives up what silent holders have: it counts as spent now.
+-- Gives up what silent holders have: it counts as spent now. Who had something out has died or is stopped.
 local function reap(l, speaker)
     local run = l.run
     if run.fresh or now < l.spared then return end
@@ -142,6 +142,7 @@ local function reap(l, speaker)
         if row.owes or row.losses ~= l.losses then l.unheard = l.unheard - 1 end
         l.out, l.unspent = l.out - row_out(row), l.unspent - row.unspent
         lost(l, now, row_out(row))
+        if row_out(row) > 0 then insert(run.died, holder) end
         if not row.owes and row.losses == l.losses then l.departed = l.departed + 1 end
         run.reaped[holder] = true
         insert(run.gone, holder)
@@ -173,16 +174,35 @@ local function by_level(l, at, window)
     return (level or 0) - unseen(l) - max(margin(l, age), reserve(l, window))
 end
 
--- A holder was answered that more of its attempts were known than are: the state is an older one.
-local function notice_loss(l, side)
+-- A holder was answered that more of its attempts were known than are, or an exchange that is not: the state is an older one.
+local function notice_loss(l, side, older)
     local row = l.run.row
-    if not row or row.all >= side.told or row.losses ~= l.losses then return end
+    if row then
+        if row.losses ~= l.losses or not older and row.all >= side.told then return end
+    elseif not older or side.told == 0 or now < l.spared then
+        return
+    end
     l.losses, l.missed, l.departed = l.losses + 1, row_count(l), 0
     l.unheard = l.missed
     l.born, l.careful, l.spared = now, now + CAREFUL, now + silence(l)
     l.slow_until = max(l.slow_until, now + slow(l))
     l.generation = max(l.generation, side.generation)
     if is_told(l) then l.shut = now end
+end
+
+-- Nobody spoke for longer than anybody with permits may be silent, though some are out.
+local function doubt(l, silent)
+    if silent <= lease(l) + CAREFUL or l.out == 0 then return end
+    l.careful, l.slow_until = max(l.careful, now + CAREFUL), max(l.slow_until, now + slow(l))
+    if is_told(l) then l.shut = now end
+end
+
+-- A holder said its last word: whether nothing is kept of it, because it has nothing out.
+local function leave(l, holder)
+    l.scouts = keep_if(l.scouts, function(scout) return scout[1] ~= holder end)
+    if row_out(l.run.row) > 0 then return false end
+    if l.run.row.owes then l.unheard = l.unheard - 1 else l.departed = l.departed + 1 end
+    return true
 end
 
 -- Some of those who drew before the state was lost have not told what they know.
@@ -266,11 +286,13 @@ local function is_barred(l)
     return is_stepped(l) and not is_scouted(l) and l.pause <= now and needs_scout(l) and not may_scout(l)
 end
 
+-- What is left of an epoch that is over is nobody's reserve.
 local function for_class(l, room, leave, fair)
+    local ends = l.ends and is_stepped(l) and l.ends[2]
+    if ends and ends <= now then return room end
     local rest = room - leave
     if fair then
-        local time = lease(l)
-        if l.ends and is_stepped(l) then time = less(l.ends[2], now) end
+        local time = ends and ends - now or lease(l)
         rest = rest - draw(l.foreign, time) - draw(l.urgent, time)
     end
     return rest

@@ -66,9 +66,11 @@ pub(crate) fn said(holder: u64, seq: u64, limits: u8) -> Exchange {
         salt: 99,
         slack: 2,
         heard: None,
+        answered: 0,
         limits: (0..limits).map(side).collect(),
         asks: vec![want],
         doors: Vec::new(),
+        leaves: false,
     }
 }
 

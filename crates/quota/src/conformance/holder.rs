@@ -89,9 +89,11 @@ impl Holder {
             salt: rng.u64(..),
             slack: rng.u64(0..30),
             heard: self.heard.map(|heard| now.saturating_sub(heard)),
+            answered: 0,
             limits,
             asks,
             doors,
+            leaves: false,
         }
     }
 }
@@ -236,7 +238,13 @@ fn refusal(rng: &mut Rng) -> Refusal {
 
 fn recall(quota: u32, rng: &mut Rng) -> Recall {
     let log = (0..rng.u64(0..5)).map(|group| (6_000 - 1_000 * group, rng.u32(0..=quota / 4))).collect();
-    Recall { log, share: rng.u32(300..=1_000), holders: rng.u32(0..5), generation: rng.u64(0..4) }
+    Recall {
+        log,
+        share: rng.u32(300..=1_000),
+        holders: rng.u32(0..5),
+        generation: rng.u64(0..4),
+        dry: rng.u64(0..2_000),
+    }
 }
 
 fn want(limits: usize, rng: &mut Rng) -> Want {

@@ -125,9 +125,12 @@ impl Moody {
             salt: rng.u64(..),
             slack: rng.u64(..20),
             heard: self.heard.map(|at| now.saturating_sub(at)),
+            // Sometimes of an exchange that the state has lost.
+            answered: self.seq.saturating_sub(u64::from(!one_in(rng, 200))),
             asks: (0..rng.u32(..3)).map(|_| want(rng, limits.len(), self.mood)).collect(),
             limits,
             doors: (0..rng.u32(..2)).map(|_| door(rng)).collect(),
+            leaves: one_in(rng, 60),
         }
     }
 
@@ -220,7 +223,7 @@ fn refusal(rng: &mut Rng) -> Refusal {
 
 fn recall(rng: &mut Rng, generation: u64) -> Recall {
     let log = (0..rng.u64(..5)).map(|group| (5_000 - 900 * group, rng.u32(..10))).collect();
-    Recall { log, share: rng.u32(..1_200), holders: rng.u32(..9), generation }
+    Recall { log, share: rng.u32(..1_200), holders: rng.u32(..9), generation, dry: rng.u64(..4_000) }
 }
 
 impl Part {

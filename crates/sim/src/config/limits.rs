@@ -11,6 +11,7 @@ use crate::model::limits::LimitRule;
 use crate::model::quota::{QuotaRule, Rule};
 use crate::model::route::{Per, RouteMatch};
 use crate::text::{Burst, duration};
+use crate::wire::headers::Dialect;
 
 /// The bulk endpoints, whose allocation is their own.
 const BULK: &str = "/api/v2/bulk/**";
@@ -72,9 +73,14 @@ impl SimConfig {
     pub fn limit_rules(&self) -> Vec<LimitRule> {
         let bulk: RouteMatch = BULK.parse().expect("a valid pattern");
         let mut rules = Vec::new();
+        let is_github = self.headers == Dialect::Github;
         if self.limit > 0 {
+            // GitHub counts a call against one resource.
+            let others =
+                self.limits.iter().filter(|limit| is_github && limit.quota.is_some() && !limit.hidden);
+            let except = self.bulk_allocation.map(|_| bulk.clone()).into_iter();
             rules.push(LimitRule {
-                key: "default".to_owned(),
+                key: if is_github { "core" } else { "default" }.to_owned(),
                 quota: QuotaRule {
                     rule: self.rule,
                     limit: self.limit,
@@ -84,7 +90,7 @@ impl SimConfig {
                 },
                 value: shown(&self.key, self.limit, self.window),
                 per: self.per.clone(),
-                except: self.bulk_allocation.map(|_| bulk.clone()).into_iter().collect(),
+                except: except.chain(others.map(|limit| limit.route.clone())).collect(),
                 cost: self.cost.clone(),
                 ..plain_rule(RouteMatch::any())
             });
@@ -94,7 +100,8 @@ impl SimConfig {
             let route = "PATCH /**".parse().expect("a valid pattern");
             rules.push(LimitRule { hidden: true, ..burst_rule("patch.burst", burst, route) });
         }
-        rules.extend(self.bulk_allocation.map(|burst| burst_rule("bulk", burst, bulk)));
+        let allocated = self.bulk_allocation.filter(|_| !is_github);
+        rules.extend(allocated.map(|burst| burst_rule("bulk", burst, bulk)));
         rules
     }
 

@@ -4,6 +4,7 @@
 //! reported all at once. Durations read "5s", "250ms"; see [`crate::text`].
 
 mod limits;
+mod push;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
 use crate::model::fault::Faults;
+use crate::model::push::hooks::Target;
 use crate::model::quota::Rule;
 use crate::model::route::Per;
 use crate::model::strangers::Stranger;
@@ -20,6 +22,7 @@ use crate::text::{Burst, Spread, duration, maybe_duration};
 use crate::wire::headers::{Dialect, ResetForm, ResetOf, RetryAfterForm};
 
 pub use limits::LimitConfig;
+pub use push::{LiveConfig, NotificationConfig};
 
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,6 +110,12 @@ pub struct SimConfig {
     pub oauth: OauthConfig,
     /// Asynchronous jobs.
     pub jobs: JobConfig,
+    /// What changes without anybody calling.
+    pub live: LiveConfig,
+    /// Notifications channels.
+    pub notifications: NotificationConfig,
+    /// Where events are posted.
+    pub webhooks: Vec<Target>,
     /// Who else draws from the quota.
     pub strangers: Vec<Stranger>,
     /// What goes wrong from the start.
@@ -152,6 +161,9 @@ impl Default for SimConfig {
             require_version: false,
             oauth: OauthConfig::default(),
             jobs: JobConfig::default(),
+            live: LiveConfig::default(),
+            notifications: NotificationConfig::default(),
+            webhooks: Vec::new(),
             strangers: Vec::new(),
             faults: Faults::default(),
             events: Vec::new(),
@@ -311,6 +323,11 @@ impl SimConfig {
         }
         if self.oauth.max_tokens == Some(0) {
             problems.push("oauth.max_tokens: 0 is below 1".to_owned());
+        }
+        problems.extend(self.notifications.problems());
+        problems.extend(self.live.problems());
+        for (index, target) in self.webhooks.iter().enumerate() {
+            problems.extend(target.problems(&format!("webhooks[{index}]")));
         }
         for (index, limit) in self.limits.iter().enumerate() {
             limit.check(&format!("limits[{index}]"), &mut problems);

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::push::faults::{HookFaults, PushFaults};
 use crate::model::route::{Caller, RouteMatch};
 use crate::text::Spread;
 
@@ -119,6 +120,10 @@ pub struct Faults {
     pub brown_outs: Vec<BrownOut>,
     /// Replaces the configured latency while set.
     pub latency: Option<Spread>,
+    /// What goes wrong with notifications channels.
+    pub push: PushFaults,
+    /// What goes wrong with webhooks.
+    pub hooks: HookFaults,
 }
 
 impl Default for Faults {
@@ -136,6 +141,8 @@ impl Default for Faults {
             script: Vec::new(),
             brown_outs: Vec::new(),
             latency: None,
+            push: PushFaults::default(),
+            hooks: HookFaults::default(),
         }
     }
 }
@@ -172,6 +179,8 @@ impl Faults {
         if sum > 1.0 + 1e-9 {
             problems.push(format!("{prefix}the probabilities add up to {sum}, more than 1"));
         }
+        problems.extend(self.push.problems(&format!("{prefix}push.")));
+        problems.extend(self.hooks.problems(&format!("{prefix}hooks.")));
         for (index, brown_out) in self.brown_outs.iter().enumerate() {
             if brown_out.from >= brown_out.to {
                 problems.push(format!("{prefix}brown_outs[{index}]: `to` must be later than `from`"));

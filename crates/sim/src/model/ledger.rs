@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::push::books::{HookStats, PushStats};
+
 /// Accepted and throttled calls of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
@@ -109,6 +111,12 @@ pub struct Stats {
     /// Asynchronous jobs by kind.
     #[serde(default)]
     pub jobs: BTreeMap<String, super::org::jobs::JobStats>,
+    /// Notifications channels and their sockets.
+    #[serde(default)]
+    pub push: PushStats,
+    /// Outbound webhooks.
+    #[serde(default)]
+    pub hooks: HookStats,
     /// What happened in each second in which anything happened.
     pub timeline: Vec<Second>,
     /// How many users exist.

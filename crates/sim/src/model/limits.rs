@@ -158,9 +158,23 @@ impl Limits {
 
     /// What headers may say to this caller, without drawing.
     pub fn describe(&mut self, now: Duration, caller: &Caller) -> Vec<Described> {
+        self.describe_where(now, caller, |rule| rule.cost(caller).is_some())
+    }
+
+    /// The same for every limit, whichever calls it counts.
+    pub fn describe_all(&mut self, now: Duration, caller: &Caller) -> Vec<Described> {
+        self.describe_where(now, caller, |_| true)
+    }
+
+    fn describe_where(
+        &mut self,
+        now: Duration,
+        caller: &Caller,
+        wanted: impl Fn(&LimitRule) -> bool,
+    ) -> Vec<Described> {
         let mut described = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
-            if rule.hidden || rule.cost(caller).is_none() {
+            if rule.hidden || !wanted(rule) {
                 continue;
             }
             let bucket = bucket(&mut self.buckets, rule, index, &partition(&rule.per, caller));

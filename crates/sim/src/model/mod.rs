@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod limits;
 pub mod oauth;
 pub mod org;
+pub mod push;
 pub mod quota;
 pub mod route;
 pub mod strangers;
@@ -26,6 +27,10 @@ pub(crate) enum Stream {
     Tokens,
     Org,
     Late,
+    Live,
+    Push,
+    Channels,
+    Hooks,
 }
 
 impl Stream {

@@ -30,6 +30,9 @@ pub enum Dialect {
     Inin,
     /// `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
     Ietf,
+    /// `X-RateLimit-Limit`, `-Remaining`, `-Used`, `-Reset` (epoch seconds), `-Resource` (the limit's name), and everything else as
+    /// GitHub answers it.
+    Github,
     /// No limit headers, as the platform today.
     None,
 }
@@ -121,6 +124,13 @@ impl Style {
             Dialect::None => Vec::new(),
             Dialect::Guide => self.triple("X-Rate-Limit", tightest, wall, ResetForm::Epoch),
             Dialect::XRateLimit => self.triple("X-RateLimit", tightest, wall, ResetForm::Delta),
+            Dialect::Github => {
+                let used = state.limit.saturating_sub(state.remaining);
+                let mut headers = self.triple("X-RateLimit", tightest, wall, ResetForm::Epoch);
+                headers.push(("X-RateLimit-Used".to_owned(), used.to_string()));
+                headers.push(("X-RateLimit-Resource".to_owned(), tightest.key.clone()));
+                headers
+            }
             Dialect::Inin => {
                 let used = state.limit.saturating_sub(state.remaining);
                 vec![
@@ -250,6 +260,14 @@ mod tests {
         assert_eq!(
             text(Dialect::Guide, None, &[limit("default", 299, 4200)]),
             "X-Rate-Limit-Limit: 300\nX-Rate-Limit-Remaining: 299\nX-Rate-Limit-Reset: 1715623205\n"
+        );
+    }
+
+    #[test]
+    fn github_names_the_limit_it_tells() {
+        assert_eq!(
+            text(Dialect::Github, None, &[limit("core", 299, 4200), limit("search", 7, 4200)]),
+            "X-RateLimit-Limit: 300\nX-RateLimit-Remaining: 7\nX-RateLimit-Reset: 1715623205\nX-RateLimit-Used: 293\nX-RateLimit-Resource: search\n"
         );
     }
 

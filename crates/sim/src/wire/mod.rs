@@ -3,4 +3,5 @@
 pub mod errors;
 pub mod form;
 pub mod headers;
+pub mod iso;
 pub mod message;

@@ -78,7 +78,7 @@ fn holder(pid: Option<u32>) -> String {
 impl LedgerProblem {
     /// Whether what is on disk is now uncertain: after a failed flush the kernel may have dropped pages and report
     /// success on the next one.
-    pub(super) fn is_uncertain(&self) -> bool {
+    pub(crate) fn is_uncertain(&self) -> bool {
         matches!(self, Self::Io(_) | Self::Corrupt(_))
     }
 }

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
 use tidegate_core::time::Wall;
 
 use super::error::{LedgerError, LedgerProblem};
 use super::{Ledger, Tally, format};
-use crate::format::{BUSY, Version};
-use crate::{guard, lock};
+use crate::format::Version;
 
 /// What a ledger holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,17 +31,7 @@ impl Ledger {
 }
 
 fn look(path: &Path) -> Result<Option<Look>, LedgerProblem> {
-    let path = &lock::real(path);
-    format::could_be_at(path)?;
-    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-        return Ok(None);
-    }
-    if let Some(_quiet) = lock::quiet(path)? {
-        guard::check(path)?;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    let Some(connection) = format::open_to_look(path)? else { return Ok(None) };
     let found: Vec<String> = connection
         .prepare("PRAGMA quick_check(3)")?
         .query_map([], |row| row.get(0))?

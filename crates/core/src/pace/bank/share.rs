@@ -4,9 +4,11 @@
 //! * as soon as calls are stopped because no permits are left, but not before the time the store named;
 //! * when what is left would be drawn within two round trips;
 //! * when something has to be told at once: the answer of the fleet's scout, a throttle, what a scarce limit answered;
-//! * before permits run out that nobody used, and where something ended that the store does not know.
+//! * before permits run out that nobody used, and where something ended that the store does not know;
+//! * a few seconds after the process began, and where it was silent for half a minute: it tells that it is there and hears how many
+//!   there are, because without the store each keeps to a part of what was last heard.
 //!
-//! An idle process says nothing. What an exchange asks for is put together in `ask`, what happens while the store does not
+//! What an exchange asks for is put together in `ask`, what happens while the store does not
 //! answer stands in `away`, and what a process that ends says in `leave`.
 
 mod ask;
@@ -24,6 +26,7 @@ use crate::pace::gate::Mode;
 use crate::pace::registry::Partaking;
 use crate::pace::snapshot::FleetSnapshot;
 use crate::pace::ticket::Ticket;
+use crate::pace::wanting::Wanting;
 use crate::schedule::Class;
 use crate::share::{Away, Exchange, Fallback, Reply, ShareConfig};
 use crate::time::Mono;
@@ -76,6 +79,8 @@ pub(in crate::pace) struct Sharing {
     said: Option<Said>,
     under_way: bool,
     heard: Option<Mono>,
+    /// It has said its last word, and nothing came after it.
+    left: bool,
     /// Processes that share, as last heard.
     instances: Option<u32>,
     round_trip: Duration,
@@ -101,6 +106,13 @@ pub(in crate::pace) struct Sharing {
 impl Sharing {
     /// A round trip is taken to take so long before one was seen.
     const FIRST_TRIP: Duration = Duration::from_millis(5);
+    /// The first word is said after this and up to twice as much more, if no call came: those who begin together are known by then. So
+    /// all of them are heard of by a second word that comes after it.
+    const FIRST_WORD: Duration = Duration::from_secs(5);
+    /// The longest silence in a small fleet, and in any: a store remembers who spoke for longer.
+    const WORD: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(80));
+    /// Of many processes each is silent for longer, so that the words of all stay few: so long for each of them.
+    const WORD_OF_EACH: Duration = Duration::from_millis(80);
 
     fn new(config: ShareConfig) -> Self {
         Self {
@@ -115,6 +127,7 @@ impl Sharing {
             said: None,
             under_way: false,
             heard: None,
+            left: false,
             instances: None,
             round_trip: Self::FIRST_TRIP,
             not_before: Mono::ZERO,
@@ -146,6 +159,22 @@ impl Sharing {
             Mode::Open => "open",
         };
         FleetSnapshot { mode, instances: self.instances }
+    }
+
+    /// When something is to be said though nothing happens. Each has a time of its own.
+    fn word_due(&self) -> Option<Mono> {
+        if self.left {
+            return None;
+        }
+        let begins = |times: f64| Mono::ZERO + Self::FIRST_WORD.mul_f64(times);
+        Some(match self.heard {
+            None => begins(1.0 + self.fallback.turn(2)),
+            Some(heard) if heard < begins(3.0) => begins(3.0 + self.fallback.turn(3)),
+            Some(heard) => {
+                let all = Self::WORD_OF_EACH.saturating_mul(self.instances.unwrap_or(1));
+                heard + all.clamp(Self::WORD.0, Self::WORD.1).mul_f64(0.75 + self.fallback.turn(1) / 4.0)
+            }
+        })
     }
 
     fn plan(&mut self, before: &mut Option<Mono>, after: Option<Mono>, what: Due) {
@@ -181,7 +210,8 @@ impl Bank {
     ///     max_instances: 64,
     ///     tokens_shared: false,
     /// });
-    /// assert_eq!(bank.exchange_due(Mono::ZERO), None, "nobody has asked for anything");
+    /// let first = bank.exchange_due(Mono::ZERO).expect("it makes itself known");
+    /// assert!((5.0..=15.0).contains(&(first - Mono::ZERO).as_secs_f64()));
     /// ```
     pub fn share(&mut self, config: ShareConfig) {
         self.sharing = Some(Box::new(Sharing::new(config)));
@@ -197,7 +227,7 @@ impl Bank {
         let due = if sharing.failures > 0 {
             Some(now)
         } else {
-            [first, sharing.back_at].into_iter().flatten().min()
+            [first, sharing.back_at, sharing.word_due()].into_iter().flatten().min()
         };
         due.map(|due| due.max(sharing.not_before).max(now))
     }
@@ -215,7 +245,11 @@ impl Bank {
         let (gates, lanes, limits, asks) = self.collect_exchange(now);
         let (families, doors) = self.collect_doors(now);
         let sharing = self.sharing.as_deref_mut()?;
-        if limits.is_empty() && doors.is_empty() && sharing.failures == 0 && sharing.back_at.is_none() {
+        let must = sharing.failures > 0
+            || sharing.back_at.is_some()
+            || sharing.word_due().is_some_and(|due| due <= now);
+        if limits.is_empty() && doors.is_empty() && !must {
+            self.nothing_to_say(now);
             return None;
         }
         sharing.seq += 1;
@@ -223,6 +257,17 @@ impl Bank {
         sharing.said = Some(Said { at: now, exchange: exchange.clone(), gates, lanes, families });
         sharing.under_way = true;
         Some(exchange)
+    }
+
+    /// Something was due and came to nothing: it is looked at anew. Should it be due still, then not at this instant again, else a
+    /// shell would ask for ever.
+    fn nothing_to_say(&mut self, now: Mono) {
+        self.plan_exchange(now);
+        if self.exchange_due(now).is_some_and(|due| due <= now)
+            && let Some(sharing) = self.sharing.as_deref_mut()
+        {
+            sharing.not_before = now + Wanting::SOONEST;
+        }
     }
 
     /// What became of an exchange. Without answers for long enough the bank keeps to its part by itself. May change the next
@@ -250,6 +295,10 @@ impl Bank {
         sharing.incarnation = Some(reply.incarnation);
         sharing.answered_seq = said.exchange.seq;
         sharing.heard = Some(now);
+        if said.exchange.leaves {
+            // From now on it is a stranger there.
+            (sharing.heard, sharing.answered_seq, sharing.left) = (None, 0, true);
+        }
         (sharing.failures, sharing.not_before, sharing.told) = (0, now, Told::Nothing);
         sharing.round_trip = (now - said.at).min(Self::SAID_AGAIN);
         sharing.why = None;
@@ -266,6 +315,9 @@ impl Bank {
                 self.registry.gates.get_mut(gate).filter(|gate| gate.share_key() == Some(side.key))
             {
                 gate.share_heard(now, said.at, reply.holders, told);
+                if said.exchange.leaves {
+                    gate.has_left_fleet();
+                }
                 self.events.extend(gate.terms_differ(told));
             }
         }
@@ -280,10 +332,17 @@ impl Bank {
                 }
             }
             let back = now + Duration::from_millis(grant.come_back);
+            // Permits that the server's own word does not cover serve nobody.
+            let lacks = said.gates.iter().any(|&gate| {
+                self.registry
+                    .gates
+                    .get(gate)
+                    .is_some_and(|gate| gate.unspent(now) > 0 && gate.worth(now) == 0)
+            });
             let Some(lane) = self.registry.lanes.get_mut(lane) else { continue };
             let wanting = lane.wanting.get_or_insert_default();
-            if grant.permits > 0 {
-                wanting.granted(now);
+            if grant.permits > 0 && !lacks {
+                wanting.granted(back);
             } else {
                 let first = Class::ALL.into_iter().find(|class| want.now[class.index()] > 0);
                 wanting.denied(now, first, back);
@@ -320,6 +379,7 @@ impl Bank {
     pub(super) fn note_ask(&mut self, now: Mono, lane: usize, class: Class) {
         let Some(sharing) = self.sharing.as_deref_mut() else { return };
         sharing.active.insert(lane);
+        sharing.left = false;
         self.registry.lanes[lane].wanting.get_or_insert_default().asked(now, class);
     }
 

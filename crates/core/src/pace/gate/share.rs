@@ -20,9 +20,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Gate;
-use crate::pace::secs::{secs, span};
+use crate::pace::secs::{num, secs, span};
 use crate::pace::sliding::Sliding;
-use crate::share::{Holding, Kind, LimitKey, LimitReply, Part, Permit};
+use crate::share::{Fallback, Holding, Kind, LimitKey, LimitReply, Part, Permit};
 use crate::time::Mono;
 
 /// By what a shared gate goes.
@@ -53,6 +53,8 @@ pub(in crate::pace) struct Shared {
     differs: Option<Kind>,
     /// What this process sent; its quota is the part that it may use without the store.
     own: Option<Sliding>,
+    /// The longest windows that were heard of in this stretch of time and in the one before, seconds, and when this one began.
+    windows: (f64, f64, Mono),
     /// The most that were in flight in this window and in the one before, and when this one began.
     most: (u32, u32, Mono),
     /// Permits taken per second, over some seconds, and when that was last known.
@@ -96,6 +98,7 @@ impl Shared {
             met_others: None,
             differs: None,
             own: None,
+            windows: (0.0, 0.0, Mono::ZERO),
             most: (0, 0, Mono::ZERO),
             pace: (0.0, 0.0),
             places: VecDeque::new(),
@@ -116,6 +119,22 @@ impl Shared {
     const FORGOTTEN: Duration = Duration::from_mins(2);
     /// The ledger keeps a limit for so long after its pause, and what it counted of this process.
     const KEPT: Duration = Duration::from_mins(1);
+
+    /// What was heard to be left is hardly less after so many leases: at the loss one of them has passed.
+    const FRESH: f64 = 3.0;
+
+    /// What was heard of windows counts for so long, and for so many windows.
+    const WINDOWS: (f64, f64) = (60.0, 4.0);
+
+    /// The fleet takes the window for so long.
+    fn note_window(&mut self, now: Mono, window: f64) {
+        let (this, _, since) = self.windows;
+        let (time, windows) = Self::WINDOWS;
+        if (now - since).as_secs_f64() >= time.max(windows * this) {
+            self.windows = (0.0, this, now);
+        }
+        self.windows.0 = self.windows.0.max(window);
+    }
 
     fn took(&mut self, now: Mono, in_flight: u32) -> Permit {
         let permit = self.holding.took(now);
@@ -169,6 +188,29 @@ impl Shared {
             self.own = Some(Sliding::new(u64::from(part.permits), window * f64::from(part.windows)));
             self.turn = now + window * (1.0 + turn);
         }
+    }
+
+    /// Until the window is over it keeps to its part of what was left of it, and not to its part of the whole less what it sent:
+    /// who sent most would be shut though something is left, and who sent little would take what others have used.
+    fn part_of_rest(&mut self, now: Mono, window: f64, stepped: bool, fallback: &Fallback) {
+        let Some(heard) = self.heard else { return };
+        let (age, now) = ((now - heard.at).as_secs_f64(), secs(now));
+        let refill =
+            heard.reply.ends.filter(|_| stepped).map(|(_, latest)| secs(heard.at) + num(latest) / 1e3);
+        if age >= window || refill.is_some_and(|refill| refill <= now) {
+            return;
+        }
+        let left = u32::try_from(heard.reply.available.max(0)).unwrap_or(u32::MAX);
+        let rest = fallback.part_of_rest(left, self.holders);
+        let Some(own) = &mut self.own else { return };
+        let mut used = own.quota().saturating_sub(rest);
+        if age > Self::FRESH * num(heard.reply.lease) / 1e3 {
+            // Others have drawn from it since.
+            used = used.max(own.used(now));
+        }
+        // What the others used comes back at the refill, or one by one.
+        let since = refill.map_or((now - window, now), |refill| (refill - window, refill - window));
+        own.set_used(now, used, since.0.min(now), since.1.min(now));
     }
 
     /// Remembers own attempts of a window of this length.

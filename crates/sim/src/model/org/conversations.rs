@@ -1,4 +1,4 @@
-//! Conversations: messages that are sent once per call (and twice if the call is repeated), webchats and interactions to poll.
+//! Messages that are sent once per call (and twice if the call is repeated), and interactions to page through.
 
 use std::time::Duration;
 
@@ -9,9 +9,6 @@ use super::{Done, paging};
 use crate::model::uuid_text;
 use crate::wire::errors::ApiError;
 use crate::wire::message::ApiRequest;
-
-/// How many webchats are open at any time; fixed, so that pollers see a stable list.
-const WEBCHATS: usize = 12;
 
 /// Most interactions on one cursor page.
 const CURSOR_PAGE: usize = 50;
@@ -82,13 +79,6 @@ impl Conversations {
             (&Method::GET, ["conversations", "messages", id]) => {
                 Done::of("GET /api/v2/conversations/messages/{id}", self.read(now, id))
             }
-            (&Method::GET, ["conversations", "webchat"]) => {
-                let all: Vec<usize> = (0..WEBCHATS).collect();
-                Done::ok(
-                    "GET /api/v2/conversations/webchat",
-                    paging::page(request, &all, |index| conversation(*index, "webchat")),
-                )
-            }
             (&Method::GET, ["interactions"]) => Done::of("GET /api/v2/interactions", interactions(request)),
             _ => return None,
         })
@@ -145,13 +135,13 @@ impl Conversations {
     }
 }
 
-fn conversation(index: usize, kind: &str) -> Value {
+fn interaction(index: usize) -> Value {
     let id = format!("30000000-0000-4000-8000-{:012x}", index + 1);
     json!({
         "id": id,
         "state": "connected",
-        "mediaType": kind,
-        "selfUri": format!("/api/v2/conversations/{kind}/{id}"),
+        "mediaType": "interaction",
+        "selfUri": format!("/api/v2/conversations/interaction/{id}"),
     })
 }
 
@@ -159,7 +149,7 @@ fn interactions(request: &ApiRequest) -> Result<Value, ApiError> {
     let all: Vec<usize> = (0..CURSOR_PAGE * 5).collect();
     let (slice, next) = paging::cursor(request, &all, CURSOR_PAGE)?;
     Ok(json!({
-        "entities": slice.iter().map(|index| conversation(*index, "interaction")).collect::<Vec<_>>(),
+        "entities": slice.iter().map(|index| interaction(*index)).collect::<Vec<_>>(),
         "cursor": next,
     }))
 }

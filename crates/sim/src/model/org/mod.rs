@@ -3,14 +3,20 @@
 //! Each submodule owns one kind of object and answers the calls about it. A handler gets the path split into segments behind
 //! `/api/v2`, and answers `None` for a path it does not know, which becomes a 404.
 
+pub mod changes;
+pub mod contacts;
 pub mod conversations;
 pub mod jobs;
+pub mod languages;
 pub mod limits;
 pub mod paging;
+pub mod presence;
 pub mod scim;
 pub mod scripts;
 pub mod skills;
 pub mod users;
+
+mod live;
 
 use std::time::Duration;
 
@@ -23,6 +29,8 @@ use crate::model::limits::LimitRule;
 use crate::wire::errors::ApiError;
 use crate::wire::form;
 use crate::wire::message::{ApiRequest, USER_SEARCH};
+
+pub use changes::Change;
 
 /// What an endpoint answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,9 +95,14 @@ pub struct Org {
     users: users::Users,
     skills: skills::Skills,
     scripts: scripts::Scripts,
+    contacts: contacts::Contacts,
     conversations: conversations::Conversations,
+    presences: presence::Presences,
     jobs: jobs::Jobs,
     limits: Vec<limits::LimitEntry>,
+    live: live::Live,
+    /// What changed and was not taken yet.
+    changes: Vec<Change>,
     rng: fastrand::Rng,
 }
 
@@ -100,9 +113,13 @@ impl Org {
             users: users::Users::seeded(config),
             skills: skills::Skills::default(),
             scripts: scripts::Scripts::seeded(config.scripts),
+            contacts: contacts::Contacts::new(config.live.conversations, config.users),
             conversations: conversations::Conversations::new(config.lag),
+            presences: presence::Presences::default(),
             jobs: jobs::Jobs::new(config.jobs.clone()),
             limits: limits::entries(config, rules),
+            live: live::Live::new(config),
+            changes: Vec::new(),
             rng: Stream::Org.rng(config.seed),
         }
     }
@@ -123,17 +140,65 @@ impl Org {
             let request = ApiRequest { method: Method::GET, ..request.clone() };
             return self.execute(now, &request);
         }
+        let done = self.dispatch(now, request)?;
+        if request.is_write()
+            && let Ok(Success { body: Some(body), .. }) = &done.result
+        {
+            self.changes.extend(Change::told(now, body));
+        }
+        Some(done)
+    }
+
+    /// Changes what the GET of `path` shows, to a value by name or to the next one, as the judge orders. What it shows then.
+    pub fn change(&mut self, now: Duration, path: &str, to: Option<&str>) -> Result<Value, ApiError> {
+        let parts: Vec<&str> = path.split('/').skip(3).collect();
+        let body = match *parts {
+            ["scripts", id] if to.is_none() => self.scripts.publish(id)?,
+            ["conversations", id] => {
+                let state = to.map(|to| {
+                    contacts::State::named(to)
+                        .ok_or_else(|| ApiError::bad_request(format!("there is no state {to}")))
+                });
+                self.contacts.turn(self.contacts.find(id)?, state.transpose()?)
+            }
+            ["users", id, "presences", "purecloud"] if self.users.exists(now, id) => {
+                self.presences.turn_presence(id, to)?
+            }
+            ["users", id, "routingstatus"] if self.users.exists(now, id) => {
+                self.presences.turn_routing(id, to)?
+            }
+            _ => return Err(ApiError::not_found(path)),
+        };
+        self.changes.extend(Change::told(now, &body));
+        Ok(body)
+    }
+
+    /// Takes what has changed since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn dispatch(&mut self, now: Duration, request: &ApiRequest) -> Option<Done> {
         let rest = request.path.strip_prefix("/api/v2/")?;
         let decoded: Vec<String> =
             rest.split('/').filter(|part| !part.is_empty()).map(form::decode_segment).collect();
         let path: Vec<&str> = decoded.iter().map(String::as_str).collect();
         let (area, rest) = path.split_first()?;
         match *area {
-            "users" => self.users.handle(now, request, rest, &mut self.rng),
+            "users" => match rest {
+                [id, "presences" | "routingstatus", ..] if self.users.exists(now, id) => {
+                    self.presences.handle(request, id, &rest[1..])
+                }
+                _ => self.users.handle(now, request, rest, &mut self.rng),
+            },
             "routing" => self.skills.handle(request, rest),
             "scripts" => self.scripts.handle(request, rest),
             "agent-scripting" => self.scripts.handle_agent(request, rest),
-            "conversations" | "interactions" => self.conversations.handle(now, request, &path, &mut self.rng),
+            "conversations" => self
+                .contacts
+                .handle(request, rest)
+                .or_else(|| self.conversations.handle(now, request, &path, &mut self.rng)),
+            "interactions" => self.conversations.handle(now, request, &path, &mut self.rng),
             "analytics" => self.jobs.handle_analytics(now, request, rest, &mut self.rng),
             "bulk" => self.jobs.handle_bulk(now, request, rest, &mut self.users, &mut self.rng),
             "recording" => self.jobs.handle_recording(now, request, rest, &mut self.rng),

@@ -38,6 +38,16 @@ pub(super) fn page<T>(request: &ApiRequest, items: &[T], render: impl Fn(&T) -> 
     page
 }
 
+/// Everything on one page: the answer of operations that have no paging parameters.
+pub(super) fn whole<T>(request: &ApiRequest, items: &[T], render: impl Fn(&T) -> Value) -> Value {
+    let mut listing = page(&ApiRequest::new(request.method.clone(), &request.path), &[], &render);
+    listing["entities"] = items.iter().map(render).collect();
+    listing["total"] = json!(items.len());
+    listing["pageSize"] = json!(items.len());
+    listing["pageCount"] = json!(1);
+    listing
+}
+
 /// A slice by opaque cursor, and the cursor of the next slice. A cursor that cannot be read is an error.
 pub(super) fn cursor<'a, T>(
     request: &ApiRequest,

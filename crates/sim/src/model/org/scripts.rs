@@ -15,6 +15,9 @@ pub fn id(index: usize) -> String {
     format!("20000000-0000-4000-8000-{:012x}", index + 1)
 }
 
+/// Where scripts are read.
+const BASE: &str = "/api/v2/scripts";
+
 #[derive(Debug)]
 struct Script {
     id: String,
@@ -61,13 +64,15 @@ impl Scripts {
 
     /// Answers `/api/v2/scripts...`; `path` is what follows.
     pub(super) fn handle(&mut self, request: &ApiRequest, path: &[&str]) -> Option<Done> {
-        const BASE: &str = "/api/v2/scripts";
         let page = |scripts: &[Script]| paging::page(request, scripts, |script| script.entity(BASE));
         Some(match (&request.method, path) {
             (&Method::GET, []) => Done::ok("GET /api/v2/scripts", page(&self.0)),
             (&Method::GET, ["published"]) => Done::ok("GET /api/v2/scripts/published", page(&self.0)),
             (&Method::POST, ["published"]) => {
-                Done::of("POST /api/v2/scripts/published", self.publish(request.json(), BASE))
+                let body = request.json().unwrap_or_default();
+                let id =
+                    body["scriptId"].as_str().ok_or_else(|| ApiError::bad_request("scriptId is required"));
+                Done::of("POST /api/v2/scripts/published", id.and_then(|id| self.publish(id)))
             }
             (&Method::GET, ["published", id]) => Done::of(
                 "GET /api/v2/scripts/published/{id}",
@@ -80,28 +85,27 @@ impl Scripts {
         })
     }
 
-    fn publish(&mut self, body: Option<Value>, base: &str) -> Result<Value, ApiError> {
-        let body = body.unwrap_or_default();
-        let id = body["scriptId"].as_str().ok_or_else(|| ApiError::bad_request("scriptId is required"))?;
+    /// Makes a new version of a script; what it is then.
+    pub(super) fn publish(&mut self, id: &str) -> Result<Value, ApiError> {
         let script =
             self.0.iter_mut().find(|script| script.id == id).ok_or_else(|| ApiError::not_found(id))?;
         script.version += 1;
-        Ok(script.entity(base))
+        Ok(script.entity(BASE))
     }
 
     /// Answers `/api/v2/agent-scripting/scripts...`.
     pub(super) fn handle_agent(&self, request: &ApiRequest, path: &[&str]) -> Option<Done> {
-        const BASE: &str = "/api/v2/agent-scripting/scripts";
+        const AGENT: &str = "/api/v2/agent-scripting/scripts";
         match (&request.method, path) {
             (&Method::GET, ["scripts"]) => {
                 let all = self.0.iter().fold(0_u64, |all, script| all.rotate_left(7) ^ script.hash());
-                let render = || paging::page(request, &self.0, |script| script.entity(BASE));
+                let render = || paging::page(request, &self.0, |script| script.entity(AGENT));
                 Some(conditional("GET /api/v2/agent-scripting/scripts", request, all, render))
             }
             (&Method::GET, ["scripts", id]) => {
                 const ENDPOINT: &str = "GET /api/v2/agent-scripting/scripts/{id}";
                 Some(match self.find(id) {
-                    Ok(script) => conditional(ENDPOINT, request, script.hash(), || script.entity(BASE)),
+                    Ok(script) => conditional(ENDPOINT, request, script.hash(), || script.entity(AGENT)),
                     Err(error) => Done::error(ENDPOINT, error),
                 })
             }

@@ -1,5 +1,6 @@
 //! Users: versions that conflict, and creation that is not idempotent.
 
+mod routing_languages;
 mod routing_skills;
 mod search;
 
@@ -24,6 +25,11 @@ const DEPARTMENTS: [&str; 3] = ["Sales", "Service", "Claims"];
 /// The fields of a user that PATCH may change, besides the version.
 const PATCHABLE: [&str; 7] = ["name", "email", "title", "department", "state", "acdAutoAnswer", "username"];
 
+/// The id of the n-th seeded user (from 0).
+pub fn id(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{:012x}", index + 1)
+}
+
 /// One user.
 #[derive(Debug, Clone)]
 pub struct User {
@@ -32,6 +38,7 @@ pub struct User {
     /// The plain fields as last written.
     fields: Map<String, Value>,
     skills: BTreeMap<String, f64>,
+    languages: BTreeMap<String, f64>,
     /// Not found before this time (eventual consistency).
     visible: Duration,
 }
@@ -107,17 +114,29 @@ impl Users {
                 "department": DEPARTMENTS[number as usize % DEPARTMENTS.len()],
             });
             let Value::Object(fields) = fields else { continue };
-            users.insert(format!("00000000-0000-4000-8000-{number:012x}"), fields, Duration::ZERO);
+            users.insert(id(number as usize - 1), fields, Duration::ZERO);
         }
         users
     }
 
     fn insert(&mut self, id: String, fields: Map<String, Value>, visible: Duration) -> &User {
-        let user = User { id: id.clone(), version: 1, fields, skills: BTreeMap::new(), visible };
+        let user = User {
+            id: id.clone(),
+            version: 1,
+            fields,
+            skills: BTreeMap::new(),
+            languages: BTreeMap::new(),
+            visible,
+        };
         *self.emails.entry(user.email().to_lowercase()).or_insert(0) += 1;
         self.index.insert(id, self.list.len());
         self.list.push(user);
         &self.list[self.list.len() - 1]
+    }
+
+    /// Whether there is such a user, who can already be read.
+    pub fn exists(&self, now: Duration, id: &str) -> bool {
+        self.index.get(id).is_some_and(|index| self.list[*index].is_visible(now))
     }
 
     /// All users in order of creation.
@@ -158,6 +177,15 @@ impl Users {
         format!("{hash:016x}")
     }
 
+    /// One user as the judge sees it: its fields, version and skills.
+    pub fn judged(&self, id: &str) -> Option<Value> {
+        let user = &self.list[*self.index.get(id)?];
+        let mut entity = user.entity();
+        entity["routingSkills"] = json!(user.skills);
+        entity["routingLanguages"] = json!(user.languages);
+        Some(entity)
+    }
+
     fn find(&mut self, now: Duration, id: &str) -> Result<&mut User, ApiError> {
         self.index
             .get(id)
@@ -181,6 +209,7 @@ impl Users {
             ("PATCH", ["bulk"]) => Some(Done::of("PATCH /api/v2/users/bulk", self.bulk(now, request))),
             (_, [id]) => self.handle_one(now, request, id),
             (_, [id, "routingskills", rest @ ..]) => self.handle_skills(now, request, id, rest),
+            (_, [id, "routinglanguages", rest @ ..]) => self.handle_languages(now, request, id, rest),
             _ => None,
         }
     }
@@ -305,7 +334,7 @@ impl Users {
 
 #[cfg(test)]
 mod tests {
-    use super::super::skills;
+    use super::super::{languages, skills};
     use super::*;
 
     const FIRST: &str = "00000000-0000-4000-8000-000000000001";
@@ -322,6 +351,7 @@ mod tests {
         fn call(&mut self, at: u64, method: &str, path: &str, body: &Value) -> Result<Value, ApiError> {
             let mut request = ApiRequest::new(method.parse().unwrap(), &format!("/api/v2/users/{path}"));
             request.body = body.to_string().into_bytes();
+            let path = path.split('?').next().unwrap_or_default();
             let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
             let done = self.0.handle(Duration::from_secs(at), &request, &path, &mut self.1).unwrap();
             done.result.map(|success| success.body.unwrap())
@@ -356,6 +386,39 @@ mod tests {
         let mut unique = Bench::new(|config| config.unique_email = true);
         unique.call(0, "POST", "", &body).unwrap();
         assert_eq!(unique.call(0, "POST", "", &body).unwrap_err().status, 409);
+    }
+
+    #[test]
+    fn a_bulk_call_lists_everything_and_one_wrong_item_spoils_it() {
+        let mut bench = Bench::new(|_| ());
+        let row = |index| json!({ "id": languages::id(index), "proficiency": index });
+        let path = format!("{FIRST}/routinglanguages/bulk");
+        let merged = bench.call(0, "PATCH", &path, &json!([row(0), row(1)])).unwrap();
+        assert_eq!((&merged["total"], merged["entities"].as_array().unwrap().len()), (&json!(2), 2));
+        let wrong = json!([row(2), { "id": "x", "proficiency": 1 }]);
+        assert_eq!(bench.call(0, "PATCH", &path, &wrong).unwrap_err().status, 400);
+        let skills: Vec<Value> =
+            (0..20).map(|index| json!({ "id": skills::id(index), "proficiency": 3 })).collect();
+        let path = format!("{FIRST}/routingskills/bulk");
+        let merged = bench.call(0, "PATCH", &format!("{path}?pageSize=1"), &json!(skills)).unwrap();
+        assert_eq!(merged["entities"].as_array().unwrap().len(), 20, "the operation knows no pages");
+        let judged = bench.0.judged(FIRST).unwrap();
+        assert_eq!(judged["routingLanguages"], json!({ languages::id(0): 0.0, languages::id(1): 1.0 }));
+        assert_eq!(judged["routingSkills"].as_object().unwrap().len(), 20);
+        assert_eq!(bench.0.judged("x"), None);
+    }
+
+    #[test]
+    fn languages_come_and_go_one_by_one() {
+        let mut bench = Bench::new(|_| ());
+        let path = format!("{FIRST}/routinglanguages");
+        let one = format!("{path}/{}", languages::id(4));
+        assert_eq!(bench.call(0, "PATCH", &one, &json!({ "proficiency": 2 })).unwrap_err().status, 404);
+        bench.call(0, "POST", &path, &json!({ "id": languages::id(4), "proficiency": 5 })).unwrap();
+        assert_eq!(bench.call(0, "PATCH", &one, &json!({ "proficiency": 2 })).unwrap()["name"], "Italian");
+        assert_eq!(bench.call(0, "GET", &path, &json!(null)).unwrap()["entities"][0]["proficiency"], 2.0);
+        bench.call(0, "DELETE", &one, &json!(null)).unwrap();
+        assert_eq!(bench.call(0, "DELETE", &one, &json!(null)).unwrap_err().status, 404);
     }
 
     #[test]

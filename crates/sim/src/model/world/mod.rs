@@ -4,8 +4,10 @@
 //! [`World::decide`], waits as told, delivers the reply, and calls [`World::depart`]. Splitting the latency around the decision is
 //! what makes answers arrive late and out of order, as they do in the field.
 
+mod github;
 mod late;
 mod serve;
+mod tell;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -18,10 +20,12 @@ use crate::model::ledger::{Ledger, Stats, WriteBook};
 use crate::model::limits::Limits;
 use crate::model::oauth::Oauth;
 use crate::model::org::Org;
+use crate::model::org::changes::ChangeLog;
+use crate::model::push::Push;
 use crate::model::route::Caller;
 use crate::model::strangers::Strangers;
 use crate::model::{Stream, uuid_text};
-use crate::wire::headers::{Style, http_date};
+use crate::wire::headers::{Dialect, Style, http_date};
 use crate::wire::message::{ApiRequest, ApiResponse};
 use late::Parked;
 use serve::Call;
@@ -81,6 +85,10 @@ pub struct World {
     events: VecDeque<Event>,
     dedup: Dedup,
     org: Org,
+    push: Push,
+    log: ChangeLog,
+    /// Where this server is reached.
+    origin: String,
     ledger: Ledger,
     calls: HashMap<u64, Inside>,
     /// Calls whose connection has closed and that are executed later.
@@ -109,6 +117,9 @@ impl World {
             wall: (wall + config.clock_ahead).saturating_sub(config.clock_behind),
             oauth: Oauth::new(config.oauth.clone(), Stream::Tokens.rng(config.seed)),
             org: Org::new(&config, &rules),
+            push: Push::new(&config),
+            log: ChangeLog::default(),
+            origin: String::new(),
             limits: Limits::new(rules, config.penalty),
             caps: Caps::new(config.cap_rules()),
             faults: FaultPlan::new(config.faults.clone(), Stream::Faults.rng(config.seed)),
@@ -129,7 +140,9 @@ impl World {
     /// A fresh server for `config` that never reuses a call id of this one, so that calls still inside do no harm.
     #[must_use]
     pub fn restarted(&self, config: SimConfig, wall: Duration) -> Self {
-        Self { next_id: self.next_id, ..Self::new(config, wall) }
+        let mut world = Self { next_id: self.next_id, ..Self::new(config, wall) };
+        world.set_origin(&self.origin);
+        world
     }
 
     /// The configuration in force.
@@ -140,18 +153,21 @@ impl World {
     /// Replaces the faults; times in them count from `now`.
     pub fn set_faults(&mut self, now: Duration, faults: Faults) {
         self.catch_up(now, |_, _, _| {});
-        self.faults.replace(now, faults);
+        self.replace_faults(now, faults);
     }
 
     /// The judge's books; `users` adds every user's skills.
     pub fn stats(&mut self, now: Duration, users: bool) -> Stats {
         self.catch_up(now, |_, _, _| {});
+        let (push, hooks) = self.push.stats(now);
         let all = self.org.users();
         Stats {
             users_total: all.len() as u64,
             users_hash: all.hash(),
             users: users.then(|| all.skills()),
             jobs: self.org.jobs().stats().clone(),
+            push,
+            hooks,
             ..self.ledger.stats(now)
         }
     }
@@ -216,6 +232,11 @@ impl World {
         }
     }
 
+    /// Whether it answers as GitHub does, in everything.
+    fn is_github(&self) -> bool {
+        self.style.dialect == Dialect::Github
+    }
+
     fn wall(&self, now: Duration) -> Duration {
         self.wall + now
     }
@@ -230,16 +251,20 @@ impl World {
             self.ledger.stranger(at, admitted);
             told(at, &caller, admitted);
         }
-        while self.events.front().is_some_and(|event| event.at <= now) {
-            if let Some(event) = self.events.pop_front() {
-                self.faults.replace(event.at, event.faults);
-            }
-        }
+        self.advance(now);
     }
 
     /// The headers of every answer.
     fn finish(&self, call: &Call<'_>, mut response: ApiResponse) -> ApiResponse {
         let wall = self.wall(call.now);
+        if self.is_github() {
+            response.headers.extend([
+                ("X-GitHub-Request-Id".to_owned(), call.context.clone()),
+                ("Date".to_owned(), http_date(wall)),
+            ]);
+            response.headers.extend(self.style.describe(&call.described, wall));
+            return response;
+        }
         response.headers.extend([
             ("ININ-Correlation-Id".to_owned(), call.context.clone()),
             ("Strict-Transport-Security".to_owned(), "max-age=600; includeSubDomains".to_owned()),

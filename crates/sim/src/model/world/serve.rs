@@ -13,7 +13,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use super::{Inside, REQUEST_ID, Reply, TOKEN_PATH, World};
+use super::tell::NOTIFICATIONS;
+use super::{Inside, REQUEST_ID, Reply, TOKEN_PATH, World, github};
 use crate::model::dedup::Remembered;
 use crate::model::fault::Fault;
 use crate::model::ledger::WriteContent;
@@ -80,14 +81,18 @@ impl World {
 
     /// Answers everything else.
     pub(super) fn api(&mut self, call: &mut Call<'_>) -> Reply {
-        if !call.request.path.starts_with("/api/v2/") {
+        if !self.is_github() && !call.request.path.starts_with("/api/v2/") {
             return call.refuse(&ApiError::not_found(&call.request.path));
         }
         if let Some(write) = call.write() {
             self.ledger.write_seen(call.now, &write);
         }
         let reply = match self.authenticate(call) {
-            Ok(caller) => self.serve(call, &caller),
+            Ok(caller) => match self.is_github().then(|| self.github_free(call, &caller)).flatten() {
+                Some(reply) => reply,
+                None => self.serve(call, &caller),
+            },
+            Err(_) if self.is_github() => github::no_token(),
             Err(error) => call.refuse(&error),
         };
         if let Reply::Answer(response) = &reply {
@@ -103,6 +108,9 @@ impl World {
             return Err(ApiError::no_bearer());
         };
         let token = token.trim();
+        if self.is_github() && !token.is_empty() {
+            return Ok(Caller::new(token, token, request.method.as_str(), &request.path));
+        }
         let client = self.oauth.client(call.now, token).ok_or_else(ApiError::bad_credentials)?;
         Ok(Caller::new(token, client, request.method.as_str(), &request.path))
     }
@@ -169,6 +177,10 @@ impl World {
 
     /// The 429 with whatever hints this server gives.
     fn throttle(&self, call: &Call<'_>, wait: Duration, refusal: Option<Refusal>) -> Reply {
+        if self.is_github() {
+            let hint = self.style.retry_after(wait, self.wall(call.now));
+            return self.github_throttle(refusal.as_ref(), hint);
+        }
         let seconds = match self.style.retry_after {
             RetryAfterForm::None => None,
             RetryAfterForm::Short => Some(ceil_seconds(wait.saturating_sub(self.style.short_by))),
@@ -221,11 +233,15 @@ impl World {
                 format!("The request is over the size limit. Maximum bytes: {}", self.config.max_body);
             return call.refuse(&ApiError::new(413, "request.entity.too.large", message));
         }
+        if self.is_github() {
+            return self.github_answer(call);
+        }
         if request.path == "/api/v2/tokens/me" {
             return self.token(call, caller);
         }
+        let about_channels = request.path.starts_with(NOTIFICATIONS);
         let needed = scope(&request.method, &request.path);
-        if !self.oauth.permits(&caller.credential, &needed) {
+        if !about_channels && !self.oauth.permits(&caller.credential, &needed) {
             return call.refuse(&ApiError::missing_permission(&needed));
         }
         if let Some(id) = call.write_id()
@@ -234,7 +250,13 @@ impl World {
             self.ledger.replayed();
             return Reply::Answer(ApiResponse::text(original.status, "application/json", original.body));
         }
-        match self.org.execute(call.now, request) {
+        let done = if about_channels {
+            self.notifications(call.now, request, caller)
+        } else {
+            self.org.execute(call.now, request)
+        };
+        self.tell();
+        match done {
             Some(done) => self.executed(call, caller, done),
             None => call.refuse(&ApiError::not_found(&format!("{} {}", request.method, request.path))),
         }

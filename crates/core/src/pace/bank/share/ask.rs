@@ -22,7 +22,7 @@ const USUAL_LEASE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Draft {
     gates: Vec<usize>,
-    /// Of each gate, permits in hand that no call of this draft was reckoned with.
+    /// Of each gate, permits in hand that a call can leave with and no call of this draft was reckoned with.
     left: Vec<u32>,
     lanes: Vec<usize>,
     asks: Vec<Want>,
@@ -52,9 +52,11 @@ impl Sharing {
             salt,
             slack: u64::try_from(self.round_trip.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
             heard: self.heard.map(|heard| u64::try_from((now - heard).as_millis()).unwrap_or(u64::MAX)),
+            answered: self.answered_seq,
             limits,
             asks,
             doors,
+            leaves: false,
         }
     }
 }
@@ -128,9 +130,7 @@ impl Bank {
     fn ask_together(&self, now: Mono, lane: usize, gates: &[usize], draft: &mut Draft) {
         let Some(wanting) = &self.registry.lanes[lane].wanting else { return };
         let left = |draft: &Draft, gate: usize| {
-            draft
-                .place(gate)
-                .map_or_else(|| self.registry.gates[gate].unspent(now), |place| draft.left[place])
+            draft.place(gate).map_or_else(|| self.registry.gates[gate].worth(now), |place| draft.left[place])
         };
         let have = gates.iter().map(|&gate| left(draft, gate)).min().unwrap_or(0);
         let lease = gates.iter().filter_map(|&gate| self.registry.gates[gate].lease_length()).min();

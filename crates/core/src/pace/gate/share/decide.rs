@@ -60,13 +60,24 @@ impl Gate {
         reserve > 0.0
             && now < wish.starving_at
             && !shared.holding.scouts()
+            && !self.is_epoch_over(now, shared)
             && shared.there(now) < 1.0 + reserve
+    }
+
+    /// What is left of an epoch that is over is nobody's reserve: the quota has come back.
+    fn is_epoch_over(&self, now: Mono, shared: &Shared) -> bool {
+        let heard = shared.heard.filter(|_| self.is_stepped(shared));
+        let ends = heard.and_then(|heard| Some(heard.at + Duration::from_millis(heard.reply.ends?.1)));
+        ends.is_some_and(|ends| ends <= now)
     }
 
     /// What the calendar keeps for other classes is left of what is there for all, too. What they took is known of this process.
     fn breaks_dated(&self, now: Mono, shared: &Shared, wish: &Wish) -> bool {
         let dated = self.dated_now(secs(now), wish);
-        dated > 0.0 && !shared.holding.scouts() && shared.there(now) < 1.0 + dated + self.reserve(wish)
+        dated > 0.0
+            && !shared.holding.scouts()
+            && !self.is_epoch_over(now, shared)
+            && shared.there(now) < 1.0 + dated + self.reserve(wish)
     }
 
     /// What the server's own word about the present window still covers.
@@ -118,7 +129,7 @@ impl Gate {
     }
 
     /// Answers tell of it, and all comes back at once.
-    fn is_stepped(&self, shared: &Shared) -> bool {
+    pub(super) fn is_stepped(&self, shared: &Shared) -> bool {
         let rule = shared.heard.map_or(Refill::Step, |heard| heard.reply.terms.rule);
         matches!(self.knowledge, Knowledge::Told(_)) && rule == Refill::Step
     }

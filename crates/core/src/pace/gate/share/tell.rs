@@ -52,6 +52,12 @@ impl Gate {
         self.shared().map_or(0, |shared| shared.holding.unspent(now))
     }
 
+    /// Of them, those that a call can leave with. Where the server's own word covers none any more, calls are stopped by it as by
+    /// none in hand, and what they ask for has to be counted alike: else an exchange would be due that says nothing.
+    pub(in crate::pace) fn worth(&self, now: Mono) -> u32 {
+        if self.lacks_permits(now) { 0 } else { self.unspent(now) }
+    }
+
     /// For how long permits are given.
     pub(in crate::pace) fn lease_length(&self) -> Option<Duration> {
         let heard = self.shared()?.heard?;
@@ -90,6 +96,13 @@ impl Gate {
         shared.holding.leave(now)
     }
 
+    /// The last word was heard.
+    pub(in crate::pace) fn has_left_fleet(&mut self) {
+        if let Some(shared) = self.shared_mut() {
+            shared.holding.has_left();
+        }
+    }
+
     /// The exchange of `said_at` is answered.
     pub(in crate::pace) fn share_heard(
         &mut self,
@@ -103,8 +116,12 @@ impl Gate {
         }
         let window = self.rate_window();
         let Some(shared) = self.shared_mut() else { return };
-        if let Some(window) = window {
+        // Its part may be one permit in several windows, and it keeps to that until the store has heard of all.
+        if let Some(window) = window.filter(|_| shared.mode == Mode::Joined) {
             shared.remember(secs(now), window);
+        }
+        if let Kind::Rate { window, .. } = reply.terms.kind {
+            shared.note_window(now, num(window) / 1e3);
         }
         let before = shared.heard.filter(|heard| heard.reply.epoch == reply.epoch);
         let epoch_since = before.map_or(now, |heard| heard.epoch_since);
@@ -183,6 +200,7 @@ impl Gate {
             Knowledge::Capped(cap) => Some(u64::from(*cap)),
             _ => self.quota(),
         };
+        let stepped = self.shared().is_some_and(|shared| self.is_stepped(shared));
         let Some(shared) = self.shared_mut() else { return };
         shared.mode = mode;
         (shared.alone_since, shared.turn) = (secs(now), f64::NEG_INFINITY);
@@ -196,7 +214,12 @@ impl Gate {
             let share = shared.heard.map_or(share, |heard| heard.reply.share);
             let part = fallback.part(u32::try_from(quota).unwrap_or(u32::MAX), share, shared.holders);
             match window {
-                Some(window) => shared.part_with(secs(now), window, part, fallback.turn(part.windows)),
+                Some(window) => {
+                    shared.part_with(secs(now), window, part, fallback.turn(part.windows));
+                    if part.permits > 1 {
+                        shared.part_of_rest(now, window, stepped, fallback);
+                    }
+                }
                 // Places have no turns.
                 None => shared.part_of_places(secs(now), part),
             }
@@ -212,12 +235,11 @@ impl Gate {
         self.rate_window().is_some() && self.shared().is_some_and(|shared| shared.own.is_none())
     }
 
-    /// What the fleet held the window to be, seconds. This process may have seen the end of one only and take it for shorter.
+    /// The longest that the fleet held the window to be of late, seconds. This process may have seen the end of one only and take
+    /// it for shorter, and so may the one whose word the fleet went by last.
     fn fleet_window(&self) -> Option<f64> {
-        match self.shared()?.heard?.reply.terms.kind {
-            Kind::Rate { window, .. } => Some(num(window) / 1e3),
-            Kind::Unknown | Kind::Cap { .. } => None,
-        }
+        let (this, before, _) = self.shared()?.windows;
+        Some(this.max(before)).filter(|&window| window > 0.0)
     }
 
     fn rate_window(&self) -> Option<f64> {

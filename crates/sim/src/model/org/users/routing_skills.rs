@@ -26,6 +26,12 @@ impl User {
         let list: Vec<(&String, &f64)> = self.skills.iter().collect();
         paging::page(request, &list, |(id, proficiency)| self.skill(id, **proficiency))
     }
+
+    /// What the bulk calls answer: they have no paging parameters.
+    fn all_skills(&self, request: &ApiRequest) -> Value {
+        let list: Vec<(&String, &f64)> = self.skills.iter().collect();
+        paging::whole(request, &list, |(id, proficiency)| self.skill(id, **proficiency))
+    }
 }
 
 impl Users {
@@ -79,12 +85,12 @@ fn skill_list(request: &ApiRequest) -> Result<BTreeMap<String, f64>, ApiError> {
 
 fn merge_skills(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
     user.skills.extend(skill_list(request)?);
-    Ok(user.skills_page(request))
+    Ok(user.all_skills(request))
 }
 
 fn replace_skills(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
     user.skills = skill_list(request)?;
-    Ok(user.skills_page(request))
+    Ok(user.all_skills(request))
 }
 
 fn add_skill(user: &mut User, request: &ApiRequest, _: &str) -> Result<Value, ApiError> {
