@@ -578,8 +578,32 @@ fn who_says_its_last_word_is_none_of_the_fleet_any_more() {
     assert_eq!(ledger.view(T + 81)[0].holders, 2, "and its part");
     let nothing = LimitSide { unspent: 2, ..side(terms) };
     assert_eq!(ledger.exchange(T + 90, &exchange(1, 2, nothing, None)).unwrap().holders, 2);
-    ledger.exchange(T + 95, &last).expect("said again it is the word of a stranger");
+    ledger.exchange(T + 95, &last).expect("said again it is answered");
     assert_eq!((available(&ledger, T + 96), ledger.view(T + 96)[0].holders), (before + 2, 2));
+}
+
+#[test]
+fn a_last_word_said_again_is_answered_alike_and_what_it_overtook_is_not_heard() {
+    let terms = told(Refill::Step, true);
+    let mut ledger = open(terms, 200);
+    let ask = |holder, seq| exchange(holder, seq, side(terms), Some(want([20, 0, 0, 0], [0; 4])));
+    ledger.exchange(T + 60, &ask(1, 1)).unwrap();
+    let life = ledger.exchange(T + 70, &ask(2, 1)).unwrap().incarnation;
+    let knows = |said| Exchange { incarnation: Some(life), answered: 1, heard: Some(5), ..said };
+    let last = knows(Exchange { leaves: true, ..exchange(2, 3, side(terms), None) });
+    let first = ledger.exchange(T + 80, &last).unwrap();
+    assert_eq!(ledger.exchange(T + 1_085, &last).unwrap(), first);
+    assert_eq!(ledger.exchange(T + 1_086, &knows(ask(2, 2))), Err(Unanswered::Stale));
+    // One that lives on says what it knows.
+    let spent = LimitSide { unspent: 20, ..side(terms) };
+    let reply =
+        ledger.exchange(T + 1_090, &exchange(1, 2, spent, Some(want([20, 0, 0, 0], [0; 4])))).unwrap();
+    assert_eq!(reply.holders, 2, "it has gone");
+    assert_eq!(reply.grants[0].permits, 20, "and the state is no older one");
+    let back = Exchange { answered: 3, ..knows(ask(2, 4)) };
+    let reply = ledger.exchange(T + 1_100, &back).unwrap();
+    assert_eq!((reply.holders, reply.limits[0].recall), (3, false), "who speaks again is there");
+    assert!(reply.grants[0].permits > 1, "{:?}", reply.grants[0]);
 }
 
 #[test]
@@ -764,4 +788,53 @@ fn an_answer_that_tells_of_more_ends_what_a_lost_state_knew() {
     other.seen = Some(Sight { latest_sent: 200, left: vec![(10, 40)], ends: None, scout_in: None });
     ledger.exchange(T + 3_000, &exchange(2, 1, other, None)).unwrap();
     assert!(who_knew(&mut ledger, T + 3_010, 3, 30_000, false).permits > 0);
+}
+
+/// For how long a holder at most gets nothing after a process that declares `wrong` has lived for 4 s beside four that declare 600
+/// per minute and send little.
+fn silent_after_a_wrong_process(wrong: Kind) -> Ms {
+    const WRONG: usize = 4;
+    let rate = |kind| Terms { kind, ..declared() };
+    let right = rate(Kind::Rate { quota: 600, window: 60_000, told: false });
+    let mut ledger = Ledger::new(T, 1);
+    // Of each: when it speaks next, the number of its exchange, what it has told, what it was granted, and when it last got something.
+    let mut holders: [(u64, u64, u64, u64, u64); 5] = [(T, 0, 0, 0, T); 5];
+    holders[WRONG].0 = T + 20_000;
+    let (mut longest, mut scouted) = (0, [None; 5]);
+    while let Some(who) = (0..5).filter(|&who| holders[who].0 < T + 120_000).min_by_key(|&who| holders[who].0)
+    {
+        let (now, seq, told, all, got) = holders[who];
+        let leaves = who == WRONG && now >= T + 24_000;
+        let ended: Vec<Ended> =
+            (all > told).then_some(Ended { age: 1, all, unseen: all }).into_iter().collect();
+        let of = side(if who == WRONG { rate(wrong) } else { right });
+        let of = LimitSide { told, told_unseen: told, ended, scouted: scouted[who].take(), ..of };
+        let ask = (!leaves).then(|| want([1, 0, 0, 0], [0; 4]));
+        let said = Exchange { leaves, ..exchange(who as u64 + 1, seq + 1, of, ask) };
+        let reply = ledger.exchange(now, &said).unwrap();
+        let (permits, come_back) =
+            reply.grants.first().map_or((0, 0), |grant| (grant.permits, grant.come_back));
+        scouted[who] = reply.grants.iter().any(|grant| grant.scout).then_some(600);
+        let until = if permits > 0 { now } else { got };
+        if who != WRONG && now >= T + 24_000 {
+            longest = longest.max(now - got);
+        }
+        let next = match (who, leaves) {
+            (WRONG, true) => u64::MAX,
+            (WRONG, false) => now + 500,
+            _ => now + if permits > 0 { 600 } else { come_back.max(20) },
+        };
+        holders[who] = (next, seq + 1, all, all + u64::from(permits), until);
+    }
+    let silent = holders[..WRONG].iter().map(|&(.., got)| T + 120_000 - got).max().unwrap();
+    longest.max(silent)
+}
+
+#[test]
+fn a_wrong_process_that_goes_stops_the_others_no_longer_than_its_word_holds() {
+    for (quota, window) in [(1, 60_000), (2, 60_000), (10, 60_000), (1, 86_400_000), (100, 86_400_000)] {
+        let silent = silent_after_a_wrong_process(Kind::Rate { quota, window, told: false });
+        // 4 s that it lives, 10 s that its word holds, 5 s until all have looked again.
+        assert!(silent < 20_000, "{quota} per {window} ms: nothing for {silent} ms");
+    }
 }

@@ -158,3 +158,39 @@ fn the_largest_quota_and_the_longest_window_are_counted() {
         }
     }
 }
+
+/// What a told word that follows others is held to come back by: the rule, and whether it is proven.
+fn rule_after(words: &[Terms]) -> (Refill, bool) {
+    let mut ledger = Ledger::new(T, 1);
+    let mut heard = None;
+    for (step, &terms) in words.iter().enumerate() {
+        let step = step as u64;
+        let (limit, _) = say(&mut ledger, T + 10 * step, &exchange(1 + step % 2, 1 + step, side(terms), 1));
+        heard = Some((limit.terms.rule, limit.terms.proven));
+    }
+    heard.unwrap()
+}
+
+#[test]
+fn a_told_word_brings_its_own_rule_and_lesser_ones_do_not_touch_it() {
+    let declared = rate(300, 60_000, false);
+    let assumed = Terms { assumed: true, ..declared };
+    let proven = rate(300, 60_000, true);
+    let step = Terms { proven: false, ..proven };
+    let log = Terms { rule: Refill::Log, ..proven };
+    for lesser in [declared, assumed, UNKNOWN] {
+        for (told, rule) in
+            [(step, (Refill::Step, false)), (proven, (Refill::Step, true)), (log, (Refill::Log, true))]
+        {
+            assert_eq!(rule_after(&[lesser, told]), rule, "{told:?} after {lesser:?}");
+            assert_eq!(rule_after(&[told, lesser]), rule, "{told:?} before {lesser:?}");
+            assert_eq!(rule_after(&[lesser, told, lesser]), rule, "{told:?} between {lesser:?}");
+        }
+    }
+    let unproven = Terms { rule: Refill::Log, proven: false, ..step };
+    assert_eq!(
+        rule_after(&[step, unproven]),
+        (Refill::Log, false),
+        "of two that weigh the same the later holds"
+    );
+}

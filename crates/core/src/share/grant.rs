@@ -332,7 +332,8 @@ impl Granting<'_> {
         let there = |at| if barred { limit.by_log(at) } else { self.rest(limit, at, class) };
         let first = back.into_iter().find(|&at| there(at) >= 1);
         let wait = first.map_or(lease, |at| at - self.now).min(given_back);
-        let wait = wait + place * (window / u64::from(quota.max(1)));
+        // Also those far behind: the quota of which so many windows would be waited for may be another by then.
+        let wait = (wait + place * (window / u64::from(quota.max(1)))).min(look + place);
         // Those who still owe what they know tell it within a second, and it is there.
         if limit.is_probed(self.now, window) { wait.min(Limit::SHORT_LEASE + place) } else { wait }
     }

@@ -117,7 +117,13 @@ impl Limit {
             (self.terms.kind, self.terms.pinned, self.terms.assumed) = (said.kind, said.pinned, said.assumed);
             self.said = now;
         }
-        if self.settled {
+        if self.settled || new < rank(&self.terms) {
+            // Who knows less of the quota knows nothing of how it comes back either.
+            return;
+        }
+        if replaces && new == TOLD && old < TOLD {
+            // What was declared says nothing of how a told quota comes back.
+            (self.terms.rule, self.terms.proven) = (said.rule, said.proven);
             return;
         }
         // Between words that weigh the same, the rule that gives back later.

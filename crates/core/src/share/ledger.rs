@@ -89,8 +89,9 @@ pub struct Ledger {
 struct Holder {
     seq: u64,
     at: At,
-    /// It fell silent with permits out and was given up: none of the fleet until it speaks again. Its number is kept all the same,
-    /// because one that was only stopped would otherwise take the state for lost.
+    /// It said its last word, or fell silent with permits out and was given up: none of the fleet until it speaks again. Its number is
+    /// kept all the same, because one that was only stopped would otherwise take the state for lost, and a last word that is said again,
+    /// or what it overtook, would be taken for a word to a state that was.
     gone: bool,
     reply: Reply,
 }
@@ -173,15 +174,12 @@ impl Ledger {
             reply.limits.push(limit.reply(now, recall));
         }
         if said.leaves {
-            // Said again, it is the word of a stranger: what it tells is counted twice, and it gets nothing.
-            self.holders.remove(&said.holder);
             for side in &said.limits {
                 self.limits.get_mut(&side.key).expect("it was just heard").leave(said.holder);
             }
-        } else {
-            self.holders
-                .insert(said.holder, Holder { seq: said.seq, at: now, gone: false, reply: reply.clone() });
         }
+        let holder = Holder { seq: said.seq, at: now, gone: said.leaves, reply: reply.clone() };
+        self.holders.insert(said.holder, holder);
         Ok(reply)
     }
 

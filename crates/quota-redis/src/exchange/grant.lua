@@ -137,7 +137,8 @@ local function returns_of(ask, l, class)
             break
         end
     end
-    wait = min(wait, given_back) + behind * div(window, max(quota, 1))
+    -- Also those far behind: the quota may be another by then.
+    wait = min(min(wait, given_back) + behind * div(window, max(quota, 1)), look + behind)
     -- Those who still owe what they know tell it within a second, and it is there.
     return is_probed(l, window) and min(wait, SHORT_LEASE + behind) or wait
 end

@@ -106,7 +106,13 @@ local function hear_terms(l, said, sight)
         l.kind, l.quota, l.window, l.told, l.cap = said.kind, said.quota, said.window, said.told, said.cap
         l.pinned, l.assumed, l.said = said.pinned, said.assumed, now
     end
-    if l.settled then return end
+    -- Who knows less of the quota knows nothing of how it comes back either.
+    if l.settled or new < rank(l) then return end
+    -- What was declared says nothing of how a told quota comes back.
+    if replaces and new == TOLD and old < TOLD then
+        l.rule, l.proven = said.rule, said.proven
+        return
+    end
     if said.proven and not l.proven then
         l.rule, l.proven = said.rule, true
     elseif said.proven == l.proven then

@@ -2,7 +2,7 @@
 -- One bank's state: what is read, in which order an exchange goes through it, what is written.
 
 local REMEMBERED, FORGOTTEN = 90000, 64
--- Who was given up is none of the fleet, but its number is kept: it stands among the speakers so much before its time.
+-- Who left or was given up is none of the fleet, but its number is kept: it stands among the speakers so much before its time.
 local GONE = 4e12
 local STEADY, LEAP = 1000, 10000
 local bank_key, replies_key, speakers_key, ends_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -231,16 +231,6 @@ local function exchange(said)
     for _, key in ipairs(order) do ends_at('l:' .. key, number(limits[key].expires), limits[key].expires) end
     -- The state expires with the last of what is in it.
     local leaves, expires = said.leaves, now + REMEMBERED
-    if leaves then
-        expires = now
-        local latest = bank.fresh and {} or call('ZREVRANGE', speakers_key, 0, 1, 'WITHSCORES')
-        for index = 1, #latest, 2 do
-            if latest[index] ~= holder then expires = max(expires, tonumber(latest[index + 1]) + REMEMBERED) end
-        end
-        -- The latest of those who were given up.
-        latest = bank.fresh and {} or call('ZRANGEBYSCORE', speakers_key, '-inf', 0, 'WITHSCORES')
-        if #latest > 0 then expires = max(expires, tonumber(latest[#latest]) + GONE + REMEMBERED) end
-    end
     for _, until_then in pairs(named) do expires = max(expires, until_then) end
     if not bank.fresh then
         local latest = call('ZREVRANGE', ends_key, 0, #said.limits + #said.doors, 'WITHSCORES')
@@ -303,15 +293,12 @@ local function exchange(said)
         call('HDEL', replies_key, gone)
         call('ZREM', speakers_key, gone)
     end
-    if leaves then
-        call('HDEL', replies_key, holder)
-        call('ZREM', speakers_key, holder)
-    else
-        call('HSET', replies_key, holder, pack({ seq = said.seq, at = now, reply = reply }))
-        call('ZADD', speakers_key, number(now), holder)
-    end
-    call('PEXPIREAT', replies_key, number(leaves and expires or now + REMEMBERED))
-    call('PEXPIREAT', speakers_key, number(leaves and expires or now + REMEMBERED))
+    -- What it says again, or what its last word overtook, is known by its number.
+    local known = { seq = said.seq, at = now, reply = reply, gone = leaves or nil }
+    call('HSET', replies_key, holder, pack(known))
+    call('ZADD', speakers_key, number(leaves and now - GONE or now), holder)
+    call('PEXPIREAT', replies_key, number(now + REMEMBERED))
+    call('PEXPIREAT', speakers_key, number(now + REMEMBERED))
     return '{"Ok":' .. reply .. '}'
 end
 

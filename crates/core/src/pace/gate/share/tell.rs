@@ -262,8 +262,11 @@ impl Gate {
         match &self.knowledge {
             Knowledge::Told(tide) => {
                 // What one process sees among others proves nothing about the rule: the store sees them all.
-                let (rule, proven) = match heard {
-                    Some(heard) => (heard.reply.terms.rule, false),
+                // While it goes by what is declared, it has not seen what answers tell.
+                let fleets = heard.map(|heard| heard.reply.terms);
+                let fleets = fleets.filter(|terms| matches!(terms.kind, Kind::Rate { told: true, .. }));
+                let (rule, proven) = match fleets {
+                    Some(terms) => (terms.rule, false),
                     None => proven_rule(tide.rule(), tide.is_proven_step(), tide.is_proven_log()),
                 };
                 Terms {
