@@ -143,6 +143,6 @@ fn of_a_declared_limit_that_is_told_it_is_learnt_that_all_comes_back_at_once() {
     let at_once = |process: &Process| {
         process.waits.iter().filter(|&&(made, waited)| made == burst && waited < 1_000).count()
     };
-    let served: usize = fleet.iter().map(at_once).sum();
-    assert!(served >= 95, "{served} of 100 left within a second though 300 were there");
+    let left: usize = fleet.iter().map(at_once).sum();
+    assert!(left >= 95, "{left} of 100 left within a second though 300 were there");
 }
